@@ -1,0 +1,28 @@
+package org.lethe;
+
+/** A call across the C boundary failed. */
+public final class NativeException extends LetheException {
+  private static final long serialVersionUID = 1L;
+
+  private final int status;
+  private final String trace;
+
+  /**
+   * @param status a {@code lethe_status} of {@code lethe.h}, never {@code LETHE_OK}
+   * @param name the status as {@code lethe.h} spells it
+   * @param trace {@code lethe_error_trace()} of the failed call
+   */
+  public NativeException(int status, String name, String trace) {
+    super(name + ": " + trace, null);
+    this.status = status;
+    this.trace = trace;
+  }
+
+  public int status() {
+    return status;
+  }
+
+  public String trace() {
+    return trace;
+  }
+}

@@ -1,0 +1,149 @@
+package org.lethe.kernels;
+
+import java.nio.charset.StandardCharsets;
+import java.util.HashSet;
+import java.util.Set;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.LongPointer;
+import org.lethe.InternalFaultException;
+import org.lethe.NativeException;
+import org.lethe.UserException;
+import org.lethe.kernels.abi.Abi;
+import org.lethe.kernels.abi.EngineHandle;
+
+/**
+ * One open device: the owner of every buffer allocated on it.
+ *
+ * <p>A backend and everything made from it belong to the thread that opened it; a call from another
+ * thread is refused with a {@link NativeException}. Two backends share nothing and may run on two
+ * threads. Closing a backend frees its buffers; using either afterwards is an exception, never a
+ * crash.
+ */
+public final class Backend implements AutoCloseable {
+  private static final int DESCRIPTION_BYTES = 1024;
+
+  private final EngineHandle engine;
+  private final String description;
+  private final Set<Buffer> buffers = new HashSet<>();
+  private boolean closed;
+
+  private Backend(EngineHandle engine) {
+    this.engine = engine;
+    this.description = describe(engine);
+  }
+
+  /**
+   * Opens a device with one thread per processor.
+   *
+   * @param device {@code "cpu"}
+   */
+  public static Backend open(String device) {
+    return open(device, Runtime.getRuntime().availableProcessors());
+  }
+
+  /**
+   * Opens a device.
+   *
+   * @param device {@code "cpu"}, or {@code "cpu_avx2"} / {@code "cpu_avx512"} for one instruction
+   *     set
+   * @param threads how many threads an op uses, at least 1; part of what makes results repeat to
+   *     the bit
+   */
+  public static Backend open(String device, int threads) {
+    EngineHandle engine = new EngineHandle(null);
+    check(
+        Abi.lethe_engine_open(
+            device, Natives.pluginDirectory().getAbsolutePath(), threads, engine));
+    return new Backend(engine);
+  }
+
+  /**
+   * One line of JSON: backend, instruction set, threads, library versions. With the inputs it
+   * determines the bits.
+   */
+  public String description() {
+    return description;
+  }
+
+  /**
+   * Allocates zeroed memory.
+   *
+   * @param bytes at least 1
+   */
+  public Buffer allocate(long bytes) {
+    EngineHandle handle = handle();
+    try (LongPointer out = new LongPointer(1)) {
+      check(Abi.lethe_buffer_alloc(handle, bytes, out));
+      Buffer buffer = new Buffer(this, out.get(), bytes);
+      buffers.add(buffer);
+      return buffer;
+    }
+  }
+
+  void release(Buffer buffer) {
+    if (buffers.remove(buffer) && !closed) {
+      check(Abi.lethe_buffer_free(engine, buffer.id()));
+    }
+  }
+
+  EngineHandle handle() {
+    if (closed) {
+      throw new UserException("this backend was closed; open a new one");
+    }
+    return engine;
+  }
+
+  @Override
+  public void close() {
+    if (!closed) {
+      check(Abi.lethe_engine_close(engine));
+      closed = true;
+      buffers.clear();
+    }
+  }
+
+  boolean isClosed() {
+    return closed;
+  }
+
+  /** Turns a status into an exception. */
+  static void check(int status) {
+    if (status == Abi.LETHE_OK) {
+      return;
+    }
+    String trace = Abi.lethe_error_trace().getString(StandardCharsets.UTF_8);
+    throw new NativeException(status, statusName(status), trace);
+  }
+
+  private static String statusName(int status) {
+    if (status == Abi.LETHE_INVALID_ARGUMENT) {
+      return "LETHE_INVALID_ARGUMENT";
+    } else if (status == Abi.LETHE_OUT_OF_BOUNDS) {
+      return "LETHE_OUT_OF_BOUNDS";
+    } else if (status == Abi.LETHE_OVERLAP) {
+      return "LETHE_OVERLAP";
+    } else if (status == Abi.LETHE_CLOSED) {
+      return "LETHE_CLOSED";
+    } else if (status == Abi.LETHE_OUT_OF_MEMORY) {
+      return "LETHE_OUT_OF_MEMORY";
+    } else if (status == Abi.LETHE_UNSUPPORTED) {
+      return "LETHE_UNSUPPORTED";
+    } else if (status == Abi.LETHE_NO_DEVICE) {
+      return "LETHE_NO_DEVICE";
+    } else if (status == Abi.LETHE_ABI_MISMATCH) {
+      return "LETHE_ABI_MISMATCH";
+    } else if (status == Abi.LETHE_WRONG_THREAD) {
+      return "LETHE_WRONG_THREAD";
+    } else if (status == Abi.LETHE_INTERNAL) {
+      return "LETHE_INTERNAL";
+    }
+    throw new InternalFaultException("status " + status + " is not in lethe.h");
+  }
+
+  private static String describe(EngineHandle engine) {
+    try (BytePointer out = new BytePointer(DESCRIPTION_BYTES)) {
+      check(Abi.lethe_engine_describe(engine, out, DESCRIPTION_BYTES));
+      return out.getString(StandardCharsets.UTF_8);
+    }
+  }
+}

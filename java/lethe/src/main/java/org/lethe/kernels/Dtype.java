@@ -1,0 +1,28 @@
+package org.lethe.kernels;
+
+import org.lethe.kernels.abi.Abi;
+
+/** How numbers are stored in a buffer. */
+public enum Dtype {
+  F32(4, Abi.LETHE_F32),
+  BF16(2, Abi.LETHE_BF16),
+  I32(4, Abi.LETHE_I32);
+
+  private final int bytes;
+  private final int code;
+
+  Dtype(int bytes, int code) {
+    this.bytes = bytes;
+    this.code = code;
+  }
+
+  /** Bytes of one number. */
+  public int bytes() {
+    return bytes;
+  }
+
+  /** The {@code lethe_dtype} of {@code lethe.h}. */
+  int code() {
+    return code;
+  }
+}

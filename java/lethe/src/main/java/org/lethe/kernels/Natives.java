@@ -1,0 +1,67 @@
+package org.lethe.kernels;
+
+import java.io.File;
+import java.io.IOException;
+import java.net.URL;
+import org.bytedeco.javacpp.Loader;
+import org.lethe.EnvironmentException;
+import org.lethe.kernels.abi.Abi;
+
+/** Unpacks the native libraries and loads what the backends need. Any thread may call it. */
+final class Natives {
+  private static final String PLATFORM = "linux-x86_64";
+  private static final String[] BACKENDS = {"liblethe_cpu_avx2.so", "liblethe_cpu_avx512.so"};
+  // In the order of their needs: oneDNN needs OpenMP. Loaded from oneDNN's jar, so that the
+  // backends find them by SONAME.
+  private static final String[] NEEDED = {"libgomp.so.1", "libdnnl.so.3"};
+
+  private Natives() {}
+
+  /** The directory that holds the backend plug-ins; loads the libraries on the first call. */
+  static File pluginDirectory() {
+    return Holder.DIRECTORY;
+  }
+
+  private static final class Holder {
+    static final File DIRECTORY = unpack();
+
+    private static File unpack() {
+      String platform = Loader.getPlatform();
+      if (!platform.equals(PLATFORM)) {
+        throw new EnvironmentException(
+            "Lethe's natives are built for "
+                + PLATFORM
+                + ", this is "
+                + platform
+                + "; run it there");
+      }
+      for (String library : NEEDED) {
+        System.load(cache("/org/bytedeco/dnnl/" + PLATFORM + "/" + library).getAbsolutePath());
+      }
+      File directory = null;
+      for (String library : BACKENDS) {
+        directory = cache("/org/lethe/kernels/abi/" + PLATFORM + "/" + library).getParentFile();
+      }
+      return directory;
+    }
+
+    private static File cache(String resource) {
+      URL url = Abi.class.getResource(resource);
+      if (url == null) {
+        throw new EnvironmentException(
+            resource + " is on no class path; add lethe's jar and dnnl's " + PLATFORM + " jar");
+      }
+      try {
+        return Loader.cacheResource(url);
+      } catch (IOException e) {
+        throw new EnvironmentException(
+            "cannot unpack "
+                + resource
+                + " ("
+                + e.getMessage()
+                + "); set -Dorg.bytedeco.javacpp.cachedir to a writable directory",
+            e);
+      }
+    }
+  }
+}

@@ -1,0 +1,57 @@
+// The CPU backend's table.
+#include <cstdio>
+#include <memory>
+
+#include "device.h"
+#include "oneapi/dnnl/dnnl.h"
+
+namespace lethe::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr const char *kIsa = "avx512";
+#else
+constexpr const char *kIsa = "avx2";
+#endif
+
+bool supported() {
+#if defined(__AVX512F__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+}
+
+int open(const lethe_host *host, int32_t threads, Device **device) {
+  if (!supported()) {
+    return host->fail(LETHE_NO_DEVICE, __FILE__, __LINE__,
+                      "this processor lacks the instructions the library was compiled for; open backend 'cpu'");
+  }
+  *device = new (std::nothrow) Device{host, threads};
+  return *device != nullptr ? LETHE_OK
+                            : host->fail(LETHE_OUT_OF_MEMORY, __FILE__, __LINE__, "no memory for the device");
+}
+
+void close(Device *device) { delete device; }
+
+int describe(Device *device, char *out, int64_t capacity) {
+  const dnnl_version_t *dnnl = dnnl_version();
+  const int written = std::snprintf(out, static_cast<size_t>(capacity),
+                                    R"({"backend":"cpu","isa":"%s","threads":%d,"onednn":"%d.%d.%d"})", kIsa,
+                                    device->threads, dnnl->major, dnnl->minor, dnnl->patch);
+  if (written < 0 || written >= capacity) {
+    return LETHE_CPU_FAIL(device, LETHE_INVALID_ARGUMENT, "capacity is too small for the description");
+  }
+  return LETHE_OK;
+}
+
+const lethe_backend kTable = {
+    LETHE_ABI, "cpu", open, close, describe, alloc,           free,
+    write,     read,  copy, zero,  convert,  rmsnorm_forward, rmsnorm_backward,
+};
+
+}  // namespace
+}  // namespace lethe::cpu
+
+extern "C" LETHE_API const lethe_backend *lethe_backend_init(void) { return &lethe::cpu::kTable; }

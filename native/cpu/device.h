@@ -1,0 +1,63 @@
+// The CPU backend's state, and what its ops share.
+//
+// Every file of this folder is compiled once per instruction set (see native/CMakeLists.txt) into a library of its own,
+// so that no inline function of one set can be linked into another.
+#pragma once
+
+#include <omp.h>
+
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <string>
+
+#include "lethe_backend.h"
+
+struct lethe_device {
+  const lethe_host *host;
+  int threads;
+};
+
+namespace lethe::cpu {
+
+using Device = lethe_device;
+
+inline int fail(const Device *device, int status, const char *file, int line, const std::string &message) {
+  return device->host->fail(status, file, line, message.c_str());
+}
+
+// Runs an op's body with the engine's thread count: OpenMP keeps that setting per calling thread, and results depend on
+// it.
+template <class Body>
+int run(Device *device, const char *op, Body &&body) noexcept {
+  try {
+    omp_set_num_threads(device->threads);
+    omp_set_dynamic(0);
+    return body();
+  } catch (const std::bad_alloc &) {
+    return device->host->fail(LETHE_OUT_OF_MEMORY, op, 0, "out of memory");
+  } catch (const std::exception &e) {
+    return device->host->fail(LETHE_INTERNAL, op, 0, e.what());
+  }
+}
+
+// The half-open range of `n` items that thread `index` of `count` owns: fixed, so that sums keep their order.
+struct Range {
+  int64_t begin, end;
+};
+inline Range share(int64_t n, int index, int count) { return {n * index / count, n * (index + 1) / count}; }
+
+int alloc(Device *device, int64_t bytes, void **address);
+void free(Device *device, void *address);
+int write(Device *device, void *dst, const void *src, int64_t bytes);
+int read(Device *device, const void *src, void *dst, int64_t bytes);
+int copy(Device *device, void *dst, const void *src, int64_t bytes);
+int zero(Device *device, void *dst, int64_t bytes);
+int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
+
+int rmsnorm_forward(Device *device, const lethe_rmsnorm_args *args);
+int rmsnorm_backward(Device *device, const lethe_rmsnorm_args *args);
+
+}  // namespace lethe::cpu
+
+#define LETHE_CPU_FAIL(device, status, message) ::lethe::cpu::fail((device), (status), __FILE__, __LINE__, (message))

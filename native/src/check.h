@@ -1,0 +1,86 @@
+// Argument checks shared by all ops: sizes, dtypes, bounds and overlap, before a backend sees anything.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "engine.h"
+
+namespace lethe {
+
+// A dtype of the checks alone: plain bytes.
+inline constexpr int32_t kByte = -1;
+
+// Bytes of one element, or 0 for an unknown dtype.
+int64_t dtype_bytes(int32_t dtype);
+
+// Collects the operands of one call. The first failure is kept in status() and later calls do nothing, so an op checks
+// all its operands in a row and asks once.
+class Operands {
+ public:
+  explicit Operands(lethe_engine *engine) : engine_(engine) { status_ = lethe_engine::check(engine); }
+
+  // A count that may be zero.
+  void size(const char *name, int64_t value);
+  // A count that must be at least one.
+  void positive(const char *name, int64_t value);
+  void floating(int32_t dtype);
+  void require(bool condition, int status, const std::string &message);
+
+  // Operands of the given shape; each dimension may be zero. A strided operand is [rows, width] with `stride` elements
+  // from row to row.
+  template <class T = void>
+  const T *in(const char *name, lethe_ref ref, int32_t dtype, std::initializer_list<int64_t> shape) {
+    return static_cast<const T *>(add(name, ref, dtype, shape, Access::kRead));
+  }
+  template <class T = void>
+  T *out(const char *name, lethe_ref ref, int32_t dtype, std::initializer_list<int64_t> shape) {
+    return static_cast<T *>(add(name, ref, dtype, shape, Access::kWrite));
+  }
+  // ref 0 gives null.
+  template <class T = void>
+  const T *in_or_null(const char *name, lethe_ref ref, int32_t dtype, std::initializer_list<int64_t> shape) {
+    return ref == 0 ? nullptr : in<T>(name, ref, dtype, shape);
+  }
+  template <class T = void>
+  T *out_or_null(const char *name, lethe_ref ref, int32_t dtype, std::initializer_list<int64_t> shape) {
+    return ref == 0 ? nullptr : out<T>(name, ref, dtype, shape);
+  }
+  template <class T = void>
+  const T *in_rows(const char *name, lethe_ref ref, int32_t dtype, int64_t rows, int64_t width, int64_t stride) {
+    return static_cast<const T *>(add_rows(name, ref, dtype, rows, width, stride, Access::kRead));
+  }
+  template <class T = void>
+  T *out_rows(const char *name, lethe_ref ref, int32_t dtype, int64_t rows, int64_t width, int64_t stride) {
+    return static_cast<T *>(add_rows(name, ref, dtype, rows, width, stride, Access::kWrite));
+  }
+
+  // Fails when a written operand overlaps any other. `may_alias` names pairs an op documents as in place; they may be
+  // the very same range, but not a shifted one. Rows of equal stride overlap only where their columns do.
+  int finish(std::initializer_list<std::pair<const char *, const char *>> may_alias = {});
+  int status() const { return status_; }
+
+ private:
+  enum class Access { kRead, kWrite };
+  struct Range {
+    const char *name;
+    const char *begin;
+    int64_t rows, width_bytes, stride_bytes;
+    Access access;
+    const char *end() const { return rows == 0 ? begin : begin + (rows - 1) * stride_bytes + width_bytes; }
+  };
+
+  void *add(const char *name, lethe_ref ref, int32_t dtype, std::initializer_list<int64_t> shape, Access access);
+  void *add_rows(const char *name, lethe_ref ref, int32_t dtype, int64_t rows, int64_t width, int64_t stride,
+                 Access access);
+  void *add_bytes(const char *name, lethe_ref ref, int64_t rows, int64_t width_bytes, int64_t stride_bytes,
+                  Access access);
+  static bool overlap(const Range &a, const Range &b);
+
+  lethe_engine *engine_;
+  int status_ = LETHE_OK;
+  std::vector<Range> ranges_;
+};
+
+}  // namespace lethe

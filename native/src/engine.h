@@ -1,0 +1,49 @@
+// An engine: one open backend, the buffers it handed out, and the thread that owns both.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <thread>
+#include <vector>
+
+#include "error.h"
+#include "lethe_backend.h"
+
+namespace lethe {
+
+// A lethe_ref is generation (12 bits) | slot + 1 (12 bits) | byte offset (40 bits).
+inline constexpr int kOffsetBits = 40;
+inline constexpr int kSlotBits = 12;
+inline constexpr int kGenerationBits = 12;
+inline constexpr uint64_t kOffsetMask = (uint64_t{1} << kOffsetBits) - 1;
+inline constexpr int64_t kMaxBufferBytes = int64_t{1} << kOffsetBits;
+inline constexpr size_t kMaxBuffers = (size_t{1} << kSlotBits) - 1;
+
+struct Buffer {
+  char *address = nullptr;
+  int64_t bytes = 0;
+  uint32_t generation = 0;
+  bool open = false;
+};
+
+}  // namespace lethe
+
+// The opaque type of lethe.h.
+struct lethe_engine {
+  lethe_engine(void *plugin, const lethe_backend *table, lethe_device *state)
+      : library(plugin), backend(table), device(state), owner(std::this_thread::get_id()) {}
+
+  void *library;
+  const lethe_backend *backend;
+  lethe_device *device;
+  std::thread::id owner;
+  std::vector<lethe::Buffer> buffers;
+  // Freed slots, reused oldest first so that a stale ref meets its own generation again as late as possible.
+  std::deque<size_t> free_slots;
+
+  // LETHE_OK, or why `engine` cannot be used by this thread. A closed engine is recognised by address.
+  static int check(const lethe_engine *engine);
+  // The address of ref and the bytes from it to the end of its buffer.
+  int resolve(lethe_ref ref, char **address, int64_t *available) const;
+  int slot_of(lethe_ref ref, size_t *slot) const;
+};

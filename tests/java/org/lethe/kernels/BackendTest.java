@@ -1,0 +1,93 @@
+package org.lethe.kernels;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.util.concurrent.atomic.AtomicReference;
+import org.junit.jupiter.api.Test;
+import org.lethe.NativeException;
+import org.lethe.UserException;
+import org.lethe.kernels.abi.Abi;
+
+class BackendTest {
+  private static ByteBuffer direct(int bytes) {
+    return ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder());
+  }
+
+  @Test
+  void anOpReadsAndWritesItsBuffers() {
+    try (Backend backend = Backend.open("cpu", 2);
+        Buffer arena = backend.allocate(64)) {
+      ByteBuffer host = direct(16);
+      host.asFloatBuffer().put(new float[] {3, 4, 1, 1});
+      arena.write(0, host);
+      new Ops(backend)
+          .rmsnormForward(
+              Dtype.F32, 1, 2, 0f, arena.at(0), arena.at(8), arena.at(16), arena.at(32));
+      ByteBuffer result = direct(20);
+      arena.read(16, result);
+      FloatBuffer values = result.asFloatBuffer();
+      double rstd = 1 / Math.sqrt(12.5);
+      assertEquals(3 * rstd, values.get(0), 1e-6);
+      assertEquals(4 * rstd, values.get(1), 1e-6);
+      assertEquals(rstd, values.get(4), 1e-7);
+    }
+  }
+
+  @Test
+  void theDescriptionNamesWhatDeterminesTheBits() {
+    try (Backend backend = Backend.open("cpu_avx2", 1)) {
+      assertTrue(backend.description().contains("\"isa\":\"avx2\""), backend.description());
+      assertTrue(backend.description().contains("\"threads\":1"), backend.description());
+    }
+  }
+
+  @Test
+  void useAfterCloseIsAnException() {
+    Backend backend = Backend.open("cpu", 1);
+    Buffer buffer = backend.allocate(64);
+    long ref = buffer.at(0);
+    buffer.close();
+    assertThrows(UserException.class, () -> buffer.at(0));
+    NativeException stale =
+        assertThrows(NativeException.class, () -> new Ops(backend).zero(ref, 4));
+    assertEquals(Abi.LETHE_CLOSED, stale.status());
+    Buffer open = backend.allocate(64);
+    backend.close();
+    backend.close();
+    assertThrows(UserException.class, () -> open.at(0));
+    assertThrows(UserException.class, () -> backend.allocate(4));
+  }
+
+  @Test
+  void anotherThreadIsRefused() throws InterruptedException {
+    try (Backend backend = Backend.open("cpu", 1);
+        Buffer buffer = backend.allocate(64)) {
+      AtomicReference<Throwable> thrown = new AtomicReference<>();
+      Thread other =
+          new Thread(
+              () -> {
+                try {
+                  new Ops(backend).zero(buffer.at(0), 4);
+                } catch (NativeException e) {
+                  thrown.set(e);
+                }
+              });
+      other.start();
+      other.join();
+      NativeException refused = (NativeException) thrown.get();
+      assertEquals(Abi.LETHE_WRONG_THREAD, refused.status());
+    }
+  }
+
+  @Test
+  void anUnknownDeviceSaysWhatIsMissing() {
+    NativeException e = assertThrows(NativeException.class, () -> Backend.open("abacus", 1));
+    assertEquals(Abi.LETHE_NO_DEVICE, e.status());
+    assertTrue(e.getMessage().contains("liblethe_abacus.so"), e.getMessage());
+  }
+}

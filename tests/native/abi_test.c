@@ -1,0 +1,83 @@
+/* The C boundary, as a plain C caller meets it: every misuse is a status with a trace, never a crash. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lethe.h"
+
+static int failures = 0;
+static int checks = 0;
+
+#define EXPECT(condition)                                                                                        \
+  do {                                                                                                           \
+    ++checks;                                                                                                    \
+    if (!(condition)) {                                                                                          \
+      ++failures;                                                                                                \
+      fprintf(stderr, "%s:%d: expected %s\n  trace: %s\n", __FILE__, __LINE__, #condition, lethe_error_trace()); \
+    }                                                                                                            \
+  } while (0)
+
+static void rmsnorm_matches_its_definition(lethe_engine *engine) {
+  enum { T = 3, D = 37 };
+  float x[T * D], w[D], y[T * D];
+  for (int i = 0; i < T * D; ++i) x[i] = (float)((i * 7919) % 101) / 50.0f - 1.0f;
+  for (int i = 0; i < D; ++i) w[i] = 0.5f + (float)i / D;
+  lethe_ref arena = 0;
+  EXPECT(lethe_buffer_alloc(engine, (int64_t)(sizeof x + sizeof w + sizeof y), &arena) == LETHE_OK);
+  const lethe_ref rx = arena, rw = rx + sizeof x, ry = rw + sizeof w;
+  EXPECT(lethe_write(engine, rx, x, sizeof x) == LETHE_OK);
+  EXPECT(lethe_write(engine, rw, w, sizeof w) == LETHE_OK);
+  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, T, D, 1e-5f, rx, rw, ry, 0) == LETHE_OK);
+  EXPECT(lethe_read(engine, ry, y, sizeof y) == LETHE_OK);
+  for (int t = 0; t < T; ++t) {
+    double square = 0;
+    for (int i = 0; i < D; ++i) square += (double)x[t * D + i] * x[t * D + i];
+    const double r = 1.0 / sqrt(square / D + 1e-5);
+    for (int i = 0; i < D; ++i) EXPECT(fabs(y[t * D + i] - x[t * D + i] * r * w[i]) < 1e-5);
+  }
+  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, T, D, 1e-5f, rx, rw, rx + 4, 0) == LETHE_OVERLAP);
+  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, T + 100, D, 1e-5f, rx, rw, ry, 0) == LETHE_OUT_OF_BOUNDS);
+  EXPECT(strstr(lethe_error_trace(), "x needs") != NULL);
+  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, INT64_MAX / 2, D, 1e-5f, rx, rw, ry, 0) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, -1, D, 1e-5f, rx, rw, ry, 0) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_rmsnorm_forward(engine, 7, T, D, 1e-5f, rx, rw, ry, 0) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, T, D, 1e-5f, 0, rw, ry, 0) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, 0, D, 1e-5f, rx, rw, ry, 0) == LETHE_OK);
+  EXPECT(lethe_buffer_free(engine, arena + 4) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_buffer_free(engine, arena) == LETHE_OK);
+  EXPECT(lethe_buffer_free(engine, arena) == LETHE_CLOSED);
+  EXPECT(lethe_read(engine, ry, y, sizeof y) == LETHE_CLOSED);
+  lethe_ref again = 0;
+  EXPECT(lethe_buffer_alloc(engine, 64, &again) == LETHE_OK);
+  EXPECT(lethe_read(engine, arena, y, 4) == LETHE_CLOSED);
+  EXPECT(lethe_buffer_free(engine, again) == LETHE_OK);
+}
+
+int main(int argc, char **argv) {
+  const char *plugins = argc > 1 ? argv[1] : ".";
+  lethe_engine *engine = NULL;
+  char description[256];
+  float sink[4];
+  EXPECT(lethe_abi() == LETHE_ABI);
+  EXPECT(lethe_engine_open("nonesuch", plugins, 1, &engine) == LETHE_NO_DEVICE);
+  EXPECT(strstr(lethe_error_trace(), "liblethe_nonesuch.so") != NULL);
+  EXPECT(lethe_engine_open("cpu_avx2", plugins, 0, &engine) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_engine_open(NULL, plugins, 1, &engine) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_engine_open("cpu_avx2", plugins, 2, &engine) == LETHE_OK);
+  EXPECT(engine != NULL);
+  if (engine == NULL) return 1;
+  EXPECT(lethe_engine_describe(engine, description, sizeof description) == LETHE_OK);
+  EXPECT(strstr(description, "\"threads\":2") != NULL);
+  EXPECT(lethe_engine_describe(engine, description, 3) == LETHE_INVALID_ARGUMENT);
+  lethe_ref huge = 0;
+  EXPECT(lethe_buffer_alloc(engine, INT64_MAX, &huge) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_buffer_alloc(engine, 0, &huge) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_buffer_alloc(engine, 64, NULL) == LETHE_INVALID_ARGUMENT);
+  rmsnorm_matches_its_definition(engine);
+  EXPECT(lethe_engine_close(engine) == LETHE_OK);
+  EXPECT(lethe_engine_close(engine) == LETHE_CLOSED);
+  EXPECT(lethe_read(engine, 1, sink, 4) == LETHE_CLOSED);
+  printf("abi_test: %d passed, %d failed\n", checks - failures, failures);
+  return failures == 0 ? 0 : 1;
+}
