@@ -46,12 +46,29 @@ int describe(Device *device, char *out, int64_t capacity) {
   return LETHE_OK;
 }
 
-const lethe_backend kTable = {
-    LETHE_ABI, "cpu", open, close, describe, alloc,           free,
-    write,     read,  copy, zero,  convert,  rmsnorm_forward, rmsnorm_backward,
-};
+lethe_backend make_table() {
+  lethe_backend t = {};
+  t.abi = LETHE_ABI;
+  t.name = "cpu";
+  t.open = open;
+  t.close = close;
+  t.describe = describe;
+  t.alloc = alloc;
+  t.free = free;
+  t.write = write;
+  t.read = read;
+  t.copy = copy;
+  t.zero = zero;
+  t.convert = convert;
+  t.rmsnorm_forward = rmsnorm_forward;
+  t.rmsnorm_backward = rmsnorm_backward;
+  return t;
+}
 
 }  // namespace
 }  // namespace lethe::cpu
 
-extern "C" LETHE_API const lethe_backend *lethe_backend_init(void) { return &lethe::cpu::kTable; }
+extern "C" LETHE_API const lethe_backend *lethe_backend_init(void) {
+  static const lethe_backend table = lethe::cpu::make_table();
+  return &table;
+}

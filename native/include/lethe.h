@@ -95,6 +95,159 @@ LETHE_API int lethe_rmsnorm_forward(lethe_engine *engine, int32_t dtype, int64_t
 LETHE_API int lethe_rmsnorm_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, lethe_ref dy,
                                      lethe_ref x, lethe_ref w, lethe_ref rstd, lethe_ref dx, lethe_ref dw);
 
+/* ---- rows ---- */
+
+/* out[T,d] = table[ids[T], d]; an id outside [0,V) is LETHE_OUT_OF_BOUNDS. */
+LETHE_API int lethe_embedding_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V,
+                                      lethe_ref table, lethe_ref ids, lethe_ref out);
+/* dtable[V,d] fp32 += the rows of dout[T,d] (storage), in the order of T. */
+LETHE_API int lethe_embedding_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V,
+                                       lethe_ref dout, lethe_ref ids, lethe_ref dtable);
+/* dst[i] = src[index[i]] for n rows of `width` elements; strides in elements. index[n] is int32 in [0, src_rows). */
+LETHE_API int lethe_gather_rows(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, int64_t src_rows,
+                                lethe_ref src, int64_t src_stride, lethe_ref index, lethe_ref dst, int64_t dst_stride);
+/* dst[index[i]] = src[i]; index[n] in [0, dst_rows) holds no row twice. */
+LETHE_API int lethe_scatter_rows(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, int64_t dst_rows,
+                                 lethe_ref src, int64_t src_stride, lethe_ref index, lethe_ref dst, int64_t dst_stride);
+
+/* ---- linear with LoRA adapters: y = x W^T (+ residual) + sum over adapters of scale (x A^T) B^T  (Hu et al. 2021)
+ * ---- */
+
+typedef uint64_t lethe_linear; /* belongs to its engine; no memory of its own on the CPU */
+
+/* A weight w[out,in] in storage. dw[out,in] fp32 receives += its gradient in the backward pass (0: frozen). */
+LETHE_API int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, lethe_ref w,
+                                  lethe_ref dw, lethe_linear *linear);
+/* Adds an adapter to the outputs [first_out, first_out + part_out): a[rank,in] and b[part_out,rank] in storage, their
+ * gradients da, db fp32 of the same shapes (both 0: frozen). A linear may carry several (q, k and v of one weight);
+ * their columns of u stand in the order they were added, total rank = R. */
+LETHE_API int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t first_out, int64_t part_out,
+                                   int64_t rank, float scale, lethe_ref a, lethe_ref b, lethe_ref da, lethe_ref db);
+LETHE_API int lethe_linear_close(lethe_engine *engine, lethe_linear linear);
+/* x[T,in], y[T,out] in storage; residual[T,out] is added when not 0, and may be y itself. The adapters act on the first
+ * `adapted` rows only (the rest see the base weight: reference rows stand at the end of a batch). u[adapted,R] in
+ * storage is scale * x A^T, kept for the backward pass; required when adapted > 0 and there are adapters. */
+LETHE_API int lethe_linear_forward(lethe_engine *engine, lethe_linear linear, int64_t T, int64_t adapted, lethe_ref x,
+                                   lethe_ref residual, lethe_ref y, lethe_ref u);
+/* For the first T rows, all adapted where there are adapters: dx[T,in] = dy W + sum of scale (dy B) A (0: not wanted);
+ * da += scale (dy B)^T x, db += dy^T u, dw += dy^T x where they are wanted. du[T,R] in storage is scratch. */
+LETHE_API int lethe_linear_backward(lethe_engine *engine, lethe_linear linear, int64_t T, lethe_ref x, lethe_ref u,
+                                    lethe_ref dy, lethe_ref du, lethe_ref dx);
+
+/* ---- rotary position embedding (Su et al. 2021), Hugging Face's half-split layout ---- */
+
+/* In place on x[T, heads, head_dim], stride elements from token to token: for j < rotary_dim/2 the pair
+ * (x[j], x[j + rotary_dim/2]) turns by the angle whose cosine and sine stand at [position, j] of cos/sin[P,
+ * rotary_dim/2] fp32. positions[T] int32 in [0,P). inverse != 0 turns back: the backward pass. */
+LETHE_API int lethe_rotary(lethe_engine *engine, int32_t dtype, int64_t T, int64_t heads, int64_t head_dim,
+                           int64_t rotary_dim, lethe_ref x, int64_t stride, lethe_ref positions, int64_t P,
+                           lethe_ref cos, lethe_ref sin, int32_t inverse);
+
+/* ---- causal attention over segments, grouped queries ---- */
+
+/* A segment is LETHE_SEGMENT_FIELDS int32: {first query row, queries, first own key row, own keys, first parent key
+ * row, parent keys}. Query i of a segment sees all parent keys and the own keys 0 .. own_keys - queries + i. q[q_rows,
+ * heads, head_dim], k and v [k_rows, kv_heads, head_dim] with strides in elements; heads % kv_heads == 0. out[q_rows,
+ * heads, head_dim] packed; lse[q_rows, heads] fp32 is kept for the backward pass (0: not kept). Query rows of no
+ * segment are left as they are. No [T,T] matrix is ever kept. */
+enum { LETHE_SEGMENT_FIELDS = 6 };
+LETHE_API int lethe_attention_forward(lethe_engine *engine, int32_t dtype, int64_t heads, int64_t kv_heads,
+                                      int64_t head_dim, float scale, int64_t segments, lethe_ref segment_table,
+                                      int64_t q_rows, lethe_ref q, int64_t q_stride, int64_t k_rows, lethe_ref k,
+                                      int64_t k_stride, lethe_ref v, int64_t v_stride, lethe_ref out, lethe_ref lse);
+/* dq, dk, dv have the shapes and strides of q, k, v and are written, not added to; rows of no segment become 0. */
+LETHE_API int lethe_attention_backward(lethe_engine *engine, int32_t dtype, int64_t heads, int64_t kv_heads,
+                                       int64_t head_dim, float scale, int64_t segments, lethe_ref segment_table,
+                                       int64_t q_rows, lethe_ref q, int64_t q_stride, int64_t k_rows, lethe_ref k,
+                                       int64_t k_stride, lethe_ref v, int64_t v_stride, lethe_ref out, lethe_ref lse,
+                                       lethe_ref dout, lethe_ref dq, lethe_ref dk, lethe_ref dv);
+
+/* ---- SwiGLU: out = silu(gate) * up  (Shazeer 2020) ---- */
+
+/* gate_up[T,2f] holds gate then up in each row; out[T,f]. */
+LETHE_API int lethe_swiglu_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t f, lethe_ref gate_up,
+                                   lethe_ref out);
+/* dgate_up[T,2f] from dout[T,f]; may be gate_up itself. */
+LETHE_API int lethe_swiglu_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t f, lethe_ref gate_up,
+                                    lethe_ref dout, lethe_ref dgate_up);
+
+/* ---- the head: logits, statistics and the loss's gradient, without the logits ever existing whole ---- */
+
+/* What a head row's gradient with respect to its logits z (p = softmax z, U uniform, r the reference's softmax) is. */
+enum lethe_row_kind {
+  LETHE_ROW_STATISTICS = 0,   /* none: zero */
+  LETHE_ROW_NLL = 1,          /* -log p[y]:  p - e_y */
+  LETHE_ROW_UNIFORM_KL = 2,   /* KL(U||p), maximum entropy:  p - 1/V */
+  LETHE_ROW_KL_UNIFORM = 3,   /* KL(p||U) = log V - H(p):  p (z - E_p[z]) */
+  LETHE_ROW_REFERENCE_KL = 4, /* KL(r||p):  p - r */
+  LETHE_ROW_KL_REFERENCE = 5  /* KL(p||r):  p (log p/r - KL) */
+};
+
+/* A row is LETHE_ROW_FIELDS int32: {source, label or -1, kind, reference source or -1}. Sources index the rows of h; a
+ * source may occur several times. The reference source is needed by the two KL kinds. */
+enum { LETHE_ROW_FIELDS = 4 };
+
+/* Statistics, fp32 per row. With z the row's logits divided by its temperature: */
+enum lethe_statistic {
+  LETHE_STAT_LSE = 0,        /* logsumexp z */
+  LETHE_STAT_LABEL = 1,      /* z[y]; 0 without a label */
+  LETHE_STAT_LSE_OTHERS = 2, /* logsumexp over v != y: nll = softplus(LSE_OTHERS - LABEL), exact where p[y] is near 1 */
+  LETHE_STAT_MEAN = 3,       /* mean z: KL(U||p) = LSE - MEAN - log V */
+  LETHE_STAT_EZ = 4,         /* E_p[z] - MAX: H(p) = LSE - MAX - EZ */
+  LETHE_STAT_MAX = 5,
+  LETHE_STAT_ARGMAX = 6, /* the first index of MAX */
+  LETHE_STAT_RANK = 7,   /* how many v have z[v] > z[y]; 0 without a label */
+  LETHE_STAT_KL = 8,     /* the value of the two reference kinds, never negative; else 0 */
+  LETHE_STAT_ELOG2 = 9,  /* E_p[(log p)^2] */
+  LETHE_STATISTICS = 10
+};
+
+/* mean[d] fp32 = the mean row of w[V,d]: what makes MEAN a dot product. */
+LETHE_API int lethe_head_mean(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, lethe_ref w, lethe_ref mean);
+/* The least workspace, in bytes, with which the head can run, and the most it has use for with n rows. */
+LETHE_API int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least,
+                                   int64_t *most);
+/* One pass for a frozen head, two GEMMs (three for KL rows): h[sources,d] and w[V,d] in storage, rows[n,4] int32,
+ * temperature[n] fp32 > 0 (0: all 1), mean[d] of lethe_head_mean (0: MEAN is summed from the logits).
+ * stats[n,LETHE_STATISTICS] fp32 is written, and dh_rows[n,d] (storage, 0: statistics only) the *unscaled* gradient of
+ * each row with respect to its source of h (not through the reference source): the loss's coefficient comes afterwards.
+ * workspace: at least `least` bytes of lethe_head_workspace; it bounds the chunk of logits that exists at a time. */
+LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
+                                 lethe_ref h, lethe_ref w, lethe_ref mean, lethe_ref rows, lethe_ref temperature,
+                                 lethe_ref stats, lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes);
+/* dh[sources,d] = sum over the rows of each source, in row order, of coefficient[row] * dh_rows[row] (fp32 sum). */
+LETHE_API int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d,
+                                 lethe_ref rows, lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dh);
+/* The second pass of a head that trains: coefficient[n] fp32 is applied to the logits' gradient, which goes to
+ * dh_rows[n,d] (storage; combine with coefficients of 1) and, += , to dw[V,d] fp32. The reference kinds are
+ * LETHE_UNSUPPORTED: a trained head has no adapter to switch off. */
+LETHE_API int lethe_head_backward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
+                                  lethe_ref h, lethe_ref w, lethe_ref rows, lethe_ref temperature,
+                                  lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dw, lethe_ref workspace,
+                                  int64_t workspace_bytes);
+/* One token per row of h[n,d], drawn from softmax(z / temperature) cut to the top_k largest (0: all) and then to the
+ * smallest set whose probability reaches top_p (1: all). Draw i uses the counter-based stream (seed, draws[i]) int64,
+ * so a result depends on neither batch nor order. ids[n] int32. */
+LETHE_API int lethe_head_sample(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d, int64_t V, lethe_ref h,
+                                lethe_ref w, float temperature, int32_t top_k, float top_p, int64_t seed,
+                                lethe_ref draws, lethe_ref ids, lethe_ref workspace, int64_t workspace_bytes);
+
+/* ---- the update: global-norm clip and AdamW (Loshchilov & Hutter 2019) over one arena ---- */
+
+/* state[LETHE_UPDATE_STATE] fp32, on the device: {norm, clip coefficient, finite (1 or 0), steps applied, -, -, -, -}.
+ */
+enum { LETHE_UPDATE_STATE = 8 };
+/* norm = ||g[n]||, fp64 sum in fixed order; clip = min(1, max_norm / (norm + 1e-6)) (max_norm <= 0: 1); finite = 0 when
+ * any gradient is not finite. */
+LETHE_API int lethe_gradient_norm(lethe_engine *engine, int64_t n, lethe_ref g, float max_norm, lethe_ref state);
+/* Does nothing when state says not finite. Otherwise steps applied += 1 = t and, with ghat = clip * g:
+ * m = b1 m + (1-b1) ghat; v = b2 v + (1-b2) ghat^2; p -= lr (m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + decay p),
+ * with decay = weight_decay for the first n_decay of the n parameters and 0 for the rest.
+ * p, m, v, g fp32 [n]; copy[n] receives p in storage (0: none; required for LETHE_BF16). */
+LETHE_API int lethe_adamw(lethe_engine *engine, int32_t dtype, int64_t n, int64_t n_decay, lethe_ref p, lethe_ref m,
+                          lethe_ref v, lethe_ref g, lethe_ref copy, float lr, float beta1, float beta2, float eps,
+                          float weight_decay, lethe_ref state);
+
 #ifdef __cplusplus
 }
 #endif

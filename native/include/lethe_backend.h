@@ -34,6 +34,127 @@ typedef struct lethe_rmsnorm_args {
   float *dw;         /* backward: dw[d] += or null */
 } lethe_rmsnorm_args;
 
+/* n rows between a strided table and a strided list. */
+typedef struct lethe_rows_args {
+  int32_t dtype;
+  int64_t n, width;
+  int64_t table_rows; /* bound of index */
+  const void *src;
+  int64_t src_stride;
+  void *dst;
+  int64_t dst_stride;
+  const int32_t *index; /* index[n] */
+} lethe_rows_args;
+
+typedef struct lethe_embedding_args {
+  int32_t dtype;
+  int64_t T, d, V;
+  const int32_t *ids;
+  const void *table; /* forward */
+  void *out;         /* forward: [T,d] */
+  const void *dout;  /* backward: [T,d] */
+  float *dtable;     /* backward: [V,d] += */
+} lethe_embedding_args;
+
+typedef struct lethe_adapter {
+  int64_t first_out, part_out, rank;
+  float scale;
+  const void *a, *b; /* a[rank,in], b[part_out,rank] */
+  float *da, *db;    /* += or null */
+} lethe_adapter;
+
+typedef struct lethe_linear_args {
+  int32_t dtype;
+  int64_t out, in;
+  const void *w; /* [out,in] */
+  float *dw;     /* [out,in] += or null */
+  const lethe_adapter *adapters;
+  int64_t adapter_count, total_rank;
+  int64_t T, adapted;   /* backward: adapted == T */
+  const void *x;        /* [T,in] */
+  const void *residual; /* forward: [T,out], null, or y */
+  void *y;              /* forward: [T,out] */
+  void *u;              /* [adapted,total_rank] */
+  const void *dy;       /* backward: [T,out] */
+  void *du;             /* backward: scratch [T,total_rank] */
+  void *dx;             /* backward: [T,in] or null */
+} lethe_linear_args;
+
+typedef struct lethe_rotary_args {
+  int32_t dtype;
+  int64_t T, heads, head_dim, rotary_dim;
+  void *x;
+  int64_t stride;
+  const int32_t *positions;
+  int64_t P;
+  const float *cos, *sin; /* [P, rotary_dim/2] */
+  int32_t inverse;
+} lethe_rotary_args;
+
+typedef struct lethe_attention_args {
+  int32_t dtype;
+  int64_t heads, kv_heads, head_dim;
+  float scale;
+  int64_t segments;
+  const int32_t *segment_table; /* [segments, LETHE_SEGMENT_FIELDS]; the backend checks its ranges */
+  int64_t q_rows, q_stride, k_rows, k_stride, v_stride;
+  const void *q, *k, *v;
+  void *out;  /* forward: out; backward: in. [q_rows, heads*head_dim] */
+  float *lse; /* forward: out or null; backward: in. [q_rows, heads] */
+  const void *dout;
+  void *dq, *dk, *dv; /* strides of q, k, v */
+} lethe_attention_args;
+
+typedef struct lethe_swiglu_args {
+  int32_t dtype;
+  int64_t T, f;
+  const void *gate_up; /* [T,2f] */
+  void *out;           /* forward: [T,f] */
+  const void *dout;    /* backward: [T,f] */
+  void *dgate_up;      /* backward: [T,2f] */
+} lethe_swiglu_args;
+
+typedef struct lethe_head_args {
+  int32_t dtype;
+  int64_t n, sources, d, V;
+  const void *h, *w;        /* h[sources,d], w[V,d] */
+  const float *mean;        /* [d] or null */
+  const int32_t *rows;      /* [n, LETHE_ROW_FIELDS]; the backend checks its ranges */
+  const float *temperature; /* [n] or null */
+  const float *coefficient; /* [n]; backward and combine */
+  float *stats;             /* forward: [n, LETHE_STATISTICS] */
+  void *dh_rows;            /* [n,d] or null */
+  void *dh;                 /* combine: [sources,d] */
+  float *dw;                /* backward: [V,d] += */
+  void *workspace;
+  int64_t workspace_bytes;
+} lethe_head_args;
+
+typedef struct lethe_sample_args {
+  int32_t dtype;
+  int64_t n, d, V;
+  const void *h, *w;
+  float temperature;
+  int32_t top_k;
+  float top_p;
+  int64_t seed;
+  const int64_t *draws; /* [n] */
+  int32_t *ids;         /* [n] */
+  void *workspace;
+  int64_t workspace_bytes;
+} lethe_sample_args;
+
+typedef struct lethe_adamw_args {
+  int32_t dtype;
+  int64_t n, n_decay;
+  float *p, *m, *v;
+  const float *g;
+  void *copy;
+  float lr, beta1, beta2, eps, weight_decay;
+  float *state; /* [LETHE_UPDATE_STATE] */
+} lethe_adamw_args;
+
+/* An op the backend does not have is null: its caller gets LETHE_UNSUPPORTED. */
 typedef struct lethe_backend {
   int32_t abi; /* LETHE_ABI this backend was built for; checked before anything else is read */
   const char *name;
@@ -51,6 +172,26 @@ typedef struct lethe_backend {
 
   int (*rmsnorm_forward)(lethe_device *device, const lethe_rmsnorm_args *args);
   int (*rmsnorm_backward)(lethe_device *device, const lethe_rmsnorm_args *args);
+  int (*embedding_forward)(lethe_device *device, const lethe_embedding_args *args);
+  int (*embedding_backward)(lethe_device *device, const lethe_embedding_args *args);
+  int (*gather_rows)(lethe_device *device, const lethe_rows_args *args);
+  int (*scatter_rows)(lethe_device *device, const lethe_rows_args *args);
+  int (*linear_forward)(lethe_device *device, const lethe_linear_args *args);
+  int (*linear_backward)(lethe_device *device, const lethe_linear_args *args);
+  int (*rotary)(lethe_device *device, const lethe_rotary_args *args);
+  int (*attention_forward)(lethe_device *device, const lethe_attention_args *args);
+  int (*attention_backward)(lethe_device *device, const lethe_attention_args *args);
+  int (*swiglu_forward)(lethe_device *device, const lethe_swiglu_args *args);
+  int (*swiglu_backward)(lethe_device *device, const lethe_swiglu_args *args);
+  int (*head_mean)(lethe_device *device, int32_t dtype, int64_t d, int64_t V, const void *w, float *mean);
+  int (*head_workspace)(lethe_device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least,
+                        int64_t *most);
+  int (*head_forward)(lethe_device *device, const lethe_head_args *args);
+  int (*head_combine)(lethe_device *device, const lethe_head_args *args);
+  int (*head_backward)(lethe_device *device, const lethe_head_args *args);
+  int (*head_sample)(lethe_device *device, const lethe_sample_args *args);
+  int (*gradient_norm)(lethe_device *device, int64_t n, const float *g, float max_norm, float *state);
+  int (*adamw)(lethe_device *device, const lethe_adamw_args *args);
 } lethe_backend;
 
 /* The one symbol a plug-in exports. */

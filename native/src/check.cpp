@@ -18,6 +18,8 @@ int64_t dtype_bytes(int32_t dtype) {
       return 2;
     case kByte:
       return 1;
+    case kInt64:
+      return 8;
     default:
       return 0;
   }

@@ -9,8 +9,9 @@
 
 namespace lethe {
 
-// A dtype of the checks alone: plain bytes.
+// Dtypes of the checks alone: plain bytes, and counters.
 inline constexpr int32_t kByte = -1;
+inline constexpr int32_t kInt64 = -2;
 
 // Bytes of one element, or 0 for an unknown dtype.
 int64_t dtype_bytes(int32_t dtype);
@@ -82,5 +83,11 @@ class Operands {
   int status_ = LETHE_OK;
   std::vector<Range> ranges_;
 };
+
+// Calls an op of the backend's table; a backend that lacks it leaves the entry null.
+#define LETHE_CALL(engine, op, ...)                           \
+  ((engine)->backend->op != nullptr                           \
+       ? (engine)->backend->op((engine)->device, __VA_ARGS__) \
+       : LETHE_FAIL(LETHE_UNSUPPORTED, std::string("backend '") + (engine)->backend->name + "' has no " #op))
 
 }  // namespace lethe

@@ -19,6 +19,22 @@ inline constexpr uint64_t kOffsetMask = (uint64_t{1} << kOffsetBits) - 1;
 inline constexpr int64_t kMaxBufferBytes = int64_t{1} << kOffsetBits;
 inline constexpr size_t kMaxBuffers = (size_t{1} << kSlotBits) - 1;
 
+// A weight with its adapters, as lethe_linear_create and lethe_linear_adapter describe it. Refs are resolved at each
+// call, so that a freed buffer is found out.
+struct LinearAdapter {
+  int64_t first_out, part_out, rank;
+  float scale;
+  lethe_ref a, b, da, db;
+};
+struct Linear {
+  int32_t dtype = 0;
+  int64_t out = 0, in = 0;
+  lethe_ref w = 0, dw = 0;
+  std::vector<LinearAdapter> adapters;
+  int64_t total_rank = 0;
+  bool open = false;
+};
+
 struct Buffer {
   char *address = nullptr;
   int64_t bytes = 0;
@@ -38,6 +54,8 @@ struct lethe_engine {
   lethe_device *device;
   std::thread::id owner;
   std::vector<lethe::Buffer> buffers;
+  // Ids are never reused: lethe_linear n is linears[n - 1].
+  std::vector<lethe::Linear> linears;
   // Freed slots, reused oldest first so that a stale ref meets its own generation again as late as possible.
   std::deque<size_t> free_slots;
 
@@ -46,4 +64,5 @@ struct lethe_engine {
   // The address of ref and the bytes from it to the end of its buffer.
   int resolve(lethe_ref ref, char **address, int64_t *available) const;
   int slot_of(lethe_ref ref, size_t *slot) const;
+  int find_linear(lethe_linear id, lethe::Linear **linear);
 };

@@ -21,7 +21,7 @@ int lethe_rmsnorm_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_
     args.y = operands.out("y", y, dtype, {T, d});
     args.rstd = operands.out_or_null<float>("rstd", rstd, LETHE_F32, {T});
     LETHE_TRY(operands.finish({{"x", "y"}}));
-    return engine->backend->rmsnorm_forward(engine->device, &args);
+    return LETHE_CALL(engine, rmsnorm_forward, &args);
   });
 }
 
@@ -43,7 +43,7 @@ int lethe_rmsnorm_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64
     args.dx = operands.out("dx", dx, dtype, {T, d});
     args.dw = operands.out_or_null<float>("dw", dw, LETHE_F32, {d});
     LETHE_TRY(operands.finish());
-    return engine->backend->rmsnorm_backward(engine->device, &args);
+    return LETHE_CALL(engine, rmsnorm_backward, &args);
   });
 }
 

@@ -1,0 +1,148 @@
+#include "check.h"
+
+using lethe::guarded;
+using lethe::kByte;
+using lethe::kInt64;
+using lethe::Operands;
+
+namespace {
+
+void add_sizes(Operands *operands, int32_t dtype, int64_t d, int64_t V) {
+  operands->floating(dtype);
+  operands->positive("d", d);
+  operands->positive("V", V);
+  // Indices cross as int32, argmax and rank as fp32, which holds integers to 2^24.
+  operands->require(V <= (1 << 24), LETHE_INVALID_ARGUMENT, "V exceeds 2^24");
+}
+
+// The operands of the two passes over the logits.
+void add_pass(Operands *operands, lethe_head_args *args, lethe_ref h, lethe_ref w, lethe_ref rows,
+              lethe_ref temperature, lethe_ref workspace) {
+  add_sizes(operands, args->dtype, args->d, args->V);
+  args->h = operands->in("h", h, args->dtype, {args->sources, args->d});
+  args->w = operands->in("w", w, args->dtype, {args->V, args->d});
+  args->rows = operands->in<int32_t>("rows", rows, LETHE_I32, {args->n, LETHE_ROW_FIELDS});
+  args->temperature = operands->in_or_null<float>("temperature", temperature, LETHE_F32, {args->n});
+  args->workspace = operands->out("workspace", workspace, kByte, {args->workspace_bytes});
+}
+
+}  // namespace
+
+extern "C" {
+
+int lethe_head_mean(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, lethe_ref w, lethe_ref mean) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    add_sizes(&operands, dtype, d, V);
+    const void *weights = operands.in("w", w, dtype, {V, d});
+    auto *out = operands.out<float>("mean", mean, LETHE_F32, {d});
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_mean, dtype, d, V, weights, out);
+  });
+}
+
+int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least,
+                         int64_t *most) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    add_sizes(&operands, dtype, d, V);
+    operands.size("n", n);
+    operands.require(least != nullptr && most != nullptr, LETHE_INVALID_ARGUMENT, "least and most must not be null");
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_workspace, dtype, n, d, V, least, most);
+  });
+}
+
+int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
+                       lethe_ref h, lethe_ref w, lethe_ref mean, lethe_ref rows, lethe_ref temperature, lethe_ref stats,
+                       lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    lethe_head_args args = {};
+    args.dtype = dtype;
+    args.n = n;
+    args.sources = sources;
+    args.d = d;
+    args.V = V;
+    args.workspace_bytes = workspace_bytes;
+    add_pass(&operands, &args, h, w, rows, temperature, workspace);
+    args.mean = operands.in_or_null<float>("mean", mean, LETHE_F32, {d});
+    args.stats = operands.out<float>("stats", stats, LETHE_F32, {n, LETHE_STATISTICS});
+    args.dh_rows = operands.out_or_null("dh_rows", dh_rows, dtype, {n, d});
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_forward, &args);
+  });
+}
+
+int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, lethe_ref rows,
+                       lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dh) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    operands.floating(dtype);
+    operands.positive("d", d);
+    lethe_head_args args = {};
+    args.dtype = dtype;
+    args.n = n;
+    args.sources = sources;
+    args.d = d;
+    args.rows = operands.in<int32_t>("rows", rows, LETHE_I32, {n, LETHE_ROW_FIELDS});
+    args.coefficient = operands.in<float>("coefficient", coefficient, LETHE_F32, {n});
+    // Read-only here; the struct shares the field with the forward pass.
+    args.dh_rows = const_cast<void *>(operands.in("dh_rows", dh_rows, dtype, {n, d}));
+    args.dh = operands.out("dh", dh, dtype, {sources, d});
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_combine, &args);
+  });
+}
+
+int lethe_head_backward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
+                        lethe_ref h, lethe_ref w, lethe_ref rows, lethe_ref temperature, lethe_ref coefficient,
+                        lethe_ref dh_rows, lethe_ref dw, lethe_ref workspace, int64_t workspace_bytes) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    lethe_head_args args = {};
+    args.dtype = dtype;
+    args.n = n;
+    args.sources = sources;
+    args.d = d;
+    args.V = V;
+    args.workspace_bytes = workspace_bytes;
+    add_pass(&operands, &args, h, w, rows, temperature, workspace);
+    args.coefficient = operands.in<float>("coefficient", coefficient, LETHE_F32, {n});
+    args.dh_rows = operands.out("dh_rows", dh_rows, dtype, {n, d});
+    args.dw = operands.out<float>("dw", dw, LETHE_F32, {V, d});
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_backward, &args);
+  });
+}
+
+int lethe_head_sample(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d, int64_t V, lethe_ref h, lethe_ref w,
+                      float temperature, int32_t top_k, float top_p, int64_t seed, lethe_ref draws, lethe_ref ids,
+                      lethe_ref workspace, int64_t workspace_bytes) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    add_sizes(&operands, dtype, d, V);
+    operands.require(temperature > 0.0f, LETHE_INVALID_ARGUMENT, "temperature must be above 0; take argmax for greedy");
+    operands.require(top_k >= 0, LETHE_INVALID_ARGUMENT, "top_k must not be negative");
+    operands.require(top_p > 0.0f && top_p <= 1.0f, LETHE_INVALID_ARGUMENT, "top_p must be in (0, 1]");
+    lethe_sample_args args = {};
+    args.dtype = dtype;
+    args.n = n;
+    args.d = d;
+    args.V = V;
+    args.h = operands.in("h", h, dtype, {n, d});
+    args.w = operands.in("w", w, dtype, {V, d});
+    args.temperature = temperature;
+    args.top_k = top_k;
+    args.top_p = top_p;
+    args.seed = seed;
+    args.draws = operands.in<int64_t>("draws", draws, kInt64, {n});
+    args.ids = operands.out<int32_t>("ids", ids, LETHE_I32, {n});
+    args.workspace = operands.out("workspace", workspace, kByte, {workspace_bytes});
+    args.workspace_bytes = workspace_bytes;
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_sample, &args);
+  });
+}
+
+}  // extern "C"

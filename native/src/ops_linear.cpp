@@ -1,0 +1,159 @@
+#include <utility>
+
+#include "check.h"
+
+using lethe::guarded;
+using lethe::Linear;
+using lethe::LinearAdapter;
+using lethe::Operands;
+
+int lethe_engine::find_linear(lethe_linear id, Linear **linear) {
+  if (id == 0 || id > linears.size() || !linears[id - 1].open) {
+    return LETHE_FAIL(LETHE_CLOSED, "the linear was closed, or never created by this engine");
+  }
+  *linear = &linears[id - 1];
+  return LETHE_OK;
+}
+
+namespace {
+
+// What the forward and the backward call share: the weight, its adapters, and the rows they act on.
+void add_weights(Operands *operands, const Linear &linear, bool gradients, std::vector<lethe_adapter> *adapters,
+                 lethe_linear_args *args) {
+  args->dtype = linear.dtype;
+  args->out = linear.out;
+  args->in = linear.in;
+  args->w = operands->in("w", linear.w, linear.dtype, {linear.out, linear.in});
+  if (gradients) args->dw = operands->out_or_null<float>("dw", linear.dw, LETHE_F32, {linear.out, linear.in});
+  for (const LinearAdapter &adapter : linear.adapters) {
+    lethe_adapter resolved = {};
+    resolved.first_out = adapter.first_out;
+    resolved.part_out = adapter.part_out;
+    resolved.rank = adapter.rank;
+    resolved.scale = adapter.scale;
+    resolved.a = operands->in("a", adapter.a, linear.dtype, {adapter.rank, linear.in});
+    resolved.b = operands->in("b", adapter.b, linear.dtype, {adapter.part_out, adapter.rank});
+    if (gradients) {
+      resolved.da = operands->out_or_null<float>("da", adapter.da, LETHE_F32, {adapter.rank, linear.in});
+      resolved.db = operands->out_or_null<float>("db", adapter.db, LETHE_F32, {adapter.part_out, adapter.rank});
+    }
+    adapters->push_back(resolved);
+  }
+  args->adapters = adapters->data();
+  args->adapter_count = static_cast<int64_t>(adapters->size());
+  args->total_rank = linear.total_rank;
+}
+
+}  // namespace
+
+extern "C" {
+
+int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, lethe_ref w, lethe_ref dw,
+                        lethe_linear *linear) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    operands.require(linear != nullptr, LETHE_INVALID_ARGUMENT, "linear must not be null");
+    operands.floating(dtype);
+    operands.positive("out", out);
+    operands.positive("in", in);
+    operands.in("w", w, dtype, {out, in});
+    operands.out_or_null("dw", dw, LETHE_F32, {out, in});
+    LETHE_TRY(operands.finish());
+    Linear created;
+    created.dtype = dtype;
+    created.out = out;
+    created.in = in;
+    created.w = w;
+    created.dw = dw;
+    created.open = true;
+    engine->linears.push_back(std::move(created));
+    *linear = engine->linears.size();
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
+int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t first_out, int64_t part_out, int64_t rank,
+                         float scale, lethe_ref a, lethe_ref b, lethe_ref da, lethe_ref db) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    LETHE_TRY(operands.status());
+    Linear *target = nullptr;
+    LETHE_TRY(engine->find_linear(linear, &target));
+    operands.size("first_out", first_out);
+    operands.positive("part_out", part_out);
+    operands.positive("rank", rank);
+    operands.require(first_out <= target->out && part_out <= target->out - first_out, LETHE_OUT_OF_BOUNDS,
+                     "the adapter's outputs leave the weight's " + std::to_string(target->out));
+    operands.require((da == 0) == (db == 0), LETHE_INVALID_ARGUMENT, "da and db are given together or not at all");
+    operands.in("a", a, target->dtype, {rank, target->in});
+    operands.in("b", b, target->dtype, {part_out, rank});
+    operands.out_or_null("da", da, LETHE_F32, {rank, target->in});
+    operands.out_or_null("db", db, LETHE_F32, {part_out, rank});
+    LETHE_TRY(operands.finish());
+    target->adapters.push_back(LinearAdapter{first_out, part_out, rank, scale, a, b, da, db});
+    target->total_rank += rank;
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
+int lethe_linear_close(lethe_engine *engine, lethe_linear linear) {
+  return guarded(__func__, [&] {
+    LETHE_TRY(lethe_engine::check(engine));
+    Linear *target = nullptr;
+    LETHE_TRY(engine->find_linear(linear, &target));
+    *target = Linear();
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
+int lethe_linear_forward(lethe_engine *engine, lethe_linear linear, int64_t T, int64_t adapted, lethe_ref x,
+                         lethe_ref residual, lethe_ref y, lethe_ref u) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    LETHE_TRY(operands.status());
+    Linear *target = nullptr;
+    LETHE_TRY(engine->find_linear(linear, &target));
+    lethe_linear_args args = {};
+    std::vector<lethe_adapter> adapters;
+    add_weights(&operands, *target, false, &adapters, &args);
+    operands.size("adapted", adapted);
+    operands.require(adapted <= T, LETHE_INVALID_ARGUMENT, "adapted exceeds T");
+    args.T = T;
+    args.adapted = adapted;
+    args.x = operands.in("x", x, target->dtype, {T, target->in});
+    args.residual = operands.in_or_null("residual", residual, target->dtype, {T, target->out});
+    args.y = operands.out("y", y, target->dtype, {T, target->out});
+    if (adapted > 0 && target->total_rank > 0) {
+      args.u = operands.out("u", u, target->dtype, {adapted, target->total_rank});
+    }
+    LETHE_TRY(operands.finish({{"residual", "y"}}));
+    return LETHE_CALL(engine, linear_forward, &args);
+  });
+}
+
+int lethe_linear_backward(lethe_engine *engine, lethe_linear linear, int64_t T, lethe_ref x, lethe_ref u, lethe_ref dy,
+                          lethe_ref du, lethe_ref dx) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    LETHE_TRY(operands.status());
+    Linear *target = nullptr;
+    LETHE_TRY(engine->find_linear(linear, &target));
+    lethe_linear_args args = {};
+    std::vector<lethe_adapter> adapters;
+    add_weights(&operands, *target, true, &adapters, &args);
+    args.T = T;
+    args.adapted = T;
+    args.x = operands.in("x", x, target->dtype, {T, target->in});
+    args.dy = operands.in("dy", dy, target->dtype, {T, target->out});
+    args.dx = operands.out_or_null("dx", dx, target->dtype, {T, target->in});
+    if (T > 0 && target->total_rank > 0) {
+      // Read-only here; the struct shares the field with the forward pass.
+      args.u = const_cast<void *>(operands.in("u", u, target->dtype, {T, target->total_rank}));
+      args.du = operands.out("du", du, target->dtype, {T, target->total_rank});
+    }
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, linear_backward, &args);
+  });
+}
+
+}  // extern "C"
