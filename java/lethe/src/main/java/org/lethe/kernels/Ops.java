@@ -26,6 +26,11 @@ public final class Ops {
   /** Column of the greedy choice in a row's statistics. */
   public static final int ARGMAX = Abi.LETHE_STAT_ARGMAX;
 
+  /** Places in an update's state. */
+  public static final int UPDATE_NORM = 0;
+
+  public static final int UPDATE_FINITE = 2;
+
   /** Floats of an update's state: norm, clip coefficient, finite, steps applied, and spare. */
   public static final int UPDATE_STATE = Abi.LETHE_UPDATE_STATE;
 
