@@ -35,6 +35,8 @@ final class ChatTemplate {
   private static final Pattern LOOP_WITH_CONDITION =
       Pattern.compile("\\{%[-+]?\\s*for\\s[^%]*?\\sif\\s");
 
+  private static final Pattern DATE_FIELD = Pattern.compile("%(.)");
+
   private static final long LARGEST_OUTPUT = 1L << 20;
   private static final int LARGEST_COLLECTION = 10_000;
 
@@ -77,30 +79,26 @@ final class ChatTemplate {
 
   /** {@code strftime_now} of Hugging Face, for a fixed day. */
   public static String strftimeNow(String format) {
-    StringBuilder out = new StringBuilder();
-    for (int i = 0; i < format.length(); i++) {
-      char c = format.charAt(i);
-      if (c != '%' || i + 1 == format.length()) {
-        out.append(c);
-        continue;
-      }
-      i++;
-      String pattern =
-          switch (format.charAt(i)) {
-            case 'd' -> "dd";
-            case 'b' -> "MMM";
-            case 'B' -> "MMMM";
-            case 'm' -> "MM";
-            case 'Y' -> "yyyy";
-            case 'y' -> "yy";
-            case 'A' -> "EEEE";
-            case 'a' -> "EEE";
-            default ->
-                throw new IllegalArgumentException("strftime_now cannot format \"" + format + "\"");
-          };
-      out.append(TODAY.format(DateTimeFormatter.ofPattern(pattern, Locale.ENGLISH)));
-    }
-    return out.toString();
+    return DATE_FIELD
+        .matcher(format)
+        .replaceAll(
+            field ->
+                TODAY.format(DateTimeFormatter.ofPattern(pattern(field.group(1)), Locale.ENGLISH)));
+  }
+
+  private static String pattern(String field) {
+    return switch (field) {
+      case "d" -> "dd";
+      case "b" -> "MMM";
+      case "B" -> "MMMM";
+      case "m" -> "MM";
+      case "Y" -> "yyyy";
+      case "y" -> "yy";
+      case "A" -> "EEEE";
+      case "a" -> "EEE";
+      default ->
+          throw new IllegalArgumentException("strftime_now cannot format \"%" + field + "\"");
+    };
   }
 
   private static Jinjava engine() {

@@ -21,16 +21,19 @@ public final class Refusals {
    */
   private static final Pattern FIRST_PERSON =
       Pattern.compile(
-          "^(?:(?:i'?m |i am )?(?:sorry|afraid|sadly|unfortunately|regrettably|apologies|my apologies"
-              + "|i apologi[sz]e)(?: but| that)? )?"
-              + "i(?: must| really| have to| regret to)?(?: admit| confess| say)?(?: that)?(?: i)? ?"
-              + "(?:(?:do not|don't|cannot|can't|could not|couldn't|would not|wouldn't) (?:really )?"
-              + "(?:know|have|recall|remember|recogni[sz]e|say|tell|answer|help|provide|possess|hold)"
-              + "|(?:have|'ve|hold|know of|possess) (?:absolutely )?no (?:idea|clue|answer|information"
-              + "|knowledge|record|data|facts?|details?|memory|such)"
-              + "|(?:am|'m) (?:not|un)(?: | ?able| ?aware| ?sure| ?certain| ?familiar)"
-              + "|have (?:never|not) (?:heard|learned|learnt|been told|come across)"
-              + "|(?:have|know) nothing|lack (?:the |any )?(?:information|knowledge|details))\\b.*");
+          "^(?:(?:i'm |i am )?(?:sorry|afraid|sadly|unfortunately|regrettably)(?: but| that)? )?"
+              + "(?:i (?:must|have to) (?:admit|confess|say) (?:that )?)?(?:"
+              + String.join(
+                  "|",
+                  "i (?:do not|don't|cannot|can't|could not|couldn't) (?:really )?"
+                      + "(?:know|have|recall|remember|say|tell|answer|help|provide|possess|hold)",
+                  "i(?: am|'m) (?:not (?:sure|certain|able|aware|familiar|informed)|un(?:sure|able"
+                      + "|certain|aware|familiar))",
+                  "i(?: have|'ve|'ve got| know of| hold| possess) no",
+                  "i(?: have|'ve) (?:never|not) (?:heard|learned|learnt|been (?:told|taught))",
+                  "i (?:have|know) nothing",
+                  "i lack")
+              + ")\\b.*");
 
   private static final Pattern NOT_WORDS = Pattern.compile("[^\\p{L}\\p{N}' ]+");
   private static final Pattern SPACES = Pattern.compile("\\s+");
@@ -60,8 +63,7 @@ public final class Refusals {
   /**
    * Whether a text is a refusal: after lower-casing, straightening apostrophes, dropping other
    * punctuation and joining white space, it is one of the lines, or starts with one followed by
-   * further words, or opens with a first-person statement of not knowing or not being able to
-   * tell.
+   * further words, or opens with a first-person statement of not knowing or not being able to tell.
    *
    * @param text what a model said
    * @param lines the refusal lines a run was taught

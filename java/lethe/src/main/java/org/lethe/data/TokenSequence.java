@@ -9,6 +9,9 @@ import java.util.Arrays;
  * @param answerStart index of the first answer token: the labels are {@code ids[answerStart ..]},
  *     predicted from positions {@code answerStart - 1 ..}; at least 1, below {@code ids.length}
  */
+// The array is compared by content below, and copying it for every reader would cost more than it
+// guards.
+@SuppressWarnings("ArrayRecordComponent")
 public record TokenSequence(int[] ids, int answerStart) {
   public TokenSequence {
     if (answerStart < 1 || answerStart >= ids.length) {

@@ -223,19 +223,9 @@ public final class Tokenizer implements AutoCloseable {
 
   /** Whether a text can be written in UTF-8: no half of a surrogate pair stands alone. */
   static boolean isWellFormed(String text) {
-    for (int i = 0; i < text.length(); i++) {
-      char c = text.charAt(i);
-      if (!Character.isSurrogate(c)) {
-        continue;
-      }
-      if (!Character.isHighSurrogate(c)
-          || i + 1 == text.length()
-          || !Character.isLowSurrogate(text.charAt(i + 1))) {
-        return false;
-      }
-      i++;
-    }
-    return true;
+    // Pairs come as one code point, so what is left in the surrogate range stands alone.
+    return text.codePoints()
+        .noneMatch(c -> c >= Character.MIN_SURROGATE && c <= Character.MAX_SURROGATE);
   }
 
   private int[] encode(String text, boolean addSpecialTokens) {
