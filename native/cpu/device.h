@@ -8,14 +8,27 @@
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string>
 
 #include "lethe_backend.h"
+#include "scratch.h"
+
+namespace lethe::cpu {
+class GemmCache;  // gemm.h
+struct GemmCacheDelete {
+  void operator()(GemmCache *cache) const;
+};
+using GemmCachePtr = std::unique_ptr<GemmCache, GemmCacheDelete>;
+}  // namespace lethe::cpu
 
 struct lethe_device {
   const lethe_host *host;
   int threads;
+  lethe::cpu::GemmCachePtr gemm_cache;
+  // For the op that runs; each numbers its own.
+  lethe::cpu::Scratch scratch[4];
 };
 
 namespace lethe::cpu {
@@ -57,6 +70,17 @@ int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32
 
 int rmsnorm_forward(Device *device, const lethe_rmsnorm_args *args);
 int rmsnorm_backward(Device *device, const lethe_rmsnorm_args *args);
+
+int embedding_forward(Device *device, const lethe_embedding_args *args);
+int embedding_backward(Device *device, const lethe_embedding_args *args);
+int gather_rows(Device *device, const lethe_rows_args *args);
+int scatter_rows(Device *device, const lethe_rows_args *args);
+
+int linear_forward(Device *device, const lethe_linear_args *args);
+int linear_backward(Device *device, const lethe_linear_args *args);
+
+int gradient_norm(Device *device, int64_t n, const float *g, float max_norm, float *state);
+int adamw(Device *device, const lethe_adamw_args *args);
 
 }  // namespace lethe::cpu
 
