@@ -62,6 +62,12 @@ lethe_backend make_table() {
   t.convert = convert;
   t.rmsnorm_forward = rmsnorm_forward;
   t.rmsnorm_backward = rmsnorm_backward;
+  t.head_mean = head_mean;
+  t.head_workspace = head_workspace;
+  t.head_forward = head_forward;
+  t.head_combine = head_combine;
+  t.head_backward = head_backward;
+  t.head_sample = head_sample;
   return t;
 }
 

@@ -58,6 +58,13 @@ int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32
 int rmsnorm_forward(Device *device, const lethe_rmsnorm_args *args);
 int rmsnorm_backward(Device *device, const lethe_rmsnorm_args *args);
 
+int head_mean(Device *device, int32_t dtype, int64_t d, int64_t V, const void *w, float *mean);
+int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least, int64_t *most);
+int head_forward(Device *device, const lethe_head_args *args);
+int head_combine(Device *device, const lethe_head_args *args);
+int head_backward(Device *device, const lethe_head_args *args);
+int head_sample(Device *device, const lethe_sample_args *args);
+
 }  // namespace lethe::cpu
 
 #define LETHE_CPU_FAIL(device, status, message) ::lethe::cpu::fail((device), (status), __FILE__, __LINE__, (message))
