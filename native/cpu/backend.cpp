@@ -75,6 +75,12 @@ lethe_backend make_table() {
   t.linear_backward = linear_backward;
   t.gradient_norm = gradient_norm;
   t.adamw = adamw;
+  t.head_mean = head_mean;
+  t.head_workspace = head_workspace;
+  t.head_forward = head_forward;
+  t.head_combine = head_combine;
+  t.head_backward = head_backward;
+  t.head_sample = head_sample;
   return t;
 }
 

@@ -81,6 +81,12 @@ int linear_backward(Device *device, const lethe_linear_args *args);
 
 int gradient_norm(Device *device, int64_t n, const float *g, float max_norm, float *state);
 int adamw(Device *device, const lethe_adamw_args *args);
+int head_mean(Device *device, int32_t dtype, int64_t d, int64_t V, const void *w, float *mean);
+int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least, int64_t *most);
+int head_forward(Device *device, const lethe_head_args *args);
+int head_combine(Device *device, const lethe_head_args *args);
+int head_backward(Device *device, const lethe_head_args *args);
+int head_sample(Device *device, const lethe_sample_args *args);
 
 }  // namespace lethe::cpu
 

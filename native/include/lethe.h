@@ -187,7 +187,8 @@ enum lethe_row_kind {
  * source may occur several times. The reference source is needed by the two KL kinds. */
 enum { LETHE_ROW_FIELDS = 4 };
 
-/* Statistics, fp32 per row. With z the row's logits divided by its temperature: */
+/* Statistics, fp32 per row. With z the row's logits divided by its temperature. A row with a NaN, a +inf or nothing but
+ * -inf has NaN in all but LABEL, ARGMAX and RANK, and in its gradient; single logits of -inf are probabilities of 0. */
 enum lethe_statistic {
   LETHE_STAT_LSE = 0,        /* logsumexp z */
   LETHE_STAT_LABEL = 1,      /* z[y]; 0 without a label */
@@ -226,8 +227,8 @@ LETHE_API int lethe_head_backward(lethe_engine *engine, int32_t dtype, int64_t n
                                   lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dw, lethe_ref workspace,
                                   int64_t workspace_bytes);
 /* One token per row of h[n,d], drawn from softmax(z / temperature) cut to the top_k largest (0: all) and then to the
- * smallest set whose probability reaches top_p (1: all). Draw i uses the counter-based stream (seed, draws[i]) int64,
- * so a result depends on neither batch nor order. ids[n] int32. */
+ * smallest set whose share of what is left reaches top_p (1: all). Draw i uses Philox4x32-10 with key seed and counter
+ * draws[i], so a result depends on neither batch nor order. ids[n] int32. workspace as for lethe_head_forward. */
 LETHE_API int lethe_head_sample(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d, int64_t V, lethe_ref h,
                                 lethe_ref w, float temperature, int32_t top_k, float top_p, int64_t seed,
                                 lethe_ref draws, lethe_ref ids, lethe_ref workspace, int64_t workspace_bytes);
