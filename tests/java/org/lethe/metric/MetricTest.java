@@ -48,13 +48,10 @@ class MetricTest {
   void kolmogorovSmirnov() {
     // Wholly apart: both orders of all 2·3 values, 2 of C(6,3) = 20.
     assertEquals(
-        0.1,
-        KolmogorovSmirnov.pValue(new double[] {1, 2, 3}, new double[] {4, 5, 6}),
-        ROUNDING);
+        0.1, KolmogorovSmirnov.pValue(new double[] {1, 2, 3}, new double[] {4, 5, 6}), ROUNDING);
     assertEquals(
         1.0, ForgetQuality.of(new double[] {1, 2, 3, 4}, new double[] {1, 2, 3, 4}), ROUNDING);
-    assertThrows(
-        UserException.class, () -> KolmogorovSmirnov.pValue(new double[1], new double[9]));
+    assertThrows(UserException.class, () -> KolmogorovSmirnov.pValue(new double[1], new double[9]));
     assertThrows(
         UserException.class,
         () -> KolmogorovSmirnov.pValue(new double[9], new double[] {1, Double.NaN}));

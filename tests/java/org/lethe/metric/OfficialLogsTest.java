@@ -18,8 +18,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * Official evaluation logs of two TOFU models as a witness, when {@code lethe.tofu} names TOFU's
- * directory and {@code tofu_eval_logs} lies beside it: from the values per example, our metrics must
- * give the values and aggregates that are printed there.
+ * directory and {@code tofu_eval_logs} lies beside it: from the values per example, our metrics
+ * must give the values and aggregates that are printed there.
  */
 class OfficialLogsTest {
   /** Sums of up to 2000 terms were rounded pairwise there, and exp in another library. */
@@ -167,8 +167,7 @@ class OfficialLogsTest {
   @Test
   void forgetQuality() throws IOException {
     JsonNode log = log("full_forget10");
-    double[] unlearned =
-        values(log, "forget_truth_ratio", row -> row.get("score").doubleValue());
+    double[] unlearned = values(log, "forget_truth_ratio", row -> row.get("score").doubleValue());
     double[] neverSaw =
         values(log("retain90"), "forget_truth_ratio", row -> row.get("score").doubleValue());
     double printed = aggregate(log, "forget_quality");
