@@ -2,7 +2,6 @@ package org.lethe.method;
 
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import org.lethe.InternalFaultException;
 
@@ -19,15 +18,6 @@ public record Method(
     double forgetCoefficient,
     double retainCoefficient) {
 
-  /**
-   * A step's loss and what the trainer multiplies the head's unscaled gradients by.
-   *
-   * @param loss the objective; not finite as soon as one statistic that it looks at is not
-   * @param parts each loss's own value by name, before its coefficient
-   * @param coefficients by row; 0 for a row that no loss looks at
-   */
-  public record Result(double loss, Map<String, Double> parts, double[] coefficients) {}
-
   /** Such as "ME+GD"; "none" stands for a missing loss. */
   public String name() {
     return forget.map(Loss::name).orElse(Methods.NONE)
@@ -43,19 +33,12 @@ public record Method(
   }
 
   /**
-   * Begins a step that may come in several micro-batches.
+   * Begins a step, which may come in several micro-batches.
    *
    * @param totals of the whole step
    * @throws InternalFaultException when the step lacks a role that a loss needs
    */
   public MethodStep begin(Totals totals) {
     return new MethodStep(this, totals);
-  }
-
-  /** A step that comes whole. */
-  public Result evaluate(RowStatistics rows, List<Sequence> sequences) {
-    MethodStep step = begin(Totals.of(sequences));
-    double[] coefficients = step.add(rows, sequences);
-    return new Result(step.loss(), step.parts(), coefficients);
   }
 }

@@ -50,6 +50,8 @@ public final class RowStatistics {
   private final double logVocabulary;
 
   /**
+   * Takes what the head wrote.
+   *
    * @param values [rows, {@value #COLUMNS}], copied
    * @param vocabulary V
    */

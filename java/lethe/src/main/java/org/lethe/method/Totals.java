@@ -1,6 +1,8 @@
 package org.lethe.method;
 
+import java.util.EnumMap;
 import java.util.List;
+import java.util.Map;
 import org.lethe.InternalFaultException;
 
 /**
@@ -8,8 +10,8 @@ import org.lethe.InternalFaultException;
  * loss, so that cutting the step into micro-batches changes no coefficient. Immutable.
  */
 public final class Totals {
-  private final long[] sequences = new long[Role.values().length];
-  private final long[] rows = new long[Role.values().length];
+  private final Map<Role, Long> sequences = new EnumMap<>(Role.class);
+  private final Map<Role, Long> rows = new EnumMap<>(Role.class);
 
   private Totals() {}
 
@@ -17,26 +19,30 @@ public final class Totals {
   public static Totals of(List<Sequence> step) {
     Totals totals = new Totals();
     for (Sequence sequence : step) {
-      totals.sequences[sequence.role().ordinal()]++;
-      totals.rows[sequence.role().ordinal()] += sequence.rows();
+      totals.sequences.merge(sequence.role(), 1L, Long::sum);
+      totals.rows.merge(sequence.role(), (long) sequence.rows(), Long::sum);
     }
     return totals;
   }
 
   /**
+   * The number of sequences of a role, at least 1.
+   *
    * @throws InternalFaultException when the step has none: a loss that needs the role cannot be
    *     averaged
    */
   public long sequences(Role role) {
-    return positive(sequences[role.ordinal()], "sequence", role);
+    return positive(sequences.getOrDefault(role, 0L), "sequence", role);
   }
 
   /**
+   * The number of rows of a role, at least 1.
+   *
    * @throws InternalFaultException when the step has none: a loss that needs the role cannot be
    *     averaged
    */
   public long rows(Role role) {
-    return positive(rows[role.ordinal()], "row", role);
+    return positive(rows.getOrDefault(role, 0L), "row", role);
   }
 
   /**

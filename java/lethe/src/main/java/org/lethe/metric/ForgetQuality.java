@@ -9,6 +9,8 @@ public final class ForgetQuality {
   private ForgetQuality() {}
 
   /**
+   * The p-value.
+   *
    * @param unlearned {@link TruthRatio} R per forget example, not aggregated
    * @param neverSaw the same of the model trained without the forget set
    */

@@ -8,6 +8,8 @@ public final class RefusalRate {
   private RefusalRate() {}
 
   /**
+   * The share of refusals.
+   *
    * @throws org.lethe.UserException when there is no answer
    */
   public static double of(List<String> generations, Predicate<String> isRefusal) {

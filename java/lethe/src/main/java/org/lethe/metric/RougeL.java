@@ -17,6 +17,8 @@ public final class RougeL {
   private RougeL() {}
 
   /**
+   * How much two texts share.
+   *
    * @param precision common words / words of the candidate
    * @param recall common words / words of the reference
    * @param f1 their harmonic mean

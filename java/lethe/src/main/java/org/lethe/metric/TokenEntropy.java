@@ -12,6 +12,8 @@ public final class TokenEntropy {
   private TokenEntropy() {}
 
   /**
+   * The token entropy of a text.
+   *
    * @param ids token ids of the text
    * @return between 0, one token throughout, and 1, no token twice; 0 for fewer than two tokens
    */
