@@ -16,8 +16,7 @@ public final class FineTuneBatches implements BatchSource {
   private final int batchSize;
   private final Pairing order;
 
-  public FineTuneBatches(
-      List<Example> examples, ExampleEncoder encoder, int batchSize, long seed) {
+  public FineTuneBatches(List<Example> examples, ExampleEncoder encoder, int batchSize, long seed) {
     if (examples.isEmpty()) {
       throw new UserException("the training set is empty; give data.train a file with rows");
     }

@@ -18,8 +18,8 @@ import org.lethe.model.HeadRows;
 import org.lethe.model.PackedBatch;
 
 /**
- * A piece of a step, laid out for the model: its sequences end to end, then those of them again that the reference model
- * must see, and the head rows that the method's losses look at.
+ * A piece of a step, laid out for the model: its sequences end to end, then those of them again
+ * that the reference model must see, and the head rows that the method's losses look at.
  */
 final class MicroBatch {
   private final PackedBatch packed;
@@ -27,7 +27,8 @@ final class MicroBatch {
   private final List<Placed> placed;
 
   /** A sequence, its rows, and the rows of its reference twin (none: -1). */
-  private record Placed(StepSequence sequence, int firstRow, int rows, int firstReferenceRow, double cachedNll) {}
+  private record Placed(
+      StepSequence sequence, int firstRow, int rows, int firstReferenceRow, double cachedNll) {}
 
   private MicroBatch(PackedBatch packed, HeadRows headRows, List<Placed> placed) {
     this.packed = packed;
@@ -87,8 +88,8 @@ final class MicroBatch {
   }
 
   /**
-   * Cuts a step into pieces of at most {@code budget} tokens. An example and its refusal twin stay together, since losses
-   * compare them; such a pair that exceeds the budget is a piece of its own.
+   * Cuts a step into pieces of at most {@code budget} tokens. An example and its refusal twin stay
+   * together, since losses compare them; such a pair that exceeds the budget is a piece of its own.
    */
   static List<MicroBatch> cut(List<StepSequence> step, Layout layout, int budget) {
     List<MicroBatch> pieces = new ArrayList<>();
@@ -137,7 +138,8 @@ final class MicroBatch {
       double referenceNll = p.cachedNll();
       StepSequence s = p.sequence();
       if (p.firstReferenceRow() >= 0) {
-        Sequence twin = new Sequence(s.role(), s.pair(), p.firstReferenceRow(), p.rows(), Double.NaN);
+        Sequence twin =
+            new Sequence(s.role(), s.pair(), p.firstReferenceRow(), p.rows(), Double.NaN);
         referenceNll = statistics.nll(twin);
       }
       sequences.add(new Sequence(s.role(), s.pair(), p.firstRow(), p.rows(), referenceNll));
@@ -199,8 +201,7 @@ final class MicroBatch {
       }
       placed.add(new Placed(s, firstRows[i], count, twinRow, cached));
     }
-    return new MicroBatch(
-        PackedBatch.of(ids, piece.size()), rows.build(trainedTokens), placed);
+    return new MicroBatch(PackedBatch.of(ids, piece.size()), rows.build(trainedTokens), placed);
   }
 
   /** Adds a sequence's rows, which stand at {@code start} in the batch; returns the first. */

@@ -26,12 +26,13 @@ import org.lethe.method.Role;
 import org.lethe.model.Model;
 
 /**
- * What the reference model, the base with its adapters off, says of each sequence: one number, computed once before the
- * first step and kept on disk.
+ * What the reference model, the base with its adapters off, says of each sequence: one number,
+ * computed once before the first step and kept on disk.
  *
- * <p>The file's name carries a hash of the base weights, the storage and the kernels (instruction set, threads, library
- * versions); each entry a hash of its tokens and positions. So an entry is found exactly when it would be computed again
- * to the same bits. Only the backend's thread may call {@link #fill}.
+ * <p>The file's name carries a hash of the base weights, the storage and the kernels (instruction
+ * set, threads, library versions); each entry a hash of its tokens and positions. So an entry is
+ * found exactly when it would be computed again to the same bits. Only the backend's thread may
+ * call {@link #fill}.
  */
 public final class ReferenceCache {
   private static final int STAGING_BYTES = 1 << 20;
@@ -52,14 +53,20 @@ public final class ReferenceCache {
     try {
       Files.createDirectories(directory);
       ReferenceCache cache =
-          new ReferenceCache(directory.resolve("reference-" + key(model).substring(0, 32) + ".tsv"));
+          new ReferenceCache(
+              directory.resolve("reference-" + key(model).substring(0, 32) + ".tsv"));
       if (Files.exists(cache.file)) {
         cache.read();
       }
       return cache;
     } catch (IOException e) {
       throw new EnvironmentException(
-          "cannot use the reference cache in " + directory + " (" + e.getMessage() + "); make it writable", e);
+          "cannot use the reference cache in "
+              + directory
+              + " ("
+              + e.getMessage()
+              + "); make it writable",
+          e);
     }
   }
 
@@ -68,7 +75,10 @@ public final class ReferenceCache {
     return method.uses().stream().anyMatch(u -> u.reference() == ReferenceUse.SEQUENCE_NLL);
   }
 
-  /** Computes and stores what the steps of a run need and the cache lacks; returns how many were computed. */
+  /**
+   * Computes and stores what the steps of a run need and the cache lacks; returns how many were
+   * computed.
+   */
   public int fill(Model model, Method method, Iterable<List<StepSequence>> steps) {
     Map<Role, Positions> wanted = new HashMap<>();
     method.uses().stream()
@@ -131,15 +141,20 @@ public final class ReferenceCache {
         entries.put(line.substring(0, tab), Double.valueOf(line.substring(tab + 1)));
       } catch (IndexOutOfBoundsException | NumberFormatException e) {
         throw new UserException(
-            file + ":" + number + ": not an entry of a reference cache; delete the file, it is computed again", e);
+            file
+                + ":"
+                + number
+                + ": not an entry of a reference cache; delete the file, it is computed again",
+            e);
       }
     }
   }
 
   private static String key(TokenSequence sequence, Positions positions) {
     MessageDigest digest = sha256();
-    ByteBuffer bytes = ByteBuffer.allocate((sequence.ids().length + 2) * Integer.BYTES);
-    bytes.putInt(positions.ordinal()).putInt(sequence.answerStart());
+    digest.update(positions.name().getBytes(StandardCharsets.UTF_8));
+    ByteBuffer bytes = ByteBuffer.allocate((sequence.ids().length + 1) * Integer.BYTES);
+    bytes.putInt(sequence.answerStart());
     bytes.asIntBuffer().put(sequence.ids());
     digest.update(bytes.array());
     return HexFormat.of().formatHex(digest.digest());

@@ -10,7 +10,8 @@ public enum Schedule {
   COSINE;
 
   /**
-   * The learning rate of a step, as Hugging Face's schedulers count: step 0 of a warm-up of w is 0/w of the peak.
+   * The learning rate of a step, as Hugging Face's schedulers count: step 0 of a warm-up of w is
+   * 0/w of the peak.
    *
    * @param peak the learning rate at the end of the warm-up
    * @param step from 0

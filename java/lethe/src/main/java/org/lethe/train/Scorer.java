@@ -14,7 +14,10 @@ import org.lethe.model.HeadRows;
 import org.lethe.model.Model;
 import org.lethe.model.PackedBatch;
 
-/** Teacher-forced likelihoods of sequences, without a gradient. Only the backend's thread may call it. */
+/**
+ * Teacher-forced likelihoods of sequences, without a gradient. Only the backend's thread may call
+ * it.
+ */
 public final class Scorer implements AutoCloseable {
   private final Model model;
   private final int budget;
@@ -79,8 +82,7 @@ public final class Scorer implements AutoCloseable {
 
   private List<Score> scoreBatch(List<TokenSequence> batch, Positions positions) {
     PackedBatch packed =
-        PackedBatch.of(
-            batch.stream().map(TokenSequence::ids).toList(), adapted ? batch.size() : 0);
+        PackedBatch.of(batch.stream().map(TokenSequence::ids).toList(), adapted ? batch.size() : 0);
     HeadRows.Builder rows = new HeadRows.Builder();
     List<Sequence> sequences = new ArrayList<>();
     int firstRow = 0;
@@ -88,8 +90,7 @@ public final class Scorer implements AutoCloseable {
       int[] ids = batch.get(i).ids();
       int from = positions == Positions.ANSWER ? batch.get(i).answerStart() - 1 : 0;
       for (int t = from; t < ids.length - 1; t++) {
-        rows.row(
-            rows.source(packed.starts()[i] + t), ids[t + 1], RowKind.STATISTICS.code(), -1);
+        rows.row(rows.source(packed.starts()[i] + t), ids[t + 1], RowKind.STATISTICS.code(), -1);
       }
       int count = ids.length - 1 - from;
       sequences.add(new Sequence(Role.RETAIN, i, firstRow, count, Double.NaN));

@@ -16,10 +16,12 @@ import org.lethe.model.Model;
 import org.lethe.model.Trainable;
 
 /**
- * One training step, top to bottom: batch → forward → head → method → backward → guard → clip → update.
+ * One training step, top to bottom: batch → forward → head → method → backward → guard → clip →
+ * update.
  *
- * <p>A step is a list of sequences with roles. A token budget cuts it into pieces, invisibly: counts and denominators are
- * the whole step's. Memory for the largest piece is taken when the step is made. Only the backend's thread may call it.
+ * <p>A step is a list of sequences with roles. A token budget cuts it into pieces, invisibly:
+ * counts and denominators are the whole step's. Memory for the largest piece is taken when the step
+ * is made. Only the backend's thread may call it.
  */
 public final class Step implements AutoCloseable {
   private final Model model;
@@ -35,24 +37,31 @@ public final class Step implements AutoCloseable {
   /**
    * Takes the memory of the largest piece.
    *
-   * @param reference the reference's nll by sequence; null runs the reference model in the same batch
+   * @param reference the reference's nll by sequence; null runs the reference model in the same
+   *     batch
    * @param largestPiece tokens of the largest piece, from {@link #largestPiece}
    */
   public Step(
-      Model model, Method method, TrainSettings settings, ReferenceCache reference, int largestPiece) {
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      int largestPiece) {
     this.model = model;
     this.method = method;
     this.settings = settings;
     this.layout = layout(method, reference);
     this.trainable = model.trainable();
     if (trainable == null) {
-      throw new UserException("nothing trains; add adapters to the model, or make its weights train");
+      throw new UserException(
+          "nothing trains; add adapters to the model, or make its weights train");
     }
-    if (model.trainsWeights() && method.uses().stream().anyMatch(u -> u.reference() != ReferenceUse.NONE)) {
+    if (model.trainsWeights()
+        && method.uses().stream().anyMatch(u -> u.reference() != ReferenceUse.NONE)) {
       throw new UserException(
           method.name()
-              + " compares with the reference model, which is the base with its adapters off; train adapters, or choose"
-              + " a method without a reference");
+              + " compares with the reference model, which is the base with its adapters off; train"
+              + " adapters, or choose a method without a reference");
     }
     this.budget = Math.max(largestPiece, 1);
     this.decoder = new Decoder(model, budget, true);
@@ -61,12 +70,14 @@ public final class Step implements AutoCloseable {
 
   /** Tokens of the largest piece that the steps of a run are cut into. */
   public static int largestPiece(
-      Method method, TrainSettings settings, ReferenceCache reference, Iterable<List<StepSequence>> steps) {
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      Iterable<List<StepSequence>> steps) {
     MicroBatch.Layout layout = layout(method, reference);
     int largest = 0;
     for (List<StepSequence> step : steps) {
-      largest =
-          Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
+      largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
     }
     return largest;
   }
@@ -80,7 +91,8 @@ public final class Step implements AutoCloseable {
    * Runs one step.
    *
    * @param index from 0, for the report and messages
-   * @throws UserException when a loss or gradient is not finite and the settings say stop; nothing was updated
+   * @throws UserException when a loss or gradient is not finite and the settings say stop; nothing
+   *     was updated
    */
   public StepReport run(int index, List<StepSequence> sequences, double learningRate) {
     List<MicroBatch> pieces =
@@ -91,8 +103,7 @@ public final class Step implements AutoCloseable {
     int tokens = 0;
     for (MicroBatch piece : pieces) {
       long residual = decoder.forward(piece.packed());
-      float[] values =
-          head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
+      float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
       RowStatistics statistics = new RowStatistics(values, model.config().vocabularySize());
       double[] coefficients = objective.add(statistics, piece.sequences(statistics));
       head.backward(decoder, toFloats(coefficients));
@@ -103,7 +114,8 @@ public final class Step implements AutoCloseable {
     if (!Double.isFinite(objective.loss())) {
       return notFinite(index, objective, Double.NaN, learningRate, tokens, pieces);
     }
-    // All gradients of the step are in the arena; the update skips itself when one of them is not finite.
+    // All gradients of the step are in the arena; the update skips itself when one of them is not
+    // finite.
     trainable.measure((float) settings.maxGradientNorm());
     trainable.update(settings.adamW(), (float) learningRate);
     if (model.trainsWeights()) {
@@ -142,10 +154,18 @@ public final class Step implements AutoCloseable {
               + (Double.isFinite(objective.loss()) ? "gradient" : "loss")
               + " is not finite; nothing was updated. The batch: "
               + String.join(", ", sources)
-              + ". Lower train.learning_rate, or set train.on_non_finite=skip to go on without such steps");
+              + ". Lower train.learning_rate, or set train.on_non_finite=skip to go on without such"
+              + " steps");
     }
     return new StepReport(
-        index, objective.loss(), objective.parts(), norm, learningRate, tokens, pieces.size(), false);
+        index,
+        objective.loss(),
+        objective.parts(),
+        norm,
+        learningRate,
+        tokens,
+        pieces.size(),
+        false);
   }
 
   private static MicroBatch.Layout layout(Method method, ReferenceCache reference) {

@@ -15,14 +15,18 @@ public final class Trainer implements AutoCloseable {
    * Takes the memory of every step of the run.
    *
    * @param model with adapters, or with weights that train
-   * @param reference the reference's nll by sequence; null runs the reference model in the same batch
+   * @param reference the reference's nll by sequence; null runs the reference model in the same
+   *     batch
    */
   public Trainer(
-      Model model, Method method, TrainSettings settings, BatchSource batches, ReferenceCache reference) {
+      Model model,
+      Method method,
+      TrainSettings settings,
+      BatchSource batches,
+      ReferenceCache reference) {
     this.settings = settings;
     this.batches = batches;
-    int largest =
-        Step.largestPiece(method, settings, reference, batches.steps(settings.steps()));
+    int largest = Step.largestPiece(method, settings, reference, batches.steps(settings.steps()));
     this.step = new Step(model, method, settings, reference, largest);
   }
 

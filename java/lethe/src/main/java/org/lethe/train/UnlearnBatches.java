@@ -14,8 +14,9 @@ import org.lethe.method.Role;
 import org.lethe.method.Use;
 
 /**
- * Unlearning: every epoch visits every forget row once; each brings its retain row and, for methods that teach a refusal,
- * both questions again with a refusal for an answer. Only the roles that the method looks at are in a step.
+ * Unlearning: every epoch visits every forget row once; each brings its retain row and, for methods
+ * that teach a refusal, both questions again with a refusal for an answer. Only the roles that the
+ * method looks at are in a step.
  */
 public final class UnlearnBatches implements BatchSource {
   private final List<Example> forget;
@@ -36,7 +37,9 @@ public final class UnlearnBatches implements BatchSource {
       Pairing.Kind pairing,
       long seed) {
     if (forget.isEmpty()) {
-      throw new UserException("the forget set is empty: there is nothing to unlearn; give data.forget a file with rows");
+      throw new UserException(
+          "the forget set is empty: there is nothing to unlearn; give data.forget a file with"
+              + " rows");
     }
     for (Use use : method.uses()) {
       roles.add(use.role());
@@ -73,10 +76,15 @@ public final class UnlearnBatches implements BatchSource {
   }
 
   private void add(
-      List<StepSequence> step, Role own, Role refused, int pair, Example example, int epoch, int row) {
+      List<StepSequence> step,
+      Role own,
+      Role refused,
+      int pair,
+      Example example,
+      int epoch,
+      int row) {
     if (roles.contains(own)) {
-      TokenSequence tokens =
-          encoder.encode(example.question(), example.answer(), example.source());
+      TokenSequence tokens = encoder.encode(example.question(), example.answer(), example.source());
       step.add(new StepSequence(own, pair, tokens, example.source()));
     }
     if (roles.contains(refused)) {
