@@ -1,23 +1,19 @@
 package org.lethe.config;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.dataformat.yaml.YAMLGenerator;
-import com.fasterxml.jackson.dataformat.yaml.YAMLMapper;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.lang.reflect.RecordComponent;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
+import java.util.regex.Pattern;
 import org.lethe.InternalFaultException;
 
 /** Writes configuration records as YAML that {@link Binder} reads back to equal records. */
 final class YamlWriter {
-  private final YAMLMapper scalars =
-      YAMLMapper.builder()
-          .disable(YAMLGenerator.Feature.WRITE_DOC_START_MARKER)
-          .disable(YAMLGenerator.Feature.SPLIT_LINES)
-          .enable(YAMLGenerator.Feature.MINIMIZE_QUOTES)
-          .enable(YAMLGenerator.Feature.ALWAYS_QUOTE_NUMBERS_AS_STRINGS)
-          .build();
+  private static final ObjectMapper JSON = new ObjectMapper();
+  private static final Pattern PLAIN = Pattern.compile("(\\.{0,2}/)?[\\p{L}_][\\p{L}\\p{N}_./-]*");
+
   private final StringBuilder out = new StringBuilder();
   private final boolean comments;
 
@@ -57,36 +53,44 @@ final class YamlWriter {
     } else if (value instanceof List<?> list && !list.isEmpty()) {
       out.append('\n');
       for (Object item : list) {
-        out.append(indent).append("  - ").append(scalar(item)).append('\n');
+        item(item, indent + "  ");
       }
     } else {
       out.append(' ').append(value instanceof List<?> ? "[]" : scalar(value)).append('\n');
     }
   }
 
-  private String scalar(Object value) {
+  private void item(Object item, String indent) {
+    out.append(indent).append('-');
+    if (item instanceof Record section) {
+      out.append('\n');
+      record(section, indent + "  ");
+    } else {
+      out.append(' ').append(scalar(item)).append('\n');
+    }
+  }
+
+  private static String scalar(Object value) {
     if (value instanceof Enum<?> constant) {
       return Schema.name(constant);
     }
-    Object plain = value instanceof Path ? value.toString() : value;
-    // A block scalar (|) would need the indent; a quoted text does not.
-    YAMLMapper mapper = plain instanceof String text && !isPlain(text) ? quoting() : scalars;
-    try {
-      return mapper.writeValueAsString(plain).stripTrailing();
-    } catch (JsonProcessingException e) {
-      throw new InternalFaultException("no YAML can be made of " + value, e);
+    return value instanceof String || value instanceof Path
+        ? text(value.toString())
+        : value.toString();
+  }
+
+  /** Without quotes where it then still reads as a text; else as JSON, which YAML contains. */
+  private static String text(String text) {
+    if (PLAIN.matcher(text).matches()
+        && YamlReader.value(text, "text") instanceof Yaml.Scalar scalar
+        && scalar.type() == Yaml.ScalarType.TEXT) {
+      return text;
     }
-  }
-
-  private static boolean isPlain(String text) {
-    return !text.isEmpty() && text.chars().noneMatch(Character::isISOControl);
-  }
-
-  private static YAMLMapper quoting() {
-    return YAMLMapper.builder()
-        .disable(YAMLGenerator.Feature.WRITE_DOC_START_MARKER)
-        .disable(YAMLGenerator.Feature.SPLIT_LINES)
-        .build();
+    try {
+      return JSON.writeValueAsString(text);
+    } catch (JsonProcessingException e) {
+      throw new InternalFaultException("no YAML can be made of " + text, e);
+    }
   }
 
   private static Object read(RecordComponent component, Record record) {
