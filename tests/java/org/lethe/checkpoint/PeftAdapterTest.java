@@ -22,8 +22,8 @@ import org.lethe.UserException;
 class PeftAdapterTest {
   private static final double SCALE_TOLERANCE = 1e-15;
 
-  private static final LoraConfig CONFIG =
-      new LoraConfig("base", 2, 8, 0.05, List.of("q_proj", "down_proj"), false);
+  private static final PeftConfig CONFIG =
+      new PeftConfig("base", 2, 8, 0.05, List.of("q_proj", "down_proj"), false);
 
   private static final Map<String, LinearShape> LINEARS =
       Map.of(
@@ -33,7 +33,7 @@ class PeftAdapterTest {
 
   @TempDir Path dir;
 
-  private Path write(LoraConfig config, StoredDtype dtype) {
+  private Path write(PeftConfig config, StoredDtype dtype) {
     Path target = dir.resolve("adapter");
     OutputDirectory.write(
         target,
@@ -96,7 +96,7 @@ class PeftAdapterTest {
   @Test
   void scaleFollowsTheKind() {
     assertEquals(4, CONFIG.scale());
-    LoraConfig stabilized = new LoraConfig("", 2, 8, 0, List.of("q_proj"), true);
+    PeftConfig stabilized = new PeftConfig("", 2, 8, 0, List.of("q_proj"), true);
     assertEquals(8 / StrictMath.sqrt(2), stabilized.scale(), SCALE_TOLERANCE);
     try (PeftAdapter adapter = PeftAdapter.open(write(stabilized, StoredDtype.F32), LINEARS)) {
       assertEquals(stabilized, adapter.config());
@@ -172,7 +172,7 @@ class PeftAdapterTest {
 
   @Test
   void refusesToWriteAnAdapterOfNothing() {
-    LoraConfig nothing = new LoraConfig("", 2, 8, 0, List.of("q_proj", "w1"), false);
+    PeftConfig nothing = new PeftConfig("", 2, 8, 0, List.of("q_proj", "w1"), false);
     assertTrue(
         assertThrows(UserException.class, () -> write(nothing, StoredDtype.F32))
             .getMessage()

@@ -41,10 +41,10 @@ public final class PeftAdapter implements AutoCloseable {
           "revision",
           "runtime_config");
 
-  private final LoraConfig config;
+  private final PeftConfig config;
   private final SafetensorsFile weights;
 
-  private PeftAdapter(LoraConfig config, SafetensorsFile weights) {
+  private PeftAdapter(PeftConfig config, SafetensorsFile weights) {
     this.config = config;
     this.weights = weights;
   }
@@ -68,7 +68,7 @@ public final class PeftAdapter implements AutoCloseable {
    *     missing, unexpected or of another shape
    */
   public static PeftAdapter open(Path directory, Map<String, LinearShape> linears) {
-    LoraConfig config = readConfig(directory.resolve(CONFIG_FILE));
+    PeftConfig config = readConfig(directory.resolve(CONFIG_FILE));
     Path path = directory.resolve(WEIGHTS_FILE);
     SortedMap<String, List<Long>> expected = new TreeMap<>();
     for (TensorSpec spec : specs(config, linears, StoredDtype.F32, path.toString())) {
@@ -131,7 +131,7 @@ public final class PeftAdapter implements AutoCloseable {
   }
 
   /** What the adapter's configuration says. */
-  public LoraConfig config() {
+  public PeftConfig config() {
     return config;
   }
 
@@ -150,7 +150,7 @@ public final class PeftAdapter implements AutoCloseable {
   /**
    * Writes an adapter that PEFT loads unchanged.
    *
-   * @param linears the base model's linear modules by name; those {@link LoraConfig#targets} names
+   * @param linears the base model's linear modules by name; those {@link PeftConfig#targets} names
    *     are written
    * @param dtype F32, BF16 or F16
    * @param supplier gives the values of {@link #tensorA} and {@link #tensorB}, in order
@@ -159,7 +159,7 @@ public final class PeftAdapter implements AutoCloseable {
    */
   public static void write(
       OutputDirectory.Files out,
-      LoraConfig config,
+      PeftConfig config,
       Map<String, LinearShape> linears,
       StoredDtype dtype,
       FloatStream.Supplier supplier)
@@ -177,13 +177,13 @@ public final class PeftAdapter implements AutoCloseable {
 
   /** Bytes that {@link #write} puts on disk, to declare before writing. */
   public static long fileBytes(
-      LoraConfig config, Map<String, LinearShape> linears, StoredDtype dtype) {
+      PeftConfig config, Map<String, LinearShape> linears, StoredDtype dtype) {
     return configJson(config).length()
         + SafetensorsWriter.fileBytes(specs(config, linears, dtype, "the adapter to write"));
   }
 
   private static List<TensorSpec> specs(
-      LoraConfig config, Map<String, LinearShape> linears, StoredDtype dtype, String where) {
+      PeftConfig config, Map<String, LinearShape> linears, StoredDtype dtype, String where) {
     List<TensorSpec> specs = new ArrayList<>();
     Set<String> unused = new TreeSet<>(config.targetModules());
     new TreeMap<>(linears)
@@ -212,7 +212,7 @@ public final class PeftAdapter implements AutoCloseable {
     return parts;
   }
 
-  private static String configJson(LoraConfig config) {
+  private static String configJson(PeftConfig config) {
     ObjectNode node = JsonNodeFactory.instance.objectNode();
     node.putObject("alpha_pattern");
     node.putNull("auto_mapping");
@@ -245,7 +245,7 @@ public final class PeftAdapter implements AutoCloseable {
     return JsonFiles.write(node);
   }
 
-  private static LoraConfig readConfig(Path file) {
+  private static PeftConfig readConfig(Path file) {
     StrictJson json = new StrictJson(file, JsonFiles.readObject(file));
     json.requireText("peft_type", "LORA");
     JsonNode task = json.take("task_type");
@@ -273,8 +273,8 @@ public final class PeftAdapter implements AutoCloseable {
     if (rankStabilized != null && !rankStabilized.isBoolean()) {
       throw json.error("use_rslora", "is " + rankStabilized + "; it must be true or false");
     }
-    LoraConfig config =
-        new LoraConfig(
+    PeftConfig config =
+        new PeftConfig(
             base == null ? "" : base.asText(),
             rank,
             alpha,

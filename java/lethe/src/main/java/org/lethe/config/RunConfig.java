@@ -14,7 +14,7 @@ public record RunConfig(
     @Doc("Rows to learn from, forget, keep and judge by") DataConfig data,
     @Doc("What is minimised in unlearning") MethodSection method,
     @Doc("Optimizer and schedule") TrainConfig train,
-    @Doc("Low-rank adapters; unused when train.full_parameters is true") LoraConfig lora) {
+    @Doc("Low-rank adapters; unused when train.full_parameters is true") LoraSection lora) {
 
   /** Storage type of weights and activations; arithmetic is fp32 either way. */
   public enum Dtype {

@@ -48,6 +48,24 @@ public record ModelConfig(
     }
   }
 
+  /**
+   * The same model for sequences of at most {@code length} tokens, never more than it was made for.
+   */
+  public ModelConfig withContextLength(int length) {
+    return new ModelConfig(
+        vocabularySize,
+        hiddenSize,
+        layers,
+        heads,
+        kvHeads,
+        headDim,
+        feedForwardSize,
+        rmsNormEps,
+        ropeTheta,
+        Math.min(length, contextLength),
+        tiedHead);
+  }
+
   /** Width of all query heads. */
   public int queryWidth() {
     return heads * headDim;

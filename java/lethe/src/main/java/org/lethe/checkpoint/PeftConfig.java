@@ -12,14 +12,14 @@ import java.util.List;
  * @param targetModules adapted modules: last parts of their names, or whole names
  * @param rankStabilized whether the scale divides by sqrt(r) in place of r
  */
-public record LoraConfig(
+public record PeftConfig(
     String baseModel,
     int rank,
     double alpha,
     double dropout,
     List<String> targetModules,
     boolean rankStabilized) {
-  public LoraConfig {
+  public PeftConfig {
     targetModules = List.copyOf(targetModules);
   }
 
