@@ -28,7 +28,7 @@ int open(const lethe_host *host, int32_t threads, Device **device) {
     return host->fail(LETHE_NO_DEVICE, __FILE__, __LINE__,
                       "this processor lacks the instructions the library was compiled for; open backend 'cpu'");
   }
-  *device = new (std::nothrow) Device{host, threads};
+  *device = new (std::nothrow) Device{host, threads, {}};
   return *device != nullptr ? LETHE_OK
                             : host->fail(LETHE_OUT_OF_MEMORY, __FILE__, __LINE__, "no memory for the device");
 }
@@ -62,6 +62,11 @@ lethe_backend make_table() {
   t.convert = convert;
   t.rmsnorm_forward = rmsnorm_forward;
   t.rmsnorm_backward = rmsnorm_backward;
+  t.rotary = rotary;
+  t.attention_forward = attention_forward;
+  t.attention_backward = attention_backward;
+  t.swiglu_forward = swiglu_forward;
+  t.swiglu_backward = swiglu_backward;
   return t;
 }
 

@@ -12,10 +12,12 @@
 #include <string>
 
 #include "lethe_backend.h"
+#include "scratch.h"
 
 struct lethe_device {
   const lethe_host *host;
   int threads;
+  lethe::cpu::Scratch attention_scratch = {};
 };
 
 namespace lethe::cpu {
@@ -57,6 +59,13 @@ int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32
 
 int rmsnorm_forward(Device *device, const lethe_rmsnorm_args *args);
 int rmsnorm_backward(Device *device, const lethe_rmsnorm_args *args);
+
+int rotary(Device *device, const lethe_rotary_args *args);
+int attention_forward(Device *device, const lethe_attention_args *args);
+int attention_backward(Device *device, const lethe_attention_args *args);
+
+int swiglu_forward(Device *device, const lethe_swiglu_args *args);
+int swiglu_backward(Device *device, const lethe_swiglu_args *args);
 
 }  // namespace lethe::cpu
 
