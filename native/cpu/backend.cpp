@@ -36,6 +36,9 @@ int open(const lethe_host *host, int32_t threads, Device **device) {
   } catch (const std::exception &e) {
     return host->fail(LETHE_INTERNAL, __FILE__, __LINE__, e.what());
   }
+  *device = new (std::nothrow) Device{host, threads, {}};
+  return *device != nullptr ? LETHE_OK
+                            : host->fail(LETHE_OUT_OF_MEMORY, __FILE__, __LINE__, "no memory for the device");
 }
 
 void close(Device *device) { delete device; }
@@ -81,6 +84,11 @@ lethe_backend make_table() {
   t.head_combine = head_combine;
   t.head_backward = head_backward;
   t.head_sample = head_sample;
+  t.rotary = rotary;
+  t.attention_forward = attention_forward;
+  t.attention_backward = attention_backward;
+  t.swiglu_forward = swiglu_forward;
+  t.swiglu_backward = swiglu_backward;
   return t;
 }
 

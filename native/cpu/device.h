@@ -29,6 +29,7 @@ struct lethe_device {
   lethe::cpu::GemmCachePtr gemm_cache;
   // For the op that runs; each numbers its own.
   lethe::cpu::Scratch scratch[4];
+  lethe::cpu::Scratch attention_scratch = {};
 };
 
 namespace lethe::cpu {
@@ -87,6 +88,12 @@ int head_forward(Device *device, const lethe_head_args *args);
 int head_combine(Device *device, const lethe_head_args *args);
 int head_backward(Device *device, const lethe_head_args *args);
 int head_sample(Device *device, const lethe_sample_args *args);
+int rotary(Device *device, const lethe_rotary_args *args);
+int attention_forward(Device *device, const lethe_attention_args *args);
+int attention_backward(Device *device, const lethe_attention_args *args);
+
+int swiglu_forward(Device *device, const lethe_swiglu_args *args);
+int swiglu_backward(Device *device, const lethe_swiglu_args *args);
 
 }  // namespace lethe::cpu
 

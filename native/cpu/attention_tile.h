@@ -1,0 +1,148 @@
+// The register-tiled product under attention, and the packing that feeds it. All of it is fp32; rows are padded with
+// zeros to a multiple of sixteen columns.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "number.h"
+#include "vector_math.h"
+
+namespace lethe::cpu {
+
+#if defined(__AVX512F__)
+typedef f32x16 vec;
+typedef i32x16 ivec;
+inline constexpr int kTileVectors = 4;  // 6 x 4 accumulators of 32 registers
+#else
+typedef f32x8 vec;
+typedef i32x8 ivec;
+inline constexpr int kTileVectors = 2;  // 6 x 2 accumulators of 16 registers
+#endif
+inline constexpr int64_t kVec = sizeof(vec) / sizeof(float);
+inline constexpr int64_t kTileRows = 6;
+
+inline vec vload(const float *p) {
+  vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void vstore(float *p, vec v) { std::memcpy(p, &v, sizeof v); }
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// C[m,n] = A[m,k] B[k,n], or += it.
+struct Product {
+  int64_t k;
+  const float *a;
+  int64_t a_row, a_column;  // either may be 1: A is read one number at a time
+  const float *b;
+  int64_t b_row;
+  float *c;
+  int64_t c_row;
+  bool add;
+};
+
+// Each number of C is one chain of FMAs in the order of k, whatever the tile it falls in: that is what makes a row's
+// bits independent of its neighbours.
+template <int Rows, int Vectors>
+inline void product_tile(const Product &p, int64_t column) {
+  vec acc[Rows][Vectors];
+  float *c = p.c + column;
+#pragma GCC unroll 8
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < Vectors; ++j) acc[i][j] = p.add ? vload(c + i * p.c_row + j * kVec) : vec{};
+  }
+  const float *a = p.a;
+  const float *b = p.b + column;
+  for (int64_t k = 0; k < p.k; ++k, a += p.a_column, b += p.b_row) {
+    vec row[Vectors];
+#pragma GCC unroll 8
+    for (int j = 0; j < Vectors; ++j) row[j] = vload(b + j * kVec);
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+      const vec x = vec{} + a[i * p.a_row];
+#pragma GCC unroll 8
+      for (int j = 0; j < Vectors; ++j) acc[i][j] += x * row[j];
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < Vectors; ++j) vstore(c + i * p.c_row + j * kVec, acc[i][j]);
+  }
+}
+
+template <int Rows>
+inline void product_rows(const Product &p, int64_t n) {
+  int64_t j = 0;
+  for (; j + kTileVectors * kVec <= n; j += kTileVectors * kVec) product_tile<Rows, kTileVectors>(p, j);
+  if constexpr (kTileVectors == 4) {
+    if (j + 2 * kVec <= n) {
+      product_tile<Rows, 2>(p, j);
+      j += 2 * kVec;
+    }
+  }
+  for (; j < n; j += kVec) product_tile<Rows, 1>(p, j);
+}
+
+// rows <= kTileRows; n a multiple of kVec.
+inline void product(const Product &p, int64_t rows, int64_t n) {
+  switch (rows) {
+    case 6:
+      return product_rows<6>(p, n);
+    case 5:
+      return product_rows<5>(p, n);
+    case 4:
+      return product_rows<4>(p, n);
+    case 3:
+      return product_rows<3>(p, n);
+    case 2:
+      return product_rows<2>(p, n);
+    default:
+      return product_rows<1>(p, n);
+  }
+}
+
+// out[0..padded) = factor * in[0..d), then zeros.
+template <class T>
+inline void pack_row(const T *in, int64_t d, int64_t padded, float factor, float *out) {
+  int64_t i = 0;
+  for (; i + kLanes <= d; i += kLanes) store(out + i, load(in + i) * factor);
+  if (i < d) store(out + i, load_tail(in + i, d - i) * factor);
+  for (i = round_up(d, kLanes); i < padded; i += kLanes) store(out + i, f32x16{});
+}
+
+template <class T>
+inline void unpack_row(const float *in, int64_t d, float factor, T *out) {
+  int64_t i = 0;
+  for (; i + kLanes <= d; i += kLanes) store(out + i, load(in + i) * factor);
+  if (i < d) store_tail(out + i, load(in + i) * factor, d - i);
+}
+
+// out[j * out_row + i] = in[i * in_row + j] for a block of 16 x 16.
+inline void transpose_block(const float *in, int64_t in_row, float *out, int64_t out_row) {
+  for (int64_t i = 0; i < kLanes; ++i) {
+    for (int64_t j = 0; j < kLanes; ++j) out[j * out_row + i] = in[i * in_row + j];
+  }
+}
+
+inline float fold_max(vec v) {
+  float x[kVec];
+  std::memcpy(x, &v, sizeof v);
+  for (int64_t n = kVec / 2; n > 0; n /= 2) {
+    for (int64_t i = 0; i < n; ++i) x[i] = x[i] > x[i + n] ? x[i] : x[i + n];
+  }
+  return x[0];
+}
+inline float fold_sum(vec v) {
+  float x[kVec];
+  std::memcpy(x, &v, sizeof v);
+  for (int64_t n = kVec / 2; n > 0; n /= 2) {
+    for (int64_t i = 0; i < n; ++i) x[i] += x[i + n];
+  }
+  return x[0];
+}
+
+}  // namespace lethe::cpu
