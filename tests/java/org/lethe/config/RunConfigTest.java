@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
+import java.util.Optional;
 import java.util.TreeSet;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -23,7 +24,8 @@ class RunConfigTest {
   void theDefaultsAreValid() {
     RunConfig run = of();
     assertEquals("ME", run.method().forget());
-    assertEquals(0.1, run.method().beta());
+    assertEquals(Optional.empty(), run.method().beta());
+    assertEquals(Optional.of(0.2), of("method.beta=0.2").method().beta());
     assertEquals(7, run.lora().targets().size());
     assertEquals(0.999, run.train().adamBeta2());
     assertEquals(DataConfig.Truncation.TRUNCATE, run.data().onTooLong());
