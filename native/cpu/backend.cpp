@@ -36,9 +36,6 @@ int open(const lethe_host *host, int32_t threads, Device **device) {
   } catch (const std::exception &e) {
     return host->fail(LETHE_INTERNAL, __FILE__, __LINE__, e.what());
   }
-  *device = new (std::nothrow) Device{host, threads, {}};
-  return *device != nullptr ? LETHE_OK
-                            : host->fail(LETHE_OUT_OF_MEMORY, __FILE__, __LINE__, "no memory for the device");
 }
 
 void close(Device *device) { delete device; }

@@ -28,7 +28,7 @@ struct lethe_device {
   int threads;
   lethe::cpu::GemmCachePtr gemm_cache;
   // For the op that runs; each numbers its own.
-  lethe::cpu::Scratch scratch[4];
+  lethe::cpu::Scratch scratch[4] = {};
   lethe::cpu::Scratch attention_scratch = {};
 };
 

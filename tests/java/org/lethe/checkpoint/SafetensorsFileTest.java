@@ -220,7 +220,7 @@ class SafetensorsFileTest {
     String grammar = "{}[]\",:0123456789-+.eE\\u \0\n\u00ff";
     int opened = 0;
     int refused = 0;
-    for (int i = 0; i < 1500; i++) {
+    for (int i = 0; i < 800; i++) {
       byte[] bytes = good.clone();
       int edits = 1 + random.nextInt(3);
       for (int e = 0; e < edits; e++) {
@@ -251,6 +251,6 @@ class SafetensorsFileTest {
         refused++;
       }
     }
-    assertTrue(opened > 100 && refused > 500, opened + " opened, " + refused + " refused");
+    assertTrue(opened > 50 && refused > 300, opened + " opened, " + refused + " refused");
   }
 }

@@ -7,12 +7,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
-import java.net.InetAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -48,9 +48,9 @@ class RunDirectoryTest {
     assertEquals(FACTS, facts);
     assertEquals("1.2", facts.get("lethe"));
     assertEquals("cpu: avx2", facts.get("backend"));
+    assertEquals(Set.of("lethe", "backend", "java", "os", "arch", "processors"), facts.keySet());
     assertFalse(json.contains(System.getProperty("user.dir")));
     assertFalse(json.contains(System.getProperty("java.home")));
-    assertFalse(json.contains(InetAddress.getLocalHost().getHostName() + "\""));
   }
 
   @Test

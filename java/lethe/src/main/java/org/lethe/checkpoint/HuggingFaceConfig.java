@@ -82,6 +82,8 @@ public final class HuggingFaceConfig {
           "torchscript",
           "transformers_version",
           "typical_p",
+          "unsloth_fixed",
+          "unsloth_version",
           "use_bfloat16",
           "use_cache");
 

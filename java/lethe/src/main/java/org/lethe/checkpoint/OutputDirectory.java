@@ -31,18 +31,18 @@ public final class OutputDirectory {
   @FunctionalInterface
   public interface Content {
     /** Writes all files; an exception leaves the target as it was. */
-    void writeTo(Files out) throws IOException;
+    void writeTo(Sink out) throws IOException;
   }
 
   /**
    * The files of a directory being written; not to be used after {@link Content#writeTo} returned.
    */
-  public static final class Files {
+  public static final class Sink {
     private final Storage storage;
     private final Path directory;
     private int open;
 
-    private Files(Storage storage, Path directory) {
+    private Sink(Storage storage, Path directory) {
       this.storage = storage;
       this.directory = directory;
     }
@@ -97,11 +97,11 @@ public final class OutputDirectory {
      * @throws UserException if the source does not exist or is not a file
      */
     public void copy(Path source, String name) throws IOException {
-      if (!java.nio.file.Files.isRegularFile(source)) {
+      if (!Files.isRegularFile(source)) {
         throw new UserException(source + ": no such file; it was to be copied to the output");
       }
       byte[] piece = new byte[COPY_BYTES];
-      try (InputStream in = java.nio.file.Files.newInputStream(source);
+      try (InputStream in = Files.newInputStream(source);
           WritableByteChannel channel = open(name)) {
         for (int count = in.read(piece); count >= 0; count = in.read(piece)) {
           writeFully(channel, ByteBuffer.wrap(piece, 0, count));
@@ -149,12 +149,12 @@ public final class OutputDirectory {
     Path fresh = place.resolveSibling("." + place.getFileName() + ".new-" + id);
     Path old = place.resolveSibling("." + place.getFileName() + ".old-" + id);
     try {
-      java.nio.file.Files.createDirectories(place.getParent());
+      Files.createDirectories(place.getParent());
       storage.createDirectory(fresh);
-      Files files = new Files(storage, fresh);
-      content.writeTo(files);
-      if (files.open != 0) {
-        throw new IOException(files.open + " of the files were not closed");
+      Sink sink = new Sink(storage, fresh);
+      content.writeTo(sink);
+      if (sink.open != 0) {
+        throw new IOException(sink.open + " of the files were not closed");
       }
       storage.forceDirectory(fresh);
       install(storage, fresh, place, old);
@@ -167,7 +167,7 @@ public final class OutputDirectory {
       throw e;
     }
     try {
-      if (java.nio.file.Files.exists(old)) {
+      if (Files.exists(old)) {
         storage.deleteTree(old);
       }
     } catch (IOException e) {
@@ -185,7 +185,7 @@ public final class OutputDirectory {
   /** Swaps the fresh directory in; on failure the old one is back at its place. */
   private static void install(Storage storage, Path fresh, Path place, Path old)
       throws IOException {
-    boolean replaces = java.nio.file.Files.exists(place);
+    boolean replaces = Files.exists(place);
     if (replaces) {
       storage.move(place, old);
     }
@@ -204,8 +204,15 @@ public final class OutputDirectory {
         }
       } catch (IOException again) {
         e.addSuppressed(again);
-        throw new IOException(
-            e + (replaces ? "; the old content could not be put back and is whole in " + old : ""),
+        throw new EnvironmentException(
+            place
+                + ": could not be written ("
+                + e
+                + ") and the state before could not be brought back ("
+                + again
+                + ")"
+                + (replaces ? "; the old content is whole in " + old + ", move it back" : "")
+                + "; check the disk",
             e);
       }
       throw e;
@@ -214,7 +221,7 @@ public final class OutputDirectory {
 
   private static void discard(Storage storage, Path fresh, Throwable cause) {
     try {
-      if (java.nio.file.Files.exists(fresh)) {
+      if (Files.exists(fresh)) {
         storage.deleteTree(fresh);
       }
     } catch (IOException e) {
@@ -244,8 +251,8 @@ public final class OutputDirectory {
 
   private static void check(Storage storage, Path target, boolean overwrite, long expectedBytes) {
     try {
-      if (java.nio.file.Files.exists(target)) {
-        if (!java.nio.file.Files.isDirectory(target)) {
+      if (Files.exists(target)) {
+        if (!Files.isDirectory(target)) {
           throw new UserException(target + ": is a file; choose another place for the output");
         }
         if (!overwrite && !isEmpty(target)) {
@@ -272,7 +279,7 @@ public final class OutputDirectory {
   }
 
   private static boolean isEmpty(Path directory) throws IOException {
-    try (DirectoryStream<Path> entries = java.nio.file.Files.newDirectoryStream(directory)) {
+    try (DirectoryStream<Path> entries = Files.newDirectoryStream(directory)) {
       return !entries.iterator().hasNext();
     }
   }
@@ -281,7 +288,7 @@ public final class OutputDirectory {
   private static Path place(Path target) {
     Path place = target.toAbsolutePath().normalize();
     try {
-      place = java.nio.file.Files.exists(target) ? target.toRealPath() : place;
+      place = Files.exists(target) ? target.toRealPath() : place;
     } catch (IOException e) {
       throw new EnvironmentException(
           target + ": cannot be looked at (" + e + "); check its permissions", e);
@@ -294,7 +301,7 @@ public final class OutputDirectory {
 
   private static Path existingParent(Path target) {
     Path path = target.toAbsolutePath().normalize();
-    while (!java.nio.file.Files.exists(path) && path.getParent() != null) {
+    while (!Files.exists(path) && path.getParent() != null) {
       path = path.getParent();
     }
     return path;

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.channels.WritableByteChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -158,7 +159,7 @@ public final class PeftAdapter implements AutoCloseable {
    * @throws IOException if writing fails
    */
   public static void write(
-      OutputDirectory.Files out,
+      OutputDirectory.Sink out,
       PeftConfig config,
       Map<String, LinearShape> linears,
       StoredDtype dtype,
@@ -178,7 +179,7 @@ public final class PeftAdapter implements AutoCloseable {
   /** Bytes that {@link #write} puts on disk, to declare before writing. */
   public static long fileBytes(
       PeftConfig config, Map<String, LinearShape> linears, StoredDtype dtype) {
-    return configJson(config).length()
+    return configJson(config).getBytes(StandardCharsets.UTF_8).length
         + SafetensorsWriter.fileBytes(specs(config, linears, dtype, "the adapter to write"));
   }
 

@@ -21,6 +21,7 @@ public final class Trainable implements AutoCloseable {
   private final long gradients;
   private final long state;
   private final long stateOffset;
+  private final long gradientsOffset;
   private final long master;
   private final long copy;
 
@@ -46,6 +47,7 @@ public final class Trainable implements AutoCloseable {
     this.gradients = arena.at(g);
     this.state = arena.at(s);
     this.stateOffset = s;
+    this.gradientsOffset = g;
     if (separateMaster) {
       this.master = arena.at(masterOffset);
       this.copy = working;
@@ -68,6 +70,15 @@ public final class Trainable implements AutoCloseable {
   /** The ref of all fp32 gradients. */
   public long gradients() {
     return gradients;
+  }
+
+  /** Byte offset of the fp32 gradients in {@link #arena()}. */
+  public long gradientsOffset() {
+    return gradientsOffset;
+  }
+
+  public Ops ops() {
+    return ops;
   }
 
   /** The ref of the fp32 master of all parameters. */
