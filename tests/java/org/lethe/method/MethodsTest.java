@@ -56,6 +56,24 @@ class MethodsTest {
   }
 
   @Test
+  void positionsGoToTheirOwnLoss() {
+    for (String forget : Methods.forgetNames()) {
+      for (String retain : Methods.retainNames()) {
+        for (Positions ofForget : Positions.values()) {
+          for (Positions ofRetain : Positions.values()) {
+            MethodConfig config =
+                MethodConfig.of(forget + "+" + retain).withPositions(ofForget, ofRetain);
+            for (Use use : Methods.create(config).uses()) {
+              boolean forgets = use.role() == Role.FORGET || use.role() == Role.FORGET_IDK;
+              assertEquals(forgets ? ofForget : ofRetain, use.positions(), config + " " + use);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Test
   void maximumEntropyAloneWeighsATenth() {
     for (String forget : Methods.forgetNames()) {
       Method method = Methods.create(MethodConfig.of(forget + "+GD"));

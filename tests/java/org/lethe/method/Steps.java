@@ -84,7 +84,9 @@ final class Steps {
     return all;
   }
 
-  /** Three pairs of unequal lengths, the rows that the method looks at, one loud row. */
+  /**
+   * Three pairs of unequal lengths, with the rows that the method looks at; some rows are peaked.
+   */
   static Step random(Method method, int vocabulary, long seed) {
     Random random = new Random(seed);
     Step step =
@@ -111,11 +113,11 @@ final class Steps {
     int firstRow = step.logits().size();
     double referenceNll = 0;
     for (int i = 0; i < rows; i++) {
-      double loudness = i == 0 && pair == 1 ? 6 : 1;
+      double peakedness = i == 0 && pair == 1 ? 6 : 1;
       double[] reference = random.doubles(step.vocabulary(), -2, 2).toArray();
       double[] logits = new double[step.vocabulary()];
       for (int v = 0; v < logits.length; v++) {
-        logits[v] = loudness * (reference[v] + random.nextGaussian());
+        logits[v] = peakedness * (reference[v] + random.nextGaussian());
       }
       int label = random.nextInt(step.vocabulary());
       step.logits().add(logits);

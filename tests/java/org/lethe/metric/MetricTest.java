@@ -92,9 +92,10 @@ class MetricTest {
             0, StrictMath.log(2), List.of(StrictMath.log(4)), "a b", "a c", List.of(1, 1));
     Observation refused =
         new Observation(
-            StrictMath.log(2), 0, List.of(StrictMath.log(2)), "a b", "no", List.of(1, 2));
+            StrictMath.log(2), 0, List.of(StrictMath.log(4)), "a b", "no", List.of(1, 2));
     List<Observation> set = List.of(told, refused);
-    List<Double> expected = List.of(0.75, (1 / 1.25 + 0.5) / 2, 0.25, 0.25, 0.5, 0.5, 0.5);
+    List<Double> expected =
+        List.of(0.75, (1 / 1.25 + 1 / 1.5) / 2, 0.25, 0.25, 0.625, 0.375, 0.5, 0.5);
     List<Metric> metrics = Metric.list("no"::equals);
     assertEquals(
         List.of(
@@ -103,12 +104,13 @@ class MetricTest {
             "rouge_l_recall",
             "rouge_l_f1",
             "truth_ratio",
+            "truth_ratio_forget",
             "token_entropy",
             "refusal_rate"),
         metrics.stream().map(Metric::name).toList());
     for (int i = 0; i < metrics.size(); i++) {
-      assertEquals(expected.get(i), metrics.get(i).mean(set), ROUNDING, metrics.get(i).name());
+      assertEquals(expected.get(i), metrics.get(i).of(set), 1e-9, metrics.get(i).name());
     }
-    assertThrows(UserException.class, () -> metrics.get(0).mean(List.of()));
+    assertThrows(UserException.class, () -> metrics.get(0).of(List.of()));
   }
 }

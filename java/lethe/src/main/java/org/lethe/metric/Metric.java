@@ -6,13 +6,18 @@ import java.util.function.Predicate;
 import java.util.function.ToDoubleFunction;
 
 /**
- * A score per example, and its mean over a set. Adding one is one line in {@link #list}.
+ * A score per example, and what a set of scores comes to. Adding one is one line in {@link #list}.
  *
  * @param name as it stands in tables
  * @param needs the parts of an observation that it reads
  * @param score of one example
+ * @param aggregate of a set's scores, at least one
  */
-public record Metric(String name, Set<Need> needs, ToDoubleFunction<Observation> score) {
+public record Metric(
+    String name,
+    Set<Need> needs,
+    ToDoubleFunction<Observation> score,
+    ToDoubleFunction<double[]> aggregate) {
   /** What has to be measured for a metric. */
   public enum Need {
     ANSWER_NLL,
@@ -22,36 +27,42 @@ public record Metric(String name, Set<Need> needs, ToDoubleFunction<Observation>
   }
 
   /**
-   * All metrics of one set of examples. Those over several sets or models are {@link ModelUtility}
+   * All metrics of one set of examples: {@code truth_ratio_forget} is for the set to be forgotten,
+   * {@code truth_ratio} for every other. Those over several sets or models are {@link ModelUtility}
    * and {@link ForgetQuality}.
    *
    * @param isRefusal whether a generated text is a refusal
    */
   public static List<Metric> list(Predicate<String> isRefusal) {
     return List.of(
-        new Metric("probability", Set.of(Need.ANSWER_NLL), o -> Probability.of(o.answerNll())),
-        new Metric(
+        mean("probability", Set.of(Need.ANSWER_NLL), o -> Probability.of(o.answerNll())),
+        mean(
             "probability_normalised",
             Set.of(Need.ANSWER_NLL, Need.PERTURBED_NLL),
             o -> Probability.normalised(o.answerNll(), o.perturbedNll())),
-        new Metric(
+        mean(
             "rouge_l_recall",
             Set.of(Need.GENERATION),
             o -> RougeL.score(o.answer(), o.generation()).recall()),
-        new Metric(
+        mean(
             "rouge_l_f1",
             Set.of(Need.GENERATION),
             o -> RougeL.score(o.answer(), o.generation()).f1()),
         new Metric(
             "truth_ratio",
             Set.of(Need.PARAPHRASED_NLL, Need.PERTURBED_NLL),
-            o -> TruthRatio.of(o.paraphrasedNll(), o.perturbedNll())),
+            o -> TruthRatio.of(o.paraphrasedNll(), o.perturbedNll()),
+            TruthRatio::utility),
         new Metric(
+            "truth_ratio_forget",
+            Set.of(Need.PARAPHRASED_NLL, Need.PERTURBED_NLL),
+            o -> TruthRatio.of(o.paraphrasedNll(), o.perturbedNll()),
+            TruthRatio::forgetOpenUnlearning),
+        mean(
             "token_entropy",
             Set.of(Need.GENERATION),
             o -> TokenEntropy.of(o.generatedIds().stream().mapToInt(Integer::intValue).toArray())),
-        new Metric(
-            "refusal_rate", Set.of(Need.GENERATION), o -> isRefusal.test(o.generation()) ? 1 : 0));
+        mean("refusal_rate", Set.of(Need.GENERATION), o -> isRefusal.test(o.generation()) ? 1 : 0));
   }
 
   /** The score of each example, in order. */
@@ -60,11 +71,15 @@ public record Metric(String name, Set<Need> needs, ToDoubleFunction<Observation>
   }
 
   /**
-   * The mean score.
+   * The scores' aggregate.
    *
    * @throws org.lethe.UserException when there is no example
    */
-  public double mean(List<Observation> observations) {
-    return Means.of(scores(observations));
+  public double of(List<Observation> observations) {
+    return aggregate.applyAsDouble(scores(observations));
+  }
+
+  private static Metric mean(String name, Set<Need> needs, ToDoubleFunction<Observation> score) {
+    return new Metric(name, needs, score, Means::of);
   }
 }

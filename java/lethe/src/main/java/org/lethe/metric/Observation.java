@@ -8,7 +8,8 @@ import java.util.List;
  * needs.
  *
  * @param answerNll of the example's answer
- * @param paraphrasedNll of a rewording of the answer
+ * @param paraphrasedNll of a rewording of the answer; of the answer itself in a set without
+ *     rewordings
  * @param perturbedNll of each wrong answer
  * @param answer the example's answer
  * @param generation what the model answered
