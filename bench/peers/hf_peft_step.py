@@ -175,7 +175,8 @@ def read_batches(options, roles):
 
 def peak_megabytes():
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return round(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024, 1)
+    kibibytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    return round(kibibytes * 1024 / 1e6, 1)
 
 
 def loss_before_any_update(peer, batches):
