@@ -11,7 +11,6 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.function.UnaryOperator;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -166,7 +165,8 @@ class LlamaGoldenTest {
           assertEquals(norm, report.gradientNorm(), (i == 0 ? 1e-6 : 1e-3) * norm);
           assertTrue(report.microBatches() > 1);
           if (i == 0) {
-            assertGradients(golden, trainable, "gradient/", n -> n);
+            GradientReader.assertGradients(
+                golden, trainable, "gradient/", n -> n, GRADIENT_TOLERANCE);
           }
         }
       }
@@ -184,39 +184,6 @@ class LlamaGoldenTest {
       }
       assertTrue(compared > 5, "only " + compared + " parameters were compared");
     }
-  }
-
-  static void assertGradients(
-      SafetensorsFile golden,
-      Trainable trainable,
-      String prefix,
-      UnaryOperator<String> parameterOf) {
-    int compared = 0;
-    Map<String, float[]> gradients = gradients(trainable);
-    for (String key : golden.names()) {
-      if (key.startsWith(prefix)) {
-        String name = parameterOf.apply(key.substring(prefix.length()));
-        double error = Goldens.relativeError(gradients.get(name), Goldens.floats(golden, key));
-        assertTrue(error <= GRADIENT_TOLERANCE, key + " differs by " + error);
-        compared++;
-      }
-    }
-    assertTrue(compared >= 6, "only " + compared + " gradients at " + prefix);
-  }
-
-  /** The fp32 gradients by name. */
-  static Map<String, float[]> gradients(Trainable trainable) {
-    Map<String, float[]> values = new HashMap<>();
-    Layout layout = trainable.layout();
-    try (Staging staging = new Staging(Math.toIntExact(layout.elements() * Float.BYTES))) {
-      for (Parameter p : layout.parameters().values()) {
-        float[] tensor = new float[Math.toIntExact(p.elements())];
-        long offset = trainable.gradientsOffset() + p.offset() * Float.BYTES;
-        staging.download(trainable.arena().buffer(), offset, tensor, tensor.length);
-        values.put(p.name(), tensor);
-      }
-    }
-    return values;
   }
 
   private static Map<String, float[]> parameters(Trainable trainable, Layout layout) {

@@ -147,11 +147,6 @@ final class MicroBatch {
     return sequences;
   }
 
-  /** The sources of the examples, for messages. */
-  List<String> sources() {
-    return placed.stream().map(p -> p.sequence().source()).distinct().toList();
-  }
-
   /** The first position whose prediction a use looks at. */
   private static int firstSource(Use use, TokenSequence tokens) {
     return use.positions() == Positions.ANSWER ? tokens.answerStart() - 1 : 0;

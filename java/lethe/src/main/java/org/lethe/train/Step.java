@@ -1,7 +1,7 @@
 package org.lethe.train;
 
-import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import org.lethe.UserException;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -88,6 +88,16 @@ public final class Step implements AutoCloseable {
   }
 
   /**
+   * What the backward pass of a step left in the gradients.
+   *
+   * @param loss the objective
+   * @param parts each loss's own value by name, before its coefficient
+   * @param tokens that went through the model, reference twins included
+   * @param microBatches pieces the step was cut into
+   */
+  public record Gradients(double loss, Map<String, Double> parts, int tokens, int microBatches) {}
+
+  /**
    * Runs one step.
    *
    * @param index from 0, for the report and messages
@@ -95,11 +105,36 @@ public final class Step implements AutoCloseable {
    *     was updated
    */
   public StepReport run(int index, List<StepSequence> sequences, double learningRate) {
+    Gradients g = gradients(sequences);
+    // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
+    if (!Double.isFinite(g.loss())) {
+      return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
+    }
+    // The update skips itself, on the device, when one of the gradients is not finite.
+    trainable.measure((float) settings.maxGradientNorm());
+    trainable.update(settings.adamW(), (float) learningRate);
+    if (model.trainsWeights()) {
+      model.refreshHeadMean();
+    }
+    float[] state = new float[Ops.UPDATE_STATE];
+    staging.download(trainable.arena().buffer(), trainable.stateOffset(), state, state.length);
+    float norm = state[Ops.UPDATE_NORM];
+    if (state[Ops.UPDATE_FINITE] == 0) {
+      return notFinite("gradient", index, g, norm, learningRate, sequences);
+    }
+    return new StepReport(
+        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), true);
+  }
+
+  /**
+   * The forward and the backward pass alone: loss, and gradients of all that trains. Nothing is
+   * updated.
+   */
+  public Gradients gradients(List<StepSequence> sequences) {
     List<MicroBatch> pieces =
         MicroBatch.cut(sequences, layout, Math.min(budget, settings.tokensPerMicroBatch()));
     MethodStep objective = method.begin(Totals.of(MicroBatch.outline(sequences, layout)));
     trainable.zeroGradients();
-
     int tokens = 0;
     for (MicroBatch piece : pieces) {
       long residual = decoder.forward(piece.packed());
@@ -110,62 +145,30 @@ public final class Step implements AutoCloseable {
       decoder.backward();
       tokens += piece.packed().tokens();
     }
-    // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
-    if (!Double.isFinite(objective.loss())) {
-      return notFinite(index, objective, Double.NaN, learningRate, tokens, pieces);
-    }
-    // All gradients of the step are in the arena; the update skips itself when one of them is not
-    // finite.
-    trainable.measure((float) settings.maxGradientNorm());
-    trainable.update(settings.adamW(), (float) learningRate);
-    if (model.trainsWeights()) {
-      model.refreshHeadMean();
-    }
-    float[] state = new float[Ops.UPDATE_STATE];
-    staging.download(trainable.arena().buffer(), trainable.stateOffset(), state, state.length);
-    if (state[Ops.UPDATE_FINITE] == 0) {
-      return notFinite(index, objective, state[Ops.UPDATE_NORM], learningRate, tokens, pieces);
-    }
-    return new StepReport(
-        index,
-        objective.loss(),
-        objective.parts(),
-        state[Ops.UPDATE_NORM],
-        learningRate,
-        tokens,
-        pieces.size(),
-        true);
+    return new Gradients(objective.loss(), objective.parts(), tokens, pieces.size());
   }
 
   private StepReport notFinite(
+      String what,
       int index,
-      MethodStep objective,
+      Gradients g,
       double norm,
       double learningRate,
-      int tokens,
-      List<MicroBatch> pieces) {
+      List<StepSequence> sequences) {
     if (settings.onNonFinite() == TrainSettings.OnNonFinite.STOP) {
-      List<String> sources = new ArrayList<>();
-      pieces.forEach(piece -> sources.addAll(piece.sources()));
+      List<String> sources = sequences.stream().map(StepSequence::source).distinct().toList();
       throw new UserException(
           "step "
               + index
               + ": the "
-              + (Double.isFinite(objective.loss()) ? "gradient" : "loss")
+              + what
               + " is not finite; nothing was updated. The batch: "
               + String.join(", ", sources)
               + ". Lower train.learning_rate, or set train.on_non_finite=skip to go on without such"
               + " steps");
     }
     return new StepReport(
-        index,
-        objective.loss(),
-        objective.parts(),
-        norm,
-        learningRate,
-        tokens,
-        pieces.size(),
-        false);
+        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), false);
   }
 
   private static MicroBatch.Layout layout(Method method, ReferenceCache reference) {
