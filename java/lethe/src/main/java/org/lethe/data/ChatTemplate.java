@@ -37,6 +37,9 @@ final class ChatTemplate {
 
   private static final Pattern DATE_FIELD = Pattern.compile("%(.)");
 
+  /** The last code points of all, kept for private use. */
+  private static final int DISGUISE = 0x10FF00;
+
   private static final long LARGEST_OUTPUT = 1L << 20;
   private static final int LARGEST_COLLECTION = 10_000;
 
@@ -60,7 +63,13 @@ final class ChatTemplate {
   /** The prompt: one user message, then the header of the assistant's turn. */
   String render(String question) {
     Map<String, Object> bindings = new HashMap<>(specialTokens);
-    bindings.put("messages", List.of(Map.of("role", "user", "content", question)));
+    String shielded =
+        question
+            .codePoints()
+            .map(ChatTemplate::shield)
+            .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
+            .toString();
+    bindings.put("messages", List.of(Map.of("role", "user", "content", shielded)));
     bindings.put("add_generation_prompt", true);
     bindings.put("tools", null);
     bindings.put("documents", null);
@@ -69,7 +78,21 @@ final class ChatTemplate {
       var error = result.getErrors().get(0);
       throw unsupported("line " + error.getLineno() + ": " + error.getMessage());
     }
-    return result.getOutput();
+    return result
+        .getOutput()
+        .codePoints()
+        .map(ChatTemplate::unshield)
+        .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
+        .toString();
+  }
+
+  /** The engine spells control characters out as escapes, so they pass it in disguise. */
+  private static int shield(int c) {
+    return c < ' ' && c != '\t' && c != '\n' && c != '\r' ? DISGUISE + c : c;
+  }
+
+  private static int unshield(int c) {
+    return c >= DISGUISE && c < DISGUISE + ' ' ? c - DISGUISE : c;
   }
 
   /** What a template calls to refuse its input; static because the engine wants it so. */
