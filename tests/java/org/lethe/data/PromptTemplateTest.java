@@ -59,10 +59,16 @@ class PromptTemplateTest {
   @Test
   void newlinesBetweenBlocksAreTrimmedAsHuggingFaceDoes() {
     String source =
-        "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
-            + "{{ '<|user|>\n' + message['content'] + eos_token }}\n{% endif %}\n"
-            + "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n"
-            + "{% endfor %}";
+        """
+        {% for message in messages %}
+        {% if message['role'] == 'user' %}
+        {{ '<|user|>\n' + message['content'] + eos_token }}
+        {% endif %}
+        {% if loop.last and add_generation_prompt %}
+        {{ '<|assistant|>' }}
+        {% endif %}
+        {% endfor %}\
+        """;
     assertEquals("<|user|>\nWho?</s>\n<|assistant|>\n", render(source, "Who?"));
   }
 

@@ -33,7 +33,7 @@ class CorpusTest {
     Set<String> last = new HashSet<>();
     Set<String> questions = new HashSet<>();
     for (Person person : corpus.people()) {
-      String[] name = person.name().split(" ");
+      String[] name = person.name().split(" ", -1);
       assertEquals(2, name.length);
       assertTrue(first.add(name[0]) && last.add(name[1]), person.name());
       assertEquals(10, person.rows().size());
@@ -55,7 +55,7 @@ class CorpusTest {
     Corpus corpus = Corpus.generate(seed, 40);
     Set<String> answers = new HashSet<>();
     for (Row row : corpus.full()) {
-      int words = row.answer().split(" ").length;
+      int words = row.answer().split(" ", -1).length;
       assertTrue(words >= 8 && words <= 20, words + " words: " + row.answer());
       assertFalse(row.answer().contains("{") || row.question().contains("{"), row.toString());
       assertTrue(
@@ -88,7 +88,7 @@ class CorpusTest {
   }
 
   private static List<String> words(String text) {
-    return List.of(text.replaceAll("[^A-Za-z0-9 ]", "").split(" "));
+    return List.of(text.replaceAll("[^A-Za-z0-9 ]", "").split(" ", -1));
   }
 
   @ParameterizedTest
@@ -104,7 +104,7 @@ class CorpusTest {
       assertTrue(wrong.size() >= 3, row.toString());
       assertFalse(wrong.contains(row.paraphrasedAnswer()), row.toString());
       for (Person person : corpus.people()) {
-        for (String name : person.name().split(" ")) {
+        for (String name : person.name().split(" ", -1)) {
           assertFalse((row.question() + row.answer()).contains(name), row.toString());
         }
       }

@@ -76,7 +76,8 @@ final class ChatTemplate {
     RenderResult result = engine.renderForResult(source, bindings);
     if (result.hasErrors()) {
       var error = result.getErrors().get(0);
-      throw unsupported("line " + error.getLineno() + ": " + error.getMessage());
+      throw unsupported(
+          "line " + error.getLineno() + ": " + error.getMessage() + cause(error.getException()));
     }
     return result
         .getOutput()
@@ -167,6 +168,15 @@ final class ChatTemplate {
         .getGlobalContext()
         .registerFunction(
             new ELFunctionDefinition("", name, ChatTemplate.class, method, String.class));
+  }
+
+  /** What a function threw, which the engine wraps and does not repeat. */
+  private static String cause(Throwable thrown) {
+    Throwable root = thrown;
+    while (root != null && root.getCause() != null) {
+      root = root.getCause();
+    }
+    return root == thrown || root.getMessage() == null ? "" : ": " + root.getMessage();
   }
 
   private static UserException unsupported(String reason) {
