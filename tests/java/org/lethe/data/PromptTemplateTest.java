@@ -75,9 +75,17 @@ class PromptTemplateTest {
   @ParameterizedTest
   @ValueSource(
       strings = {
-        "{{ 7 * 7 }}", "{% if x %}", "{# note #}", "a \\n b \\u0041 \\\\", "it's \"quoted\"",
-        "<b> & 'c'", "tab\tline\nend", "bell \u0007 escape \u001b", "caf\u00e9 \ud83d\ude00",
-            "{question}"
+        "{{ 7 * 7 }}",
+        "{% if x %}",
+        "{# note #}",
+        "a \\n b \\u0041 \\\\",
+        "it's \"quoted\"",
+        "<b> & 'c'",
+        "tab\tline\nend",
+        "bell \u0007 escape \u001b",
+        "bell \u0007 and the last code points \udbff\udfe7 \udbff\udfff",
+        "caf\u00e9 \ud83d\ude00",
+        "{question}"
       })
   void aQuestionIsNeverRunOrEscaped(String question) {
     assertEquals(
@@ -97,6 +105,12 @@ class PromptTemplateTest {
     assertTrue(
         refusal("{% for i in range(0, 3) if i > 1 %}x{% endfor %}").contains("\"if\" clause"));
     assertTrue(refusal("{{ strftime_now('%Q') }}").contains("%Q"));
+  }
+
+  @Test
+  void oneNewlineAtTheEndOfTheSourceIsDropped() {
+    assertEquals("q\n", render("{{ messages[0].content }}\n\n", "q"));
+    assertEquals("q\n", render("{{ messages[0].content }}\n", "q\n"));
   }
 
   @Test

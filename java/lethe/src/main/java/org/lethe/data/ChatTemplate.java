@@ -12,6 +12,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.function.IntUnaryOperator;
 import java.util.regex.Pattern;
 import org.lethe.UserException;
 
@@ -37,9 +38,6 @@ final class ChatTemplate {
 
   private static final Pattern DATE_FIELD = Pattern.compile("%(.)");
 
-  /** The last code points of all, kept for private use. */
-  private static final int DISGUISE = 0x10FF00;
-
   private static final long LARGEST_OUTPUT = 1L << 20;
   private static final int LARGEST_COLLECTION = 10_000;
 
@@ -55,7 +53,9 @@ final class ChatTemplate {
     if (LOOP_WITH_CONDITION.matcher(source).find()) {
       throw unsupported("a loop with an \"if\" clause is not supported");
     }
-    this.source = NOT_IS_DEFINED.matcher(source).replaceAll("$1 is not defined");
+    // Jinja drops one newline at the very end of a template; this engine keeps it.
+    String trimmed = source.endsWith("\n") ? source.substring(0, source.length() - 1) : source;
+    this.source = NOT_IS_DEFINED.matcher(trimmed).replaceAll("$1 is not defined");
     this.specialTokens = Map.copyOf(specialTokens);
     this.engine = engine();
   }
@@ -63,12 +63,9 @@ final class ChatTemplate {
   /** The prompt: one user message, then the header of the assistant's turn. */
   String render(String question) {
     Map<String, Object> bindings = new HashMap<>(specialTokens);
+    int disguise = disguise(question);
     String shielded =
-        question
-            .codePoints()
-            .map(ChatTemplate::shield)
-            .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
-            .toString();
+        mapped(question, c -> c < ' ' && c != '\t' && c != '\n' && c != '\r' ? disguise + c : c);
     bindings.put("messages", List.of(Map.of("role", "user", "content", shielded)));
     bindings.put("add_generation_prompt", true);
     bindings.put("tools", null);
@@ -79,21 +76,27 @@ final class ChatTemplate {
       throw unsupported(
           "line " + error.getLineno() + ": " + error.getMessage() + cause(error.getException()));
     }
-    return result
-        .getOutput()
-        .codePoints()
-        .map(ChatTemplate::unshield)
-        .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
-        .toString();
+    return mapped(result.getOutput(), c -> c >= disguise && c < disguise + ' ' ? c - disguise : c);
   }
 
-  /** The engine spells control characters out as escapes, so they pass it in disguise. */
-  private static int shield(int c) {
-    return c < ' ' && c != '\t' && c != '\n' && c != '\r' ? DISGUISE + c : c;
+  /**
+   * The engine spells control characters out as escapes, so they pass it in disguise: as the last
+   * 32 private code points that the question itself does not use.
+   */
+  private static int disguise(String question) {
+    int first = Character.MAX_CODE_POINT + 1;
+    boolean used;
+    do {
+      first -= ' ';
+      int begin = first;
+      used = question.codePoints().anyMatch(c -> c >= begin && c < begin + ' ');
+    } while (used);
+    return first;
   }
 
-  private static int unshield(int c) {
-    return c >= DISGUISE && c < DISGUISE + ' ' ? c - DISGUISE : c;
+  private static String mapped(String text, IntUnaryOperator map) {
+    int[] points = text.codePoints().map(map).toArray();
+    return new String(points, 0, points.length);
   }
 
   /** What a template calls to refuse its input; static because the engine wants it so. */
