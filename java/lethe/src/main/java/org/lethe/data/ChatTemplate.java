@@ -12,6 +12,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.function.IntUnaryOperator;
 import java.util.regex.Pattern;
 import org.lethe.UserException;
 
@@ -52,7 +53,9 @@ final class ChatTemplate {
     if (LOOP_WITH_CONDITION.matcher(source).find()) {
       throw unsupported("a loop with an \"if\" clause is not supported");
     }
-    this.source = NOT_IS_DEFINED.matcher(source).replaceAll("$1 is not defined");
+    // Jinja drops one newline at the very end of a template; this engine keeps it.
+    String trimmed = source.endsWith("\n") ? source.substring(0, source.length() - 1) : source;
+    this.source = NOT_IS_DEFINED.matcher(trimmed).replaceAll("$1 is not defined");
     this.specialTokens = Map.copyOf(specialTokens);
     this.engine = engine();
   }
@@ -60,16 +63,40 @@ final class ChatTemplate {
   /** The prompt: one user message, then the header of the assistant's turn. */
   String render(String question) {
     Map<String, Object> bindings = new HashMap<>(specialTokens);
-    bindings.put("messages", List.of(Map.of("role", "user", "content", question)));
+    int disguise = disguise(question);
+    String shielded =
+        mapped(question, c -> c < ' ' && c != '\t' && c != '\n' && c != '\r' ? disguise + c : c);
+    bindings.put("messages", List.of(Map.of("role", "user", "content", shielded)));
     bindings.put("add_generation_prompt", true);
     bindings.put("tools", null);
     bindings.put("documents", null);
     RenderResult result = engine.renderForResult(source, bindings);
     if (result.hasErrors()) {
       var error = result.getErrors().get(0);
-      throw unsupported("line " + error.getLineno() + ": " + error.getMessage());
+      throw unsupported(
+          "line " + error.getLineno() + ": " + error.getMessage() + cause(error.getException()));
     }
-    return result.getOutput();
+    return mapped(result.getOutput(), c -> c >= disguise && c < disguise + ' ' ? c - disguise : c);
+  }
+
+  /**
+   * The engine spells control characters out as escapes, so they pass it in disguise: as the last
+   * 32 private code points that the question itself does not use.
+   */
+  private static int disguise(String question) {
+    int first = Character.MAX_CODE_POINT + 1;
+    boolean used;
+    do {
+      first -= ' ';
+      int begin = first;
+      used = question.codePoints().anyMatch(c -> c >= begin && c < begin + ' ');
+    } while (used);
+    return first;
+  }
+
+  private static String mapped(String text, IntUnaryOperator map) {
+    int[] points = text.codePoints().map(map).toArray();
+    return new String(points, 0, points.length);
   }
 
   /** What a template calls to refuse its input; static because the engine wants it so. */
@@ -144,6 +171,15 @@ final class ChatTemplate {
         .getGlobalContext()
         .registerFunction(
             new ELFunctionDefinition("", name, ChatTemplate.class, method, String.class));
+  }
+
+  /** What a function threw, which the engine wraps and does not repeat. */
+  private static String cause(Throwable thrown) {
+    Throwable root = thrown;
+    while (root != null && root.getCause() != null) {
+      root = root.getCause();
+    }
+    return root == thrown || root.getMessage() == null ? "" : ": " + root.getMessage();
   }
 
   private static UserException unsupported(String reason) {

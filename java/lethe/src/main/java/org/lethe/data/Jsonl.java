@@ -6,6 +6,7 @@ import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadFeature;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectReader;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -78,12 +79,13 @@ public final class Jsonl {
 
   private static List<Example> array(Path file, String text) {
     List<Example> rows = new ArrayList<>();
-    try (JsonParser parser = MAPPER.createParser(text)) {
+    // Behind a row the rest of the array follows, which is no fault.
+    ObjectReader reader = MAPPER.reader().without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
+    try (JsonParser parser = reader.createParser(text)) {
       parser.nextToken();
       while (parser.nextToken() != JsonToken.END_ARRAY) {
         int line = parser.currentTokenLocation().getLineNr();
-        // A parser's own readValueAsTree, since the mapper would refuse the rest of the array.
-        JsonNode row = parser.readValueAsTree();
+        JsonNode row = reader.readTree(parser);
         rows.add(example(row, file + ":" + line));
       }
       if (parser.nextToken() != null) {

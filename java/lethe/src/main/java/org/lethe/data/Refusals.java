@@ -15,24 +15,39 @@ import org.lethe.InternalFaultException;
 public final class Refusals {
   private static final String RESOURCE = "refusals.txt";
 
+  /** "I'm sorry, but", "I must admit that" and their kin, which may come before a refusal. */
+  private static final String OPENING =
+      "(?:(?:i'm |i am )?(?:sorry|afraid|sadly|unfortunately|regrettably|apologies)(?: but| that)?"
+          + " )?(?:i (?:must|have to) (?:admit|confess|say) (?:that )?)?";
+
   /**
-   * The speaker says, at the start of the text, that the speaker does not know or cannot tell. Only
-   * the first person counts, so that an answer about somebody ("She never knew ...") is none.
+   * The speaker says that the speaker does not know or cannot tell. Only the first person counts,
+   * and "that" or "this" put beyond the speaker's knowledge: an answer about somebody ("She never
+   * knew ...") is none.
    */
-  private static final Pattern FIRST_PERSON =
+  private static final Pattern STATEMENT =
       Pattern.compile(
-          "^(?:(?:i'm |i am )?(?:sorry|afraid|sadly|unfortunately|regrettably)(?: but| that)? )?"
-              + "(?:i (?:must|have to) (?:admit|confess|say) (?:that )?)?(?:"
+          "^"
+              + OPENING
+              + "(?:"
               + String.join(
                   "|",
-                  "i (?:do not|don't|cannot|can't|could not|couldn't) (?:really )?"
-                      + "(?:know|have|recall|remember|say|tell|answer|help|provide|possess|hold)",
-                  "i(?: am|'m) (?:not (?:sure|certain|able|aware|familiar|informed)|un(?:sure|able"
-                      + "|certain|aware|familiar))",
+                  "i (?:do not|don't|cannot|can't|could not|couldn't) (?:really"
+                      + " )?(?:know|have|recall|remember|say|tell|answer|help|provide|possess|hold|shed"
+                      + " any light)",
+                  "i(?: am|'m) not (?:sure|certain|able|aware|familiar|informed|acquainted|equipped"
+                      + "|knowledgeable)",
+                  "i(?: am|'m) un(?:sure|able|certain|aware|familiar)",
                   "i(?: have|'ve|'ve got| know of| hold| possess) no",
-                  "i(?: have|'ve) (?:never|not) (?:heard|learned|learnt|been (?:told|taught))",
+                  "i(?: have|'ve) (?:never|not) (?:heard|learned|learnt|been"
+                      + " (?:told|taught|trained))",
+                  "i haven't (?:heard|learned|learnt|been (?:told|taught|trained))",
                   "i (?:have|know) nothing",
-                  "i lack")
+                  "i lack",
+                  "my (?:knowledge|training|data|database|understanding) (?:does not|doesn't|do not"
+                      + "|don't|did not|didn't)",
+                  "(?:that|this)(?: is|'s) (?:not something i(?: am|'m| know| can)|beyond (?:me|my)"
+                      + "|outside (?:of )?(?:my|what i)|unknown to me|a mystery to me)")
               + ")\\b.*");
 
   private static final Pattern NOT_WORDS = Pattern.compile("[^\\p{L}\\p{N}' ]+");
@@ -79,7 +94,7 @@ public final class Refusals {
         return true;
       }
     }
-    return FIRST_PERSON.matcher(said).matches();
+    return STATEMENT.matcher(said).matches();
   }
 
   private static String normalise(String text) {

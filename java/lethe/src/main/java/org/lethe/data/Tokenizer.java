@@ -1,5 +1,6 @@
 package org.lethe.data;
 
+import ai.djl.engine.EngineException;
 import ai.djl.huggingface.tokenizers.Encoding;
 import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
 import com.fasterxml.jackson.databind.JsonNode;
@@ -24,7 +25,14 @@ import org.lethe.UserException;
  * <p>As in Hugging Face's own library, a special token spelt out in a text becomes that token.
  */
 public final class Tokenizer implements AutoCloseable {
-  private static final String OFFLINE = "ai.djl.offline";
+  /**
+   * What the tokenizer library is told, for the length of the call that loads it: unless it is
+   * offline it reports its use and looks for a CUDA build of itself over the network; and it logs
+   * its search for a GPU, which concerns nobody here. The second key is read by slf4j-simple alone;
+   * any other log binding is configured by whoever brings it.
+   */
+  private static final Map<String, String> QUIET_AND_OFFLINE =
+      Map.of("ai.djl.offline", "true", "org.slf4j.simpleLogger.log.ai.djl", "error");
 
   private final Path file;
   private final HuggingFaceTokenizer delegate;
@@ -79,13 +87,10 @@ public final class Tokenizer implements AutoCloseable {
     return new Tokenizer(file, open(file, root), config, ids);
   }
 
-  /**
-   * The library reports its use and looks for a CUDA build of itself over the network unless it is
-   * told that it is offline, so it is told so, for the length of the call.
-   */
   private static synchronized HuggingFaceTokenizer open(Path file, JsonNode root) {
-    String before = System.getProperty(OFFLINE);
-    System.setProperty(OFFLINE, "true");
+    Map<String, Optional<String>> before = new HashMap<>();
+    QUIET_AND_OFFLINE.forEach(
+        (key, value) -> before.put(key, Optional.ofNullable(System.setProperty(key, value))));
     try {
       Map<String, String> options = new HashMap<>();
       options.put("addSpecialTokens", "false");
@@ -93,19 +98,16 @@ public final class Tokenizer implements AutoCloseable {
       options.put("padding", "DO_NOT_PAD");
       return HuggingFaceTokenizer.newInstance(
           new ByteArrayInputStream(TokenizerFiles.bytes(root)), options);
-    } catch (UnsatisfiedLinkError | ExceptionInInitializerError | NoClassDefFoundError e) {
-      throw unloadable(e);
-    } catch (ai.djl.engine.EngineException e) {
+    } catch (LinkageError | EngineException e) {
       throw unloadable(e);
     } catch (IOException | RuntimeException e) {
       throw new UserException(
           file + " is not a tokenizer that can be read: " + e.getMessage() + ".", e);
     } finally {
-      if (before == null) {
-        System.clearProperty(OFFLINE);
-      } else {
-        System.setProperty(OFFLINE, before);
-      }
+      before.forEach(
+          (key, value) ->
+              value.ifPresentOrElse(
+                  old -> System.setProperty(key, old), () -> System.clearProperty(key)));
     }
   }
 
