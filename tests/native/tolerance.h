@@ -43,13 +43,16 @@ namespace update {
 
 // The norm is an fp64 sum rounded to fp32 once; the clip coefficient, too.
 inline constexpr double kNorm = kUnit * (1 + 1e-6);
-// m: two products, a sum, the clipped gradient and the rounded 1 - beta1.
-inline constexpr double kFirstMoment = 6 * kUnit;
-// v: as m, with the gradient's square, whose clip counts twice.
-inline constexpr double kSecondMoment = 8 * kUnit;
-// The step: the two moments (half the second's, under the root), root, two bias corrections, sum, quotient, product.
-inline constexpr double kStep = kFirstMoment + kSecondMoment / 2 + 8 * kUnit;
-// What is added to p: the step, the decay (two products), and two differences, each a rounding of about p's size.
+// m: a product each, the clipped gradient, the sum. 1 - beta1 is exact for beta1 in [0.5, 1].
+inline constexpr double kFirstMoment = 4 * kUnit;
+// v: as m, with a square, in which the clipped gradient's rounding counts twice.
+inline constexpr double kSecondMoment = 6 * kUnit;
+// The step: the two moments (half the second's, under the root), root, two bias corrections, product, sum with eps,
+// quotient, product.
+inline constexpr double kStep = kFirstMoment + kSecondMoment / 2 + 7 * kUnit;
+// The decay: lr * decay, its product with p.
+inline constexpr double kDecay = 2 * kUnit;
+// Two differences, each of about p's size.
 inline constexpr double kParameter = 2 * kUnit;
 
 }  // namespace update
