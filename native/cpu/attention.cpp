@@ -140,8 +140,7 @@ void softmax_row(float *scores, int64_t visible, int64_t n, int64_t padded, floa
   std::fill(scores + visible, scores + n, -kInfinity);
   vec largest = vload(scores);
   for (int64_t j = kVec; j < n; j += kVec) {
-    const vec s = vload(scores + j);
-    largest = vector_math::select<vec>(s > largest, s, largest);
+    largest = vmax(largest, vload(scores + j));
   }
   const float max = std::max(state->max, fold_max(largest));
   if (max != state->max && state->max != -kInfinity) {
@@ -151,7 +150,7 @@ void softmax_row(float *scores, int64_t visible, int64_t n, int64_t padded, floa
   }
   state->max = max;
   for (int64_t j = 0; j < n; j += kVec) {
-    const vec p = vector_math::exp_of(vload(scores + j) - max);
+    const vec p = vector_math::exp_of_score(vload(scores + j) - max);
     state->sum += p;
     vstore(scores + j, p);
   }
@@ -257,7 +256,7 @@ void probabilities_row(const BackwardScratch &s, int64_t i, int64_t visible, int
   float *ds = s.ds + i * kKeyTile;
   const int64_t n = round_up(visible, kVec);
   for (int64_t j = 0; j < n; j += kVec) {
-    const vec weight = vector_math::exp_of(vload(p + j) - s.lse[i]);
+    const vec weight = vector_math::exp_of_score(vload(p + j) - s.lse[i]);
     vstore(p + j, weight);
     vstore(ds + j, weight * (vload(ds + j) - s.delta[i]));
   }

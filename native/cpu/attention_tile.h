@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "number.h"
 #include "vector_math.h"
@@ -79,10 +80,8 @@ inline void product_rows(const Product &p, int64_t n) {
   int64_t j = 0;
   for (; j + kTileVectors * kVec <= n; j += kTileVectors * kVec) product_tile<Rows, kTileVectors>(p, j);
   if constexpr (kTileVectors == 4) {
-    if (j + 2 * kVec <= n) {
-      product_tile<Rows, 2>(p, j);
-      j += 2 * kVec;
-    }
+    if (n - j == 3 * kVec) return product_tile<Rows, 3>(p, j);
+    if (n - j == 2 * kVec) return product_tile<Rows, 2>(p, j);
   }
   for (; j < n; j += kVec) product_tile<Rows, 1>(p, j);
 }
@@ -121,28 +120,66 @@ inline void unpack_row(const float *in, int64_t d, float factor, T *out) {
   if (i < d) store_tail(out + i, load(in + i) * factor, d - i);
 }
 
-// out[j * out_row + i] = in[i * in_row + j] for a block of 16 x 16.
-inline void transpose_block(const float *in, int64_t in_row, float *out, int64_t out_row) {
-  for (int64_t i = 0; i < kLanes; ++i) {
-    for (int64_t j = 0; j < kLanes; ++j) out[j * out_row + i] = in[i * in_row + j];
+// Lane masks for two-operand shuffles: exchange the blocks of `Step` lanes off the diagonal of a pair of rows.
+template <int Step, int... Lane>
+inline ivec low_mask(std::integer_sequence<int, Lane...>) {
+  return ivec{((Lane & Step) != 0 ? int{kVec} + Lane - Step : Lane)...};
+}
+template <int Step, int... Lane>
+inline ivec high_mask(std::integer_sequence<int, Lane...>) {
+  return ivec{((Lane & Step) != 0 ? int{kVec} + Lane : Lane + Step)...};
+}
+using LaneSequence = std::make_integer_sequence<int, int{kVec}>;
+
+template <int Step>
+inline void exchange(vec *rows) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kVec; ++i) {
+    if ((i & Step) != 0) continue;
+    const vec a = rows[i], b = rows[i + Step];
+    rows[i] = __builtin_shuffle(a, b, low_mask<Step>(LaneSequence()));
+    rows[i + Step] = __builtin_shuffle(a, b, high_mask<Step>(LaneSequence()));
   }
 }
 
-inline float fold_max(vec v) {
-  float x[kVec];
-  std::memcpy(x, &v, sizeof v);
-  for (int64_t n = kVec / 2; n > 0; n /= 2) {
-    for (int64_t i = 0; i < n; ++i) x[i] = x[i] > x[i + n] ? x[i] : x[i + n];
+// out[j * out_row + i] = in[i * in_row + j] for a block of kVec x kVec.
+inline void transpose_square(const float *in, int64_t in_row, float *out, int64_t out_row) {
+  vec rows[kVec];
+#pragma GCC unroll 16
+  for (int i = 0; i < kVec; ++i) rows[i] = vload(in + i * in_row);
+  exchange<1>(rows);
+  exchange<2>(rows);
+  exchange<4>(rows);
+  if constexpr (kVec == 16) exchange<8>(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < kVec; ++i) vstore(out + i * out_row, rows[i]);
+}
+
+// The same for a block of 16 x 16.
+inline void transpose_block(const float *in, int64_t in_row, float *out, int64_t out_row) {
+  for (int64_t i = 0; i < kLanes; i += kVec) {
+    for (int64_t j = 0; j < kLanes; j += kVec)
+      transpose_square(in + i * in_row + j, in_row, out + j * out_row + i, out_row);
   }
-  return x[0];
+}
+
+inline vec vmax(vec a, vec b) { return a > b ? a : b; }
+
+template <int Distance, int... Lane>
+inline vec across(vec v, std::integer_sequence<int, Lane...>) {
+  return __builtin_shuffle(v, ivec{(Lane ^ Distance)...});
+}
+inline float fold_max(vec v) {
+  if constexpr (kVec == 16) v = vmax(v, across<8>(v, LaneSequence()));
+  v = vmax(v, across<4>(v, LaneSequence()));
+  v = vmax(v, across<2>(v, LaneSequence()));
+  return vmax(v, across<1>(v, LaneSequence()))[0];
 }
 inline float fold_sum(vec v) {
-  float x[kVec];
-  std::memcpy(x, &v, sizeof v);
-  for (int64_t n = kVec / 2; n > 0; n /= 2) {
-    for (int64_t i = 0; i < n; ++i) x[i] += x[i + n];
-  }
-  return x[0];
+  if constexpr (kVec == 16) v += across<8>(v, LaneSequence());
+  v += across<4>(v, LaneSequence());
+  v += across<2>(v, LaneSequence());
+  return (v + across<1>(v, LaneSequence()))[0];
 }
 
 }  // namespace lethe::cpu
