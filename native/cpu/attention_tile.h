@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "number.h"
@@ -23,6 +24,7 @@ inline constexpr int kTileVectors = 2;  // 6 x 2 accumulators of 16 registers
 #endif
 inline constexpr int64_t kVec = sizeof(vec) / sizeof(float);
 inline constexpr int64_t kTileRows = 6;
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 inline vec vload(const float *p) {
   vec v;
@@ -31,6 +33,50 @@ inline vec vload(const float *p) {
 }
 inline void vstore(float *p, vec v) { std::memcpy(p, &v, sizeof v); }
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Hands out parts of a thread's scratch; with a null base it only counts.
+class Carver {
+ public:
+  explicit Carver(float *base) : base_(base) {}
+  float *take(int64_t count) {
+    float *part = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += round_up(count, kLanes);
+    return part;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  float *base_;
+  int64_t used_ = 0;
+};
+
+// Sixteen numbers of storage at a time would leave the registers on AVX2; a register's worth does not.
+typedef uint16_t hvec __attribute__((vector_size(sizeof(vec) / 2)));
+typedef uint32_t uvec __attribute__((vector_size(sizeof(vec))));
+inline vec vload(const bf16 *p) {
+  hvec half;
+  std::memcpy(&half, p, sizeof half);
+  return (vec)(__builtin_convertvector(half, uvec) << 16);
+}
+inline void vstore(bf16 *p, vec v) {
+  const uvec bits = (uvec)v;
+  const uvec rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const uvec chosen = v != v ? bits | 0x00400000u : rounded;
+  const hvec half = __builtin_convertvector(chosen >> 16, hvec);
+  std::memcpy(p, &half, sizeof half);
+}
+template <class T>
+inline vec vload_tail(const T *p, int64_t n) {
+  float x[kVec] = {};
+  for (int64_t i = 0; i < n; ++i) x[i] = to_float(p[i]);
+  return vload(x);
+}
+template <class T>
+inline void vstore_tail(T *p, vec v, int64_t n) {
+  float x[kVec];
+  vstore(x, v);
+  for (int64_t i = 0; i < n; ++i) from_float(x[i], p + i);
+}
 
 // C[m,n] = A[m,k] B[k,n], or += it.
 struct Product {
@@ -108,16 +154,16 @@ inline void product(const Product &p, int64_t rows, int64_t n) {
 template <class T>
 inline void pack_row(const T *in, int64_t d, int64_t padded, float factor, float *out) {
   int64_t i = 0;
-  for (; i + kLanes <= d; i += kLanes) store(out + i, load(in + i) * factor);
-  if (i < d) store(out + i, load_tail(in + i, d - i) * factor);
-  for (i = round_up(d, kLanes); i < padded; i += kLanes) store(out + i, f32x16{});
+  for (; i + kVec <= d; i += kVec) vstore(out + i, vload(in + i) * factor);
+  if (i < d) vstore(out + i, vload_tail(in + i, d - i) * factor);
+  for (i = round_up(d, kVec); i < padded; i += kVec) vstore(out + i, vec{});
 }
 
 template <class T>
 inline void unpack_row(const float *in, int64_t d, float factor, T *out) {
   int64_t i = 0;
-  for (; i + kLanes <= d; i += kLanes) store(out + i, load(in + i) * factor);
-  if (i < d) store_tail(out + i, load(in + i) * factor, d - i);
+  for (; i + kVec <= d; i += kVec) vstore(out + i, vload(in + i) * factor);
+  if (i < d) vstore_tail(out + i, vload(in + i) * factor, d - i);
 }
 
 // Lane masks for two-operand shuffles: exchange the blocks of `Step` lanes off the diagonal of a pair of rows.
