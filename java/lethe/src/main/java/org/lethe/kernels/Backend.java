@@ -143,7 +143,9 @@ public final class Backend implements AutoCloseable {
   private static String describe(EngineHandle engine) {
     try (BytePointer out = new BytePointer(DESCRIPTION_BYTES)) {
       check(Abi.lethe_engine_describe(engine, out, DESCRIPTION_BYTES));
-      return out.getString(StandardCharsets.UTF_8);
+      // getString() takes the whole allocation, with what stands behind the end of the line.
+      String allocated = out.getString(StandardCharsets.UTF_8);
+      return allocated.substring(0, allocated.indexOf('\0'));
     }
   }
 }
