@@ -19,6 +19,8 @@ using dnnl::memory;
 constexpr size_t kMaxKernels = 256;
 // Elements of B that are widened to fp32 at a time where oneDNN has no bf16 kernel.
 constexpr int64_t kPanelElements = 4 << 20;
+// Rows of B that are multiplied in one go.
+constexpr int64_t kPanelRows = 1024;
 
 // The least part of C that is worth a thread of its own.
 constexpr int64_t kMinColumns = 192;
@@ -175,10 +177,28 @@ class GemmCache {
     return kernel;
   }
 
-  // Left to itself, oneDNN shares out K too, where M and N are small: the sum's order then depends on M and on the
-  // threads. So every thread gets a part of C, and multiplies for itself. How N is shared does not depend on M.
+  // The fp32 kernels for a plain right side read B again for every few rows of A; a panel of K that stays in the cache
+  // makes them up to 1.5 times as fast. The panels depend on K alone, so a row's sum keeps its order for every M.
   // False when oneDNN has no kernel for the dtype.
   bool execute(const Gemm &g) {
+    const bool panels = g.dtype == LETHE_F32 && g.c_dtype == LETHE_F32 && !g.a.transposed && !g.b.transposed;
+    const int count = panels ? static_cast<int>((g.K + kPanelRows - 1) / kPanelRows) : 1;
+    if (count <= 1) return execute_panel(g);
+    for (int i = 0; i < count; ++i) {
+      const Range k = share_blocks(g.K, i, count);
+      Gemm part = g;
+      part.K = k.end - k.begin;
+      part.a.data = row(g.a.data, k.begin, 1, g.dtype);
+      part.b.data = row(g.b.data, k.begin, g.b.ld, g.dtype);
+      if (i > 0) part.beta = 1.0f;
+      if (!execute_panel(part)) return false;
+    }
+    return true;
+  }
+
+  // Left to itself, oneDNN shares out K too, where M and N are small: the sum's order then depends on M and on the
+  // threads. So every thread gets a part of C, and multiplies for itself. How N is shared does not depend on M.
+  bool execute_panel(const Gemm &g) {
     int n_parts = 1;
     for (int parts = 2; parts <= threads_; ++parts) {
       if (threads_ % parts == 0 && g.N / parts >= kMinColumns) n_parts = parts;
@@ -189,7 +209,7 @@ class GemmCache {
     std::vector<const Kernel *> kernel(static_cast<size_t>(parts));
     for (int i = 0; i < parts; ++i) {
       const auto index = static_cast<size_t>(i);
-      part[index] = slice(g, share(g.M, i % m_parts, m_parts), share_columns(g.N, i / m_parts, n_parts));
+      part[index] = slice(g, share(g.M, i % m_parts, m_parts), share_blocks(g.N, i / m_parts, n_parts));
       kernel[index] = find(part[index]);
       if (!kernel[index]->native) return false;
       workers_[index].scratch.bytes(static_cast<int64_t>(kernel[index]->desc.scratchpad_desc().get_size()));
@@ -210,7 +230,8 @@ class GemmCache {
     return true;
   }
 
-  static Range share_columns(int64_t n, int index, int count) {
+  // Whole vectors to each.
+  static Range share_blocks(int64_t n, int index, int count) {
     const Range blocks = share((n + kLanes - 1) / kLanes, index, count);
     return {blocks.begin * kLanes, std::min(n, blocks.end * kLanes)};
   }
