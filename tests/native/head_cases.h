@@ -157,6 +157,9 @@ inline std::vector<HeadCase> head_cases(bool full) {
     for (const Logits logits : sound) add(V <= 17 ? 30 : 12, V, turn % 4, (turn / 3) % 4, logits), ++turn;
     for (const Logits logits : broken) add(6, V, turn % 4, (turn / 3) % 4, logits), ++turn;
   }
+  // Enough tiles of the smallest block that a gradient in place could overtake the reads.
+  add(6, 1025, 1, 2, Logits::kRandom);
+  add(6, 1026, 0, 0, Logits::kRandom);
   if (!full) return cases;
   for (const int64_t V : {1001, 1026, 2047, 4096, 8193, 32003}) {
     for (const Logits logits : sound) add(V > 10000 ? 6 : 30, V, turn % 4, (turn / 3) % 4, logits), ++turn;
