@@ -29,7 +29,7 @@ int open(const lethe_host *host, int32_t threads, Device **device) {
                       "this processor lacks the instructions the library was compiled for; open backend 'cpu'");
   }
   try {
-    *device = new Device{host, threads, make_gemm_cache(), {}};
+    *device = new Device{host, threads, make_gemm_cache(threads), {}};
     return LETHE_OK;
   } catch (const std::bad_alloc &) {
     return host->fail(LETHE_OUT_OF_MEMORY, __FILE__, __LINE__, "no memory for the device");

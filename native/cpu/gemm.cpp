@@ -20,6 +20,10 @@ constexpr size_t kMaxKernels = 256;
 // Elements of B that are widened to fp32 at a time where oneDNN has no bf16 kernel.
 constexpr int64_t kPanelElements = 4 << 20;
 
+// The least part of C that is worth a thread of its own.
+constexpr int64_t kMinColumns = 192;
+constexpr int64_t kMinRows = 16;
+
 struct Key {
   int64_t M, N, K, lda, ldb, ldc;
   int32_t dtype, c_dtype;
@@ -38,6 +42,15 @@ struct Kernel {
   bool native;  // false: oneDNN has only its reference loops for this dtype on this processor
   matmul::primitive_desc desc;
   matmul primitive;
+};
+
+// Kernels are compiled for as many threads as OpenMP has then.
+struct SingleThreaded {
+  explicit SingleThreaded(int outside) : threads(outside) { omp_set_num_threads(1); }
+  ~SingleThreaded() { omp_set_num_threads(threads); }
+  SingleThreaded(const SingleThreaded &) = delete;
+  SingleThreaded &operator=(const SingleThreaded &) = delete;
+  int threads;
 };
 
 memory::data_type type_of(int32_t dtype) {
@@ -84,22 +97,29 @@ void narrow(const float *src, int64_t n, int64_t width, void *dst, int64_t ld) {
 
 class GemmCache {
  public:
+  explicit GemmCache(int threads) : threads_(threads), workers_(static_cast<size_t>(threads)) {
+    for (Worker &worker : workers_) worker.stream = dnnl::stream(engine_);
+  }
+
   void multiply(const Gemm &g) {
     if (g.M == 1) {
       single_row(g);
-      return;
+    } else if (!execute(g)) {
+      multiply_widened(g);
     }
-    const Kernel &kernel = find(g);
-    kernel.native ? execute(kernel, g) : multiply_widened(g);
   }
 
  private:
+  struct Worker {
+    dnnl::stream stream;
+    Scratch scratch;
+  };
+
   // bf16 kernels with M left open are as fast as those compiled for one M, or faster, and a training step brings a new
-  // M every time. The fp32 ones are slower (docs/performance/2026-11-21-cpu-gemm.md), and what they compute depends on
-  // M.
+  // M every time. The fp32 ones are slower, and the order they sum in depends on M.
   static bool open_m(const Gemm &g) { return g.dtype == LETHE_BF16 && !g.a.transposed; }
 
-  const Kernel &find(const Gemm &g) {
+  const Kernel *find(const Gemm &g) {
     const Key key{open_m(g) ? DNNL_RUNTIME_DIM_VAL : g.M,
                   g.N,
                   g.K,
@@ -113,22 +133,22 @@ class GemmCache {
                   g.alpha,
                   g.beta};
     ++clock_;
-    for (Kernel &kernel : kernels_) {
-      if (kernel.key == key) {
-        kernel.last_used = clock_;
-        return kernel;
+    for (const auto &kernel : kernels_) {
+      if (kernel->key == key) {
+        kernel->last_used = clock_;
+        return kernel.get();
       }
     }
-    Kernel made = make(key);
-    made.last_used = clock_;
+    auto made = std::make_unique<Kernel>(make(key));
+    made->last_used = clock_;
     if (kernels_.size() < kMaxKernels) {
       kernels_.push_back(std::move(made));
-      return kernels_.back();
+      return kernels_.back().get();
     }
     auto oldest = std::min_element(kernels_.begin(), kernels_.end(),
-                                   [](const Kernel &a, const Kernel &b) { return a.last_used < b.last_used; });
+                                   [](const auto &x, const auto &y) { return x->last_used < y->last_used; });
     *oldest = std::move(made);
-    return *oldest;
+    return oldest->get();
   }
 
   Kernel make(const Key &key) const {
@@ -142,6 +162,7 @@ class GemmCache {
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     attributes.set_deterministic(true);
     attributes.set_post_ops(after);
+    const SingleThreaded scope(threads_);
     Kernel kernel;
     kernel.key = key;
     kernel.desc = matmul::primitive_desc(engine_, a, b, c, attributes, /*allow_empty=*/true);
@@ -154,20 +175,70 @@ class GemmCache {
     return kernel;
   }
 
-  void execute(const Kernel &kernel, const Gemm &g) {
+  // Left to itself, oneDNN shares out K too, where M and N are small: the sum's order then depends on M and on the
+  // threads. So every thread gets a part of C, and multiplies for itself. How N is shared does not depend on M.
+  // False when oneDNN has no kernel for the dtype.
+  bool execute(const Gemm &g) {
+    int n_parts = 1;
+    for (int parts = 2; parts <= threads_; ++parts) {
+      if (threads_ % parts == 0 && g.N / parts >= kMinColumns) n_parts = parts;
+    }
+    const int m_parts = static_cast<int>(std::clamp<int64_t>(g.M / kMinRows, 1, threads_ / n_parts));
+    const int parts = n_parts * m_parts;
+    std::vector<Gemm> part(static_cast<size_t>(parts), g);
+    std::vector<const Kernel *> kernel(static_cast<size_t>(parts));
+    for (int i = 0; i < parts; ++i) {
+      const auto index = static_cast<size_t>(i);
+      part[index] = slice(g, share(g.M, i % m_parts, m_parts), share_columns(g.N, i / m_parts, n_parts));
+      kernel[index] = find(part[index]);
+      if (!kernel[index]->native) return false;
+      workers_[index].scratch.bytes(static_cast<int64_t>(kernel[index]->desc.scratchpad_desc().get_size()));
+    }
+    std::exception_ptr failure;
+#pragma omp parallel num_threads(parts)
+    {
+      omp_set_num_threads(1);  // this thread's setting, for this region: oneDNN asks for it
+      const auto index = static_cast<size_t>(omp_get_thread_num());
+      try {
+        execute_part(*kernel[index], part[index], &workers_[index]);
+      } catch (...) {
+#pragma omp critical(lethe_gemm_failure)
+        failure = std::current_exception();
+      }
+    }
+    if (failure) std::rethrow_exception(failure);
+    return true;
+  }
+
+  static Range share_columns(int64_t n, int index, int count) {
+    const Range blocks = share((n + kLanes - 1) / kLanes, index, count);
+    return {blocks.begin * kLanes, std::min(n, blocks.end * kLanes)};
+  }
+
+  static Gemm slice(const Gemm &g, Range rows, Range columns) {
+    Gemm part = g;
+    part.M = rows.end - rows.begin;
+    part.N = columns.end - columns.begin;
+    part.a.data = row(g.a.data, rows.begin, g.a.transposed ? 1 : g.a.ld, g.dtype);
+    part.b.data = row(g.b.data, columns.begin, g.b.transposed ? g.b.ld : 1, g.dtype);
+    part.c = row(row(g.c, rows.begin, g.ldc, g.c_dtype), columns.begin, 1, g.c_dtype);
+    return part;
+  }
+
+  void execute_part(const Kernel &kernel, const Gemm &g, Worker *worker) const {
     // oneDNN's memory takes a mutable address for inputs too; it does not write to them.
     const auto input = [&](const Operand &operand, int64_t rows, int64_t columns) {
       return memory({{rows, columns}, type_of(g.dtype), strides(operand.ld, operand.transposed)}, engine_,
                     const_cast<void *>(operand.data));
     };
     const memory::desc scratch = kernel.desc.scratchpad_desc();
+    void *scratch_bytes = worker->scratch.bytes(static_cast<int64_t>(scratch.get_size()));
     kernel.primitive.execute(
-        stream_,
-        {{DNNL_ARG_SRC, input(g.a, g.M, g.K)},
-         {DNNL_ARG_WEIGHTS, input(g.b, g.K, g.N)},
-         {DNNL_ARG_DST, memory({{g.M, g.N}, type_of(g.c_dtype), strides(g.ldc, false)}, engine_, g.c)},
-         {DNNL_ARG_SCRATCHPAD, memory(scratch, engine_, scratch_.bytes(static_cast<int64_t>(scratch.get_size())))}});
-    stream_.wait();
+        worker->stream, {{DNNL_ARG_SRC, input(g.a, g.M, g.K)},
+                         {DNNL_ARG_WEIGHTS, input(g.b, g.K, g.N)},
+                         {DNNL_ARG_DST, memory({{g.M, g.N}, type_of(g.c_dtype), strides(g.ldc, false)}, engine_, g.c)},
+                         {DNNL_ARG_SCRATCHPAD, memory(scratch, engine_, scratch_bytes)}});
+    worker->stream.wait();
   }
 
   // oneDNN multiplies a single row by other kernels, which sum in another order.
@@ -225,24 +296,25 @@ class GemmCache {
         void *narrowed = wide.c;
         wide.c = c;
         wide.ldc = n;
-        execute(find(wide), wide);
+        execute(wide);
         narrow(c, g.M, n, narrowed, g.ldc);
       } else {
-        execute(find(wide), wide);
+        execute(wide);
       }
     }
   }
 
+  int threads_;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream_{engine_};
-  std::vector<Kernel> kernels_;
+  std::vector<Worker> workers_;
+  std::vector<std::unique_ptr<Kernel>> kernels_;
   uint64_t clock_ = 0;
-  Scratch scratch_, pair_a_, pair_c_, wide_a_, wide_b_, wide_c_;
+  Scratch pair_a_, pair_c_, wide_a_, wide_b_, wide_c_;
 };
 
 void GemmCacheDelete::operator()(GemmCache *cache) const { delete cache; }
 
-GemmCachePtr make_gemm_cache() { return GemmCachePtr(new GemmCache()); }
+GemmCachePtr make_gemm_cache(int threads) { return GemmCachePtr(new GemmCache(threads)); }
 
 void gemm(Device *device, const Gemm &g) {
   if (g.M == 0 || g.N == 0) return;

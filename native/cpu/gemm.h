@@ -1,8 +1,8 @@
 // Matrix products through oneDNN: the one way every op of the CPU backend multiplies matrices.
 //
 // Same bits on every run with the same thread count. A row of C does not depend on M, nor on where the row stands, when
-// A is not transposed; oneDNN keeps to that from M = 2 on (tests/native/linear_test.cpp holds it to it), and a single
-// row is computed as one of two.
+// A is not transposed: every part of C is summed by one thread, single rows are computed as one of two (oneDNN has
+// other kernels for M = 1), and tests/native/linear_test.cpp holds oneDNN to the rest.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +35,6 @@ struct Gemm {
 void gemm(Device *device, const Gemm &g);
 
 // Compiled kernels of the shapes seen last, and oneDNN's scratch memory.
-GemmCachePtr make_gemm_cache();
+GemmCachePtr make_gemm_cache(int threads);
 
 }  // namespace lethe::cpu

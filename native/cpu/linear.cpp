@@ -4,6 +4,7 @@
 // values; y and dx once, from fp32 sums of all their terms. Gradients are summed in fp32.
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "device.h"
 #include "gemm.h"
@@ -16,6 +17,9 @@ namespace {
 constexpr int64_t kChunkRows = 512;
 // Rows that share the loads of a low-rank update's basis.
 constexpr int64_t kTileRows = 4;
+
+// Elements that are not worth waking the other threads.
+constexpr int64_t kSmall = 1 << 14;
 
 enum ScratchSlot { kSums, kRanks, kBasis };
 
@@ -47,31 +51,66 @@ void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, 
   }
 }
 
-// The same for any number of rows; each row's sum is formed in the same order wherever the row stands.
-void add_low_rank(float *sums, int64_t sums_stride, const float *coefficients, int64_t coefficients_stride,
-                  int64_t rows, int64_t rank, const float *basis, int64_t width) {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+// sums[:, first : first + width] += coefficients[:, column : column + rank] * basis[rank, width].
+struct LowRank {
+  int64_t first, width, column, rank;
+  const float *basis;
+};
+
+// What follows a product: sums[rows, width] gets its low-rank updates in the first `adapted` rows; then
+// y = round(sums (+ residual)), unless y is the sums themselves. `coefficients` has a row of `stride` for each of sums.
+// A row's terms are added in the same order wherever the row stands.
+template <class T>
+struct Finish {
+  float *sums;
+  int64_t rows, width;
+  const std::vector<LowRank> &updates;
+  int64_t adapted;
+  const float *coefficients;
+  int64_t stride;
+  const T *residual;
+  T *y;
+
+  void operator()() const {
+    const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
 #pragma omp parallel for schedule(static)
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t first = tile * kTileRows;
-    float *to = sums + first * sums_stride;
-    const float *from = coefficients + first * coefficients_stride;
-    if (rows - first >= kTileRows) {
-      low_rank_tile<kTileRows>(to, sums_stride, from, coefficients_stride, rank, basis, width);
-    } else {
-      for (int64_t r = 0; r < rows - first; ++r) {
-        low_rank_tile<1>(to + r * sums_stride, sums_stride, from + r * coefficients_stride, coefficients_stride, rank,
-                         basis, width);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t first = tile * kTileRows;
+      const int64_t end = std::min(rows, first + kTileRows);
+      const int64_t last_adapted = std::min(end, adapted);
+      if (last_adapted - first == kTileRows) {
+        update<kTileRows>(first);
+      } else {
+        for (int64_t row = first; row < last_adapted; ++row) update<1>(row);
       }
+      if (static_cast<const void *>(y) != sums) round(first * width, end * width);
     }
   }
-}
+
+  template <int64_t Rows>
+  void update(int64_t row) const {
+    for (const LowRank &u : updates) {
+      low_rank_tile<Rows>(sums + row * width + u.first, width, coefficients + row * stride + u.column, stride, u.rank,
+                          u.basis, u.width);
+    }
+  }
+
+  void round(int64_t begin, int64_t end) const {
+    int64_t i = begin;
+    for (; i + kLanes <= end; i += kLanes) {
+      f32x16 v = load(sums + i);
+      if (residual != nullptr) v += load(residual + i);
+      store(y + i, v);
+    }
+    for (; i < end; ++i) from_float(residual == nullptr ? sums[i] : sums[i] + to_float(residual[i]), y + i);
+  }
+};
 
 // stored[n] = round(ranks[n] * scale of its column); ranks keeps what was stored.
 template <class T>
 void store_ranks(const lethe_linear_args &a, int64_t rows, float *ranks, void *stored) {
   auto *to = static_cast<T *>(stored);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * a.total_rank > kSmall)
   for (int64_t row = 0; row < rows; ++row) {
     int64_t i = row * a.total_rank;
     for (int64_t index = 0; index < a.adapter_count; ++index) {
@@ -128,26 +167,29 @@ const float *forward_ranks(Device *device, const lethe_linear_args &a) {
   return ranks;
 }
 
-// B^T of every adapter as fp32, one [rank, part_out] after the other.
+// The adapters' part of y: B^T as fp32.
 template <class T>
-const float *transposed_b(Device *device, const lethe_linear_args &a) {
+std::vector<LowRank> output_updates(Device *device, const lethe_linear_args &a) {
   int64_t count = 0;
   for (int64_t i = 0; i < a.adapter_count; ++i) count += a.adapters[i].rank * a.adapters[i].part_out;
-  float *basis = device->scratch[kBasis].of<float>(count);
-  float *to = basis;
+  float *to = device->scratch[kBasis].of<float>(count);
+  std::vector<LowRank> updates;
+  int64_t column = 0;
   for (int64_t i = 0; i < a.adapter_count; ++i) {
     const lethe_adapter &adapter = a.adapters[i];
     const T *b = static_cast<const T *>(adapter.b);
+    updates.push_back({adapter.first_out, adapter.part_out, column, adapter.rank, to});
     for (int64_t k = 0; k < adapter.rank; ++k) {
       for (int64_t j = 0; j < adapter.part_out; ++j) *to++ = to_float(b[j * adapter.rank + k]);
     }
+    column += adapter.rank;
   }
-  return basis;
+  return updates;
 }
 
-// A of every adapter as fp32, one [rank, in] after the other.
+// The adapters' part of dx: all their A as one fp32 basis.
 template <class T>
-const float *widened_a(Device *device, const lethe_linear_args &a) {
+std::vector<LowRank> input_updates(Device *device, const lethe_linear_args &a) {
   float *basis = device->scratch[kBasis].of<float>(a.total_rank * a.in);
   float *to = basis;
   for (int64_t i = 0; i < a.adapter_count; ++i) {
@@ -156,63 +198,32 @@ const float *widened_a(Device *device, const lethe_linear_args &a) {
     for (int64_t k = 0; k < count; ++k) to[k] = to_float(from[k]);
     to += count;
   }
-  return basis;
-}
-
-// y[rows, width] = round(sums (+ residual)).
-template <class T>
-void round_rows(const float *sums, const void *residual, void *y, int64_t count) {
-  const auto *add = static_cast<const T *>(residual);
-  auto *to = static_cast<T *>(y);
-  const int64_t blocks = count / kLanes;
-#pragma omp parallel for schedule(static)
-  for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t i = block * kLanes;
-    f32x16 v = load(sums + i);
-    if (add != nullptr) v += load(add + i);
-    store(to + i, v);
-  }
-  for (int64_t i = blocks * kLanes; i < count; ++i) {
-    from_float(add == nullptr ? sums[i] : sums[i] + to_float(add[i]), to + i);
-  }
-}
-
-// Adds the adapters' part of y to fp32 sums whose first row is row `first` of the batch.
-void add_adapters(const lethe_linear_args &a, const float *ranks, const float *basis, float *sums, int64_t first,
-                  int64_t rows) {
-  const int64_t adapted = std::min(rows, a.adapted - first);
-  if (adapted <= 0) return;
-  int64_t column = 0;
-  for (int64_t i = 0; i < a.adapter_count; ++i) {
-    const lethe_adapter &adapter = a.adapters[i];
-    add_low_rank(sums + adapter.first_out, a.out, ranks + first * a.total_rank + column, a.total_rank, adapted,
-                 adapter.rank, basis, adapter.part_out);
-    basis += adapter.rank * adapter.part_out;
-    column += adapter.rank;
-  }
+  return {{0, a.in, 0, a.total_rank, basis}};
 }
 
 template <class T>
 void forward(Device *device, const lethe_linear_args &a) {
   const bool adapters = a.adapter_count > 0 && a.adapted > 0;
   const float *ranks = adapters ? forward_ranks<T>(device, a) : nullptr;
-  const float *basis = adapters ? transposed_b<T>(device, a) : nullptr;
+  const std::vector<LowRank> updates = adapters ? output_updates<T>(device, a) : std::vector<LowRank>();
   const Operand w{a.w, a.in, true};
   if constexpr (sizeof(T) == sizeof(float)) {
     auto *y = static_cast<float *>(a.y);
     const bool residual = a.residual != nullptr;
     if (residual && a.residual != a.y) std::memcpy(y, a.residual, static_cast<size_t>(a.T * a.out) * sizeof(float));
     gemm(device, {LETHE_F32, LETHE_F32, a.T, a.out, a.in, {a.x, a.in}, w, y, a.out, 1.0f, residual ? 1.0f : 0.0f});
-    if (adapters) add_adapters(a, ranks, basis, y, 0, a.T);
+    if (adapters) Finish<T>{y, a.T, a.out, updates, a.adapted, ranks, a.total_rank, nullptr, y}();
   } else {
     float *sums = device->scratch[kSums].of<float>(std::min(kChunkRows, a.T) * a.out);
     for (int64_t first = 0; first < a.T; first += kChunkRows) {
       const int64_t rows = std::min(kChunkRows, a.T - first);
       const T *x = static_cast<const T *>(a.x) + first * a.in;
       gemm(device, {LETHE_BF16, LETHE_F32, rows, a.out, a.in, {x, a.in}, w, sums, a.out});
-      if (adapters) add_adapters(a, ranks, basis, sums, first, rows);
       const T *residual = a.residual == nullptr ? nullptr : static_cast<const T *>(a.residual) + first * a.out;
-      round_rows<T>(sums, residual, static_cast<T *>(a.y) + first * a.out, rows * a.out);
+      T *y = static_cast<T *>(a.y) + first * a.out;
+      const int64_t adapted = adapters ? std::clamp<int64_t>(a.adapted - first, 0, rows) : 0;
+      const float *coefficients = adapted > 0 ? ranks + first * a.total_rank : nullptr;
+      Finish<T>{sums, rows, a.out, updates, adapted, coefficients, a.total_rank, residual, y}();
     }
   }
 }
@@ -243,22 +254,21 @@ const float *backward_ranks(Device *device, const lethe_linear_args &a) {
 // dx = dy W + du A.
 template <class T>
 void input_gradient(Device *device, const lethe_linear_args &a, const float *ranks) {
-  const float *basis = ranks != nullptr ? widened_a<T>(device, a) : nullptr;
+  const std::vector<LowRank> updates = ranks != nullptr ? input_updates<T>(device, a) : std::vector<LowRank>();
   const Operand w{a.w, a.in};
   if constexpr (sizeof(T) == sizeof(float)) {
     auto *dx = static_cast<float *>(a.dx);
     gemm(device, {LETHE_F32, LETHE_F32, a.T, a.in, a.out, {a.dy, a.out}, w, dx, a.in});
-    if (ranks != nullptr) add_low_rank(dx, a.in, ranks, a.total_rank, a.T, a.total_rank, basis, a.in);
+    if (ranks != nullptr) Finish<T>{dx, a.T, a.in, updates, a.T, ranks, a.total_rank, nullptr, dx}();
   } else {
     float *sums = device->scratch[kSums].of<float>(std::min(kChunkRows, a.T) * a.in);
     for (int64_t first = 0; first < a.T; first += kChunkRows) {
       const int64_t rows = std::min(kChunkRows, a.T - first);
       const T *dy = static_cast<const T *>(a.dy) + first * a.out;
       gemm(device, {LETHE_BF16, LETHE_F32, rows, a.in, a.out, {dy, a.out}, w, sums, a.in});
-      if (ranks != nullptr) {
-        add_low_rank(sums, a.in, ranks + first * a.total_rank, a.total_rank, rows, a.total_rank, basis, a.in);
-      }
-      round_rows<T>(sums, nullptr, static_cast<T *>(a.dx) + first * a.in, rows * a.in);
+      const float *coefficients = ranks != nullptr ? ranks + first * a.total_rank : nullptr;
+      T *dx = static_cast<T *>(a.dx) + first * a.in;
+      Finish<T>{sums, rows, a.in, updates, ranks != nullptr ? rows : 0, coefficients, a.total_rank, nullptr, dx}();
     }
   }
 }

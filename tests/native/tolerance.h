@@ -39,4 +39,53 @@ namespace rotary {
 inline constexpr double kRelative = 3 * kUnit;
 
 }  // namespace rotary
+namespace head {
+
+// A sum of n numbers of one sign, added in a chain, is off by n units at most. The longest chain is that of a CUDA
+// thread: 152064 columns over 1024 threads, and the tree behind it; the CPU's is 32.
+inline constexpr double kSum = 192 * kUnit;
+// exp: two units in the last place (four roundings) on the GPU, as many on the CPU, and as much for the product with
+// the inverse of the sum.
+inline constexpr double kExp = 8 * kUnit;
+// exp's argument d = (z - max) / temperature: a difference, a product, a rounded 1 / temperature, and the reduction of
+// the argument, each a unit of |d|; two spare.
+inline constexpr double kArgument = 6 * kUnit;
+// delta / temperature minus the shift: three roundings.
+inline constexpr double kShift = 3 * kUnit;
+// Results below this are subnormal products or flushed to zero: exp(-87.3) times the largest logit difference that
+// still counts.
+inline constexpr double kTiny = 1e-35;
+// The twin's gradient against the complex step of its value, both in fp64, relative to the logits' size: sixteen
+// roundings.
+inline constexpr double kComplexStep = 16 * 0x1p-53;
+
+}  // namespace head
+
+namespace linear {
+
+// A sum of n products in fp32, in any order, is off by n units of the sum of their magnitudes at most: one per
+// addition, one per product where it is not fused.
+inline constexpr double sum(double n) { return (n + 2) * kUnit; }
+// The twin's gradients against the complex step of its value, both in fp64, relative to the largest entry.
+inline constexpr double kComplexStep = 1e-13;
+
+}  // namespace linear
+
+namespace update {
+
+// The norm is an fp64 sum rounded to fp32 once; the clip coefficient, too.
+inline constexpr double kNorm = kUnit * (1 + 1e-6);
+// m: a product each, the clipped gradient, the sum. 1 - beta1 is exact for beta1 in [0.5, 1].
+inline constexpr double kFirstMoment = 4 * kUnit;
+// v: as m, with a square, in which the clipped gradient's rounding counts twice.
+inline constexpr double kSecondMoment = 6 * kUnit;
+// The step: the two moments (half the second's, under the root), root, two bias corrections, product, sum with eps,
+// quotient, product.
+inline constexpr double kStep = kFirstMoment + kSecondMoment / 2 + 7 * kUnit;
+// The decay: lr * decay, its product with p.
+inline constexpr double kDecay = 2 * kUnit;
+// Two differences, each of about p's size.
+inline constexpr double kParameter = 2 * kUnit;
+
+}  // namespace update
 }  // namespace lethe::tolerance
