@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "attention_decode.h"
 #include "attention_plan.h"
 #include "attention_tile.h"
 #include "device.h"
@@ -19,26 +20,9 @@ namespace {
 constexpr int64_t kKeyTile = 128;
 constexpr int64_t kRowBlock = 48;  // backward: query rows that one pass over dk and dv adds up
 static_assert(kRowBlock % kTileRows == 0 && kKeyTile % kLanes == 0);
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Shape {
   int64_t group, padded;  // query heads of a key head; head_dim in whole vectors
-};
-
-// Hands out parts of a thread's scratch; with a null base it only counts.
-class Carver {
- public:
-  explicit Carver(float *base) : base_(base) {}
-  float *take(int64_t count) {
-    float *part = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += round_up(count, kLanes);
-    return part;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  float *base_;
-  int64_t used_ = 0;
 };
 
 // One segment and key head, and the addresses of its rows.
@@ -73,12 +57,23 @@ const T *v_of(const Unit<T> &unit, int64_t j) {
   return unit.v(j);
 }
 
+// Rows of one head lie pages apart in a fused projection, where the processor does not look ahead by itself.
+constexpr int64_t kRowsAhead = 16;
+template <class T>
+void prefetch_row(const T *row, int64_t d) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(row + i);
+}
+
 // rows[round_up(keys, 16)][padded], zeros beyond the keys.
 template <class T, class RowOf>
 void pack_keys(const Unit<T> &unit, RowOf row_of, float *rows) {
   const int64_t keys = unit.segment.keys();
   const int64_t padded = unit.shape.padded;
-  for (int64_t j = 0; j < keys; ++j) pack_row(row_of(unit, j), unit.a.head_dim, padded, 1.0f, rows + j * padded);
+  for (int64_t j = 0; j < keys; ++j) {
+    prefetch_row(row_of(unit, std::min(j + kRowsAhead, keys - 1)), unit.a.head_dim);
+    pack_row(row_of(unit, j), unit.a.head_dim, padded, 1.0f, rows + j * padded);
+  }
   std::fill(rows + keys * padded, rows + round_up(keys, kLanes) * padded, 0.0f);
 }
 
@@ -98,7 +93,10 @@ void pack_transposed(const Unit<T> &unit, float *block, float *columns) {
   const int64_t padded = unit.shape.padded;
   for (int64_t j = 0; j < keys; j += kLanes) {
     const int64_t n = std::min(kLanes, keys - j);
-    for (int64_t i = 0; i < n; ++i) pack_row(unit.k(j + i), unit.a.head_dim, padded, 1.0f, block + i * padded);
+    for (int64_t i = 0; i < n; ++i) {
+      prefetch_row(unit.k(std::min(j + i + kRowsAhead, keys - 1)), unit.a.head_dim);
+      pack_row(unit.k(j + i), unit.a.head_dim, padded, 1.0f, block + i * padded);
+    }
     std::fill(block + n * padded, block + kLanes * padded, 0.0f);
     float *tile = columns + j / kKeyTile * kKeyTile * padded + j % kKeyTile;
     for (int64_t d = 0; d < padded; d += kLanes) {
@@ -140,8 +138,7 @@ void softmax_row(float *scores, int64_t visible, int64_t n, int64_t padded, floa
   std::fill(scores + visible, scores + n, -kInfinity);
   vec largest = vload(scores);
   for (int64_t j = kVec; j < n; j += kVec) {
-    const vec s = vload(scores + j);
-    largest = vector_math::select<vec>(s > largest, s, largest);
+    largest = vmax(largest, vload(scores + j));
   }
   const float max = std::max(state->max, fold_max(largest));
   if (max != state->max && state->max != -kInfinity) {
@@ -151,7 +148,7 @@ void softmax_row(float *scores, int64_t visible, int64_t n, int64_t padded, floa
   }
   state->max = max;
   for (int64_t j = 0; j < n; j += kVec) {
-    const vec p = vector_math::exp_of(vload(scores + j) - max);
+    const vec p = vector_math::exp_of_score(vload(scores + j) - max);
     state->sum += p;
     vstore(scores + j, p);
   }
@@ -165,8 +162,9 @@ void forward_rows(const Unit<T> &unit, const ForwardScratch &s, int64_t first) {
   RowState state[kTileRows];
   for (int64_t i = 0; i < n; ++i) {
     state[i] = {-kInfinity, vec{}};
-    pack_row(static_cast<const T *>(unit.a.q) + unit.q_at(first + i), unit.a.head_dim, padded, unit.a.scale,
-             s.queries + i * padded);
+    const T *q = static_cast<const T *>(unit.a.q);
+    prefetch_row(q + unit.q_at(std::min(first + i + kTileRows, unit.rows() - 1)), unit.a.head_dim);
+    pack_row(q + unit.q_at(first + i), unit.a.head_dim, padded, unit.a.scale, s.queries + i * padded);
   }
   const int64_t visible = unit.visible(first + n - 1);
   for (int64_t begin = 0; begin < visible; begin += kKeyTile) {
@@ -194,24 +192,59 @@ void forward_unit(const Unit<T> &unit, const ForwardScratch &s) {
   for (int64_t row = 0; row < unit.rows(); row += kTileRows) forward_rows(unit, s, row);
 }
 
+// What one thread takes at a time: a key head of a segment, or, of a segment with one query, a range of them.
+struct Task {
+  int64_t segment;
+  KeyHeads heads;
+};
+
+// A query alone reads each key once: packing would cost more than it saves, and all heads together read whole rows.
+bool decodes(const Segment &segment) { return segment.queries.size() == 1; }
+
+std::vector<Task> forward_tasks(const std::vector<Segment> &segments, int64_t kv_heads, int threads) {
+  std::vector<Task> tasks;
+  const bool split = static_cast<int64_t>(segments.size()) < threads;
+  for (size_t i = 0; i < segments.size(); ++i) {
+    if (segments[i].queries.size() == 0) continue;
+    const int64_t step = decodes(segments[i]) && !split ? kv_heads : 1;
+    for (int64_t h = 0; h < kv_heads; h += step) tasks.push_back({static_cast<int64_t>(i), {h, h + step}});
+  }
+  return tasks;
+}
+
+template <class T>
+void forward_task(const lethe_attention_args &a, const Segment &segment, KeyHeads heads, Shape shape, Carver carver) {
+  if (decodes(segment)) {
+    const DecodeScratch s =
+        DecodeScratch::carve(&carver, (heads.end - heads.begin) * shape.group, segment.keys(), shape.padded);
+    Decode<T>{a, segment, heads, s}.run();
+    return;
+  }
+  forward_unit(Unit<T>{a, segment, shape, heads.begin}, ForwardScratch::carve(&carver, segment.keys(), shape.padded));
+}
+
 template <class T>
 int forward(Device *device, const lethe_attention_args &a) {
   std::vector<Segment> segments;
   const int status = read_segments(device, a, &segments);
   if (status != LETHE_OK) return status;
   const Shape shape = {a.heads / a.kv_heads, round_up(a.head_dim, kLanes)};
-  int64_t most_keys = 0;
-  for (const Segment &s : segments) most_keys = std::max(most_keys, s.keys());
-  Carver count(nullptr);
-  ForwardScratch::carve(&count, most_keys, shape.padded);
-  float *scratch = device->attention_scratch.of<float>(count.used() * device->threads);
-  const int64_t units = a.segments * a.kv_heads;
+  int64_t per_thread = 0;
+  for (const Segment &s : segments) {
+    Carver count(nullptr);
+    if (decodes(s)) {
+      DecodeScratch::carve(&count, a.heads, s.keys(), shape.padded);
+    } else {
+      ForwardScratch::carve(&count, s.keys(), shape.padded);
+    }
+    per_thread = std::max(per_thread, count.used());
+  }
+  float *scratch = device->attention_scratch.of<float>(per_thread * device->threads);
+  const std::vector<Task> tasks = forward_tasks(segments, a.kv_heads, device->threads);
 #pragma omp parallel for schedule(dynamic)
-  for (int64_t u = 0; u < units; ++u) {
-    const Segment &segment = segments[static_cast<size_t>(u / a.kv_heads)];
-    Carver carver(scratch + omp_get_thread_num() * count.used());
-    forward_unit(Unit<T>{a, segment, shape, u % a.kv_heads},
-                 ForwardScratch::carve(&carver, segment.keys(), shape.padded));
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    forward_task<T>(a, segments[static_cast<size_t>(tasks[i].segment)], tasks[i].heads, shape,
+                    Carver(scratch + omp_get_thread_num() * per_thread));
   }
   return LETHE_OK;
 }
@@ -257,7 +290,7 @@ void probabilities_row(const BackwardScratch &s, int64_t i, int64_t visible, int
   float *ds = s.ds + i * kKeyTile;
   const int64_t n = round_up(visible, kVec);
   for (int64_t j = 0; j < n; j += kVec) {
-    const vec weight = vector_math::exp_of(vload(p + j) - s.lse[i]);
+    const vec weight = vector_math::exp_of_score(vload(p + j) - s.lse[i]);
     vstore(p + j, weight);
     vstore(ds + j, weight * (vload(ds + j) - s.delta[i]));
   }
