@@ -9,7 +9,7 @@
 
 #include "device.h"
 #include "head_gemm.h"
-#include "head_math.h"
+#include "vector_math.h"
 
 namespace lethe::cpu {
 namespace {
@@ -41,8 +41,8 @@ bool to_weights(float *z, int64_t V, float inverse_temperature) {
   }
   if (nan || !std::isfinite(max)) return false;
   int64_t v = 0;
-  for (; v + kLanes <= V; v += kLanes) store(z + v, vector_exp((load(z + v) - max) * inverse_temperature));
-  if (v < V) store_tail(z + v, vector_exp((load_tail(z + v, V - v, max) - max) * inverse_temperature), V - v);
+  for (; v + kLanes <= V; v += kLanes) store(z + v, exp((load(z + v) - max) * inverse_temperature));
+  if (v < V) store_tail(z + v, exp((load_tail(z + v, V - v, max) - max) * inverse_temperature), V - v);
   return true;
 }
 
