@@ -1,8 +1,8 @@
 // The CPU backend's table.
 #include <cstdio>
-#include <memory>
 
 #include "device.h"
+#include "gemm.h"
 #include "oneapi/dnnl/dnnl.h"
 
 namespace lethe::cpu {
@@ -28,9 +28,14 @@ int open(const lethe_host *host, int32_t threads, Device **device) {
     return host->fail(LETHE_NO_DEVICE, __FILE__, __LINE__,
                       "this processor lacks the instructions the library was compiled for; open backend 'cpu'");
   }
-  *device = new (std::nothrow) Device{host, threads};
-  return *device != nullptr ? LETHE_OK
-                            : host->fail(LETHE_OUT_OF_MEMORY, __FILE__, __LINE__, "no memory for the device");
+  try {
+    *device = new Device{host, threads, make_gemm_cache(threads), {}};
+    return LETHE_OK;
+  } catch (const std::bad_alloc &) {
+    return host->fail(LETHE_OUT_OF_MEMORY, __FILE__, __LINE__, "no memory for the device");
+  } catch (const std::exception &e) {
+    return host->fail(LETHE_INTERNAL, __FILE__, __LINE__, e.what());
+  }
 }
 
 void close(Device *device) { delete device; }
@@ -62,12 +67,25 @@ lethe_backend make_table() {
   t.convert = convert;
   t.rmsnorm_forward = rmsnorm_forward;
   t.rmsnorm_backward = rmsnorm_backward;
+  t.embedding_forward = embedding_forward;
+  t.embedding_backward = embedding_backward;
+  t.gather_rows = gather_rows;
+  t.scatter_rows = scatter_rows;
+  t.linear_forward = linear_forward;
+  t.linear_backward = linear_backward;
+  t.gradient_norm = gradient_norm;
+  t.adamw = adamw;
   t.head_mean = head_mean;
   t.head_workspace = head_workspace;
   t.head_forward = head_forward;
   t.head_combine = head_combine;
   t.head_backward = head_backward;
   t.head_sample = head_sample;
+  t.rotary = rotary;
+  t.attention_forward = attention_forward;
+  t.attention_backward = attention_backward;
+  t.swiglu_forward = swiglu_forward;
+  t.swiglu_backward = swiglu_backward;
   return t;
 }
 

@@ -8,14 +8,28 @@
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string>
 
 #include "lethe_backend.h"
+#include "scratch.h"
+
+namespace lethe::cpu {
+class GemmCache;  // gemm.h
+struct GemmCacheDelete {
+  void operator()(GemmCache *cache) const;
+};
+using GemmCachePtr = std::unique_ptr<GemmCache, GemmCacheDelete>;
+}  // namespace lethe::cpu
 
 struct lethe_device {
   const lethe_host *host;
   int threads;
+  lethe::cpu::GemmCachePtr gemm_cache;
+  // For the op that runs; each numbers its own.
+  lethe::cpu::Scratch scratch[4] = {};
+  lethe::cpu::Scratch attention_scratch = {};
 };
 
 namespace lethe::cpu {
@@ -58,12 +72,28 @@ int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32
 int rmsnorm_forward(Device *device, const lethe_rmsnorm_args *args);
 int rmsnorm_backward(Device *device, const lethe_rmsnorm_args *args);
 
+int embedding_forward(Device *device, const lethe_embedding_args *args);
+int embedding_backward(Device *device, const lethe_embedding_args *args);
+int gather_rows(Device *device, const lethe_rows_args *args);
+int scatter_rows(Device *device, const lethe_rows_args *args);
+
+int linear_forward(Device *device, const lethe_linear_args *args);
+int linear_backward(Device *device, const lethe_linear_args *args);
+
+int gradient_norm(Device *device, int64_t n, const float *g, float max_norm, float *state);
+int adamw(Device *device, const lethe_adamw_args *args);
 int head_mean(Device *device, int32_t dtype, int64_t d, int64_t V, const void *w, float *mean);
 int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least, int64_t *most);
 int head_forward(Device *device, const lethe_head_args *args);
 int head_combine(Device *device, const lethe_head_args *args);
 int head_backward(Device *device, const lethe_head_args *args);
 int head_sample(Device *device, const lethe_sample_args *args);
+int rotary(Device *device, const lethe_rotary_args *args);
+int attention_forward(Device *device, const lethe_attention_args *args);
+int attention_backward(Device *device, const lethe_attention_args *args);
+
+int swiglu_forward(Device *device, const lethe_swiglu_args *args);
+int swiglu_backward(Device *device, const lethe_swiglu_args *args);
 
 }  // namespace lethe::cpu
 

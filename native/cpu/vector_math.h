@@ -4,8 +4,8 @@
 // log1p 1.5 ulp. Infinities, NaN, subnormal results, underflow to 0 and overflow to infinity are those of libm. Results
 // do not depend on the lane.
 //
-// Comparisons select by masks, not by `?:`: GCC takes the latter apart lane by lane where a vector is wider than a
-// register. For the same reason sixteen numbers are worked as two registers on AVX2.
+// GCC takes a selection apart lane by lane where a vector is wider than a register, so on AVX2 sixteen numbers are
+// worked as two registers.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,7 @@ LETHE_VECTOR F all(float x) {
 }
 template <class F>
 LETHE_VECTOR F select(Int<F> mask, F yes, F no) {
-  return (F)((mask & (Int<F>)yes) | (~mask & (Int<F>)no));
+  return mask ? yes : no;
 }
 // 2^n for n in [-126, 127].
 template <class F>
@@ -95,6 +95,14 @@ LETHE_VECTOR F exp_of(F x) {
   // In two halves, so that neither leaves the exponent's range.
   const Int<F> half = t.n >> 1;
   return p * power_of_two<F>(half) * power_of_two<F>(t.n - half);
+}
+
+// exp for softmax's arguments, below 88: results that would be subnormal are 0.
+template <class F>
+LETHE_VECTOR F exp_of_score(F x) {
+  const Reduced<F> t = reduce(x);
+  const F p = exp_tail(t.r) * (t.r * t.r) + t.r + 1.0f;
+  return select<F>(x < -87.0f, F{}, p * power_of_two<F>(t.n));
 }
 
 template <class F>

@@ -1,14 +1,44 @@
 // Every tolerance of the native tests, and where it comes from.
 #pragma once
 
-#include <cstdint>
-
 namespace lethe::tolerance {
 
 // One rounding to fp32 or bf16, relative.
 inline constexpr double kUnit = 0x1p-24;
 inline constexpr double kBf16Unit = 0x1p-8;
 
+// First-order bounds: each rounding is one unit of the size of what it rounds, and a chain of n sums at most n units of
+// the sum of magnitudes. The tests carry those magnitudes along in their fp64 twins.
+namespace attention {
+
+// A score is a chain of head_dim products of scaled queries; then the maximum or lse is taken off, twice the largest
+// score at most.
+inline constexpr double score(double head_dim) { return (head_dim + 4) * kUnit; }
+// exp (1 ulp is two units), the sum over n keys, its inverse, and two products.
+inline constexpr double weights(double n) { return (2 * n + 8) * kUnit; }
+// A chain of n products into a gradient, and the scale.
+inline constexpr double chain(double n) { return (n + 2) * kUnit; }
+// The twin's gradients against the complex step of its value, both in fp64, relative to the largest of a tensor.
+inline constexpr double kComplexStep = 1e-13;
+
+}  // namespace attention
+
+namespace swiglu {
+
+// exp two units, 1 + e, the quotient, three products and a sum; relative to the magnitudes summed.
+inline constexpr double kRelative = 12 * kUnit;
+// Where e^-g overflows, g s is 0 instead of a number below this.
+inline constexpr double kTiny = 1e-34;
+inline constexpr double kComplexStep = 1e-13;
+
+}  // namespace swiglu
+
+namespace rotary {
+
+// Two products and their sum.
+inline constexpr double kRelative = 3 * kUnit;
+
+}  // namespace rotary
 namespace head {
 
 // A sum of n numbers of one sign, added in a chain, is off by n units at most. The longest chain is that of a CUDA
@@ -36,4 +66,32 @@ inline double logit_error(int64_t d) { return static_cast<double>(d) * kUnit; }
 inline constexpr double kDelta = 100 * 8 * kUnit;
 
 }  // namespace head
+
+namespace linear {
+
+// A sum of n products in fp32, in any order, is off by n units of the sum of their magnitudes at most: one per
+// addition, one per product where it is not fused.
+inline constexpr double sum(double n) { return (n + 2) * kUnit; }
+// The twin's gradients against the complex step of its value, both in fp64, relative to the largest entry.
+inline constexpr double kComplexStep = 1e-13;
+
+}  // namespace linear
+
+namespace update {
+
+// The norm is an fp64 sum rounded to fp32 once; the clip coefficient, too.
+inline constexpr double kNorm = kUnit * (1 + 1e-6);
+// m: a product each, the clipped gradient, the sum. 1 - beta1 is exact for beta1 in [0.5, 1].
+inline constexpr double kFirstMoment = 4 * kUnit;
+// v: as m, with a square, in which the clipped gradient's rounding counts twice.
+inline constexpr double kSecondMoment = 6 * kUnit;
+// The step: the two moments (half the second's, under the root), root, two bias corrections, product, sum with eps,
+// quotient, product.
+inline constexpr double kStep = kFirstMoment + kSecondMoment / 2 + 7 * kUnit;
+// The decay: lr * decay, its product with p.
+inline constexpr double kDecay = 2 * kUnit;
+// Two differences, each of about p's size.
+inline constexpr double kParameter = 2 * kUnit;
+
+}  // namespace update
 }  // namespace lethe::tolerance

@@ -4,9 +4,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
-import java.nio.FloatBuffer;
 import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.Test;
 import org.lethe.NativeException;
@@ -14,27 +11,21 @@ import org.lethe.UserException;
 import org.lethe.kernels.abi.Abi;
 
 class BackendTest {
-  private static ByteBuffer direct(int bytes) {
-    return ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder());
-  }
-
   @Test
   void anOpReadsAndWritesItsBuffers() {
     try (Backend backend = Backend.open("cpu", 2);
+        Staging staging = new Staging(64);
         Buffer arena = backend.allocate(64)) {
-      ByteBuffer host = direct(16);
-      host.asFloatBuffer().put(new float[] {3, 4, 1, 1});
-      arena.write(0, host);
-      new Ops(backend)
-          .rmsnormForward(
-              Dtype.F32, 1, 2, 0f, arena.at(0), arena.at(8), arena.at(16), arena.at(32));
-      ByteBuffer result = direct(20);
-      arena.read(16, result);
-      FloatBuffer values = result.asFloatBuffer();
+      staging.upload(new float[] {3, 4, 1, 1}, 4, arena, 0);
+      new Ops(backend, Dtype.F32)
+          .rmsnormForward(1, 2, 0f, arena.at(0), arena.at(8), arena.at(16), arena.at(32));
+      float[] values = new float[5];
+      staging.download(arena, 16, values, 5);
       double rstd = 1 / Math.sqrt(12.5);
-      assertEquals(3 * rstd, values.get(0), 1e-6);
-      assertEquals(4 * rstd, values.get(1), 1e-6);
-      assertEquals(rstd, values.get(4), 1e-7);
+      assertEquals(3 * rstd, values[0], 1e-6);
+      assertEquals(4 * rstd, values[1], 1e-6);
+      assertEquals(rstd, values[4], 1e-7);
+      assertThrows(UserException.class, () -> staging.download(arena, 0, new float[17], 17));
     }
   }
 
@@ -54,7 +45,7 @@ class BackendTest {
     buffer.close();
     assertThrows(UserException.class, () -> buffer.at(0));
     NativeException stale =
-        assertThrows(NativeException.class, () -> new Ops(backend).zero(ref, 4));
+        assertThrows(NativeException.class, () -> new Ops(backend, Dtype.F32).zero(ref, 4));
     assertEquals(Abi.LETHE_CLOSED, stale.status());
     Buffer open = backend.allocate(64);
     backend.close();
@@ -72,7 +63,7 @@ class BackendTest {
           new Thread(
               () -> {
                 try {
-                  new Ops(backend).zero(buffer.at(0), 4);
+                  new Ops(backend, Dtype.F32).zero(buffer.at(0), 4);
                 } catch (NativeException e) {
                   thrown.set(e);
                 }

@@ -1,17 +1,59 @@
 package org.lethe.kernels;
 
+import org.bytedeco.javacpp.LongPointer;
 import org.lethe.kernels.abi.Abi;
 
 /**
  * One checked method per op of {@code lethe.h}: the same names, argument order and shapes, which
- * that header documents. Operands are refs ({@link Buffer#at}). Only the backend's thread may call
- * it.
+ * that header documents.
+ *
+ * <p>Operands are refs ({@link Buffer#at}); "storage" is the dtype these ops were made for. Only
+ * the backend's thread may call it.
  */
 public final class Ops {
-  private final Backend backend;
+  /**
+   * Ints of one attention segment: first query row, queries, first own key row, own keys, first
+   * parent key row, parent keys.
+   */
+  public static final int SEGMENT_FIELDS = Abi.LETHE_SEGMENT_FIELDS;
 
-  public Ops(Backend backend) {
+  /** Ints of one head row: source, label or -1, kind, reference source or -1. */
+  public static final int ROW_FIELDS = Abi.LETHE_ROW_FIELDS;
+
+  /** Floats of one head row's statistics. */
+  public static final int STATISTICS = Abi.LETHE_STATISTICS;
+
+  /** Column of the greedy choice in a row's statistics. */
+  public static final int ARGMAX = Abi.LETHE_STAT_ARGMAX;
+
+  /** Places in an update's state. */
+  public static final int UPDATE_NORM = 0;
+
+  public static final int UPDATE_FINITE = 2;
+
+  /** Floats of an update's state: norm, clip coefficient, finite, steps applied, and spare. */
+  public static final int UPDATE_STATE = Abi.LETHE_UPDATE_STATE;
+
+  private final Backend backend;
+  private final Dtype dtype;
+
+  /**
+   * The ops of a backend, for one storage.
+   *
+   * @param storage {@link Dtype#F32} or {@link Dtype#BF16}: how weights and activations are stored
+   */
+  public Ops(Backend backend, Dtype storage) {
     this.backend = backend;
+    this.dtype = storage;
+  }
+
+  public Backend backend() {
+    return backend;
+  }
+
+  /** The storage of weights and activations. */
+  public Dtype dtype() {
+    return dtype;
   }
 
   /** {@code dst[bytes] = src[bytes]}. */
@@ -31,8 +73,7 @@ public final class Ops {
   }
 
   /** {@code y[T,d] = x / sqrt(mean(x²) + eps) · w}; {@code rstd[T]} fp32 is kept when not 0. */
-  public void rmsnormForward(
-      Dtype dtype, long tokens, long d, float eps, long x, long w, long y, long rstd) {
+  public void rmsnormForward(long tokens, long d, float eps, long x, long w, long y, long rstd) {
     Backend.check(
         Abi.lethe_rmsnorm_forward(backend.handle(), dtype.code(), tokens, d, eps, x, w, y, rstd));
   }
@@ -42,9 +83,408 @@ public final class Ops {
    * when not 0.
    */
   public void rmsnormBackward(
-      Dtype dtype, long tokens, long d, long dy, long x, long w, long rstd, long dx, long dw) {
+      long tokens, long d, long dy, long x, long w, long rstd, long dx, long dw) {
     Backend.check(
         Abi.lethe_rmsnorm_backward(
             backend.handle(), dtype.code(), tokens, d, dy, x, w, rstd, dx, dw));
   }
+
+  /** {@code out[T,d] = table[ids[T], d]}. */
+  public void embeddingForward(
+      long tokens, long d, long vocabulary, long table, long ids, long out) {
+    Backend.check(
+        Abi.lethe_embedding_forward(
+            backend.handle(), dtype.code(), tokens, d, vocabulary, table, ids, out));
+  }
+
+  /** {@code dtable[V,d]} fp32 {@code +=} the rows of {@code dout[T,d]}. */
+  public void embeddingBackward(
+      long tokens, long d, long vocabulary, long dout, long ids, long dtable) {
+    Backend.check(
+        Abi.lethe_embedding_backward(
+            backend.handle(), dtype.code(), tokens, d, vocabulary, dout, ids, dtable));
+  }
+
+  /** {@code dst[i] = src[index[i]]} for {@code n} rows; strides in elements. */
+  public void gatherRows(
+      long n,
+      long width,
+      long srcRows,
+      long src,
+      long srcStride,
+      long index,
+      long dst,
+      long dstStride) {
+    Backend.check(
+        Abi.lethe_gather_rows(
+            backend.handle(),
+            dtype.code(),
+            n,
+            width,
+            srcRows,
+            src,
+            srcStride,
+            index,
+            dst,
+            dstStride));
+  }
+
+  /** {@code dst[index[i]] = src[i]} for {@code n} rows; strides in elements. */
+  public void scatterRows(
+      long n,
+      long width,
+      long dstRows,
+      long src,
+      long srcStride,
+      long index,
+      long dst,
+      long dstStride) {
+    Backend.check(
+        Abi.lethe_scatter_rows(
+            backend.handle(),
+            dtype.code(),
+            n,
+            width,
+            dstRows,
+            src,
+            srcStride,
+            index,
+            dst,
+            dstStride));
+  }
+
+  /**
+   * A weight {@code w[out,in]} in storage; {@code dw[out,in]} fp32 receives its gradient, when not
+   * 0.
+   */
+  public long linearCreate(long out, long in, long w, long dw) {
+    try (LongPointer id = new LongPointer(1)) {
+      Backend.check(Abi.lethe_linear_create(backend.handle(), dtype.code(), out, in, w, dw, id));
+      return id.get();
+    }
+  }
+
+  /**
+   * Adds an adapter to the outputs from {@code firstOut} on: {@code a[rank,in]}, {@code
+   * b[partOut,rank]}.
+   */
+  public void linearAdapter(
+      long linear,
+      long firstOut,
+      long partOut,
+      long rank,
+      float scale,
+      long a,
+      long b,
+      long da,
+      long db) {
+    Backend.check(
+        Abi.lethe_linear_adapter(
+            backend.handle(), linear, firstOut, partOut, rank, scale, a, b, da, db));
+  }
+
+  public void linearClose(long linear) {
+    Backend.check(Abi.lethe_linear_close(backend.handle(), linear));
+  }
+
+  /**
+   * {@code y[T,out] = x[T,in]·Wᵀ (+ residual) (+ adapters, on the first adapted rows)}; keeps
+   * {@code u[adapted,R]}.
+   */
+  public void linearForward(
+      long linear, long tokens, long adapted, long x, long residual, long y, long u) {
+    Backend.check(
+        Abi.lethe_linear_forward(backend.handle(), linear, tokens, adapted, x, residual, y, u));
+  }
+
+  /**
+   * {@code dx[T,in]} (0: not wanted) and the gradients of the weight and its adapters, of which
+   * those wanted.
+   */
+  public void linearBackward(long linear, long tokens, long x, long u, long dy, long du, long dx) {
+    Backend.check(Abi.lethe_linear_backward(backend.handle(), linear, tokens, x, u, dy, du, dx));
+  }
+
+  /**
+   * Turns {@code x[T,heads,headDim]} in place by the angles of its positions; {@code inverse} turns
+   * back.
+   */
+  public void rotary(
+      long tokens,
+      long heads,
+      long headDim,
+      long rotaryDim,
+      long x,
+      long stride,
+      long positions,
+      long positionCount,
+      long cos,
+      long sin,
+      boolean inverse) {
+    Backend.check(
+        Abi.lethe_rotary(
+            backend.handle(),
+            dtype.code(),
+            tokens,
+            heads,
+            headDim,
+            rotaryDim,
+            x,
+            stride,
+            positions,
+            positionCount,
+            cos,
+            sin,
+            inverse ? 1 : 0));
+  }
+
+  /**
+   * Causal attention over segments: {@code out[qRows,heads,headDim]}, {@code lse[qRows,heads]} fp32
+   * when not 0.
+   */
+  public void attentionForward(AttentionShape s, long q, long k, long v, long out, long lse) {
+    Backend.check(
+        Abi.lethe_attention_forward(
+            backend.handle(),
+            dtype.code(),
+            s.heads(),
+            s.kvHeads(),
+            s.headDim(),
+            s.scale(),
+            s.segments(),
+            s.segmentTable(),
+            s.qRows(),
+            q,
+            s.qStride(),
+            s.kRows(),
+            k,
+            s.kvStride(),
+            v,
+            s.kvStride(),
+            out,
+            lse));
+  }
+
+  /** Writes {@code dq, dk, dv} with the shapes and strides of {@code q, k, v}. */
+  public void attentionBackward(
+      AttentionShape s,
+      long q,
+      long k,
+      long v,
+      long out,
+      long lse,
+      long dout,
+      long dq,
+      long dk,
+      long dv) {
+    Backend.check(
+        Abi.lethe_attention_backward(
+            backend.handle(),
+            dtype.code(),
+            s.heads(),
+            s.kvHeads(),
+            s.headDim(),
+            s.scale(),
+            s.segments(),
+            s.segmentTable(),
+            s.qRows(),
+            q,
+            s.qStride(),
+            s.kRows(),
+            k,
+            s.kvStride(),
+            v,
+            s.kvStride(),
+            out,
+            lse,
+            dout,
+            dq,
+            dk,
+            dv));
+  }
+
+  /** {@code out[T,f] = silu(gate)·up} of {@code gateUp[T,2f]}. */
+  public void swigluForward(long tokens, long f, long gateUp, long out) {
+    Backend.check(Abi.lethe_swiglu_forward(backend.handle(), dtype.code(), tokens, f, gateUp, out));
+  }
+
+  /** {@code dGateUp[T,2f]} from {@code dout[T,f]}; may be {@code gateUp} itself. */
+  public void swigluBackward(long tokens, long f, long gateUp, long dout, long dGateUp) {
+    Backend.check(
+        Abi.lethe_swiglu_backward(
+            backend.handle(), dtype.code(), tokens, f, gateUp, dout, dGateUp));
+  }
+
+  /** {@code mean[d]} fp32: the mean row of {@code w[V,d]}. */
+  public void headMean(long d, long vocabulary, long w, long mean) {
+    Backend.check(Abi.lethe_head_mean(backend.handle(), dtype.code(), d, vocabulary, w, mean));
+  }
+
+  /**
+   * The least workspace the head can run with, and the most it has use for with {@code n} rows, in
+   * bytes.
+   */
+  public WorkspaceBytes headWorkspace(long n, long d, long vocabulary) {
+    try (LongPointer least = new LongPointer(1);
+        LongPointer most = new LongPointer(1)) {
+      Backend.check(
+          Abi.lethe_head_workspace(backend.handle(), dtype.code(), n, d, vocabulary, least, most));
+      return new WorkspaceBytes(least.get(), most.get());
+    }
+  }
+
+  /** Statistics and unscaled gradients of a frozen head, in one pass. */
+  public void headForward(
+      HeadShape s,
+      long h,
+      long w,
+      long mean,
+      long rows,
+      long temperature,
+      long stats,
+      long dhRows) {
+    Backend.check(
+        Abi.lethe_head_forward(
+            backend.handle(),
+            dtype.code(),
+            s.rows(),
+            s.sources(),
+            s.d(),
+            s.vocabulary(),
+            h,
+            w,
+            mean,
+            rows,
+            temperature,
+            stats,
+            dhRows,
+            s.workspace(),
+            s.workspaceBytes()));
+  }
+
+  /** {@code dh[sources,d]}: each source's rows times their coefficients, summed in row order. */
+  public void headCombine(
+      long n, long sources, long d, long rows, long coefficient, long dhRows, long dh) {
+    Backend.check(
+        Abi.lethe_head_combine(
+            backend.handle(), dtype.code(), n, sources, d, rows, coefficient, dhRows, dh));
+  }
+
+  /** The second pass of a head that trains: scaled row gradients, and {@code dw[V,d] +=}. */
+  public void headBackward(
+      HeadShape s,
+      long h,
+      long w,
+      long rows,
+      long temperature,
+      long coefficient,
+      long dhRows,
+      long dw) {
+    Backend.check(
+        Abi.lethe_head_backward(
+            backend.handle(),
+            dtype.code(),
+            s.rows(),
+            s.sources(),
+            s.d(),
+            s.vocabulary(),
+            h,
+            w,
+            rows,
+            temperature,
+            coefficient,
+            dhRows,
+            dw,
+            s.workspace(),
+            s.workspaceBytes()));
+  }
+
+  /**
+   * One drawn token per row of {@code h[n,d]}; {@code draws[n]} int64 are the counters of the
+   * random stream.
+   */
+  public void headSample(HeadShape s, long h, long w, Sampling sampling, long draws, long ids) {
+    Backend.check(
+        Abi.lethe_head_sample(
+            backend.handle(),
+            dtype.code(),
+            s.rows(),
+            s.d(),
+            s.vocabulary(),
+            h,
+            w,
+            sampling.temperature(),
+            sampling.topK(),
+            sampling.topP(),
+            sampling.seed(),
+            draws,
+            ids,
+            s.workspace(),
+            s.workspaceBytes()));
+  }
+
+  /** Norm, clip coefficient and finite flag of {@code g[n]} into {@code state}. */
+  public void gradientNorm(long n, long g, float maxNorm, long state) {
+    Backend.check(Abi.lethe_gradient_norm(backend.handle(), n, g, maxNorm, state));
+  }
+
+  /** One AdamW update of {@code n} parameters, or none when {@code state} says not finite. */
+  public void adamw(
+      long n,
+      long nDecay,
+      long p,
+      long m,
+      long v,
+      long g,
+      long copy,
+      AdamWSettings settings,
+      float learningRate,
+      long state) {
+    Backend.check(
+        Abi.lethe_adamw(
+            backend.handle(),
+            dtype.code(),
+            n,
+            nDecay,
+            p,
+            m,
+            v,
+            g,
+            copy,
+            learningRate,
+            settings.beta1(),
+            settings.beta2(),
+            settings.eps(),
+            settings.weightDecay(),
+            state));
+  }
+
+  /**
+   * The sizes of an attention call: {@code q[qRows,heads,headDim]}, {@code k} and {@code v
+   * [kRows,kvHeads,headDim]}, strides in elements; {@code segmentTable[segments,6]} int32.
+   */
+  public record AttentionShape(
+      long heads,
+      long kvHeads,
+      long headDim,
+      float scale,
+      long segments,
+      long segmentTable,
+      long qRows,
+      long qStride,
+      long kRows,
+      long kvStride) {}
+
+  /**
+   * The sizes of a head call: {@code rows} records over {@code h[sources,d]} and {@code w[V,d]}.
+   */
+  public record HeadShape(
+      long rows, long sources, long d, long vocabulary, long workspace, long workspaceBytes) {}
+
+  public record WorkspaceBytes(long least, long most) {}
+
+  /** {@code topK} 0 and {@code topP} 1 keep the whole vocabulary. */
+  public record Sampling(float temperature, int topK, float topP, long seed) {}
+
+  public record AdamWSettings(float beta1, float beta2, float eps, float weightDecay) {}
 }

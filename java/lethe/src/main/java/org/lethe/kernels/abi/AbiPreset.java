@@ -32,6 +32,7 @@ public class AbiPreset implements InfoMapper {
                 "public static native int lethe_engine_open(String backend, String plugin_dir, int"
                     + " threads, @ByPtrPtr EngineHandle engine);"));
     map.put(new Info("lethe_status", "lethe_dtype").cast().valueTypes("int"));
+    map.put(new Info("lethe_linear").cast().valueTypes("long").pointerTypes("LongPointer"));
     map.put(new Info("lethe_ref").cast().valueTypes("long").pointerTypes("LongPointer"));
   }
 }

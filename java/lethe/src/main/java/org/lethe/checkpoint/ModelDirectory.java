@@ -1,0 +1,158 @@
+package org.lethe.checkpoint;
+
+import java.io.IOException;
+import java.nio.channels.WritableByteChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.OptionalInt;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.kernels.Staging;
+import org.lethe.model.Model;
+import org.lethe.model.ModelConfig;
+import org.lethe.model.Parameter;
+
+/**
+ * A model in Hugging Face's layout: {@code config.json}, {@code model.safetensors} (or shards with
+ * an index), and the tokenizer's files beside them.
+ */
+public final class ModelDirectory {
+  private static final String WEIGHTS_FILE = "model.safetensors";
+  private static final List<String> TOKENIZER_FILES =
+      List.of(
+          "tokenizer.json",
+          "tokenizer_config.json",
+          "special_tokens_map.json",
+          "chat_template.jinja");
+  private static final int STAGING_BYTES = 1 << 20;
+
+  private ModelDirectory() {}
+
+  /** What config.json says. */
+  public static LlamaConfigFile config(Path directory) {
+    return HuggingFaceConfig.read(directory.resolve(HuggingFaceConfig.FILE));
+  }
+
+  /** The sizes a model of this config has. */
+  public static ModelConfig sizes(LlamaConfigFile file) {
+    return new ModelConfig(
+        file.vocabSize(),
+        file.hiddenSize(),
+        file.layers(),
+        file.heads(),
+        file.kvHeads(),
+        file.headDim(),
+        file.intermediateSize(),
+        (float) file.rmsNormEps(),
+        file.ropeTheta(),
+        file.maxPositionEmbeddings(),
+        file.tieWordEmbeddings());
+  }
+
+  /** The config of a model of these sizes. */
+  public static LlamaConfigFile config(ModelConfig c, int bosId, int eosId) {
+    return new LlamaConfigFile(
+        c.vocabularySize(),
+        c.hiddenSize(),
+        c.layers(),
+        c.heads(),
+        c.kvHeads(),
+        c.headDim(),
+        c.feedForwardSize(),
+        // The shortest decimal that names the fp32 value: 1e-5f widened would read 9.99999974e-06.
+        Double.parseDouble(Float.toString(c.rmsNormEps())),
+        c.ropeTheta(),
+        c.contextLength(),
+        c.tiedHead(),
+        OptionalInt.of(bosId),
+        List.of(eosId),
+        Optional.empty());
+  }
+
+  /**
+   * Loads a frozen model.
+   *
+   * @param contextLength positions wanted, at most the model's own
+   */
+  public static Model load(Ops ops, Path directory, int contextLength) {
+    ModelConfig sizes = sizes(config(directory)).withContextLength(contextLength);
+    try (ShardedSafetensors tensors = ShardedSafetensors.open(directory)) {
+      return Model.load(ops, sizes, new CheckpointWeights(tensors));
+    }
+  }
+
+  /**
+   * Writes a model that transformers loads: config, weights in the model's storage, and the
+   * tokenizer's files.
+   *
+   * @param tokenizer the directory that holds them
+   */
+  public static void save(
+      Model model, LlamaConfigFile config, Path tokenizer, Path target, boolean overwrite) {
+    StoredDtype dtype = model.ops().dtype() == Dtype.BF16 ? StoredDtype.BF16 : StoredDtype.F32;
+    List<TensorSpec> specs = new ArrayList<>();
+    for (Parameter p : model.layout().parameters().values()) {
+      specs.add(TensorSpec.of(p.name(), dtype, p.shape()));
+    }
+    OutputDirectory.write(
+        target,
+        overwrite,
+        SafetensorsWriter.fileBytes(specs),
+        out -> {
+          out.writeString(HuggingFaceConfig.FILE, HuggingFaceConfig.configJson(config, dtype));
+          out.writeString(
+              HuggingFaceConfig.GENERATION_FILE, HuggingFaceConfig.generationConfigJson(config));
+          for (String name : TOKENIZER_FILES) {
+            if (Files.exists(tokenizer.resolve(name))) {
+              out.copy(tokenizer.resolve(name), name);
+            }
+          }
+          try (WritableByteChannel channel = out.open(WEIGHTS_FILE);
+              Staging staging = new Staging(STAGING_BYTES)) {
+            SafetensorsWriter writer = new SafetensorsWriter(channel, specs);
+            for (TensorSpec spec : specs) {
+              writeTensor(model, spec.name(), writer, staging);
+            }
+            writer.finish();
+          }
+        });
+  }
+
+  /** The linears an adapter may sit on, by module name, as PEFT's files are checked against. */
+  static Map<String, LinearShape> linears(ModelConfig c) {
+    Map<String, LinearShape> linears = new LinkedHashMap<>();
+    for (Parameter p : Model.layout(c).parameters().values()) {
+      boolean projection = p.name().endsWith("_proj.weight");
+      if (projection) {
+        String module = p.name().substring(0, p.name().length() - ".weight".length());
+        linears.put(module, new LinearShape(p.rows(), p.columns()));
+      }
+    }
+    return linears;
+  }
+
+  private static void writeTensor(
+      Model model, String name, SafetensorsWriter writer, Staging staging) throws IOException {
+    IOException[] failed = new IOException[1];
+    model.readWeight(
+        name,
+        staging,
+        piece -> {
+          try {
+            if (failed[0] == null) {
+              writer.write(name, piece);
+            }
+          } catch (IOException e) {
+            failed[0] = e;
+          }
+        });
+    if (failed[0] != null) {
+      throw failed[0];
+    }
+  }
+}

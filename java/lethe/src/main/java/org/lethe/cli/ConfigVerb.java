@@ -1,0 +1,34 @@
+package org.lethe.cli;
+
+import java.util.concurrent.Callable;
+import org.lethe.config.Config;
+import org.lethe.config.RunConfig;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+/** {@code lethe config}: what a run would be given, without running it. */
+@Command(
+    name = "config",
+    description = "Print the effective configuration of a run as YAML: file, overrides, defaults.",
+    mixinStandardHelpOptions = true,
+    versionProvider = Main.Version.class)
+final class ConfigVerb implements Callable<Integer> {
+  @Mixin private ConfigOptions options;
+
+  @Option(names = "--comments", description = "Say above each key what it means.")
+  private boolean comments;
+
+  private final Console console;
+
+  ConfigVerb(Console console) {
+    this.console = console;
+  }
+
+  @Override
+  public Integer call() {
+    RunConfig config = options.load(RunConfig.class);
+    console.out().print(comments ? Config.toCommentedYaml(config) : Config.toYaml(config));
+    return ExitCode.OK;
+  }
+}

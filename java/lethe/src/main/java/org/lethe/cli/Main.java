@@ -1,0 +1,112 @@
+package org.lethe.cli;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.PrintWriter;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Properties;
+import java.util.concurrent.Callable;
+import org.lethe.InternalFaultException;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ScopeType;
+
+/** The command line: {@code lethe VERB ...}. */
+@Command(
+    name = "lethe",
+    description = "Makes language models forget.",
+    synopsisSubcommandLabel = "VERB",
+    mixinStandardHelpOptions = true,
+    versionProvider = Main.Version.class,
+    exitCodeListHeading = "%nExit codes:%n",
+    exitCodeList = {
+      "0:done",
+      "1:a fault in Lethe",
+      "2:wrong input: an argument, a key, a file",
+      "3:the machine lacks something: memory, disk space, a tool, a device"
+    })
+public final class Main implements Callable<Integer> {
+  @Option(
+      names = "--stacktrace",
+      scope = ScopeType.INHERIT,
+      description = "On failure, print the Java stack trace, too.")
+  private boolean stacktrace;
+
+  private final Console console;
+
+  private Main(Console console) {
+    this.console = console;
+  }
+
+  public static void main(String[] args) {
+    System.exit(run(Console.system(), args));
+  }
+
+  /** The verbs, in the order that the help shows: a new one is a class and a line here. */
+  private static List<Object> verbs(Console console) {
+    return List.of(
+        new DemoVerb(console),
+        new FineTuneVerb(console),
+        new UnlearnVerb(console),
+        new EvaluateVerb(console),
+        new GenerateVerb(console),
+        new ConfigVerb(console));
+  }
+
+  /** Runs one command and answers its exit code; prints to {@code console} only. */
+  static int run(Console console, String... args) {
+    Main main = new Main(console);
+    CommandLine commandLine = new CommandLine(main);
+    verbs(console).forEach(commandLine::addSubcommand);
+    return commandLine
+        .setOut(new PrintWriter(console.out(), true, StandardCharsets.UTF_8))
+        .setErr(new PrintWriter(console.err(), true, StandardCharsets.UTF_8))
+        .setExecutionExceptionHandler((failure, command, parsed) -> main.report(failure))
+        .setParameterExceptionHandler(Main::refuse)
+        .execute(args);
+  }
+
+  /** Without a verb: the help, as an error, since nothing was done. */
+  @Override
+  public Integer call() {
+    CommandLine.usage(this, console.err());
+    return ExitCode.USER;
+  }
+
+  private int report(Throwable failure) {
+    console.err().println("lethe: " + ExitCode.message(failure));
+    if (stacktrace) {
+      failure.printStackTrace(console.err());
+    }
+    return ExitCode.of(failure);
+  }
+
+  private static int refuse(CommandLine.ParameterException e, String[] args) {
+    PrintWriter err = e.getCommandLine().getErr();
+    err.println("lethe: " + e.getMessage());
+    CommandLine.UnmatchedArgumentException.printSuggestions(e, err);
+    err.println("See: " + e.getCommandLine().getCommandSpec().qualifiedName() + " --help");
+    return ExitCode.USER;
+  }
+
+  static final class Version implements CommandLine.IVersionProvider {
+    @Override
+    public String[] getVersion() {
+      return new String[] {
+        "Lethe " + version(), "Java " + Runtime.version(), System.getProperty("os.arch")
+      };
+    }
+
+    private static String version() {
+      try (InputStream in = Main.class.getResourceAsStream("/org/lethe/version.properties")) {
+        Properties properties = new Properties();
+        properties.load(in);
+        return properties.getProperty("version");
+      } catch (IOException e) {
+        throw new InternalFaultException("version.properties cannot be read", e);
+      }
+    }
+  }
+}

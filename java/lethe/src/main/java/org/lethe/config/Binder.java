@@ -1,0 +1,259 @@
+package org.lethe.config;
+
+import java.lang.reflect.Constructor;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.RecordComponent;
+import java.lang.reflect.Type;
+import java.math.BigInteger;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.regex.Pattern;
+import org.lethe.InternalFaultException;
+import org.lethe.UserException;
+
+/** Makes records of {@link Yaml}, as {@link Config} describes. */
+final class Binder {
+  /** YAML 1.1 takes 1e-3, which has no point, for a text; nobody who writes it means one. */
+  private static final Pattern NUMBER =
+      Pattern.compile("[-+]?(\\d+\\.?\\d*|\\.\\d+)([eE][-+]?\\d+)?");
+
+  private final Class<?> root;
+
+  Binder(Class<?> root) {
+    this.root = root;
+  }
+
+  Object record(Class<?> type, Yaml.Mapping section, String path) {
+    List<String> known = Schema.keys(type);
+    section
+        .entries()
+        .forEach(
+            (key, value) -> {
+              if (!known.contains(key)) {
+                throw unknown(key, value, path, known);
+              }
+            });
+    RecordComponent[] components = type.getRecordComponents();
+    Object[] values = new Object[components.length];
+    for (int i = 0; i < components.length; i++) {
+      values[i] = component(components[i], section, path);
+    }
+    return construct(type, values, section, path);
+  }
+
+  private UserException unknown(String key, Yaml value, String path, List<String> siblings) {
+    String full = Schema.join(path, key);
+    Optional<String> near = Nearest.of(key, siblings).map(name -> Schema.join(path, name));
+    if (near.isEmpty()) {
+      List<String> paths = Schema.paths(root, "");
+      near =
+          paths.stream()
+              .filter(known -> known.endsWith("." + key))
+              .findFirst()
+              .or(() -> Nearest.of(full, paths));
+    }
+    String hint =
+        near.map(name -> "; did you mean " + name + "?")
+            .orElse("; known here: " + String.join(", ", siblings));
+    return new UserException(value.where() + ": unknown key " + full + hint);
+  }
+
+  private Object component(RecordComponent component, Yaml.Mapping section, String path) {
+    String key = Schema.key(component);
+    String full = Schema.join(path, key);
+    Yaml given = section.entries().get(key);
+    if (given != null) {
+      return value(component.getGenericType(), given, full);
+    }
+    Default fallback = component.getAnnotation(Default.class);
+    if (fallback != null) {
+      return value(
+          component.getGenericType(),
+          YamlReader.value(fallback.value(), "default of " + full),
+          full);
+    }
+    if (component.getType() == Optional.class) {
+      return Optional.empty();
+    }
+    if (component.getType().isRecord()) {
+      return record(component.getType(), Yaml.Mapping.empty(section.where()), full);
+    }
+    Doc doc = component.getAnnotation(Doc.class);
+    throw new UserException(
+        section.where()
+            + ": "
+            + full
+            + " is missing"
+            + (doc == null ? "" : " (" + doc.value() + ")")
+            + "; set it in the file or as "
+            + full
+            + "=...");
+  }
+
+  private static Object construct(
+      Class<?> type, Object[] values, Yaml.Mapping section, String path) {
+    try {
+      Constructor<?> canonical = type.getDeclaredConstructors()[0];
+      for (Constructor<?> constructor : type.getDeclaredConstructors()) {
+        if (constructor.getParameterCount() == values.length) {
+          canonical = constructor;
+        }
+      }
+      canonical.setAccessible(true);
+      return canonical.newInstance(values);
+    } catch (InvocationTargetException e) {
+      Throwable cause = e.getCause();
+      if (cause instanceof IllegalArgumentException || cause instanceof UserException) {
+        String where = section.where() + (path.isEmpty() ? "" : ": " + path);
+        throw new UserException(where + ": " + cause.getMessage(), cause);
+      }
+      throw new InternalFaultException("validation of " + type.getName() + " failed", cause);
+    } catch (ReflectiveOperationException e) {
+      throw new InternalFaultException("no record can be made of " + type.getName(), e);
+    }
+  }
+
+  private Object value(Type type, Yaml yaml, String path) {
+    Class<?> raw = Schema.raw(type);
+    boolean absent = yaml instanceof Yaml.Scalar scalar && scalar.type() == Yaml.ScalarType.NULL;
+    if (raw == Optional.class) {
+      return absent ? Optional.empty() : Optional.of(value(Schema.argument(type), yaml, path));
+    }
+    if (raw.isRecord()) {
+      if (absent) {
+        return record(raw, Yaml.Mapping.empty(yaml.where()), path);
+      }
+      if (yaml instanceof Yaml.Mapping mapping) {
+        return record(raw, mapping, path);
+      }
+      throw expected(path, "a section with keys " + String.join(", ", Schema.keys(raw)), yaml);
+    }
+    if (raw == List.class) {
+      return list(Schema.argument(type), yaml, path);
+    }
+    if (absent) {
+      throw new UserException(
+          yaml.where() + ": " + path + " has no value; give one, or remove the key");
+    }
+    return scalar(raw, yaml, path);
+  }
+
+  private List<Object> list(Type element, Yaml yaml, String path) {
+    if (!(yaml instanceof Yaml.Sequence sequence)) {
+      throw expected(path, "a list, written [a, b]", yaml);
+    }
+    List<Object> values = new ArrayList<>();
+    for (int i = 0; i < sequence.items().size(); i++) {
+      values.add(value(element, sequence.items().get(i), path + "[" + i + "]"));
+    }
+    return List.copyOf(values);
+  }
+
+  private static Object scalar(Class<?> type, Yaml yaml, String path) {
+    if (type.isEnum()) {
+      return constant(type, yaml, path);
+    }
+    if (type == String.class) {
+      return text(yaml, path, "a text (in quotes)");
+    }
+    if (type == Path.class) {
+      return path(yaml, path);
+    }
+    if (type == boolean.class || type == Boolean.class) {
+      String text = typed(yaml, path, "true or false", Yaml.ScalarType.BOOLEAN);
+      return Boolean.parseBoolean(text);
+    }
+    if (type == int.class || type == Integer.class) {
+      return (int) whole(yaml, path, Integer.MIN_VALUE, Integer.MAX_VALUE);
+    }
+    if (type == long.class || type == Long.class) {
+      return whole(yaml, path, Long.MIN_VALUE, Long.MAX_VALUE);
+    }
+    if (type == double.class || type == Double.class) {
+      return number(yaml, path);
+    }
+    throw new InternalFaultException("configuration key " + path + " has the type " + type);
+  }
+
+  private static Object constant(Class<?> type, Yaml yaml, String path) {
+    List<String> names = new ArrayList<>();
+    for (Object constant : type.getEnumConstants()) {
+      names.add(Schema.name((Enum<?>) constant));
+    }
+    String given = text(yaml, path, "one of " + String.join(", ", names));
+    for (Object constant : type.getEnumConstants()) {
+      if (((Enum<?>) constant).name().equalsIgnoreCase(given)) {
+        return constant;
+      }
+    }
+    throw new UserException(
+        yaml.where()
+            + ": "
+            + path
+            + ": expected one of "
+            + String.join(", ", names)
+            + ", found "
+            + given
+            + Nearest.of(given, names).map(name -> "; did you mean " + name + "?").orElse(""));
+  }
+
+  private static Path path(Yaml yaml, String path) {
+    String text = text(yaml, path, "a path (in quotes)");
+    if (text.isEmpty()) {
+      throw expected(path, "a path", yaml);
+    }
+    try {
+      return Path.of(text);
+    } catch (InvalidPathException e) {
+      throw new UserException(yaml.where() + ": " + path + ": not a path: " + e.getMessage(), e);
+    }
+  }
+
+  private static long whole(Yaml yaml, String path, long least, long most) {
+    String text = typed(yaml, path, "a whole number", Yaml.ScalarType.INTEGER);
+    BigInteger value;
+    try {
+      value = new BigInteger(text.replace("_", ""));
+    } catch (NumberFormatException e) {
+      throw new UserException(
+          yaml.where() + ": " + path + ": write " + text + " in decimal digits", e);
+    }
+    if (value.compareTo(BigInteger.valueOf(least)) < 0
+        || value.compareTo(BigInteger.valueOf(most)) > 0) {
+      throw expected(path, "a whole number from " + least + " to " + most, yaml);
+    }
+    return value.longValueExact();
+  }
+
+  private static double number(Yaml yaml, String path) {
+    if (yaml instanceof Yaml.Scalar scalar) {
+      String text = scalar.text().replace("_", "");
+      if (scalar.type() != Yaml.ScalarType.BOOLEAN && NUMBER.matcher(text).matches()) {
+        double value = Double.parseDouble(text);
+        if (Double.isFinite(value)) {
+          return value;
+        }
+      }
+    }
+    throw expected(path, "a finite number", yaml);
+  }
+
+  private static String text(Yaml yaml, String path, String expected) {
+    return typed(yaml, path, expected, Yaml.ScalarType.TEXT);
+  }
+
+  private static String typed(Yaml yaml, String path, String expected, Yaml.ScalarType type) {
+    if (yaml instanceof Yaml.Scalar scalar && scalar.type() == type) {
+      return scalar.text();
+    }
+    throw expected(path, expected, yaml);
+  }
+
+  private static UserException expected(String path, String expected, Yaml found) {
+    return new UserException(
+        found.where() + ": " + path + ": expected " + expected + ", found " + found.kind());
+  }
+}

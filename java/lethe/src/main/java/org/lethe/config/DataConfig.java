@@ -1,0 +1,38 @@
+package org.lethe.config;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Optional;
+
+/** JSON Lines files by the part they play; a part's files are read one after the other. */
+public record DataConfig(
+    @Doc("Rows that finetune learns") @Default("[]") List<Path> train,
+    @Doc("Rows to forget") @Default("[]") List<Path> forget,
+    @Doc("Rows to keep, trained on beside the forget rows") @Default("[]") List<Path> retain,
+    @Doc("Rows of general knowledge, only evaluated") @Default("[]") List<Path> general,
+    @Doc("Rows the model never saw, only evaluated") @Default("[]") List<Path> holdout,
+    @Doc("Refusals that IDK, DPO and AP teach, one a line; unset: Lethe's own")
+        Optional<Path> refusals,
+    @Doc("Longest sequence, in tokens; 0: the model's context") @Default("0") int contextLength,
+    @Doc("A row longer than that: truncate (counted in a warning) or refuse") @Default("truncate")
+        Truncation onTooLong,
+    @Doc("Retain row of a forget row: fresh (drawn anew each epoch) or fixed (by index)")
+        @Default("fresh")
+        PairingMode pairing) {
+
+  /** What happens to a row that exceeds the context. */
+  public enum Truncation {
+    TRUNCATE,
+    REFUSE
+  }
+
+  /** How retain rows and refusal lines are chosen for forget rows. */
+  public enum PairingMode {
+    FRESH,
+    FIXED
+  }
+
+  public DataConfig {
+    Check.atLeast("context_length", 0, contextLength);
+  }
+}

@@ -1,0 +1,44 @@
+package org.lethe.config;
+
+import java.util.Optional;
+
+/** What is minimised: forget_coefficient · forget loss + retain_coefficient · retain loss. */
+public record MethodSection(
+    @Doc("Forget loss: GA, NPO, DPO, IDK or ME") @Default("ME") String forget,
+    @Doc("Retain loss: none, GD, KL or AP") @Default("GD") String retain,
+    @Doc("Inverse temperature of NPO, DPO and AP; unset: the loss's own") Optional<Double> beta,
+    @Doc("Weight of the forget loss; unset: the loss's own") Optional<Double> forgetCoefficient,
+    @Doc("Weight of the retain loss; unset: the loss's own") Optional<Double> retainCoefficient,
+    @Doc("Tokens the losses look at: answer, or all (question too); unset: each loss's own")
+        Optional<Positions> positions,
+    @Doc("Direction of ME: uniform_to_model is KL(uniform||model), the other is its reverse")
+        @Default("uniform_to_model")
+        MeDirection meDirection,
+    @Doc("Reference model of NPO, DPO and KL: cached (computed once) or in_batch (every step)")
+        @Default("cached")
+        Reference reference) {
+
+  /** Tokens a loss looks at. */
+  public enum Positions {
+    ANSWER,
+    ALL
+  }
+
+  /** Direction of the divergence that ME minimises. */
+  public enum MeDirection {
+    UNIFORM_TO_MODEL,
+    MODEL_TO_UNIFORM
+  }
+
+  /** Where the reference model's numbers come from. */
+  public enum Reference {
+    CACHED,
+    IN_BATCH
+  }
+
+  public MethodSection {
+    beta.ifPresent(value -> Check.positive("beta", value));
+    forgetCoefficient.ifPresent(value -> Check.notNegative("forget_coefficient", value));
+    retainCoefficient.ifPresent(value -> Check.notNegative("retain_coefficient", value));
+  }
+}

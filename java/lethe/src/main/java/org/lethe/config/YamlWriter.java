@@ -1,0 +1,104 @@
+package org.lethe.config;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.lang.reflect.RecordComponent;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Optional;
+import java.util.regex.Pattern;
+import org.lethe.InternalFaultException;
+
+/** Writes configuration records as YAML that {@link Binder} reads back to equal records. */
+final class YamlWriter {
+  private static final ObjectMapper JSON = new ObjectMapper();
+  private static final Pattern PLAIN = Pattern.compile("(\\.{0,2}/)?[\\p{L}_][\\p{L}\\p{N}_./-]*");
+
+  private final StringBuilder out = new StringBuilder();
+  private final boolean comments;
+
+  private YamlWriter(boolean comments) {
+    this.comments = comments;
+  }
+
+  static String write(Record record, boolean comments) {
+    YamlWriter writer = new YamlWriter(comments);
+    writer.record(record, "");
+    return writer.out.toString();
+  }
+
+  private void record(Record record, String indent) {
+    for (RecordComponent component : record.getClass().getRecordComponents()) {
+      Object value = read(component, record);
+      if (value instanceof Optional<?> optional) {
+        value = optional.orElse(null);
+      }
+      Doc doc = component.getAnnotation(Doc.class);
+      if (comments && doc != null) {
+        out.append(indent).append("# ").append(doc.value()).append('\n');
+      }
+      if (value != null) {
+        entry(Schema.key(component), value, indent);
+      } else if (comments) {
+        out.append(indent).append('#').append(Schema.key(component)).append(":\n");
+      }
+    }
+  }
+
+  private void entry(String key, Object value, String indent) {
+    out.append(indent).append(key).append(':');
+    if (value instanceof Record section) {
+      out.append('\n');
+      record(section, indent + "  ");
+    } else if (value instanceof List<?> list && !list.isEmpty()) {
+      out.append('\n');
+      for (Object item : list) {
+        item(item, indent + "  ");
+      }
+    } else {
+      out.append(' ').append(value instanceof List<?> ? "[]" : scalar(value)).append('\n');
+    }
+  }
+
+  private void item(Object item, String indent) {
+    out.append(indent).append('-');
+    if (item instanceof Record section) {
+      out.append('\n');
+      record(section, indent + "  ");
+    } else {
+      out.append(' ').append(scalar(item)).append('\n');
+    }
+  }
+
+  private static String scalar(Object value) {
+    if (value instanceof Enum<?> constant) {
+      return Schema.name(constant);
+    }
+    return value instanceof String || value instanceof Path
+        ? text(value.toString())
+        : value.toString();
+  }
+
+  /** Without quotes where it then still reads as a text; else as JSON, which YAML contains. */
+  private static String text(String text) {
+    if (PLAIN.matcher(text).matches()
+        && YamlReader.value(text, "text") instanceof Yaml.Scalar scalar
+        && scalar.type() == Yaml.ScalarType.TEXT) {
+      return text;
+    }
+    try {
+      return JSON.writeValueAsString(text);
+    } catch (JsonProcessingException e) {
+      throw new InternalFaultException("no YAML can be made of " + text, e);
+    }
+  }
+
+  private static Object read(RecordComponent component, Record record) {
+    try {
+      component.getAccessor().setAccessible(true);
+      return component.getAccessor().invoke(record);
+    } catch (ReflectiveOperationException e) {
+      throw new InternalFaultException("no access to " + component, e);
+    }
+  }
+}

@@ -1,0 +1,28 @@
+package org.lethe.data;
+
+import java.util.List;
+import java.util.Objects;
+
+/**
+ * One question with its answer.
+ *
+ * @param question what is asked, not blank
+ * @param answer the right answer, not blank
+ * @param paraphrasedAnswers rewordings of the right answer; may be empty
+ * @param perturbedAnswers wrong answers of the same form; may be empty
+ * @param source where the row was read, {@code file:line}
+ */
+public record Example(
+    String question,
+    String answer,
+    List<String> paraphrasedAnswers,
+    List<String> perturbedAnswers,
+    String source) {
+  public Example {
+    Objects.requireNonNull(question, "question");
+    Objects.requireNonNull(answer, "answer");
+    Objects.requireNonNull(source, "source");
+    paraphrasedAnswers = List.copyOf(paraphrasedAnswers);
+    perturbedAnswers = List.copyOf(perturbedAnswers);
+  }
+}

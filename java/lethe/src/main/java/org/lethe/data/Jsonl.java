@@ -1,0 +1,232 @@
+package org.lethe.data;
+
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.core.StreamReadFeature;
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectReader;
+import com.fasterxml.jackson.databind.json.JsonMapper;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.CharBuffer;
+import java.nio.charset.CoderResult;
+import java.nio.charset.CodingErrorAction;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import org.lethe.UserException;
+
+/**
+ * Reads question/answer rows: JSON Lines (one object a line; blank lines are skipped) or one JSON
+ * array of objects.
+ *
+ * <p>Fields, as in TOFU: {@code question} (or {@code prompt}) and {@code answer}, strings;
+ * optionally {@code paraphrased_answer} and {@code perturbed_answer}, each a string or a list of
+ * strings, and {@code paraphrased_question}, a string that is checked and not kept. Further fields
+ * are ignored. A byte order mark is skipped. Invalid UTF-8, a repeated key, a missing, blank or
+ * mistyped field and an empty file are a {@link UserException} naming file, line and field.
+ */
+public final class Jsonl {
+  private static final long LARGEST_FILE = 1L << 30;
+
+  private static final JsonMapper MAPPER =
+      JsonMapper.builder()
+          .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
+          .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+          .build();
+
+  private Jsonl() {}
+
+  /** The rows of a file in their order, at least one; {@code source} is {@code file:line}. */
+  public static List<Example> read(Path file) {
+    String text = text(file);
+    List<Example> rows =
+        text.stripLeading().startsWith("[") ? array(file, text) : lines(file, text);
+    if (rows.isEmpty()) {
+      throw new UserException(
+          file
+              + " holds no rows; it must hold one JSON object a line, or a JSON array of objects.");
+    }
+    return rows;
+  }
+
+  private static List<Example> lines(Path file, String text) {
+    List<Example> rows = new ArrayList<>();
+    int number = 0;
+    for (int begin = 0; begin < text.length(); ) {
+      int newline = text.indexOf('\n', begin);
+      int end = newline < 0 ? text.length() : newline;
+      number++;
+      String line = text.substring(begin, end);
+      begin = end + 1;
+      if (line.isBlank()) {
+        continue;
+      }
+      try {
+        rows.add(example(MAPPER.readTree(line), file + ":" + number));
+      } catch (JsonProcessingException e) {
+        throw notJson(file, number, e);
+      }
+    }
+    return rows;
+  }
+
+  private static List<Example> array(Path file, String text) {
+    List<Example> rows = new ArrayList<>();
+    // Behind a row the rest of the array follows, which is no fault.
+    ObjectReader reader = MAPPER.reader().without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
+    try (JsonParser parser = reader.createParser(text)) {
+      parser.nextToken();
+      while (parser.nextToken() != JsonToken.END_ARRAY) {
+        int line = parser.currentTokenLocation().getLineNr();
+        JsonNode row = reader.readTree(parser);
+        rows.add(example(row, file + ":" + line));
+      }
+      if (parser.nextToken() != null) {
+        throw new UserException(
+            file
+                + ":"
+                + parser.currentTokenLocation().getLineNr()
+                + ": something follows the closing ']' of the array; remove it.");
+      }
+    } catch (JsonProcessingException e) {
+      throw notJson(file, e.getLocation() == null ? 1 : e.getLocation().getLineNr(), e);
+    } catch (IOException e) {
+      throw new UserException(file + " cannot be read: " + e.getMessage() + ".", e);
+    }
+    return rows;
+  }
+
+  private static Example example(JsonNode row, String where) {
+    if (row == null || !row.isObject()) {
+      throw new UserException(
+          where + ": a row must be a JSON object with \"question\" and \"answer\".");
+    }
+    if (row.has("question") && row.has("prompt")) {
+      throw new UserException(
+          where + ": both \"question\" and \"prompt\" are given; keep the one to be asked.");
+    }
+    String asked = row.has("prompt") ? "prompt" : "question";
+    if (row.has("paraphrased_question")) {
+      string(row.get("paraphrased_question"), "paraphrased_question", where);
+    }
+    return new Example(
+        required(row, asked, where),
+        required(row, "answer", where),
+        strings(row, "paraphrased_answer", where),
+        strings(row, "perturbed_answer", where),
+        where);
+  }
+
+  private static String required(JsonNode row, String field, String where) {
+    if (!row.has(field)) {
+      List<String> present = new ArrayList<>();
+      row.fieldNames().forEachRemaining(present::add);
+      String also = field.equals("question") ? " (or \"prompt\")" : "";
+      throw new UserException(
+          where
+              + ": no field \""
+              + field
+              + "\""
+              + also
+              + "; the row has "
+              + present
+              + ". Add it or rename the field.");
+    }
+    return string(row.get(field), field, where);
+  }
+
+  private static List<String> strings(JsonNode row, String field, String where) {
+    JsonNode value = row.get(field);
+    if (value == null) {
+      return List.of();
+    }
+    if (!value.isArray()) {
+      return List.of(string(value, field, where));
+    }
+    List<String> values = new ArrayList<>();
+    for (JsonNode element : value) {
+      values.add(string(element, field + "[" + values.size() + "]", where));
+    }
+    return values;
+  }
+
+  private static String string(JsonNode value, String field, String where) {
+    if (!value.isTextual()) {
+      throw new UserException(
+          where
+              + ": field \""
+              + field
+              + "\" must be a string, found "
+              + value.getNodeType().name().toLowerCase(Locale.ROOT)
+              + ".");
+    }
+    String text = value.textValue();
+    if (text.isBlank()) {
+      throw new UserException(
+          where + ": field \"" + field + "\" is blank; fill it in or remove the row.");
+    }
+    if (!Tokenizer.isWellFormed(text)) {
+      throw new UserException(
+          where
+              + ": field \""
+              + field
+              + "\" holds half of a surrogate pair (an \\ud8xx escape on its own); repair the"
+              + " escape.");
+    }
+    return text;
+  }
+
+  private static UserException notJson(Path file, int line, JsonProcessingException e) {
+    return new UserException(
+        file
+            + ":"
+            + line
+            + ": not a JSON row: "
+            + e.getOriginalMessage()
+            + ". Write one JSON object a line, or one JSON array of objects.",
+        e);
+  }
+
+  private static String text(Path file) {
+    byte[] bytes;
+    try {
+      if (Files.size(file) > LARGEST_FILE) {
+        throw new UserException(file + " is larger than 1 GiB; split it.");
+      }
+      bytes = Files.readAllBytes(file);
+    } catch (NoSuchFileException e) {
+      throw new UserException(file + " does not exist; check the path.", e);
+    } catch (IOException e) {
+      throw new UserException(file + " cannot be read: " + e.getMessage() + ".", e);
+    }
+    ByteBuffer in = ByteBuffer.wrap(bytes);
+    CharBuffer out = CharBuffer.allocate(bytes.length);
+    CoderResult result =
+        StandardCharsets.UTF_8
+            .newDecoder()
+            .onMalformedInput(CodingErrorAction.REPORT)
+            .decode(in, out, true);
+    if (result.isError()) {
+      int line = 1;
+      for (int i = 0; i < in.position(); i++) {
+        line += bytes[i] == '\n' ? 1 : 0;
+      }
+      throw new UserException(
+          file
+              + ":"
+              + line
+              + ": not valid UTF-8 (byte "
+              + in.position()
+              + " of the file); convert the file to UTF-8.");
+    }
+    String text = out.flip().toString();
+    return text.startsWith("\uFEFF") ? text.substring(1) : text;
+  }
+}

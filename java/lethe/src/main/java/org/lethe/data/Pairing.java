@@ -1,0 +1,72 @@
+package org.lethe.data;
+
+import org.lethe.UserException;
+
+/**
+ * Says which retain row and which refusal line go with a forget row in an epoch, and in which order
+ * an epoch visits its rows. A pure function of its arguments: a resumed run sees the same pairs.
+ *
+ * @param kind whether partners change from epoch to epoch
+ * @param seed the run's seed
+ * @param retainRows number of retain rows, 0 when the method uses none
+ * @param refusalLines number of refusal lines, 0 when the method uses none
+ */
+public record Pairing(Kind kind, long seed, int retainRows, int refusalLines) {
+  private static final long RETAIN = 1;
+  private static final long REFUSAL = 2;
+  private static final long ORDER = 3;
+
+  /** How partners are drawn. */
+  public enum Kind {
+    /** Drawn anew for every (seed, epoch, row). */
+    FRESH,
+    /**
+     * Drawn from the row's index alone: the same partner in every epoch and for every seed, as the
+     * "closer look" paper's code does by seeding its generator with the index. Only as many
+     * distinct retain rows are ever seen as there are forget rows.
+     */
+    FIXED
+  }
+
+  public Pairing {
+    if (retainRows < 0 || refusalLines < 0) {
+      throw new IllegalArgumentException(
+          "negative number of rows: retain " + retainRows + ", refusals " + refusalLines);
+    }
+  }
+
+  /** Index of the retain row, in [0, retainRows), that goes with a forget row. */
+  public int retainRow(int epoch, int forgetRow) {
+    if (retainRows == 0) {
+      throw new UserException(
+          "The retain set is empty, but the method pairs every forget row with a retain row;"
+              + " give a retain file, or choose a method without a retain loss.");
+    }
+    return draw(RETAIN, retainRows, epoch, forgetRow);
+  }
+
+  /**
+   * Index of the refusal line, in [0, refusalLines). The forget row and its retain partner are
+   * refused with the same line.
+   */
+  public int refusal(int epoch, int forgetRow) {
+    if (refusalLines == 0) {
+      throw new UserException(
+          "There are no refusal lines, but the method teaches a refusal; give a refusal file with"
+              + " at least one line.");
+    }
+    return draw(REFUSAL, refusalLines, epoch, forgetRow);
+  }
+
+  /** The order in which an epoch visits {@code rows} rows; fresh per epoch for both kinds. */
+  public int[] order(int rows, int epoch) {
+    return CounterRng.permutation(rows, seed, ORDER, epoch);
+  }
+
+  private int draw(long stream, int n, int epoch, int row) {
+    return switch (kind) {
+      case FRESH -> CounterRng.below(n, seed, stream, epoch, row);
+      case FIXED -> CounterRng.below(n, 0, stream, row);
+    };
+  }
+}

@@ -1,0 +1,60 @@
+package org.lethe.kernels;
+
+import org.lethe.InternalFaultException;
+
+/**
+ * One allocation that holds many tensors: reserved first, allocated once. Sizes are known before
+ * the first step, so a run that starts does not run out of memory later. One thread at a time.
+ */
+public final class Arena implements AutoCloseable {
+  private static final long ALIGNMENT = 64;
+
+  private final Backend backend;
+  private long bytes;
+  private Buffer buffer;
+
+  public Arena(Backend backend) {
+    this.backend = backend;
+  }
+
+  /** The byte offset of {@code elements} numbers of {@code dtype}, 64-byte aligned. */
+  public long reserve(long elements, Dtype dtype) {
+    return reserveBytes(Math.multiplyExact(elements, (long) dtype.bytes()));
+  }
+
+  /** The byte offset of {@code size} bytes, 64-byte aligned. */
+  public long reserveBytes(long size) {
+    if (buffer != null) {
+      throw new InternalFaultException("an arena was asked for more after it was allocated");
+    }
+    long offset = bytes;
+    bytes = Math.addExact(bytes, Math.addExact(size, ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    return offset;
+  }
+
+  /** Bytes reserved so far: what {@link #allocate} will take. */
+  public long bytes() {
+    return bytes;
+  }
+
+  public Arena allocate() {
+    buffer = backend.allocate(Math.max(bytes, ALIGNMENT));
+    return this;
+  }
+
+  /** The ref of a reserved offset. */
+  public long at(long offset) {
+    return buffer.at(offset);
+  }
+
+  public Buffer buffer() {
+    return buffer;
+  }
+
+  @Override
+  public void close() {
+    if (buffer != null) {
+      buffer.close();
+    }
+  }
+}

@@ -1,0 +1,24 @@
+package org.lethe.metric;
+
+import java.util.List;
+
+/**
+ * What was seen of a model on one example. Each nll is the mean over the answer's tokens and the
+ * end token, in nats. What was not measured is NaN, empty or null; a {@link Metric} says what it
+ * needs.
+ *
+ * @param answerNll of the example's answer
+ * @param paraphrasedNll of a rewording of the answer; of the answer itself in a set without
+ *     rewordings
+ * @param perturbedNll of each wrong answer
+ * @param answer the example's answer
+ * @param generation what the model answered
+ * @param generatedIds the token ids of what the model answered
+ */
+public record Observation(
+    double answerNll,
+    double paraphrasedNll,
+    List<Double> perturbedNll,
+    String answer,
+    String generation,
+    List<Integer> generatedIds) {}

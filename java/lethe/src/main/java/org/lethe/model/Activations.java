@@ -1,0 +1,184 @@
+package org.lethe.model;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.lethe.kernels.Arena;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+
+/**
+ * Everything a forward and a backward pass writes, in one arena sized from the token budget before
+ * the first step.
+ *
+ * <p>Kept per layer: its input x, q|k|v after rotation, the attention's output and logsumexp, the
+ * middle of the residual stream, gate|up, both norms' 1/rms, and the adapters' u. The normed inputs
+ * and silu(gate)·up are computed again in the backward pass: they cost one elementwise pass and
+ * would be a third of the memory. Without a backward pass two layers' worth serve all.
+ */
+final class Activations implements AutoCloseable {
+  /** Offsets of one layer's tensors. */
+  record Slot(
+      long x,
+      long rstdIn,
+      long qkv,
+      long attention,
+      long lse,
+      long middle,
+      long rstdMiddle,
+      long gateUp,
+      long uQkv,
+      long uO,
+      long uGateUp,
+      long uDown) {}
+
+  private final int tokens;
+  private final boolean keepsLayers;
+  private final Arena arena;
+  private final List<Slot> slots = new ArrayList<>();
+  private final long ids;
+  private final long positions;
+  private final long segments;
+  private final long normed;
+  private final long act;
+  private final Backward backward;
+
+  /** Offsets of what only the backward pass needs. */
+  private record Backward(
+      long dResidual, long dNormed, long dAttention, long dQkv, long dAct, long du) {}
+
+  /**
+   * @param tokens the most tokens of one batch
+   * @param keepsLayers whether a backward pass will follow
+   */
+  Activations(Model model, int tokens, boolean keepsLayers) {
+    this.tokens = tokens;
+    this.keepsLayers = keepsLayers;
+    Ops ops = model.ops();
+    this.arena = new Arena(ops.backend());
+    ModelConfig c = model.config();
+    int kept = keepsLayers ? c.layers() + 1 : 2;
+    for (int i = 0; i < kept; i++) {
+      slots.add(reserveSlot(model, i));
+    }
+    Dtype storage = ops.dtype();
+    this.ids = arena.reserve(tokens, Dtype.I32);
+    this.positions = arena.reserve(tokens, Dtype.I32);
+    // A sequence has at least one token, so there are at most as many segments.
+    this.segments = arena.reserve((long) tokens * Ops.SEGMENT_FIELDS, Dtype.I32);
+    this.normed = arena.reserve((long) tokens * c.hiddenSize(), storage);
+    this.act = arena.reserve((long) tokens * c.feedForwardSize(), storage);
+    this.backward = keepsLayers ? reserveBackward(model) : null;
+    arena.allocate();
+  }
+
+  /** Tokens this was sized for. */
+  int tokens() {
+    return tokens;
+  }
+
+  long bytes() {
+    return arena.bytes();
+  }
+
+  Arena arena() {
+    return arena;
+  }
+
+  /** Layer l's tensors; l = layers is only the residual stream that leaves the last layer. */
+  Slot slot(int layer) {
+    return slots.get(keepsLayers ? layer : layer % 2);
+  }
+
+  long idsOffset() {
+    return ids;
+  }
+
+  long positionsOffset() {
+    return positions;
+  }
+
+  long segmentsOffset() {
+    return segments;
+  }
+
+  long at(long offset) {
+    return arena.at(offset);
+  }
+
+  long normed() {
+    return arena.at(normed);
+  }
+
+  long act() {
+    return arena.at(act);
+  }
+
+  long dResidual() {
+    return arena.at(backward.dResidual());
+  }
+
+  long dNormed() {
+    return arena.at(backward.dNormed());
+  }
+
+  long dAttention() {
+    return arena.at(backward.dAttention());
+  }
+
+  long dQkv() {
+    return arena.at(backward.dQkv());
+  }
+
+  long dAct() {
+    return arena.at(backward.dAct());
+  }
+
+  long du() {
+    return arena.at(backward.du());
+  }
+
+  @Override
+  public void close() {
+    arena.close();
+  }
+
+  private Slot reserveSlot(Model model, int index) {
+    ModelConfig c = model.config();
+    Dtype storage = model.ops().dtype();
+    long x = arena.reserve((long) tokens * c.hiddenSize(), storage);
+    if (index == c.layers()) {
+      return new Slot(x, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    }
+    Model.Layer layer = model.layer(Math.min(index, c.layers() - 1));
+    return new Slot(
+        x,
+        arena.reserve(tokens, Dtype.F32),
+        arena.reserve((long) tokens * c.qkvWidth(), storage),
+        arena.reserve((long) tokens * c.queryWidth(), storage),
+        arena.reserve((long) tokens * c.heads(), Dtype.F32),
+        arena.reserve((long) tokens * c.hiddenSize(), storage),
+        arena.reserve(tokens, Dtype.F32),
+        arena.reserve((long) tokens * 2 * c.feedForwardSize(), storage),
+        arena.reserve((long) tokens * layer.qkv().totalRank(), storage),
+        arena.reserve((long) tokens * layer.o().totalRank(), storage),
+        arena.reserve((long) tokens * layer.gateUp().totalRank(), storage),
+        arena.reserve((long) tokens * layer.down().totalRank(), storage));
+  }
+
+  private Backward reserveBackward(Model model) {
+    ModelConfig c = model.config();
+    Dtype storage = model.ops().dtype();
+    Model.Layer layer = model.layer(0);
+    int rank =
+        Math.max(
+            Math.max(layer.qkv().totalRank(), layer.o().totalRank()),
+            Math.max(layer.gateUp().totalRank(), layer.down().totalRank()));
+    return new Backward(
+        arena.reserve((long) tokens * c.hiddenSize(), storage),
+        arena.reserve((long) tokens * c.hiddenSize(), storage),
+        arena.reserve((long) tokens * c.queryWidth(), storage),
+        arena.reserve((long) tokens * c.qkvWidth(), storage),
+        arena.reserve((long) tokens * c.feedForwardSize(), storage),
+        arena.reserve((long) tokens * rank, storage));
+  }
+}

@@ -1,0 +1,153 @@
+package org.lethe.model;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+import org.lethe.kernels.Ops;
+
+/**
+ * Continues prompts token by token from cached keys and values, several prompts at a time. Greedy
+ * by default; sampled draws come from a counter-based stream keyed by seed, prompt and position, so
+ * that a prompt's continuation depends on neither its neighbours nor their number. Only the
+ * backend's thread may call it.
+ */
+public final class Generator implements AutoCloseable {
+  private final int slots;
+  private final int length;
+  private final Decoder decoder;
+  private final Head head;
+  private final KvCache cache;
+  private final boolean adapted;
+
+  /**
+   * Takes the memory of all slots.
+   *
+   * @param slots prompts continued at a time
+   * @param length the most tokens of a prompt and its continuation together
+   * @param adapted whether the model's adapters act; without them this is the reference model
+   */
+  public Generator(Model model, int slots, int length, boolean adapted) {
+    this.slots = slots;
+    this.length = Math.min(length, model.config().contextLength());
+    this.adapted = adapted;
+    this.decoder = new Decoder(model, slots * this.length, false);
+    this.head = new Head(model, slots);
+    this.cache = new KvCache(model, slots, this.length);
+  }
+
+  /**
+   * Greedy continuations.
+   *
+   * @param prompts token ids, none empty
+   * @param maxNewTokens stop after as many, or when the length is full
+   * @param stop token ids that end a continuation; they are not part of it
+   * @return the new tokens of each prompt
+   */
+  public List<int[]> greedy(List<int[]> prompts, int maxNewTokens, Set<Integer> stop) {
+    return generate(prompts, maxNewTokens, stop, null);
+  }
+
+  /** Continuations drawn as {@code sampling} says. */
+  public List<int[]> sample(
+      List<int[]> prompts, int maxNewTokens, Set<Integer> stop, Ops.Sampling sampling) {
+    return generate(prompts, maxNewTokens, stop, sampling);
+  }
+
+  private List<int[]> generate(
+      List<int[]> prompts, int maxNewTokens, Set<Integer> stop, Ops.Sampling sampling) {
+    List<int[]> continuations = new ArrayList<>();
+    for (int first = 0; first < prompts.size(); first += slots) {
+      List<int[]> group = prompts.subList(first, Math.min(first + slots, prompts.size()));
+      continuations.addAll(generateGroup(group, first, maxNewTokens, stop, sampling));
+    }
+    return continuations;
+  }
+
+  private List<int[]> generateGroup(
+      List<int[]> prompts, int first, int maxNewTokens, Set<Integer> stop, Ops.Sampling sampling) {
+    int n = prompts.size();
+    List<Continuation> all = new ArrayList<>();
+    for (int i = 0; i < n; i++) {
+      all.add(new Continuation(i, first + i, truncate(prompts.get(i))));
+    }
+    List<Continuation> active = new ArrayList<>(all);
+    while (!active.isEmpty()) {
+      int[] chosen = step(active, sampling);
+      List<Continuation> next = new ArrayList<>();
+      for (int i = 0; i < active.size(); i++) {
+        Continuation continuation = active.get(i);
+        continuation.filled += continuation.pending.length;
+        if (stop.contains(chosen[i]) || maxNewTokens == 0) {
+          continue;
+        }
+        continuation.output.add(chosen[i]);
+        continuation.pending = new int[] {chosen[i]};
+        if (continuation.output.size() < maxNewTokens && continuation.filled < length) {
+          next.add(continuation);
+        }
+      }
+      active = next;
+    }
+    return all.stream().map(k -> k.output.stream().mapToInt(Integer::intValue).toArray()).toList();
+  }
+
+  /** Feeds what is pending of every active sequence and chooses the next token of each. */
+  private int[] step(List<Continuation> active, Ops.Sampling sampling) {
+    int n = active.size();
+    PackedBatch batch =
+        PackedBatch.of(active.stream().map(k -> k.pending).toList(), adapted ? n : 0);
+    KvCache.Step step =
+        cache.step(
+            active.stream().mapToInt(k -> k.slot).toArray(),
+            active.stream().mapToInt(k -> k.filled).toArray(),
+            active.stream().mapToInt(k -> k.pending.length).toArray());
+    long x = decoder.forwardCached(batch, step, batch.trainedTokens());
+    HeadRows.Builder rows = new HeadRows.Builder();
+    for (int i = 0; i < n; i++) {
+      rows.row(rows.source(batch.starts()[i + 1] - 1), -1, 0, -1);
+    }
+    float[] statistics = head.forward(x, batch.tokens(), rows.build(0), false);
+    if (sampling != null) {
+      long[] draws = new long[n];
+      for (int i = 0; i < n; i++) {
+        Continuation k = active.get(i);
+        draws[i] = ((long) k.prompt << Integer.SIZE) + k.output.size();
+      }
+      return head.sample(n, sampling, draws);
+    }
+    int[] chosen = new int[n];
+    for (int i = 0; i < n; i++) {
+      chosen[i] = Head.argmax(statistics, i);
+    }
+    return chosen;
+  }
+
+  /** A prompt too long for the cache keeps its end: the continuation belongs to that. */
+  private int[] truncate(int[] prompt) {
+    return prompt.length < length
+        ? prompt
+        : Arrays.copyOfRange(prompt, prompt.length - length + 1, prompt.length);
+  }
+
+  private static final class Continuation {
+    private final int slot;
+    private final int prompt;
+    private final List<Integer> output = new ArrayList<>();
+    private int[] pending;
+    private int filled;
+
+    Continuation(int slot, int prompt, int[] ids) {
+      this.slot = slot;
+      this.prompt = prompt;
+      this.pending = ids;
+    }
+  }
+
+  @Override
+  public void close() {
+    cache.close();
+    head.close();
+    decoder.close();
+  }
+}

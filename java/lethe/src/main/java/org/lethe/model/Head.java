@@ -1,0 +1,205 @@
+package org.lethe.model;
+
+import java.util.Arrays;
+import org.lethe.UserException;
+import org.lethe.kernels.Arena;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.kernels.Staging;
+
+/**
+ * The end of the model: final norm, logits, their statistics and the loss's gradient, for the rows
+ * a loss looks at.
+ *
+ * <p>Frozen, one pass gives the statistics and each row's unscaled gradient; the method's
+ * coefficients are applied afterwards. Trained, the first pass gives the statistics alone and a
+ * second one, with the coefficients, the gradients of rows and weight. Only the backend's thread
+ * may call it.
+ */
+public final class Head implements AutoCloseable {
+  // The chunk of logits that exists at a time.
+  private static final long WORKSPACE_CAP = 32L << 20;
+
+  private final Model model;
+  private final ModelConfig c;
+  private final Ops ops;
+  private final int capacity;
+  private final Arena arena;
+  private final Staging staging;
+  private final long sources;
+  private final long rows;
+  private final long coefficients;
+  private final long stats;
+  private final long hidden;
+  private final long rstd;
+  private final long normed;
+  private final long dhRows;
+  private final long dNormed;
+  private final long draws;
+  private final long sampled;
+  private final long workspace;
+  private final long workspaceBytes;
+  private HeadRows current;
+
+  /**
+   * Takes the memory of the largest batch.
+   *
+   * @param capacity the most rows, and the most sources, of one batch
+   */
+  public Head(Model model, int capacity) {
+    this.model = model;
+    this.c = model.config();
+    this.ops = model.ops();
+    this.capacity = capacity;
+    this.arena = new Arena(ops.backend());
+    long d = c.hiddenSize();
+    Dtype storage = ops.dtype();
+    this.sources = arena.reserve(capacity, Dtype.I32);
+    this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
+    this.coefficients = arena.reserve(capacity, Dtype.F32);
+    this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
+    this.hidden = arena.reserve(capacity * d, storage);
+    this.rstd = arena.reserve(capacity, Dtype.F32);
+    this.normed = arena.reserve(capacity * d, storage);
+    this.dhRows = arena.reserve(capacity * d, storage);
+    this.dNormed = arena.reserve(capacity * d, storage);
+    this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
+    this.sampled = arena.reserve(capacity, Dtype.I32);
+    Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, c.vocabularySize());
+    this.workspaceBytes = Math.max(needed.least(), Math.min(needed.most(), WORKSPACE_CAP));
+    this.workspace = arena.reserveBytes(workspaceBytes);
+    arena.allocate();
+    this.staging = new Staging(capacity * Ops.STATISTICS * Float.BYTES);
+  }
+
+  public int capacity() {
+    return capacity;
+  }
+
+  public long bytes() {
+    return arena.bytes();
+  }
+
+  /**
+   * Statistics of every row, [rows, {@link Ops#STATISTICS}]; with {@code gradients} also, when the
+   * head is frozen, the rows' unscaled gradients for {@link #backward}.
+   *
+   * @param x the residual stream after the last layer, [tokens, d]
+   */
+  public float[] forward(long x, int streamTokens, HeadRows headRows, boolean gradients) {
+    if (headRows.rows() > capacity || headRows.sources() > capacity) {
+      throw new UserException(
+          headRows.rows() + " head rows exceed the " + capacity + " that memory was taken for");
+    }
+    current = headRows;
+    long d = c.hiddenSize();
+    int n = headRows.rows();
+    int s = headRows.sources();
+    staging.upload(headRows.sourceTokens(), s, arena.buffer(), sources);
+    staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
+    ops.gatherRows(s, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
+    ops.rmsnormForward(
+        s,
+        d,
+        c.rmsNormEps(),
+        arena.at(hidden),
+        model.weight(ParameterNames.FINAL_NORM),
+        arena.at(normed),
+        arena.at(rstd));
+    ops.headForward(
+        shape(n, s),
+        arena.at(normed),
+        model.headWeight(),
+        model.headMean(),
+        arena.at(rows),
+        0,
+        arena.at(stats),
+        gradients && !model.trainsWeights() ? arena.at(dhRows) : 0);
+    float[] statistics = new float[n * Ops.STATISTICS];
+    staging.download(arena.buffer(), stats, statistics, statistics.length);
+    return statistics;
+  }
+
+  /**
+   * Writes the gradient at the residual stream of the trained tokens, for {@link Decoder#backward}.
+   *
+   * @param coefficient d(loss)/d(the row's scalar), one per row of the last {@link #forward}
+   */
+  public void backward(Decoder decoder, float[] coefficient) {
+    long d = c.hiddenSize();
+    int n = current.trainedRows();
+    int s = current.trainedSources();
+    String norm = ParameterNames.FINAL_NORM;
+    if (model.trainsWeights()) {
+      staging.upload(coefficient, n, arena.buffer(), coefficients);
+      ops.headBackward(
+          shape(n, s),
+          arena.at(normed),
+          model.headWeight(),
+          arena.at(rows),
+          0,
+          arena.at(coefficients),
+          arena.at(dhRows),
+          model.headGradient());
+      float[] ones = new float[n];
+      Arrays.fill(ones, 1f);
+      staging.upload(ones, n, arena.buffer(), coefficients);
+    } else {
+      staging.upload(coefficient, n, arena.buffer(), coefficients);
+    }
+    ops.headCombine(
+        n, s, d, arena.at(rows), arena.at(coefficients), arena.at(dhRows), arena.at(dNormed));
+    // dhRows is free now and takes the gradient through the norm.
+    ops.zero(arena.at(dhRows), s * d * ops.dtype().bytes());
+    ops.rmsnormBackward(
+        s,
+        d,
+        arena.at(dNormed),
+        arena.at(hidden),
+        model.weight(norm),
+        arena.at(rstd),
+        arena.at(dhRows),
+        model.gradient(norm));
+    ops.zero(decoder.residualGradient(), (long) current.trainedTokens() * d * ops.dtype().bytes());
+    ops.scatterRows(
+        s,
+        d,
+        current.trainedTokens(),
+        arena.at(dhRows),
+        d,
+        arena.at(sources),
+        decoder.residualGradient(),
+        d);
+  }
+
+  /** Greedy choice per row of the last {@link #forward}: the argmax column of its statistics. */
+  static int argmax(float[] statistics, int row) {
+    return (int) statistics[row * Ops.STATISTICS + Ops.ARGMAX];
+  }
+
+  /** One drawn token for each of the first {@code n} sources of the last {@link #forward}. */
+  int[] sample(int n, Ops.Sampling sampling, long[] counters) {
+    staging.upload(counters, n, arena.buffer(), draws);
+    ops.headSample(
+        shape(n, n),
+        arena.at(normed),
+        model.headWeight(),
+        sampling,
+        arena.at(draws),
+        arena.at(sampled));
+    int[] ids = new int[n];
+    staging.download(arena.buffer(), sampled, ids, n);
+    return ids;
+  }
+
+  private Ops.HeadShape shape(int n, int s) {
+    return new Ops.HeadShape(
+        n, s, c.hiddenSize(), c.vocabularySize(), arena.at(workspace), workspaceBytes);
+  }
+
+  @Override
+  public void close() {
+    staging.close();
+    arena.close();
+  }
+}

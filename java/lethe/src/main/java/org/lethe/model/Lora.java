@@ -1,0 +1,176 @@
+package org.lethe.model;
+
+import java.util.List;
+import org.lethe.kernels.Arena;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.kernels.Staging;
+
+/**
+ * LoRA adapters on a model's projections (Hu et al. 2021), initialised as PEFT does: A uniform in
+ * ±1/√in, B zero, so that the adapted model starts as the base, to the bit.
+ *
+ * <p>Owns the working copy of A and B and, when it trains, their optimizer state. Only the
+ * backend's thread may call it.
+ */
+public final class Lora implements AutoCloseable {
+  private static final String PREFIX = "base_model.model.";
+
+  private final Ops ops;
+  private final LoraConfig config;
+  private final Layout layout;
+  private final Arena arena;
+  private final long working;
+  private final Trainable trainable;
+
+  private Lora(Ops ops, ModelConfig model, LoraConfig config, float[] initial, boolean trains) {
+    this.ops = ops;
+    this.config = config;
+    this.layout = layout(model, config);
+    this.arena = new Arena(ops.backend());
+    long offset = arena.reserve(layout.elements(), ops.dtype());
+    arena.allocate();
+    this.working = arena.at(offset);
+    upload(initial, offset);
+    this.trainable = trains ? new Trainable(ops, layout, working) : null;
+    if (trains && ops.dtype() != Dtype.F32) {
+      // The master keeps the values that storage rounds.
+      uploadFloats(initial, trainable.arena(), 0);
+    }
+  }
+
+  /** Fresh adapters that train, drawn from {@code seed}. */
+  static Lora fresh(Ops ops, ModelConfig model, LoraConfig config, long seed) {
+    return new Lora(ops, model, config, initial(layout(model, config), seed), true);
+  }
+
+  /** Adapters with given values, {@code values[layout.elements()]} in layout order. */
+  static Lora of(Ops ops, ModelConfig model, LoraConfig config, float[] values, boolean trains) {
+    return new Lora(ops, model, config, values, trains);
+  }
+
+  public LoraConfig config() {
+    return config;
+  }
+
+  /** Names, shapes and offsets of all A and B, by PEFT's names. */
+  public Layout layout() {
+    return layout;
+  }
+
+  /** The optimizer's view; null for adapters that do not train. */
+  public Trainable trainable() {
+    return trainable;
+  }
+
+  /** All values in fp32, in layout order: the master's when there is one. */
+  public float[] values() {
+    int n = Math.toIntExact(layout.elements());
+    float[] values = new float[n];
+    try (Staging staging = new Staging(n * Float.BYTES)) {
+      if (trainable != null && ops.dtype() != Dtype.F32) {
+        staging.download(trainable.arena().buffer(), 0, values, n);
+      } else if (ops.dtype() == Dtype.F32) {
+        staging.download(arena.buffer(), 0, values, n);
+      } else {
+        try (Arena wide = new Arena(ops.backend())) {
+          long at = wide.reserve(n, Dtype.F32);
+          wide.allocate();
+          ops.convert(n, ops.dtype(), working, Dtype.F32, wide.at(at));
+          staging.download(wide.buffer(), at, values, n);
+        }
+      }
+    }
+    return values;
+  }
+
+  static String nameA(int layer, String projection) {
+    return PREFIX + ParameterNames.module(layer, projection) + ".lora_A.weight";
+  }
+
+  static String nameB(int layer, String projection) {
+    return PREFIX + ParameterNames.module(layer, projection) + ".lora_B.weight";
+  }
+
+  void attach(long linear, int layer, String projection, int firstOut, int out) {
+    String a = nameA(layer, projection);
+    String b = nameB(layer, projection);
+    ops.linearAdapter(
+        linear,
+        firstOut,
+        out,
+        config.rank(),
+        config.scale(),
+        ref(a),
+        ref(b),
+        trainable == null ? 0 : trainable.gradient(a),
+        trainable == null ? 0 : trainable.gradient(b));
+  }
+
+  /**
+   * Where A and B stand for a model: the A of projections that share an input side by side, then
+   * their B.
+   */
+  public static Layout layout(ModelConfig model, LoraConfig config) {
+    Layout.Builder builder = new Layout.Builder();
+    for (int layer = 0; layer < model.layers(); layer++) {
+      for (Model.Group group : Model.groups(model)) {
+        List<Projection.Part> parts =
+            group.parts().stream().filter(p -> config.targets().contains(p.name())).toList();
+        builder.align();
+        for (Projection.Part part : parts) {
+          builder.matrix(nameA(layer, part.name()), config.rank(), group.in());
+        }
+        builder.align();
+        for (Projection.Part part : parts) {
+          builder.matrix(nameB(layer, part.name()), part.out(), config.rank());
+        }
+      }
+    }
+    return builder.build();
+  }
+
+  private static float[] initial(Layout layout, long seed) {
+    float[] values = new float[Math.toIntExact(layout.elements())];
+    long tensor = 0;
+    for (Parameter p : layout.parameters().values()) {
+      if (p.name().endsWith(".lora_A.weight")) {
+        double bound = 1 / StrictMath.sqrt((double) p.columns());
+        Initializer.uniform(values, p, bound, seed, tensor);
+      }
+      tensor++;
+    }
+    return values;
+  }
+
+  private long ref(String name) {
+    return working + layout.parameter(name).offset() * ops.dtype().bytes();
+  }
+
+  private void upload(float[] values, long offset) {
+    if (ops.dtype() == Dtype.F32) {
+      uploadFloats(values, arena, offset);
+      return;
+    }
+    try (Arena wide = new Arena(ops.backend())) {
+      long at = wide.reserve(values.length, Dtype.F32);
+      wide.allocate();
+      uploadFloats(values, wide, at);
+      ops.convert(values.length, Dtype.F32, wide.at(at), ops.dtype(), arena.at(offset));
+    }
+  }
+
+  private static void uploadFloats(float[] values, Arena target, long offset) {
+    try (Staging staging = new Staging(values.length * Float.BYTES)) {
+      staging.upload(values, values.length, target.buffer(), offset);
+    }
+  }
+
+  @Override
+  public void close() {
+    if (trainable != null) {
+      trainable.close();
+    }
+    arena.close();
+  }
+}

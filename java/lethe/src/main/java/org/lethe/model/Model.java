@@ -1,0 +1,367 @@
+package org.lethe.model;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
+import org.lethe.UserException;
+import org.lethe.kernels.Arena;
+import org.lethe.kernels.Buffer;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.kernels.Staging;
+
+/**
+ * A decoder's weights on a device, with the adapters or the optimizer state that make it trainable.
+ *
+ * <p>Owns all of them. The reference model is not a second model: it is this one with its adapters
+ * left out ({@link Decoder}). Only the backend's thread may call it.
+ */
+public final class Model implements AutoCloseable {
+  private static final int STAGING_BYTES = 4 << 20;
+
+  private final Ops ops;
+  private final ModelConfig config;
+  private final Layout layout;
+  private final Arena arena;
+  private final long weightsOffset;
+  private final long cosOffset;
+  private final long sinOffset;
+  private final long headMeanOffset;
+  private Lora lora;
+  private Trainable trainable;
+  private List<Layer> layers;
+
+  /** The projections of one layer. */
+  record Layer(Projection qkv, Projection o, Projection gateUp, Projection down) {}
+
+  /** Projections that read the same input of width {@code in}. */
+  record Group(int in, List<Projection.Part> parts) {}
+
+  private Model(Ops ops, ModelConfig config) {
+    this.ops = ops;
+    this.config = config;
+    this.layout = layout(config);
+    this.arena = new Arena(ops.backend());
+    long positions = (long) config.contextLength() * (config.headDim() / 2);
+    this.weightsOffset = arena.reserve(layout.elements(), ops.dtype());
+    this.cosOffset = arena.reserve(positions, Dtype.F32);
+    this.sinOffset = arena.reserve(positions, Dtype.F32);
+    this.headMeanOffset = arena.reserve(config.hiddenSize(), Dtype.F32);
+    arena.allocate();
+  }
+
+  /**
+   * A frozen model with the weights of {@code source}; missing, extra and misshapen tensors are
+   * errors.
+   */
+  public static Model load(Ops ops, ModelConfig config, WeightSource source) {
+    Model model = new Model(ops, config);
+    try {
+      model.checkNames(source);
+      model.readWeights(source);
+      model.writeRotaryTables();
+      model.refreshHeadMean();
+      model.createProjections();
+    } catch (RuntimeException e) {
+      model.close();
+      throw e;
+    }
+    return model;
+  }
+
+  /** Where a model's parameters stand, by Hugging Face's names. */
+  public static Layout layout(ModelConfig c) {
+    Layout.Builder builder = new Layout.Builder();
+    builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
+    for (int layer = 0; layer < c.layers(); layer++) {
+      for (Group group : groups(c)) {
+        builder.align();
+        for (Projection.Part part : group.parts()) {
+          builder.matrix(ParameterNames.weight(layer, part.name()), part.out(), group.in());
+        }
+      }
+    }
+    if (!c.tiedHead()) {
+      builder.align().matrix(ParameterNames.HEAD, c.vocabularySize(), c.hiddenSize());
+    }
+    for (int layer = 0; layer < c.layers(); layer++) {
+      builder.vector(ParameterNames.inputNorm(layer), c.hiddenSize());
+      builder.vector(ParameterNames.postAttentionNorm(layer), c.hiddenSize());
+    }
+    return builder.vector(ParameterNames.FINAL_NORM, c.hiddenSize()).build();
+  }
+
+  /**
+   * The projections of a layer in the order it runs them, grouped by the GEMM that computes them.
+   */
+  static List<Group> groups(ModelConfig c) {
+    return List.of(
+        new Group(
+            c.hiddenSize(),
+            List.of(
+                new Projection.Part("q_proj", c.queryWidth()),
+                new Projection.Part("k_proj", c.kvWidth()),
+                new Projection.Part("v_proj", c.kvWidth()))),
+        new Group(c.queryWidth(), List.of(new Projection.Part("o_proj", c.hiddenSize()))),
+        new Group(
+            c.hiddenSize(),
+            List.of(
+                new Projection.Part("gate_proj", c.feedForwardSize()),
+                new Projection.Part("up_proj", c.feedForwardSize()))),
+        new Group(c.feedForwardSize(), List.of(new Projection.Part("down_proj", c.hiddenSize()))));
+  }
+
+  public ModelConfig config() {
+    return config;
+  }
+
+  public Ops ops() {
+    return ops;
+  }
+
+  public Layout layout() {
+    return layout;
+  }
+
+  /** The adapters, or null. */
+  public Lora lora() {
+    return lora;
+  }
+
+  /**
+   * What a step updates: the adapters' or the weights' optimizer state; null while everything is
+   * frozen.
+   */
+  public Trainable trainable() {
+    return lora != null ? lora.trainable() : trainable;
+  }
+
+  /** Whether the base weights themselves train. */
+  public boolean trainsWeights() {
+    return trainable != null;
+  }
+
+  /** Adds fresh adapters; the base stays frozen. */
+  public Lora addLora(LoraConfig loraConfig, long seed) {
+    requireFrozen();
+    lora = Lora.fresh(ops, config, loraConfig, seed);
+    createProjections();
+    return lora;
+  }
+
+  /**
+   * Adds adapters with given values.
+   *
+   * @param values fp32 in the order of {@link Lora#layout}
+   * @param trains whether they get optimizer state
+   */
+  public Lora addLora(LoraConfig loraConfig, float[] values, boolean trains) {
+    requireFrozen();
+    lora = Lora.of(ops, config, loraConfig, values, trains);
+    createProjections();
+    return lora;
+  }
+
+  /** Makes every weight trainable: the same code as adapters, with dense gradients. */
+  public Trainable trainWeights() {
+    requireFrozen();
+    trainable = new Trainable(ops, layout, arena.at(weightsOffset));
+    createProjections();
+    return trainable;
+  }
+
+  /** Recomputes what is derived from the weights; called after they were updated. */
+  public void refreshHeadMean() {
+    ops.headMean(config.hiddenSize(), config.vocabularySize(), headWeight(), headMean());
+  }
+
+  /** The ref of a weight in storage. */
+  public long weight(String name) {
+    return arena.at(weightsOffset) + layout.parameter(name).offset() * ops.dtype().bytes();
+  }
+
+  /**
+   * Copies a parameter, in storage, to little-endian host memory: {@code staging} limits the
+   * pieces.
+   */
+  public void readWeight(String name, Staging staging, PieceConsumer consumer) {
+    Parameter p = layout.parameter(name);
+    long size = p.elements() * ops.dtype().bytes();
+    long first = weightsOffset + p.offset() * ops.dtype().bytes();
+    for (long done = 0; done < size; ) {
+      int piece = (int) Math.min(staging.capacity(), size - done);
+      staging.read(arena.buffer(), first + done, piece);
+      consumer.accept(staging.bytes().clear().limit(piece));
+      done += piece;
+    }
+  }
+
+  /** Takes one piece of a tensor's bytes. */
+  @FunctionalInterface
+  public interface PieceConsumer {
+    void accept(java.nio.ByteBuffer piece);
+  }
+
+  long headWeight() {
+    return weight(config.tiedHead() ? ParameterNames.EMBEDDING : ParameterNames.HEAD);
+  }
+
+  /** The ref of the head's fp32 gradient; 0 while it is frozen. */
+  long headGradient() {
+    return gradient(config.tiedHead() ? ParameterNames.EMBEDDING : ParameterNames.HEAD);
+  }
+
+  /** The ref of a base weight's fp32 gradient; 0 while it is frozen. */
+  long gradient(String name) {
+    return trainable == null ? 0 : trainable.gradient(name);
+  }
+
+  long headMean() {
+    return arena.at(headMeanOffset);
+  }
+
+  long cos() {
+    return arena.at(cosOffset);
+  }
+
+  long sin() {
+    return arena.at(sinOffset);
+  }
+
+  Layer layer(int index) {
+    return layers.get(index);
+  }
+
+  @Override
+  public void close() {
+    closeProjections();
+    if (lora != null) {
+      lora.close();
+    }
+    if (trainable != null) {
+      trainable.close();
+    }
+    arena.close();
+  }
+
+  private void requireFrozen() {
+    if (lora != null || trainable != null) {
+      throw new UserException("this model already trains; load a second one");
+    }
+  }
+
+  private void createProjections() {
+    closeProjections();
+    List<Layer> created = new ArrayList<>();
+    for (int layer = 0; layer < config.layers(); layer++) {
+      List<Projection> p = new ArrayList<>();
+      for (Group group : groups(config)) {
+        p.add(Projection.create(ops, this, layer, group.in(), group.parts(), lora, trainable));
+      }
+      created.add(new Layer(p.get(0), p.get(1), p.get(2), p.get(3)));
+    }
+    layers = created;
+  }
+
+  private void closeProjections() {
+    if (layers != null) {
+      for (Layer layer : layers) {
+        for (Projection p : List.of(layer.qkv(), layer.o(), layer.gateUp(), layer.down())) {
+          ops.linearClose(p.linear());
+        }
+      }
+      layers = null;
+    }
+  }
+
+  private void checkNames(WeightSource source) {
+    Set<String> missing = new TreeSet<>(layout.parameters().keySet());
+    missing.removeAll(source.names());
+    if (!missing.isEmpty()) {
+      throw new UserException(
+          "the checkpoint lacks "
+              + missing.size()
+              + " tensors, "
+              + missing.iterator().next()
+              + " first; config.json and the weights must belong together");
+    }
+    Set<String> extra = new TreeSet<>(source.names());
+    extra.removeAll(layout.parameters().keySet());
+    // A tied checkpoint may repeat the embedding as lm_head; old Llama files carry the rotary
+    // frequencies.
+    extra.removeIf(n -> n.endsWith("rotary_emb.inv_freq"));
+    if (config.tiedHead()) {
+      extra.remove(ParameterNames.HEAD);
+    }
+    if (!extra.isEmpty()) {
+      throw new UserException(
+          "the checkpoint has "
+              + extra.size()
+              + " tensors that this model does not, "
+              + extra.iterator().next()
+              + " first; config.json and the weights must belong together");
+    }
+  }
+
+  private void readWeights(WeightSource source) {
+    try (Staging staging = new Staging(STAGING_BYTES);
+        Buffer other = ops.backend().allocate(STAGING_BYTES)) {
+      for (Parameter p : layout.parameters().values()) {
+        if (!Arrays.equals(source.shape(p.name()), p.shape())) {
+          throw new UserException(
+              p.name()
+                  + " has shape "
+                  + Arrays.toString(source.shape(p.name()))
+                  + " in the checkpoint, "
+                  + Arrays.toString(p.shape())
+                  + " by config.json; they must belong together");
+        }
+        readWeight(source, p, staging, other);
+      }
+    }
+  }
+
+  private void readWeight(WeightSource source, Parameter p, Staging staging, Buffer other) {
+    Dtype stored = source.dtype(p.name());
+    int width = ops.dtype().bytes();
+    long first = weightsOffset + p.offset() * width;
+    int pieceElements = staging.capacity() / Float.BYTES;
+    for (long done = 0; done < p.elements(); ) {
+      int n = (int) Math.min(pieceElements, p.elements() - done);
+      int size = n * stored.bytes();
+      source.read(p.name(), done * stored.bytes(), staging.bytes().clear().limit(size));
+      long target = first + done * width;
+      if (stored == ops.dtype()) {
+        staging.write(arena.buffer(), target, size);
+      } else {
+        staging.write(other, 0, size);
+        ops.convert(n, stored, other.at(0), ops.dtype(), arena.at(target));
+      }
+      done += n;
+    }
+  }
+
+  // Frequencies and angles are rounded to fp32 where Hugging Face rounds them, so that positions
+  // turn by the same angles.
+  private void writeRotaryTables() {
+    int half = config.headDim() / 2;
+    float[] cos = new float[half];
+    float[] sin = new float[half];
+    try (Staging staging = new Staging(half * Float.BYTES)) {
+      for (int position = 0; position < config.contextLength(); position++) {
+        for (int j = 0; j < half; j++) {
+          float exponent = (float) (2 * j) / config.headDim();
+          float frequency = 1f / (float) StrictMath.pow(config.ropeTheta(), exponent);
+          float angle = position * frequency;
+          cos[j] = (float) StrictMath.cos(angle);
+          sin[j] = (float) StrictMath.sin(angle);
+        }
+        long row = (long) position * half * Float.BYTES;
+        staging.upload(cos, half, arena.buffer(), cosOffset + row);
+        staging.upload(sin, half, arena.buffer(), sinOffset + row);
+      }
+    }
+  }
+}

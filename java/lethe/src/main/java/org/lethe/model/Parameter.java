@@ -1,0 +1,20 @@
+package org.lethe.model;
+
+/**
+ * A named tensor inside an arena of parameters.
+ *
+ * @param name as Hugging Face (or PEFT) spells it
+ * @param rows first extent; 1 for a vector
+ * @param columns last extent
+ * @param vector whether the file's shape is {@code [columns]}
+ * @param offset first element in the arena
+ */
+public record Parameter(String name, long rows, long columns, boolean vector, long offset) {
+  public long elements() {
+    return rows * columns;
+  }
+
+  public long[] shape() {
+    return vector ? new long[] {columns} : new long[] {rows, columns};
+  }
+}

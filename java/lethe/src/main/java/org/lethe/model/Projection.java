@@ -1,0 +1,42 @@
+package org.lethe.model;
+
+import java.util.List;
+import org.lethe.kernels.Ops;
+
+/**
+ * One GEMM of a layer: a weight, or several that read the same input and stand side by side (q, k,
+ * v; gate, up), with the adapters on its parts.
+ *
+ * @param linear the native handle
+ * @param in input width
+ * @param out output width of all parts
+ * @param totalRank R, the width of {@code u}: the ranks of its adapters together; 0 without
+ *     adapters
+ */
+record Projection(long linear, int in, int out, int totalRank) {
+
+  /** A part: its Hugging Face name ({@code q_proj}) and its output width. */
+  record Part(String name, int out) {}
+
+  /**
+   * @param lora null: no adapters
+   * @param weights null: the base weight is frozen
+   */
+  static Projection create(
+      Ops ops, Model model, int layer, int in, List<Part> parts, Lora lora, Trainable weights) {
+    int out = parts.stream().mapToInt(Part::out).sum();
+    String first = ParameterNames.weight(layer, parts.get(0).name());
+    long gradient = weights == null ? 0 : weights.gradient(first);
+    long linear = ops.linearCreate(out, in, model.weight(first), gradient);
+    int totalRank = 0;
+    int firstOut = 0;
+    for (Part part : parts) {
+      if (lora != null && lora.config().targets().contains(part.name())) {
+        lora.attach(linear, layer, part.name(), firstOut, part.out());
+        totalRank += lora.config().rank();
+      }
+      firstOut += part.out();
+    }
+    return new Projection(linear, in, out, totalRank);
+  }
+}

@@ -1,0 +1,50 @@
+package org.lethe.model;
+
+import java.nio.ByteBuffer;
+import java.util.List;
+import java.util.Set;
+import org.lethe.kernels.Dtype;
+
+/**
+ * Fresh weights for training from scratch: matrices normal with deviation 0.02, norms 1, as Hugging
+ * Face initialises a Llama. The same seed gives the same weights whatever reads them, and in
+ * whatever pieces.
+ */
+public final class RandomWeights implements WeightSource {
+  private static final double DEVIATION = 0.02;
+
+  private final Layout layout;
+  private final long seed;
+  private final List<String> order;
+
+  public RandomWeights(ModelConfig config, long seed) {
+    this.layout = Model.layout(config);
+    this.seed = seed;
+    this.order = List.copyOf(layout.parameters().keySet());
+  }
+
+  @Override
+  public Set<String> names() {
+    return layout.parameters().keySet();
+  }
+
+  @Override
+  public long[] shape(String name) {
+    return layout.parameter(name).shape();
+  }
+
+  @Override
+  public Dtype dtype(String name) {
+    return Dtype.F32;
+  }
+
+  @Override
+  public void read(String name, long offset, ByteBuffer target) {
+    Parameter parameter = layout.parameter(name);
+    int tensor = order.indexOf(name);
+    long first = offset / Float.BYTES;
+    for (long i = first; target.hasRemaining(); i++) {
+      target.putFloat(parameter.vector() ? 1f : Initializer.normal(DEVIATION, seed, tensor, i));
+    }
+  }
+}

@@ -1,0 +1,129 @@
+package org.lethe.model;
+
+import org.lethe.kernels.Arena;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+
+/**
+ * The optimizer's view of a set of parameters: fp32 master, first and second moments and gradients,
+ * each one arena, and the working copy in storage that the model reads (the master itself when
+ * storage is fp32).
+ *
+ * <p>Owns its arenas except the working copy. Only the backend's thread may call it.
+ */
+public final class Trainable implements AutoCloseable {
+  private final Ops ops;
+  private final Layout layout;
+  private final Arena arena;
+  private final long moments1;
+  private final long moments2;
+  private final long gradients;
+  private final long state;
+  private final long stateOffset;
+  private final long gradientsOffset;
+  private final long master;
+  private final long copy;
+
+  /**
+   * @param working the working copy in storage, {@code layout.elements()} numbers, already holding
+   *     the parameters
+   */
+  Trainable(Ops ops, Layout layout, long working) {
+    this.ops = ops;
+    this.layout = layout;
+    Backend backend = ops.backend();
+    this.arena = new Arena(backend);
+    long n = layout.elements();
+    boolean separateMaster = ops.dtype() != Dtype.F32;
+    long masterOffset = separateMaster ? arena.reserve(n, Dtype.F32) : 0;
+    long m = arena.reserve(n, Dtype.F32);
+    long v = arena.reserve(n, Dtype.F32);
+    long g = arena.reserve(n, Dtype.F32);
+    long s = arena.reserve(Ops.UPDATE_STATE, Dtype.F32);
+    arena.allocate();
+    this.moments1 = arena.at(m);
+    this.moments2 = arena.at(v);
+    this.gradients = arena.at(g);
+    this.state = arena.at(s);
+    this.stateOffset = s;
+    this.gradientsOffset = g;
+    if (separateMaster) {
+      this.master = arena.at(masterOffset);
+      this.copy = working;
+      ops.convert(n, ops.dtype(), working, Dtype.F32, master);
+    } else {
+      this.master = working;
+      this.copy = 0;
+    }
+  }
+
+  public Layout layout() {
+    return layout;
+  }
+
+  /** The ref of a parameter's fp32 gradient. */
+  public long gradient(String name) {
+    return gradients + layout.parameter(name).offset() * Float.BYTES;
+  }
+
+  /** The ref of all fp32 gradients. */
+  public long gradients() {
+    return gradients;
+  }
+
+  /** Byte offset of the fp32 gradients in {@link #arena()}. */
+  public long gradientsOffset() {
+    return gradientsOffset;
+  }
+
+  public Ops ops() {
+    return ops;
+  }
+
+  /** The ref of the fp32 master of all parameters. */
+  public long master() {
+    return master;
+  }
+
+  /** The arena that holds master (when separate), moments, gradients and the update's state. */
+  public Arena arena() {
+    return arena;
+  }
+
+  /** Byte offset of the update's state in {@link #arena()}. */
+  public long stateOffset() {
+    return stateOffset;
+  }
+
+  public void zeroGradients() {
+    ops.zero(gradients, layout.elements() * Float.BYTES);
+  }
+
+  /** Norm, clip coefficient and finite flag, left on the device. */
+  public void measure(float maxNorm) {
+    ops.gradientNorm(layout.elements(), gradients, maxNorm, state);
+  }
+
+  /**
+   * One AdamW step with the clip of the last {@link #measure}; none when a gradient was not finite.
+   */
+  public void update(Ops.AdamWSettings settings, float learningRate) {
+    ops.adamw(
+        layout.elements(),
+        layout.decayed(),
+        master,
+        moments1,
+        moments2,
+        gradients,
+        copy,
+        settings,
+        learningRate,
+        state);
+  }
+
+  @Override
+  public void close() {
+    arena.close();
+  }
+}

@@ -1,0 +1,20 @@
+package org.lethe.model;
+
+import java.nio.ByteBuffer;
+import java.util.Set;
+import org.lethe.kernels.Dtype;
+
+/**
+ * Where a model's weights come from: a file, or a generator. Names and shapes are Hugging Face's.
+ */
+public interface WeightSource {
+  Set<String> names();
+
+  long[] shape(String name);
+
+  /** {@link Dtype#F32} or {@link Dtype#BF16}. */
+  Dtype dtype(String name);
+
+  /** Fills the remaining bytes of a little-endian buffer from byte {@code offset} of the tensor. */
+  void read(String name, long offset, ByteBuffer target);
+}

@@ -1,0 +1,184 @@
+package org.lethe.train;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HexFormat;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import org.lethe.EnvironmentException;
+import org.lethe.InternalFaultException;
+import org.lethe.UserException;
+import org.lethe.data.TokenSequence;
+import org.lethe.kernels.Staging;
+import org.lethe.method.Method;
+import org.lethe.method.Positions;
+import org.lethe.method.ReferenceUse;
+import org.lethe.method.Role;
+import org.lethe.model.Model;
+
+/**
+ * What the reference model, the base with its adapters off, says of each sequence: one number,
+ * computed once before the first step and kept on disk.
+ *
+ * <p>The file's name carries a hash of the base weights, the storage and the kernels (instruction
+ * set, threads, library versions); each entry a hash of its tokens and positions. So an entry is
+ * found exactly when it would be computed again to the same bits. Only the backend's thread may
+ * call {@link #fill}.
+ */
+public final class ReferenceCache {
+  private static final int STAGING_BYTES = 1 << 20;
+
+  private final Map<String, Double> entries = new HashMap<>();
+  private final Path file;
+
+  private ReferenceCache(Path file) {
+    this.file = file;
+  }
+
+  /**
+   * Opens the cache of a model, reading what a former run left.
+   *
+   * @param directory where cache files lie; made when absent
+   */
+  public static ReferenceCache open(Path directory, Model model) {
+    try {
+      Files.createDirectories(directory);
+      ReferenceCache cache =
+          new ReferenceCache(
+              directory.resolve("reference-" + key(model).substring(0, 32) + ".tsv"));
+      if (Files.exists(cache.file)) {
+        cache.read();
+      }
+      return cache;
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          "cannot use the reference cache in "
+              + directory
+              + " ("
+              + e.getMessage()
+              + "); make it writable",
+          e);
+    }
+  }
+
+  /** Whether a method asks for the reference's sequence nll at all. */
+  public static boolean isNeeded(Method method) {
+    return method.uses().stream().anyMatch(u -> u.reference() == ReferenceUse.SEQUENCE_NLL);
+  }
+
+  /**
+   * Computes and stores what the steps of a run need and the cache lacks; returns how many were
+   * computed.
+   */
+  public int fill(Model model, Method method, Iterable<List<StepSequence>> steps) {
+    Map<Role, Positions> wanted = new HashMap<>();
+    method.uses().stream()
+        .filter(u -> u.reference() == ReferenceUse.SEQUENCE_NLL)
+        .forEach(u -> wanted.put(u.role(), u.positions()));
+    int computed = 0;
+    for (Positions positions : Positions.values()) {
+      Map<String, TokenSequence> missing = new LinkedHashMap<>();
+      for (List<StepSequence> step : steps) {
+        for (StepSequence s : step) {
+          String key = key(s.tokens(), positions);
+          if (wanted.get(s.role()) == positions && !entries.containsKey(key)) {
+            missing.put(key, s.tokens());
+          }
+        }
+      }
+      if (!missing.isEmpty()) {
+        compute(model, positions, missing);
+        computed += missing.size();
+      }
+    }
+    return computed;
+  }
+
+  /** The reference's nll of a sequence, summed over the positions. */
+  public double nll(TokenSequence sequence, Positions positions) {
+    Double nll = entries.get(key(sequence, positions));
+    if (nll == null) {
+      throw new InternalFaultException("a sequence of the run is not in the reference cache");
+    }
+    return nll;
+  }
+
+  private void compute(Model model, Positions positions, Map<String, TokenSequence> missing) {
+    List<TokenSequence> sequences = new ArrayList<>(missing.values());
+    List<String> lines = new ArrayList<>();
+    try (Scorer scorer = Scorer.forSequences(model, sequences, false)) {
+      List<Scorer.Score> scores = scorer.score(sequences, positions);
+      int i = 0;
+      for (String key : missing.keySet()) {
+        double nll = scores.get(i++).nll();
+        entries.put(key, nll);
+        lines.add(key + "\t" + Double.toHexString(nll));
+      }
+    }
+    try {
+      Files.write(file, lines, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          "cannot write " + file + " (" + e.getMessage() + "); free disk space and start again", e);
+    }
+  }
+
+  private void read() throws IOException {
+    int number = 0;
+    for (String line : Files.readAllLines(file)) {
+      number++;
+      int tab = line.indexOf('\t');
+      try {
+        entries.put(line.substring(0, tab), Double.valueOf(line.substring(tab + 1)));
+      } catch (IndexOutOfBoundsException | NumberFormatException e) {
+        throw new UserException(
+            file
+                + ":"
+                + number
+                + ": not an entry of a reference cache; delete the file, it is computed again",
+            e);
+      }
+    }
+  }
+
+  private static String key(TokenSequence sequence, Positions positions) {
+    MessageDigest digest = sha256();
+    digest.update(positions.name().getBytes(StandardCharsets.UTF_8));
+    ByteBuffer bytes = ByteBuffer.allocate((sequence.ids().length + 1) * Integer.BYTES);
+    bytes.putInt(sequence.answerStart());
+    bytes.asIntBuffer().put(sequence.ids());
+    digest.update(bytes.array());
+    return HexFormat.of().formatHex(digest.digest());
+  }
+
+  /** A hash of what the reference's numbers depend on besides the sequences. */
+  private static String key(Model model) {
+    MessageDigest digest = sha256();
+    digest.update(model.ops().backend().description().getBytes(StandardCharsets.UTF_8));
+    digest.update(model.ops().dtype().name().getBytes(StandardCharsets.UTF_8));
+    digest.update(model.config().toString().getBytes(StandardCharsets.UTF_8));
+    try (Staging staging = new Staging(STAGING_BYTES)) {
+      for (String name : model.layout().parameters().keySet()) {
+        model.readWeight(name, staging, digest::update);
+      }
+    }
+    return HexFormat.of().formatHex(digest.digest());
+  }
+
+  private static MessageDigest sha256() {
+    try {
+      return MessageDigest.getInstance("SHA-256");
+    } catch (NoSuchAlgorithmException e) {
+      throw new InternalFaultException("this JDK has no SHA-256", e);
+    }
+  }
+}

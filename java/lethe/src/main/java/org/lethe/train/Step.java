@@ -1,0 +1,192 @@
+package org.lethe.train;
+
+import java.util.List;
+import java.util.Map;
+import org.lethe.UserException;
+import org.lethe.kernels.Ops;
+import org.lethe.kernels.Staging;
+import org.lethe.method.Method;
+import org.lethe.method.MethodStep;
+import org.lethe.method.ReferenceUse;
+import org.lethe.method.RowStatistics;
+import org.lethe.method.Totals;
+import org.lethe.model.Decoder;
+import org.lethe.model.Head;
+import org.lethe.model.Model;
+import org.lethe.model.Trainable;
+
+/**
+ * One training step, top to bottom: batch → forward → head → method → backward → guard → clip →
+ * update.
+ *
+ * <p>A step is a list of sequences with roles. A token budget cuts it into pieces, invisibly:
+ * counts and denominators are the whole step's. Memory for the largest piece is taken when the step
+ * is made. Only the backend's thread may call it.
+ */
+public final class Step implements AutoCloseable {
+  private final Model model;
+  private final Method method;
+  private final TrainSettings settings;
+  private final MicroBatch.Layout layout;
+  private final Trainable trainable;
+  private final int budget;
+  private final Decoder decoder;
+  private final Head head;
+  private final Staging staging = new Staging(Ops.UPDATE_STATE * Float.BYTES);
+
+  /**
+   * Takes the memory of the largest piece.
+   *
+   * @param reference the reference's nll by sequence; null runs the reference model in the same
+   *     batch
+   * @param largestPiece tokens of the largest piece, from {@link #largestPiece}
+   */
+  public Step(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      int largestPiece) {
+    this.model = model;
+    this.method = method;
+    this.settings = settings;
+    this.layout = layout(method, reference);
+    this.trainable = model.trainable();
+    if (trainable == null) {
+      throw new UserException(
+          "nothing trains; add adapters to the model, or make its weights train");
+    }
+    if (model.trainsWeights()
+        && method.uses().stream().anyMatch(u -> u.reference() != ReferenceUse.NONE)) {
+      throw new UserException(
+          method.name()
+              + " compares with the reference model, which is the base with its adapters off; train"
+              + " adapters, or choose a method without a reference");
+    }
+    this.budget = Math.max(largestPiece, 1);
+    this.decoder = new Decoder(model, budget, true);
+    this.head = new Head(model, budget);
+  }
+
+  /** Tokens of the largest piece that the steps of a run are cut into. */
+  public static int largestPiece(
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      Iterable<List<StepSequence>> steps) {
+    MicroBatch.Layout layout = layout(method, reference);
+    int largest = 0;
+    for (List<StepSequence> step : steps) {
+      largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
+    }
+    return largest;
+  }
+
+  /** Bytes of activations and head together. */
+  public long bytes() {
+    return decoder.bytes() + head.bytes();
+  }
+
+  /**
+   * What the backward pass of a step left in the gradients.
+   *
+   * @param loss the objective
+   * @param parts each loss's own value by name, before its coefficient
+   * @param tokens that went through the model, reference twins included
+   * @param microBatches pieces the step was cut into
+   */
+  public record Gradients(double loss, Map<String, Double> parts, int tokens, int microBatches) {}
+
+  /**
+   * Runs one step.
+   *
+   * @param index from 0, for the report and messages
+   * @throws UserException when a loss or gradient is not finite and the settings say stop; nothing
+   *     was updated
+   */
+  public StepReport run(int index, List<StepSequence> sequences, double learningRate) {
+    Gradients g = gradients(sequences);
+    // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
+    if (!Double.isFinite(g.loss())) {
+      return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
+    }
+    // The update skips itself, on the device, when one of the gradients is not finite.
+    trainable.measure((float) settings.maxGradientNorm());
+    trainable.update(settings.adamW(), (float) learningRate);
+    if (model.trainsWeights()) {
+      model.refreshHeadMean();
+    }
+    float[] state = new float[Ops.UPDATE_STATE];
+    staging.download(trainable.arena().buffer(), trainable.stateOffset(), state, state.length);
+    float norm = state[Ops.UPDATE_NORM];
+    if (state[Ops.UPDATE_FINITE] == 0) {
+      return notFinite("gradient", index, g, norm, learningRate, sequences);
+    }
+    return new StepReport(
+        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), true);
+  }
+
+  /**
+   * The forward and the backward pass alone: loss, and gradients of all that trains. Nothing is
+   * updated.
+   */
+  public Gradients gradients(List<StepSequence> sequences) {
+    List<MicroBatch> pieces =
+        MicroBatch.cut(sequences, layout, Math.min(budget, settings.tokensPerMicroBatch()));
+    MethodStep objective = method.begin(Totals.of(MicroBatch.outline(sequences, layout)));
+    trainable.zeroGradients();
+    int tokens = 0;
+    for (MicroBatch piece : pieces) {
+      long residual = decoder.forward(piece.packed());
+      float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
+      RowStatistics statistics = new RowStatistics(values, model.config().vocabularySize());
+      double[] coefficients = objective.add(statistics, piece.sequences(statistics));
+      head.backward(decoder, toFloats(coefficients));
+      decoder.backward();
+      tokens += piece.packed().tokens();
+    }
+    return new Gradients(objective.loss(), objective.parts(), tokens, pieces.size());
+  }
+
+  private StepReport notFinite(
+      String what,
+      int index,
+      Gradients g,
+      double norm,
+      double learningRate,
+      List<StepSequence> sequences) {
+    if (settings.onNonFinite() == TrainSettings.OnNonFinite.STOP) {
+      List<String> sources = sequences.stream().map(StepSequence::source).distinct().toList();
+      throw new UserException(
+          "step "
+              + index
+              + ": the "
+              + what
+              + " is not finite; nothing was updated. The batch: "
+              + String.join(", ", sources)
+              + ". Lower train.learning_rate, or set train.on_non_finite=skip to go on without such"
+              + " steps");
+    }
+    return new StepReport(
+        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), false);
+  }
+
+  private static MicroBatch.Layout layout(Method method, ReferenceCache reference) {
+    return new MicroBatch.Layout(method, reference == null ? null : reference::nll);
+  }
+
+  private static float[] toFloats(double[] values) {
+    float[] floats = new float[values.length];
+    for (int i = 0; i < values.length; i++) {
+      floats[i] = (float) values[i];
+    }
+    return floats;
+  }
+
+  @Override
+  public void close() {
+    staging.close();
+    head.close();
+    decoder.close();
+  }
+}

@@ -1,0 +1,76 @@
+package org.lethe.train;
+
+import org.lethe.UserException;
+import org.lethe.kernels.Ops;
+
+/**
+ * What a run does apart from its data and its method.
+ *
+ * @param steps updates of the whole run
+ * @param learningRate the peak
+ * @param warmupSteps of the schedule
+ * @param maxGradientNorm the global norm is clipped to it; 0 does not clip
+ * @param tokensPerMicroBatch a step is cut into pieces of at most that many tokens; a pair longer
+ *     than that is one piece
+ * @param onNonFinite what follows a loss or gradient that is not finite
+ */
+public record TrainSettings(
+    int steps,
+    double learningRate,
+    Schedule schedule,
+    int warmupSteps,
+    double beta1,
+    double beta2,
+    double eps,
+    double weightDecay,
+    double maxGradientNorm,
+    int tokensPerMicroBatch,
+    OnNonFinite onNonFinite) {
+
+  /**
+   * What follows a loss or gradient that is not finite. The parameters are left as they were either
+   * way.
+   */
+  public enum OnNonFinite {
+    /** The run ends with an exception that names the batch. */
+    STOP,
+    /** The step is counted as skipped and the run goes on. */
+    SKIP
+  }
+
+  public TrainSettings {
+    require(steps >= 1, "steps", steps, "at least 1");
+    require(
+        learningRate > 0 && Double.isFinite(learningRate),
+        "learning_rate",
+        learningRate,
+        "above 0");
+    require(warmupSteps >= 0, "warmup_steps", warmupSteps, "at least 0");
+    require(beta1 >= 0 && beta1 < 1, "adam_beta1", beta1, "in [0, 1)");
+    require(beta2 >= 0 && beta2 < 1, "adam_beta2", beta2, "in [0, 1)");
+    require(eps > 0, "adam_eps", eps, "above 0");
+    require(weightDecay >= 0, "weight_decay", weightDecay, "at least 0");
+    require(maxGradientNorm >= 0, "max_gradient_norm", maxGradientNorm, "at least 0");
+    require(tokensPerMicroBatch >= 1, "tokens_per_micro_batch", tokensPerMicroBatch, "at least 1");
+  }
+
+  /**
+   * AdamW with PyTorch's defaults but no decay, norm clipped to 1, 4096 tokens a piece, stopping
+   * when not finite.
+   */
+  public static TrainSettings of(
+      int steps, double learningRate, Schedule schedule, int warmupSteps) {
+    return new TrainSettings(
+        steps, learningRate, schedule, warmupSteps, 0.9, 0.999, 1e-8, 0, 1, 4096, OnNonFinite.STOP);
+  }
+
+  Ops.AdamWSettings adamW() {
+    return new Ops.AdamWSettings((float) beta1, (float) beta2, (float) eps, (float) weightDecay);
+  }
+
+  private static void require(boolean holds, String key, Number value, String rule) {
+    if (!holds) {
+      throw new UserException("train." + key + " is " + value + ", must be " + rule);
+    }
+  }
+}

@@ -1,0 +1,96 @@
+package org.lethe.train;
+
+import java.util.ArrayList;
+import java.util.EnumSet;
+import java.util.List;
+import java.util.Set;
+import org.lethe.UserException;
+import org.lethe.data.Example;
+import org.lethe.data.ExampleEncoder;
+import org.lethe.data.Pairing;
+import org.lethe.data.TokenSequence;
+import org.lethe.method.Method;
+import org.lethe.method.Role;
+import org.lethe.method.Use;
+
+/**
+ * Unlearning: every epoch visits every forget row once; each brings its retain row and, for methods
+ * that teach a refusal, both questions again with a refusal for an answer. Only the roles that the
+ * method looks at are in a step.
+ */
+public final class UnlearnBatches implements BatchSource {
+  private final List<Example> forget;
+  private final List<Example> retain;
+  private final List<String> refusals;
+  private final ExampleEncoder encoder;
+  private final int batchSize;
+  private final Pairing pairing;
+  private final Set<Role> roles = EnumSet.noneOf(Role.class);
+
+  public UnlearnBatches(
+      Method method,
+      List<Example> forget,
+      List<Example> retain,
+      List<String> refusals,
+      ExampleEncoder encoder,
+      int batchSize,
+      Pairing.Kind pairing,
+      long seed) {
+    if (forget.isEmpty()) {
+      throw new UserException(
+          "the forget set is empty: there is nothing to unlearn; give data.forget a file with"
+              + " rows");
+    }
+    for (Use use : method.uses()) {
+      roles.add(use.role());
+    }
+    this.forget = forget;
+    this.retain = retain;
+    this.refusals = refusals;
+    this.encoder = encoder;
+    this.batchSize = batchSize;
+    this.pairing = new Pairing(pairing, seed, retain.size(), refusals.size());
+  }
+
+  @Override
+  public int stepsPerEpoch() {
+    return (forget.size() + batchSize - 1) / batchSize;
+  }
+
+  @Override
+  public List<StepSequence> step(int index) {
+    int epoch = index / stepsPerEpoch();
+    int first = index % stepsPerEpoch() * batchSize;
+    int[] permutation = pairing.order(forget.size(), epoch);
+    List<StepSequence> step = new ArrayList<>();
+    for (int i = first; i < Math.min(first + batchSize, forget.size()); i++) {
+      int row = permutation[i];
+      int pair = i - first;
+      add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
+      if (roles.contains(Role.RETAIN) || roles.contains(Role.RETAIN_IDK)) {
+        Example partner = retain.get(pairing.retainRow(epoch, row));
+        add(step, Role.RETAIN, Role.RETAIN_IDK, pair, partner, epoch, row);
+      }
+    }
+    return step;
+  }
+
+  private void add(
+      List<StepSequence> step,
+      Role own,
+      Role refused,
+      int pair,
+      Example example,
+      int epoch,
+      int row) {
+    if (roles.contains(own)) {
+      TokenSequence tokens = encoder.encode(example.question(), example.answer(), example.source());
+      step.add(new StepSequence(own, pair, tokens, example.source()));
+    }
+    if (roles.contains(refused)) {
+      String refusal = refusals.get(pairing.refusal(epoch, row));
+      TokenSequence tokens = encoder.encode(example.question(), refusal, example.source());
+      step.add(new StepSequence(refused, pair, tokens, example.source()));
+    }
+  }
+}

@@ -1,0 +1,87 @@
+package org.lethe.config;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.List;
+import java.util.Optional;
+import java.util.TreeSet;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.lethe.UserException;
+
+class RunConfigTest {
+  private static RunConfig of(String... overrides) {
+    List<String> all =
+        Stream.concat(Stream.of("model=m", "output=o"), Stream.of(overrides)).toList();
+    return Config.of(RunConfig.class, all);
+  }
+
+  @Test
+  void theDefaultsAreValid() {
+    RunConfig run = of();
+    assertEquals("ME", run.method().forget());
+    assertEquals(Optional.empty(), run.method().beta());
+    assertEquals(Optional.of(0.2), of("method.beta=0.2").method().beta());
+    assertEquals(7, run.lora().targets().size());
+    assertEquals(0.999, run.train().adamBeta2());
+    assertEquals(DataConfig.Truncation.TRUNCATE, run.data().onTooLong());
+    assertEquals(RunConfig.Dtype.FP32, run.dtype());
+  }
+
+  @Test
+  void theMethodSectionHasTheKeysOfTheMethods() {
+    assertEquals(
+        new TreeSet<>(
+            List.of(
+                "forget",
+                "retain",
+                "beta",
+                "forget_coefficient",
+                "retain_coefficient",
+                "positions",
+                "me_direction",
+                "reference")),
+        new TreeSet<>(Schema.keys(MethodSection.class)));
+  }
+
+  @Test
+  void everyKeyIsExplained() {
+    for (String line : Config.toCommentedYaml(of()).lines().toList()) {
+      assertTrue(line.matches(" *(#|- |[a-z0-9_]+:).*"), line);
+    }
+    long keys = Schema.paths(RunConfig.class, "").size();
+    long docs =
+        Config.toCommentedYaml(of()).lines().filter(l -> l.strip().startsWith("# ")).count();
+    assertEquals(keys, docs);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "train.batch_size=0,train: batch_size must be at least 1",
+    "train.learning_rate=0,train: learning_rate must be above 0",
+    "train.adam_beta2=1,train: adam_beta2 must be in [0",
+    "train.weight_decay=-0.1,train: weight_decay must not be negative",
+    "method.beta=0,method: beta must be above 0",
+    "lora.targets=[],lora: targets must name at least one",
+    "threads=-1,threads must be at least 0",
+    "device=' ',device must name a backend",
+    "train.epochs=0,train: epochs must be at least 1"
+  })
+  void aValueOutOfRangeIsNamed(String override, String message) {
+    UserException e = assertThrows(UserException.class, () -> of(override));
+    assertTrue(e.getMessage().contains(message), e.getMessage());
+  }
+
+  @Test
+  void itIsReadBackFromItsYaml() {
+    RunConfig run = of("data.forget=[a.jsonl, 'b c.jsonl']", "dtype=BF16", "train.schedule=cosine");
+    String yaml = Config.toYaml(run);
+    assertTrue(yaml.contains("dtype: bf16\n"), yaml);
+    Yaml.Mapping again = (Yaml.Mapping) YamlReader.value(yaml, "again");
+    assertEquals(run, new Binder(RunConfig.class).record(RunConfig.class, again, ""));
+  }
+}

@@ -1,0 +1,116 @@
+package org.lethe.method;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.lethe.UserException;
+
+class MethodsTest {
+  private static Use use(Role role, Positions positions, RowKind kind, ReferenceUse reference) {
+    return new Use(role, positions, kind, reference);
+  }
+
+  private static List<Use> uses(String name) {
+    return Methods.create(MethodConfig.of(name)).uses();
+  }
+
+  @Test
+  void eachLossLooksAtItsOwnRowsByDefault() {
+    Use forgetNll = use(Role.FORGET, Positions.ANSWER, RowKind.NLL, ReferenceUse.SEQUENCE_NLL);
+    Use refusalNll = use(Role.FORGET_IDK, Positions.ANSWER, RowKind.NLL, ReferenceUse.SEQUENCE_NLL);
+    Use retain = use(Role.RETAIN, Positions.ANSWER, RowKind.NLL, ReferenceUse.NONE);
+    assertEquals(
+        List.of(use(Role.FORGET, Positions.ANSWER, RowKind.NLL, ReferenceUse.NONE)), uses("GA"));
+    assertEquals(List.of(forgetNll), uses("NPO"));
+    assertEquals(List.of(forgetNll, refusalNll), uses("DPO"));
+    assertEquals(
+        List.of(use(Role.FORGET_IDK, Positions.ANSWER, RowKind.NLL, ReferenceUse.NONE)),
+        uses("IDK"));
+    assertEquals(
+        List.of(use(Role.FORGET, Positions.ALL, RowKind.UNIFORM_KL, ReferenceUse.NONE)),
+        uses("ME"));
+    assertEquals(List.of(retain), uses("none+GD"));
+    assertEquals(
+        List.of(use(Role.RETAIN, Positions.ALL, RowKind.REFERENCE_KL, ReferenceUse.HIDDEN)),
+        uses("none+KL"));
+    assertEquals(
+        List.of(retain, use(Role.RETAIN_IDK, Positions.ANSWER, RowKind.NLL, ReferenceUse.NONE)),
+        uses("none+AP"));
+    assertEquals(List.of(forgetNll, retain), uses("NPO+GD"));
+  }
+
+  @Test
+  void optionsAreTaken() {
+    MethodConfig config =
+        MethodConfig.of("me+kl")
+            .withPositions(Positions.ANSWER, Positions.ANSWER)
+            .withDirection(EntropyDirection.MODEL_TO_UNIFORM);
+    assertEquals(
+        List.of(
+            use(Role.FORGET, Positions.ANSWER, RowKind.KL_UNIFORM, ReferenceUse.NONE),
+            use(Role.RETAIN, Positions.ANSWER, RowKind.REFERENCE_KL, ReferenceUse.HIDDEN)),
+        Methods.create(config).uses());
+  }
+
+  @Test
+  void positionsGoToTheirOwnLoss() {
+    for (String forget : Methods.forgetNames()) {
+      for (String retain : Methods.retainNames()) {
+        for (Positions ofForget : Positions.values()) {
+          for (Positions ofRetain : Positions.values()) {
+            MethodConfig config =
+                MethodConfig.of(forget + "+" + retain).withPositions(ofForget, ofRetain);
+            for (Use use : Methods.create(config).uses()) {
+              boolean forgets = use.role() == Role.FORGET || use.role() == Role.FORGET_IDK;
+              assertEquals(forgets ? ofForget : ofRetain, use.positions(), config + " " + use);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void maximumEntropyAloneWeighsATenth() {
+    for (String forget : Methods.forgetNames()) {
+      Method method = Methods.create(MethodConfig.of(forget + "+GD"));
+      assertEquals(forget.equals("ME") ? 0.1 : 1, method.forgetCoefficient(), forget);
+      assertEquals(1, method.retainCoefficient());
+    }
+  }
+
+  @Test
+  void namesAreReadInAnyCase() {
+    assertEquals("ME+GD", Methods.create(MethodConfig.of("me + gd")).name());
+    assertEquals("IDK+AP", Methods.create(MethodConfig.of("Idk+ap")).name());
+    assertEquals("NPO", Methods.create(MethodConfig.of("npo")).name());
+    assertEquals("NPO", Methods.create(MethodConfig.of("npo+None")).name());
+    assertEquals("none+GD", Methods.fineTuning().name());
+    assertEquals(List.of("GA", "NPO", "DPO", "IDK", "ME"), Methods.forgetNames());
+    assertEquals(List.of("GD", "KL", "AP"), Methods.retainNames());
+  }
+
+  @Test
+  void wrongConfigurationsNameKeyAndRemedy() {
+    refused(MethodConfig.of("NPP+GD"), "method.forget", "\"NPP\"", "did you mean NPO?");
+    refused(MethodConfig.of("NPO+DG"), "method.retain", "\"DG\"", "GD, KL, AP, none");
+    refused(MethodConfig.of("GD"), "method.forget", "GA, NPO, DPO, IDK, ME, none");
+    refused(MethodConfig.of(""), "method.forget");
+    refused(MethodConfig.of("none"), "method.forget and method.retain");
+    refused(MethodConfig.of("NPO").withBeta(0), "method.forgetBeta", "0.0");
+    refused(MethodConfig.of("NPO").withBeta(Double.NaN), "method.forgetBeta");
+    refused(MethodConfig.of("NPO").withBeta(Double.POSITIVE_INFINITY), "method.forgetBeta");
+    refused(MethodConfig.of("NPO").withCoefficients(-1, 1), "method.forgetCoefficient", "-1");
+    refused(MethodConfig.of("NPO+GD").withCoefficients(1, Double.NaN), "method.retainCoefficient");
+  }
+
+  private static void refused(MethodConfig config, String... parts) {
+    String message = assertThrows(UserException.class, () -> Methods.create(config)).getMessage();
+    for (String part : parts) {
+      assertTrue(message.contains(part), message);
+    }
+  }
+}

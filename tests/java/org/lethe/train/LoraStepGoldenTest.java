@@ -1,0 +1,199 @@
+package org.lethe.train;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import java.util.ArrayList;
+import java.util.EnumMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
+import java.util.OptionalDouble;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestInstance;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.lethe.UserException;
+import org.lethe.checkpoint.AdapterDirectory;
+import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.checkpoint.SafetensorsFile;
+import org.lethe.data.TokenSequence;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.method.EntropyDirection;
+import org.lethe.method.Method;
+import org.lethe.method.MethodConfig;
+import org.lethe.method.Methods;
+import org.lethe.method.Positions;
+import org.lethe.method.Role;
+import org.lethe.model.Goldens;
+import org.lethe.model.GradientReader;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.Model;
+
+/**
+ * Every method's loss and adapter gradients against torch and PEFT, with random non-zero A and B.
+ */
+@TestInstance(TestInstance.Lifecycle.PER_CLASS)
+class LoraStepGoldenTest {
+  // The project's bound for fp32 against fp64, per tensor.
+  private static final double TOLERANCE = 1e-5;
+
+  private Backend backend;
+  private Model model;
+  private SafetensorsFile gradients;
+  private List<StepSequence> sequences;
+
+  @BeforeAll
+  void load() {
+    backend = Backend.open("cpu", 2);
+    model = ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
+    AdapterDirectory.load(model, Goldens.path("llama-tiny/adapter"), true);
+    gradients = SafetensorsFile.open(Goldens.path("llama-tiny/lora_gradients.safetensors"));
+    sequences = new ArrayList<>();
+    for (JsonNode s : Goldens.json("llama-tiny/lora_step.json").get("sequences")) {
+      int[] ids =
+          StreamSupport.stream(s.get("ids").spliterator(), false)
+              .mapToInt(JsonNode::asInt)
+              .toArray();
+      sequences.add(
+          new StepSequence(
+              Role.valueOf(s.get("role").asText()),
+              s.get("pair").asInt(),
+              new TokenSequence(ids, s.get("answerStart").asInt()),
+              "golden"));
+    }
+  }
+
+  @AfterAll
+  void close() {
+    gradients.close();
+    model.close();
+    backend.close();
+  }
+
+  static Stream<JsonNode> combinations() {
+    return StreamSupport.stream(
+        Goldens.json("llama-tiny/lora_step.json").get("combinations").spliterator(), false);
+  }
+
+  private static Method method(JsonNode combination) {
+    String forget = combination.get("forget").asText();
+    String retain = combination.get("retain").asText();
+    OptionalDouble beta = OptionalDouble.of(combination.get("beta").asDouble());
+    return Methods.create(
+        new MethodConfig(
+            forget.replaceAll("(_REVERSE)?(\\..*)?$", ""),
+            retain.replaceAll("\\..*$", ""),
+            beta,
+            beta,
+            OptionalDouble.of(combination.get("forgetCoefficient").asDouble()),
+            OptionalDouble.of(combination.get("retainCoefficient").asDouble()),
+            positions(forget),
+            positions(retain),
+            forget.contains("_REVERSE")
+                ? EntropyDirection.MODEL_TO_UNIFORM
+                : EntropyDirection.UNIFORM_TO_MODEL));
+  }
+
+  private static Optional<Positions> positions(String name) {
+    int dot = name.indexOf('.');
+    return dot < 0
+        ? Optional.empty()
+        : Optional.of(Positions.valueOf(name.substring(dot + 1).toUpperCase(Locale.ROOT)));
+  }
+
+  private List<StepSequence> sequencesOf(Method method) {
+    Map<Role, Boolean> used = new EnumMap<>(Role.class);
+    method.uses().forEach(use -> used.put(use.role(), true));
+    return sequences.stream().filter(s -> used.containsKey(s.role())).toList();
+  }
+
+  private static TrainSettings settings() {
+    return TrainSettings.of(1, 1e-3, Schedule.CONSTANT, 0);
+  }
+
+  /** The smallest pieces the step can be cut into. */
+  private int largestPair(Method method) {
+    TrainSettings s = settings();
+    TrainSettings smallest =
+        new TrainSettings(
+            s.steps(),
+            s.learningRate(),
+            s.schedule(),
+            s.warmupSteps(),
+            s.beta1(),
+            s.beta2(),
+            s.eps(),
+            s.weightDecay(),
+            s.maxGradientNorm(),
+            1,
+            s.onNonFinite());
+    return Step.largestPiece(method, smallest, null, List.of(sequencesOf(method)));
+  }
+
+  @ParameterizedTest
+  @MethodSource("combinations")
+  void lossAndGradientsAreThoseOfTorch(JsonNode combination) {
+    Method method = method(combination);
+    String name = combination.get("name").asText();
+    // Whole, and in pieces of about a pair, with the reference in the batch: the numbers may not
+    // show the cut.
+    for (int piece : new int[] {4096, largestPair(method)}) {
+      try (Step step = new Step(model, method, settings(), null, piece)) {
+        Step.Gradients result = step.gradients(sequencesOf(method));
+        double loss = combination.get("loss").asDouble();
+        assertEquals(loss, result.loss(), TOLERANCE * Math.max(1, Math.abs(loss)), name);
+        for (Map.Entry<String, JsonNode> term : combination.get("terms").properties()) {
+          String part = term.getKey().replaceAll("(_REVERSE)?(\\..*)?$", "");
+          double expected = term.getValue().asDouble();
+          double scale = Math.max(1, Math.abs(expected));
+          assertEquals(expected, result.parts().get(part), TOLERANCE * scale, name);
+        }
+        assertTrue(piece == 4096 || result.microBatches() > 1);
+        GradientReader.assertGradients(
+            gradients, model.trainable(), name + "/", n -> "base_model.model." + n, TOLERANCE);
+      }
+    }
+  }
+
+  @Test
+  void stepZeroOfNpoAndDpoIsExact() {
+    try (Model fresh =
+        ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64)) {
+      fresh.addLora(LoraConfig.all(4, 8), 7);
+      for (String name : List.of("NPO", "DPO")) {
+        for (double beta : new double[] {0.1, 0.5, 2.5}) {
+          Method method = Methods.create(MethodConfig.of(name).withBeta(beta));
+          for (int piece : new int[] {4096, largestPair(method)}) {
+            try (Step step = new Step(fresh, method, settings(), null, piece)) {
+              double loss = step.gradients(sequencesOf(method)).loss();
+              assertEquals(2 / beta * StrictMath.log(2), loss, name + " beta " + beta);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void trainingWithoutAdaptersIsRefusedForAMethodWithAReference() {
+    try (Model full =
+        ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64)) {
+      Method npo = Methods.create(MethodConfig.of("NPO+GD"));
+      assertThrows(UserException.class, () -> new Step(full, npo, settings(), null, 64));
+      full.trainWeights();
+      UserException e =
+          assertThrows(UserException.class, () -> new Step(full, npo, settings(), null, 64));
+      assertTrue(e.getMessage().contains("train adapters"), e.getMessage());
+    }
+  }
+}

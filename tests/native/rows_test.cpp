@@ -1,0 +1,137 @@
+// Embedding, gather and scatter: exact, so compared as they are.
+#include "op_check.h"
+
+namespace lethe::test {
+namespace {
+
+size_t at(int64_t i) { return static_cast<size_t>(i); }
+
+std::vector<int32_t> random_ids(Generator *g, int64_t n, int64_t bound) {
+  std::vector<int32_t> ids(at(n));
+  for (int32_t &id : ids) id = static_cast<int32_t>(g->below(bound));
+  return ids;
+}
+
+void embedding_looks_up_and_adds(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V, int64_t offset) {
+  const std::string name = "embedding dtype=" + std::to_string(dtype) + " T=" + std::to_string(T) +
+                           " d=" + std::to_string(d) + " offset=" + std::to_string(offset);
+  Generator g(static_cast<uint64_t>(T * 100 + d));
+  const Numbers table = numbers(&g, V * d, dtype);
+  const Numbers dout = numbers(&g, T * d, dtype);
+  const Numbers dtable = numbers(&g, V * d, LETHE_F32);
+  const std::vector<int32_t> ids = random_ids(&g, T, V);
+  Operands operands(engine, 16 * (T + 2 * V) * d + 8192);
+  const lethe_ref r_table = operands.add(table, dtype, offset);
+  const lethe_ref r_ids = operands.add(ids, offset);
+  const lethe_ref r_out = operands.add(Numbers(at(T * d), 7.0), dtype, offset);
+  const lethe_ref r_dout = operands.add(dout, dtype, offset);
+  const lethe_ref r_dtable = operands.add(dtable, LETHE_F32, offset);
+  expect(operands.upload(), name);
+  expect(lethe_embedding_forward(engine, dtype, T, d, V, r_table, r_ids, r_out) == LETHE_OK, name);
+  expect(lethe_embedding_backward(engine, dtype, T, d, V, r_dout, r_ids, r_dtable) == LETHE_OK, name);
+  Numbers out(at(T * d));
+  std::vector<float> sums(dtable.begin(), dtable.end());
+  for (int64_t t = 0; t < T; ++t) {
+    for (int64_t i = 0; i < d; ++i) {
+      out[at(t * d + i)] = table[at(ids[at(t)] * d + i)];
+      sums[at(ids[at(t)] * d + i)] += static_cast<float>(dout[at(t * d + i)]);
+    }
+  }
+  expect_equal(operands.read(r_out, T * d, dtype), out, name + " out");
+  expect_equal(operands.read(r_dtable, V * d, LETHE_F32), Numbers(sums.begin(), sums.end()), name + " dtable");
+  expect(operands.intact({r_out, r_dtable}), name + " writes nothing else");
+}
+
+void rows_move(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, int64_t src_pad, int64_t dst_pad) {
+  const std::string name = "rows dtype=" + std::to_string(dtype) + " n=" + std::to_string(n) +
+                           " width=" + std::to_string(width) + " pads=" + std::to_string(src_pad) + "," +
+                           std::to_string(dst_pad);
+  Generator g(static_cast<uint64_t>(n * 100 + width));
+  const int64_t table_rows = n + 5;
+  const int64_t wide = width + src_pad, narrow = width + dst_pad;
+  const Numbers table = numbers(&g, table_rows * wide, dtype);
+  const Numbers list = numbers(&g, n * narrow, dtype);
+  const std::vector<int32_t> index = random_ids(&g, n, table_rows);
+  std::vector<int32_t> places(at(table_rows));
+  for (int64_t i = 0; i < table_rows; ++i) {
+    const int64_t j = g.below(i + 1);
+    places[at(i)] = places[at(j)];
+    places[at(j)] = static_cast<int32_t>(i);
+  }
+  places.resize(at(n));
+  Operands operands(engine, 8 * (table_rows + n) * (wide + narrow) + 8192);
+  const lethe_ref r_table = operands.add(table, dtype, 1);
+  const lethe_ref r_list = operands.add(list, dtype, 3);
+  const lethe_ref r_index = operands.add(index);
+  const lethe_ref r_places = operands.add(places);
+  expect(operands.upload(), name);
+  expect(lethe_gather_rows(engine, dtype, n, width, table_rows, r_table, wide, r_index, r_list, narrow) == LETHE_OK,
+         name);
+  Numbers want = list;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t k = 0; k < width; ++k) want[at(i * narrow + k)] = table[at(index[at(i)] * wide + k)];
+  }
+  expect_equal(operands.read(r_list, n * narrow, dtype), want, name + " gather");
+  expect(operands.intact({r_list}), name + " gather writes nothing else");
+
+  expect(operands.upload(), name);
+  expect(lethe_scatter_rows(engine, dtype, n, width, table_rows, r_list, narrow, r_places, r_table, wide) == LETHE_OK,
+         name);
+  want = table;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t k = 0; k < width; ++k) want[at(places[at(i)] * wide + k)] = list[at(i * narrow + k)];
+  }
+  expect_equal(operands.read(r_table, table_rows * wide, dtype), want, name + " scatter");
+  expect(operands.intact({r_table}), name + " scatter writes nothing else");
+}
+
+void bad_indices_are_named_and_nothing_is_written(lethe_engine *engine) {
+  const Numbers table(12, 1.0), list(9, 2.0);
+  const auto reports = [](int status, int want, const char *what) {
+    expect(status == want && std::strstr(lethe_error_trace(), what) != nullptr, what);
+  };
+  for (const int32_t bad : {-1, 4, INT32_MAX, INT32_MIN}) {
+    Operands operands(engine, 4096);
+    const lethe_ref r_table = operands.add(table, LETHE_F32);
+    const lethe_ref r_list = operands.add(list, LETHE_F32);
+    const lethe_ref r_ids = operands.add(std::vector<int32_t>{0, 3, bad});
+    expect(operands.upload(), "upload");
+    const std::string ids = "ids[2] is " + std::to_string(bad) + ", outside [0, 4)";
+    const std::string index = "index[2] is " + std::to_string(bad) + ", outside [0, 4)";
+    reports(lethe_embedding_forward(engine, LETHE_F32, 3, 3, 4, r_table, r_ids, r_list), LETHE_OUT_OF_BOUNDS,
+            ids.c_str());
+    reports(lethe_embedding_backward(engine, LETHE_F32, 3, 3, 4, r_list, r_ids, r_table), LETHE_OUT_OF_BOUNDS,
+            ids.c_str());
+    reports(lethe_gather_rows(engine, LETHE_F32, 3, 3, 4, r_table, 3, r_ids, r_list, 3), LETHE_OUT_OF_BOUNDS,
+            index.c_str());
+    reports(lethe_scatter_rows(engine, LETHE_F32, 3, 3, 4, r_list, 3, r_ids, r_table, 3), LETHE_OUT_OF_BOUNDS,
+            index.c_str());
+    expect(operands.intact({}), "a bad index writes nothing");
+  }
+  Operands operands(engine, 4096);
+  const lethe_ref r_table = operands.add(table, LETHE_F32);
+  const lethe_ref r_list = operands.add(list, LETHE_F32);
+  const lethe_ref r_ids = operands.add(std::vector<int32_t>{2, 1, 2});
+  expect(operands.upload(), "upload");
+  reports(lethe_scatter_rows(engine, LETHE_F32, 3, 3, 4, r_list, 3, r_ids, r_table, 3), LETHE_INVALID_ARGUMENT,
+          "index[2] is 2 a second time");
+  expect(operands.intact({}), "a repeated index writes nothing");
+}
+
+}  // namespace
+}  // namespace lethe::test
+
+int main(int argc, char **argv) {
+  using namespace lethe::test;
+  return run_tests("rows_test", argc, argv, [](lethe_engine *engine, const char *, const char *) {
+    for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
+      for (const int64_t T : {0, 1, 2, 70}) {
+        for (const int64_t width : {1, 16, 37, 64}) {
+          embedding_looks_up_and_adds(engine, dtype, T, width, 11, T % 3);
+          rows_move(engine, dtype, T, width, T % 3, width % 5);
+        }
+      }
+    }
+    bad_indices_are_named_and_nothing_is_written(engine);
+  });
+}

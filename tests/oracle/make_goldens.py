@@ -1,0 +1,55 @@
+"""Makes all goldens in order and writes SHA256SUMS; with --check makes them aside and compares bytes instead.
+
+Proves: the committed goldens are what these scripts make, and making them twice gives the same bytes.
+Run:    python tests/oracle/make_goldens.py [--out tests/golden] [--check]
+Writes: everything under tests/golden; the bytes hold for the versions named in the goldens (see README.md) and one instruction set.
+"""
+
+import argparse
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+
+import common
+import make_forward
+import make_full_gradients
+import make_lora
+import make_models
+
+LIMIT_BYTES = 800_000
+MADE = (common.UNTIED, common.TIED)
+
+
+def digests(out):
+    files = sorted(p for name in MADE for p in (out / name).rglob("*") if p.is_file())
+    size = sum(p.stat().st_size for p in files)
+    assert size < LIMIT_BYTES, f"{size} bytes of goldens"
+    return "".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(out).as_posix()}\n" for p in files)
+
+
+def make(out):
+    for maker in (make_models, make_forward, make_full_gradients, make_lora):
+        maker.make(out)
+    return digests(out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=common.GOLDEN)
+    parser.add_argument("--check", action="store_true", help="compare with SHA256SUMS and the files in --out, change nothing")
+    options = parser.parse_args()
+    common.prepare()
+    if not options.check:
+        (options.out / "SHA256SUMS").write_text(make(options.out), encoding="utf-8")
+        return 0
+    with tempfile.TemporaryDirectory() as aside:
+        remade = make(Path(aside))
+    wanted = (options.out / "SHA256SUMS").read_text(encoding="utf-8")
+    same = remade == wanted == digests(options.out)
+    print("identical" if same else "DIFFERENT", file=sys.stderr)
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
