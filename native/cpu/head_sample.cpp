@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "device.h"
-#include "head_gemm.h"
+#include "gemm.h"
 #include "vector_math.h"
 
 namespace lethe::cpu {
@@ -125,8 +125,7 @@ int head_sample(Device *device, const lethe_sample_args *args) {
       char *hidden = static_cast<char *>(a.workspace) + rows * a.V * 4;
       std::memset(hidden + count * width, 0, static_cast<size_t>((rows - count) * width));
       std::memcpy(hidden, static_cast<const char *>(a.h) + begin * width, static_cast<size_t>(count * width));
-      head_gemm(rows, a.V, a.d, {a.dtype, hidden, a.d, 1}, {a.dtype, const_cast<void *>(a.w), 1, a.d},
-                {LETHE_F32, z, a.V, 1}, false);
+      gemm(device, {a.dtype, LETHE_F32, rows, a.V, a.d, {hidden, a.d}, {a.w, a.d, true}, z, a.V});
 #pragma omp parallel for schedule(static)
       for (int64_t i = 0; i < count; ++i) {
         float *row = z + i * a.V;
