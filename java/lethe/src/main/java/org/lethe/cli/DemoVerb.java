@@ -40,7 +40,7 @@ final class DemoVerb implements Callable<Integer> {
 
   @Option(
       names = "--epochs",
-      defaultValue = "24",
+      defaultValue = "18",
       description = "Of fine-tuning. Default: ${DEFAULT-VALUE}.")
   private int epochs;
 

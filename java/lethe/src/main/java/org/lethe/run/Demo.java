@@ -39,15 +39,15 @@ public final class Demo {
 
   private static final List<String> FINETUNE =
       List.of(
-          "scratch.hidden_size=256",
-          "scratch.layers=4",
-          "scratch.heads=4",
-          "scratch.kv_heads=2",
-          "scratch.feed_forward_size=704",
+          "scratch.hidden_size=384",
+          "scratch.layers=2",
+          "scratch.heads=6",
+          "scratch.kv_heads=3",
+          "scratch.feed_forward_size=1024",
           "scratch.context_length=128",
           "train.full_parameters=true",
-          "train.batch_size=16",
-          "train.learning_rate=2e-3",
+          "train.batch_size=8",
+          "train.learning_rate=1e-3",
           "train.schedule=cosine",
           "train.warmup_steps=20");
 
