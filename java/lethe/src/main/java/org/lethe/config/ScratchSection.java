@@ -1,5 +1,8 @@
 package org.lethe.config;
 
+import java.nio.file.Path;
+import java.util.Optional;
+
 /** A new Llama: its sizes, and the size of the tokenizer that is trained on its data. */
 public record ScratchSection(
     @Doc("Width of the residual stream") @Default("256") int hiddenSize,
@@ -8,7 +11,9 @@ public record ScratchSection(
     @Doc("Key and value heads") @Default("2") int kvHeads,
     @Doc("Width of the feed-forward layer") @Default("704") int feedForwardSize,
     @Doc("Longest sequence, in tokens") @Default("512") int contextLength,
-    @Doc("Most tokens of the vocabulary") @Default("2048") int vocabulary) {
+    @Doc("Most tokens of the vocabulary") @Default("2048") int vocabulary,
+    @Doc("Directory of a tokenizer to take instead of training one on the data; unset: train")
+        Optional<Path> tokenizer) {
 
   public ScratchSection {
     Check.atLeast("hidden_size", 1, hiddenSize);

@@ -18,6 +18,7 @@ import org.lethe.UserException;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
+import org.lethe.data.corpus.BpeTrainer;
 import org.lethe.data.corpus.Corpus;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.report.Table;
@@ -107,13 +108,19 @@ public final class Demo {
   }
 
   private Result run() {
-    Corpus.generate(options.seed(), options.people()).write(data, options.fraction());
+    Corpus corpus = Corpus.generate(options.seed(), options.people());
+    corpus.write(data, options.fraction());
+    // One tokenizer for both models: likelihoods are compared by token.
+    BpeTrainer.train(corpus.texts(), BpeTrainer.DEFAULT_VOCABULARY)
+        .write(data.resolve("tokenizer"));
     ExecutorService threads =
         Executors.newFixedThreadPool(
             Math.max(1, Math.min(2, Runtime.getRuntime().availableProcessors())));
     try {
-      Future<Evaluation> tuned = threads.submit(() -> fineTune("fine-tuned", "full", "general"));
-      Future<Evaluation> unaware = threads.submit(() -> fineTune("never-saw", "retain", "general"));
+      Future<Evaluation> tuned =
+          threads.submit(() -> fineTune("fine-tuned", "full", "general", "open"));
+      Future<Evaluation> unaware =
+          threads.submit(() -> fineTune("never-saw", "retain", "general", "open"));
       Evaluation before = join(tuned);
       Evaluation neverSaw = join(unaware);
       Map<String, Future<Evaluation>> runs = new LinkedHashMap<>();
@@ -135,6 +142,7 @@ public final class Demo {
     List<String> overrides = common(name);
     overrides.addAll(FINETUNE);
     overrides.add("train.epochs=" + options.epochs());
+    overrides.add("scratch.tokenizer=" + quote(data.resolve("tokenizer")));
     List<String> files = new ArrayList<>();
     for (String part : parts) {
       files.add(quote(data.resolve(part + ".jsonl")));

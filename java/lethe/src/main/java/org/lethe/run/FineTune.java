@@ -45,7 +45,7 @@ public final class FineTune {
       // nothing.
       Path tokenizerDirectory =
           config.scratch().isPresent()
-              ? trainTokenizer(config.scratch().get(), examples, folder.resolve("tokenizer"))
+              ? tokenizerOf(config.scratch().get(), examples, folder.resolve("tokenizer"))
               : LoadedModel.modelDirectory(config);
       try (LoadedModel loaded =
           config.scratch().isPresent()
@@ -113,8 +113,10 @@ public final class FineTune {
     return config.scratch().isPresent() || config.train().fullParameters();
   }
 
-  private static Path trainTokenizer(
-      ScratchSection scratch, List<Example> examples, Path directory) {
+  private static Path tokenizerOf(ScratchSection scratch, List<Example> examples, Path directory) {
+    if (scratch.tokenizer().isPresent()) {
+      return scratch.tokenizer().get();
+    }
     List<String> texts = new ArrayList<>();
     for (Example e : examples) {
       texts.add(e.question());
