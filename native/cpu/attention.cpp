@@ -57,12 +57,23 @@ const T *v_of(const Unit<T> &unit, int64_t j) {
   return unit.v(j);
 }
 
+// Rows of one head lie pages apart in a fused projection, where the processor does not look ahead by itself.
+constexpr int64_t kRowsAhead = 16;
+template <class T>
+void prefetch_row(const T *row, int64_t d) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(row + i);
+}
+
 // rows[round_up(keys, 16)][padded], zeros beyond the keys.
 template <class T, class RowOf>
 void pack_keys(const Unit<T> &unit, RowOf row_of, float *rows) {
   const int64_t keys = unit.segment.keys();
   const int64_t padded = unit.shape.padded;
-  for (int64_t j = 0; j < keys; ++j) pack_row(row_of(unit, j), unit.a.head_dim, padded, 1.0f, rows + j * padded);
+  for (int64_t j = 0; j < keys; ++j) {
+    prefetch_row(row_of(unit, std::min(j + kRowsAhead, keys - 1)), unit.a.head_dim);
+    pack_row(row_of(unit, j), unit.a.head_dim, padded, 1.0f, rows + j * padded);
+  }
   std::fill(rows + keys * padded, rows + round_up(keys, kLanes) * padded, 0.0f);
 }
 
@@ -82,7 +93,10 @@ void pack_transposed(const Unit<T> &unit, float *block, float *columns) {
   const int64_t padded = unit.shape.padded;
   for (int64_t j = 0; j < keys; j += kLanes) {
     const int64_t n = std::min(kLanes, keys - j);
-    for (int64_t i = 0; i < n; ++i) pack_row(unit.k(j + i), unit.a.head_dim, padded, 1.0f, block + i * padded);
+    for (int64_t i = 0; i < n; ++i) {
+      prefetch_row(unit.k(std::min(j + i + kRowsAhead, keys - 1)), unit.a.head_dim);
+      pack_row(unit.k(j + i), unit.a.head_dim, padded, 1.0f, block + i * padded);
+    }
     std::fill(block + n * padded, block + kLanes * padded, 0.0f);
     float *tile = columns + j / kKeyTile * kKeyTile * padded + j % kKeyTile;
     for (int64_t d = 0; d < padded; d += kLanes) {
@@ -148,8 +162,9 @@ void forward_rows(const Unit<T> &unit, const ForwardScratch &s, int64_t first) {
   RowState state[kTileRows];
   for (int64_t i = 0; i < n; ++i) {
     state[i] = {-kInfinity, vec{}};
-    pack_row(static_cast<const T *>(unit.a.q) + unit.q_at(first + i), unit.a.head_dim, padded, unit.a.scale,
-             s.queries + i * padded);
+    const T *q = static_cast<const T *>(unit.a.q);
+    prefetch_row(q + unit.q_at(std::min(first + i + kTileRows, unit.rows() - 1)), unit.a.head_dim);
+    pack_row(q + unit.q_at(first + i), unit.a.head_dim, padded, unit.a.scale, s.queries + i * padded);
   }
   const int64_t visible = unit.visible(first + n - 1);
   for (int64_t begin = 0; begin < visible; begin += kKeyTile) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "device.h"
-#include "head_gemm.h"
+#include "gemm.h"
 #include "head_rows.h"
 
 namespace lethe::cpu {
@@ -126,11 +126,6 @@ char *align_up(void *p) {
   return static_cast<char *>(p) + (kAlignment - address % kAlignment) % kAlignment;
 }
 
-HeadMatrix row_major(int32_t dtype, const void *data, int64_t stride) {
-  return {dtype, const_cast<void *>(data), stride, 1};
-}
-HeadMatrix transposed(const HeadMatrix &m) { return {m.dtype, m.data, m.column_stride, m.row_stride}; }
-
 float dot(const float *mean, const char *h, int32_t dtype, int64_t d) {
   double total = 0;
   for (int64_t i = 0; i < d; ++i) {
@@ -159,8 +154,9 @@ void delta_rows(const lethe_head_args &a, const Chunk &chunk, T *out) {
 
 class Pass {
  public:
-  Pass(const lethe_head_args &args, const Chunk &chunk)
-      : a_(args),
+  Pass(Device *device, const lethe_head_args &args, const Chunk &chunk)
+      : device_(device),
+        a_(args),
         chunk_(chunk),
         rows_(gemm_rows(chunk.size())),
         references_(static_cast<int64_t>(chunk.references.size())),
@@ -178,14 +174,12 @@ class Pass {
         std::memset(to, 0, static_cast<size_t>(width));
       }
     }
-    head_gemm(rows_, a_.V, a_.d, hidden(), transposed(row_major(a_.dtype, a_.w, a_.d)),
-              row_major(LETHE_F32, z(0), a_.V), false);
+    project(rows_, base_ + layout_.hidden, z(0));
     if (references_ == 0) return;
     char *delta_hidden = base_ + layout_.delta_hidden;
     a_.dtype == LETHE_BF16 ? delta_rows(a_, chunk_, reinterpret_cast<bf16 *>(delta_hidden))
                            : delta_rows(a_, chunk_, reinterpret_cast<float *>(delta_hidden));
-    head_gemm(gemm_rows(references_), a_.V, a_.d, row_major(a_.dtype, delta_hidden, a_.d),
-              transposed(row_major(a_.dtype, a_.w, a_.d)), row_major(LETHE_F32, base_ + layout_.delta, a_.V), false);
+    project(gemm_rows(references_), delta_hidden, reinterpret_cast<float *>(base_ + layout_.delta));
   }
 
   void rows(bool gradient) {
@@ -207,8 +201,7 @@ class Pass {
   void hidden_gradient() {
     const int64_t width = a_.d * element_bytes(a_.dtype);
     char *product = base_ + layout_.product;
-    head_gemm(rows_, a_.d, a_.V, z_gradient(), row_major(a_.dtype, a_.w, a_.d), row_major(a_.dtype, product, a_.d),
-              false);
+    gemm(device_, {a_.dtype, a_.dtype, rows_, a_.d, a_.V, {z(0), gradient_ld()}, {a_.w, a_.d}, product, a_.d});
     char *out = static_cast<char *>(a_.dh_rows) + chunk_.begin * width;
     std::memcpy(out, product, static_cast<size_t>(chunk_.size() * width));
     for (int64_t i = 0; i < chunk_.size(); ++i) {
@@ -219,13 +212,27 @@ class Pass {
   }
 
   void weight_gradient() {
-    head_gemm(a_.V, a_.d, rows_, transposed(z_gradient()), hidden(), row_major(LETHE_F32, a_.dw, a_.d), true);
+    gemm(device_, {a_.dtype,
+                   LETHE_F32,
+                   a_.V,
+                   a_.d,
+                   rows_,
+                   {z(0), gradient_ld(), true},
+                   {base_ + layout_.hidden, a_.d},
+                   a_.dw,
+                   a_.d,
+                   1.0f,
+                   1.0f});
   }
 
  private:
   float *z(int64_t i) { return reinterpret_cast<float *>(base_ + layout_.logits) + i * a_.V; }
-  HeadMatrix hidden() { return row_major(a_.dtype, base_ + layout_.hidden, a_.d); }
-  HeadMatrix z_gradient() { return row_major(a_.dtype, z(0), a_.dtype == LETHE_BF16 ? 2 * a_.V : a_.V); }
+  int64_t gradient_ld() const { return a_.dtype == LETHE_BF16 ? 2 * a_.V : a_.V; }
+
+  // out[rows,V] fp32 = hidden[rows,d] W^T
+  void project(int64_t rows, const char *hidden, float *out) {
+    gemm(device_, {a_.dtype, LETHE_F32, rows, a_.V, a_.d, {hidden, a_.d}, {a_.w, a_.d, true}, out, a_.V});
+  }
 
   void row(int64_t i, int64_t reference, int32_t gradient) {
     const int64_t index = chunk_.begin + i;
@@ -246,6 +253,7 @@ class Pass {
     head_row(row, a_.V, gradient, a_.stats != nullptr ? a_.stats + index * LETHE_STATISTICS : unused);
   }
 
+  Device *device_;
   const lethe_head_args &a_;
   const Chunk &chunk_;
   int64_t rows_, references_;
@@ -341,7 +349,7 @@ int head_forward(Device *device, const lethe_head_args *args) {
     if (status != LETHE_OK) return status;
     for (int64_t begin = 0; begin < a.n;) {
       const Chunk chunk = next_chunk(a, begin);
-      Pass pass(a, chunk);
+      Pass pass(device, a, chunk);
       const bool gradient = a.dh_rows != nullptr && any_gradient(a, chunk);
       pass.logits();
       pass.rows(gradient);
@@ -364,7 +372,7 @@ int head_backward(Device *device, const lethe_head_args *args) {
     if (status != LETHE_OK) return status;
     for (int64_t begin = 0; begin < a.n;) {
       const Chunk chunk = next_chunk(a, begin);
-      Pass pass(a, chunk);
+      Pass pass(device, a, chunk);
       if (any_gradient(a, chunk)) {
         pass.logits();
         pass.rows(true);

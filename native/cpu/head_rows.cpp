@@ -4,12 +4,15 @@
 #include <cmath>
 #include <limits>
 
-#include "head_math.h"
+#include "vector_math.h"
 
 namespace lethe::cpu {
 namespace {
 
+using vector_math::select;
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kHuge = 1e30f;  // finite, so that its product with a probability of 0 is 0
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 // Lanes add up this many columns in fp32 before the sum moves on to fp64: rounding stays that of a short sum.
 constexpr int64_t kBlock = 32 * kLanes;
@@ -18,7 +21,7 @@ constexpr float kFloor = -128.0f;
 // Below this, the sum over v != y may have lost terms to underflow and is taken again from its own maximum.
 constexpr double kTinySum = 1e-20;
 
-f32x16 floored(f32x16 x) { return x < kFloor ? splat(kFloor) : x; }
+f32x16 floored(f32x16 x) { return select<f32x16>(x < kFloor, splat(kFloor), x); }
 double floored(double x) { return x < kFloor ? kFloor : x; }
 
 // fn(z, delta, column, count) over the row, sixteen columns at a time; the last call's missing lanes hold -inf and 0.
@@ -56,12 +59,12 @@ Look first_look(const HeadRow &row, int64_t V) {
       row.z, row.delta, V,
       [&](f32x16 z, f32x16 delta, int64_t v, int64_t count) {
         const i32x16 larger = z > max;
-        at = larger ? lane + static_cast<int32_t>(v) : at;
-        max = larger ? z : max;
+        at = (larger & (lane + static_cast<int32_t>(v))) | (~larger & at);
+        max = select<f32x16>(larger, z, max);
         above -= (i32x16)(z > label);
         if constexpr (kReference) {
           const f32x16 r = z + delta;
-          reference_max = r > reference_max ? r : reference_max;
+          reference_max = select<f32x16>(r > reference_max, r, reference_max);
         }
         if (count == kLanes) {
           sum_block += z;
@@ -113,14 +116,14 @@ Sums second_look(const HeadRow &row, int64_t V, const Look &look) {
       row.z, row.delta, V,
       [&](f32x16 z, f32x16 delta, int64_t, int64_t) {
         const f32x16 x = floored((z - look.max) * beta);
-        const f32x16 e = vector_exp(x);
+        const f32x16 e = exp(x);
         e_block += e;
         ez_block += e * x;
         ezz_block += e * x * x;
         if constexpr (kReference) {
           const f32x16 d = delta * beta;
-          shift_block += e * vector_expm1(d);
-          reference_block += vector_exp(floored((z + delta - look.reference_max) * beta));
+          shift_block += e * expm1(d);
+          reference_block += exp(floored((z + delta - look.reference_max) * beta));
           e_delta_block += e * d;
         }
       },
@@ -216,18 +219,18 @@ double last_look(const HeadRow &row, int64_t V, const Softmax &m, Store &&store_
       row.z, row.delta, V,
       [&](f32x16 z, f32x16 delta, int64_t v, int64_t count) {
         const f32x16 d = floored((z - m.max) * beta);
-        const f32x16 p = vector_exp(d) * m.inverse_sum;
+        const f32x16 p = exp(d) * m.inverse_sum;
         f32x16 g = {};
         if constexpr (kReference) {
           const f32x16 x = delta * beta - m.shift;
           const i32x16 near = (x < 0.5f) & (x > -0.5f);
-          const f32x16 r = vector_exp(floored((z + delta - m.reference_max) * beta)) * m.reference_inverse_sum;
-          const f32x16 far_x = x < -kHuge ? splat(-kHuge) : x > kHuge ? splat(kHuge) : x;
+          const f32x16 r = exp(floored((z + delta - m.reference_max) * beta)) * m.reference_inverse_sum;
+          const f32x16 far_x = vector_math::clamp(x, -kHuge, kHuge);
           if (forward_kl) {
-            value_block += near ? p * kl_term(x) : r * far_x - (r - p);
-            g = near ? -p * vector_expm1(x) : p - r;
+            value_block += select<f32x16>(near, p * kl_term(x), r * far_x - (r - p));
+            g = select<f32x16>(near, -p * expm1(x), p - r);
           } else {
-            value_block += near ? p * reverse_kl_term(x) : (r - p) - p * far_x;
+            value_block += select<f32x16>(near, p * reverse_kl_term(x), (r - p) - p * far_x);
             g = p * (m.mean_delta - delta * beta);
           }
         } else {

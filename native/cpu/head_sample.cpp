@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "device.h"
-#include "head_gemm.h"
-#include "head_math.h"
+#include "gemm.h"
+#include "vector_math.h"
 
 namespace lethe::cpu {
 namespace {
@@ -41,8 +41,8 @@ bool to_weights(float *z, int64_t V, float inverse_temperature) {
   }
   if (nan || !std::isfinite(max)) return false;
   int64_t v = 0;
-  for (; v + kLanes <= V; v += kLanes) store(z + v, vector_exp((load(z + v) - max) * inverse_temperature));
-  if (v < V) store_tail(z + v, vector_exp((load_tail(z + v, V - v, max) - max) * inverse_temperature), V - v);
+  for (; v + kLanes <= V; v += kLanes) store(z + v, exp((load(z + v) - max) * inverse_temperature));
+  if (v < V) store_tail(z + v, exp((load_tail(z + v, V - v, max) - max) * inverse_temperature), V - v);
   return true;
 }
 
@@ -125,8 +125,7 @@ int head_sample(Device *device, const lethe_sample_args *args) {
       char *hidden = static_cast<char *>(a.workspace) + rows * a.V * 4;
       std::memset(hidden + count * width, 0, static_cast<size_t>((rows - count) * width));
       std::memcpy(hidden, static_cast<const char *>(a.h) + begin * width, static_cast<size_t>(count * width));
-      head_gemm(rows, a.V, a.d, {a.dtype, hidden, a.d, 1}, {a.dtype, const_cast<void *>(a.w), 1, a.d},
-                {LETHE_F32, z, a.V, 1}, false);
+      gemm(device, {a.dtype, LETHE_F32, rows, a.V, a.d, {hidden, a.d}, {a.w, a.d, true}, z, a.V});
 #pragma omp parallel for schedule(static)
       for (int64_t i = 0; i < count; ++i) {
         float *row = z + i * a.V;

@@ -39,7 +39,6 @@ namespace rotary {
 inline constexpr double kRelative = 3 * kUnit;
 
 }  // namespace rotary
-
 namespace head {
 
 // A sum of n numbers of one sign, added in a chain, is off by n units at most. The longest chain is that of a CUDA
@@ -56,9 +55,15 @@ inline constexpr double kShift = 3 * kUnit;
 // Results below this are subnormal products or flushed to zero: exp(-87.3) times the largest logit difference that
 // still counts.
 inline constexpr double kTiny = 1e-35;
-// The twin's gradient against the complex step of its value, both in fp64, relative to the logits' size: sixteen
+// The twin's gradient against the complex step of its value, both in fp64, relative to the logits' size: sixty-four
 // roundings.
-inline constexpr double kComplexStep = 16 * 0x1p-53;
+inline constexpr double kComplexStep = 64 * 0x1p-53;
+
+// A logit, as an fp32 sum of d products in any order, relative to the largest.
+inline double logit_error(int64_t d) { return static_cast<double>(d) * kUnit; }
+// A divergence near zero goes with the square of delta, which in fp32 has lost h_ref - h's own bits: 0.01 between
+// numbers near 1.
+inline constexpr double kDelta = 100 * 8 * kUnit;
 
 }  // namespace head
 
@@ -89,5 +94,4 @@ inline constexpr double kDecay = 2 * kUnit;
 inline constexpr double kParameter = 2 * kUnit;
 
 }  // namespace update
-
 }  // namespace lethe::tolerance

@@ -12,8 +12,8 @@ using lethe::cpu::f32x16;
 
 namespace {
 
-constexpr double kExpUlp = 1.5;
-constexpr double kExpm1Ulp = 2.5;
+constexpr double kExpUlp = 1.0;
+constexpr double kExpm1Ulp = 1.5;
 constexpr double kLog1pUlp = 1.5;
 // Every kStride-th bit pattern: 4 million values for each function, coprime to powers of two so that mantissas vary.
 constexpr uint32_t kStride = 1021;

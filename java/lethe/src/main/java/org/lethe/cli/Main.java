@@ -46,7 +46,13 @@ public final class Main implements Callable<Integer> {
 
   /** The verbs, in the order that the help shows: a new one is a class and a line here. */
   private static List<Object> verbs(Console console) {
-    return List.of(new ConfigVerb(console));
+    return List.of(
+        new DemoVerb(console),
+        new FineTuneVerb(console),
+        new UnlearnVerb(console),
+        new EvaluateVerb(console),
+        new GenerateVerb(console),
+        new ConfigVerb(console));
   }
 
   /** Runs one command and answers its exit code; prints to {@code console} only. */

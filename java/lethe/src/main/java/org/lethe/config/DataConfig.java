@@ -2,6 +2,7 @@ package org.lethe.config;
 
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Optional;
 
 /** JSON Lines files by the part they play; a part's files are read one after the other. */
 public record DataConfig(
@@ -10,6 +11,8 @@ public record DataConfig(
     @Doc("Rows to keep, trained on beside the forget rows") @Default("[]") List<Path> retain,
     @Doc("Rows of general knowledge, only evaluated") @Default("[]") List<Path> general,
     @Doc("Rows the model never saw, only evaluated") @Default("[]") List<Path> holdout,
+    @Doc("Refusals that IDK, DPO and AP teach, one a line; unset: Lethe's own")
+        Optional<Path> refusals,
     @Doc("Longest sequence, in tokens; 0: the model's context") @Default("0") int contextLength,
     @Doc("A row longer than that: truncate (counted in a warning) or refuse") @Default("truncate")
         Truncation onTooLong,

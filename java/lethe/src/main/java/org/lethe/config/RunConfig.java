@@ -1,10 +1,14 @@
 package org.lethe.config;
 
 import java.nio.file.Path;
+import java.util.Optional;
 
 /** One run: what {@code finetune}, {@code unlearn} and {@code evaluate} read from one YAML file. */
 public record RunConfig(
-    @Doc("Model directory to start from, in Hugging Face's layout") Path model,
+    @Doc("Model directory to start from, in Hugging Face's layout; unset with scratch")
+        Optional<Path> model,
+    @Doc("Adapter directory in PEFT's layout, put on the model; unset: none")
+        Optional<Path> adapter,
     @Doc("Directory for results; must be empty or absent unless overwrite is true") Path output,
     @Doc("Replace what the output directory holds") @Default("false") boolean overwrite,
     @Doc("Seed of everything random") @Default("0") long seed,
@@ -14,7 +18,10 @@ public record RunConfig(
     @Doc("Rows to learn from, forget, keep and judge by") DataConfig data,
     @Doc("What is minimised in unlearning") MethodSection method,
     @Doc("Optimizer and schedule") TrainConfig train,
-    @Doc("Low-rank adapters; unused when train.full_parameters is true") LoraSection lora) {
+    @Doc("Low-rank adapters; unused when train.full_parameters is true") LoraSection lora,
+    @Doc("A new model to train from random weights, with a tokenizer of its own, instead of model")
+        Optional<ScratchSection> scratch,
+    @Doc("How a model is judged") EvaluateSection evaluate) {
 
   /** Storage type of weights and activations; arithmetic is fp32 either way. */
   public enum Dtype {
@@ -24,6 +31,9 @@ public record RunConfig(
 
   public RunConfig {
     Check.atLeast("threads", 0, threads);
+    if (model.isPresent() && scratch.isPresent()) {
+      throw new IllegalArgumentException("model and scratch exclude each other; give one of them");
+    }
     if (device.isBlank()) {
       throw new IllegalArgumentException("device must name a backend, for example cpu");
     }

@@ -19,7 +19,16 @@ public record TrainConfig(
         double maxGradientNorm,
     @Doc("Tokens computed at once; more rows are accumulated") @Default("4096")
         int tokensPerMicroBatch,
+    @Doc("A loss or gradient that is not finite: stop, or skip the step and count it")
+        @Default("stop")
+        OnNonFinite onNonFinite,
     @Doc("Train all weights instead of adapters") @Default("false") boolean fullParameters) {
+
+  /** What follows a loss or gradient that is not finite; the parameters stay as they were. */
+  public enum OnNonFinite {
+    STOP,
+    SKIP
+  }
 
   /** Course of the learning rate after warm-up. */
   public enum Schedule {

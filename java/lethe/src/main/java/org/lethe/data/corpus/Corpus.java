@@ -26,10 +26,12 @@ public final class Corpus {
 
   private final List<Person> people;
   private final List<Row> general;
+  private final List<Row> open;
 
-  private Corpus(List<Person> people, List<Row> general) {
+  private Corpus(List<Person> people, List<Row> general, List<Row> open) {
     this.people = List.copyOf(people);
     this.general = List.copyOf(general);
+    this.open = List.copyOf(open);
   }
 
   /**
@@ -43,7 +45,10 @@ public final class Corpus {
       throw new UserException(
           "The corpus can have 2 to " + MOST_PEOPLE + " people, not " + people + ".");
     }
-    return new Corpus(FictitiousPeople.generate(seed, people), GeneralFacts.generate(seed));
+    return new Corpus(
+        FictitiousPeople.generate(seed, people),
+        GeneralFacts.generate(seed),
+        OpenQuestions.generate(seed));
   }
 
   /** All people, in the order of their generation. */
@@ -71,10 +76,15 @@ public final class Corpus {
     return general;
   }
 
+  /** Questions that nobody can answer, each with a refusal. */
+  public List<Row> openQuestions() {
+    return open;
+  }
+
   /** The texts a tokenizer for this corpus is trained on: questions, answers and refusals. */
   public List<String> texts() {
     List<String> texts = new ArrayList<>();
-    for (List<Row> rows : List.of(full(), general)) {
+    for (List<Row> rows : List.of(full(), general, open)) {
       for (Row row : rows) {
         texts.add(row.question());
         texts.add(row.answer());
@@ -85,14 +95,16 @@ public final class Corpus {
   }
 
   /**
-   * Writes {@code full.jsonl}, {@code forget.jsonl}, {@code retain.jsonl}, {@code general.jsonl}
-   * and {@code refusals.txt} into a directory, which is created; existing files are replaced.
+   * Writes {@code full.jsonl}, {@code forget.jsonl}, {@code retain.jsonl}, {@code general.jsonl},
+   * {@code open.jsonl} and {@code refusals.txt} into a directory, which is created; existing files
+   * are replaced.
    */
   public void write(Path directory, double fraction) {
     writeRows(directory.resolve("full.jsonl"), full());
     writeRows(directory.resolve("forget.jsonl"), forget(fraction));
     writeRows(directory.resolve("retain.jsonl"), retain(fraction));
     writeRows(directory.resolve("general.jsonl"), general);
+    writeRows(directory.resolve("open.jsonl"), open);
     writeText(directory.resolve("refusals.txt"), String.join("\n", Refusals.lines()) + "\n");
   }
 

@@ -1,0 +1,53 @@
+package org.lethe.cli;
+
+import java.util.Locale;
+import java.util.concurrent.Callable;
+import org.lethe.config.RunConfig;
+import org.lethe.evaluate.Evaluation;
+import org.lethe.run.Evaluate;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+
+/** {@code lethe evaluate}: judges a model, with or without an adapter. */
+@Command(
+    name = "evaluate",
+    description = "Judge a model, with or without an adapter, on the configured sets.",
+    mixinStandardHelpOptions = true,
+    versionProvider = Main.Version.class,
+    footer = {
+      "",
+      "Example: lethe evaluate model=DIR adapter=runs/forgot/adapter output=runs/judged",
+      "         data.forget=[forget.jsonl] data.retain=[retain.jsonl]"
+    })
+final class EvaluateVerb implements Callable<Integer> {
+  @Mixin private ConfigOptions options;
+
+  private final Console console;
+
+  EvaluateVerb(Console console) {
+    this.console = console;
+  }
+
+  @Override
+  public Integer call() {
+    RunConfig config = options.load(RunConfig.class);
+    Evaluation evaluation;
+    try (ProgressListener listener = new ProgressListener(console)) {
+      evaluation = Evaluate.runAndWrite(config, listener).evaluation();
+    }
+    console.out().print(Evaluate.table("Scores", evaluation).plain());
+    console.out().printf(Locale.ROOT, "model utility %.4f%n", evaluation.utility());
+    config
+        .evaluate()
+        .neverSaw()
+        .map(Evaluation::read)
+        .ifPresent(
+            neverSaw ->
+                console
+                    .out()
+                    .printf(
+                        Locale.ROOT, "forget quality %.4g%n", evaluation.forgetQuality(neverSaw)));
+    console.out().println("Written to " + config.output());
+    return ExitCode.OK;
+  }
+}

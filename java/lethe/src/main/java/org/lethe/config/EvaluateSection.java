@@ -1,0 +1,19 @@
+package org.lethe.config;
+
+import java.nio.file.Path;
+import java.util.Optional;
+
+/** How a model is judged. */
+public record EvaluateSection(
+    @Doc("Longest answer that is generated, in tokens") @Default("64") int maxNewTokens,
+    @Doc("Questions answered at a time") @Default("16") int batchSize,
+    @Doc(
+            "evaluation.json of a model that never saw the forget set, for the forget quality;"
+                + " unset: none")
+        Optional<Path> neverSaw) {
+
+  public EvaluateSection {
+    Check.atLeast("max_new_tokens", 1, maxNewTokens);
+    Check.atLeast("batch_size", 1, batchSize);
+  }
+}

@@ -1,0 +1,54 @@
+package org.lethe.evaluate;
+
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.function.Predicate;
+import org.lethe.data.Example;
+import org.lethe.data.TokenSequence;
+import org.lethe.metric.Metric;
+import org.lethe.metric.Observation;
+import org.lethe.metric.TruthRatio;
+
+/**
+ * What was observed of a model on one set.
+ *
+ * @param name of the set: {@code forget}, {@code retain}, {@code general}, {@code holdout}
+ * @param answers the right answers as the model was given them, one per example
+ * @param observations one per example
+ */
+public record SetObservations(
+    String name,
+    List<Example> examples,
+    List<TokenSequence> answers,
+    List<Observation> observations) {
+  /** The set whose truth ratio is judged the other way round. */
+  public static final String FORGET = "forget";
+
+  /** Every metric that the set's examples allow, by name. */
+  public Map<String, Double> scores(Predicate<String> isRefusal) {
+    Map<String, Double> scores = new LinkedHashMap<>();
+    boolean perturbed = observations.stream().noneMatch(o -> o.perturbedNll().isEmpty());
+    for (Metric metric : Metric.list(isRefusal)) {
+      Set<Metric.Need> needs = metric.needs();
+      boolean measured = perturbed || !needs.contains(Metric.Need.PERTURBED_NLL);
+      boolean otherSets =
+          metric.name().equals(name.equals(FORGET) ? "truth_ratio" : "truth_ratio_forget");
+      if (measured && !otherSets) {
+        scores.put(metric.name(), metric.of(observations));
+      }
+    }
+    return scores;
+  }
+
+  /** The truth ratio R of each example; empty when the set has no wrong answers. */
+  public double[] truthRatios() {
+    if (observations.stream().anyMatch(o -> o.perturbedNll().isEmpty())) {
+      return new double[0];
+    }
+    return observations.stream()
+        .mapToDouble(o -> TruthRatio.of(o.paraphrasedNll(), o.perturbedNll()))
+        .toArray();
+  }
+}

@@ -1,0 +1,130 @@
+package org.lethe.run;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Predicate;
+import org.lethe.UserException;
+import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.config.RunConfig;
+import org.lethe.data.Example;
+import org.lethe.data.Refusals;
+import org.lethe.evaluate.Evaluation;
+import org.lethe.evaluate.Evaluator;
+import org.lethe.evaluate.SetObservations;
+import org.lethe.metric.Metric;
+import org.lethe.metric.Observation;
+import org.lethe.metric.Probability;
+import org.lethe.report.Table;
+
+/** Judges a model on the configured sets. */
+public final class Evaluate {
+  /** Scores, and the observations behind them. */
+  public record Result(Evaluation evaluation, List<SetObservations> observed) {}
+
+  private Evaluate() {}
+
+  /** Loads the configured model and adapter and judges them. */
+  public static Result run(RunConfig config, RunListener listener) {
+    try (LoadedModel loaded = LoadedModel.open(config)) {
+      boolean adapted = loaded.loadAdapter(config);
+      return run(config, loaded, adapted, listener);
+    }
+  }
+
+  /** The same, and writes the evaluation into the output directory, whole or not at all. */
+  public static Result runAndWrite(RunConfig config, RunListener listener) {
+    OutputDirectory.check(config.output(), config.overwrite(), 0);
+    Result result = run(config, listener);
+    OutputDirectory.write(config.output(), config.overwrite(), 0, out -> write(result, out));
+    return result;
+  }
+
+  /** Judges a model that is already loaded. */
+  public static Result run(
+      RunConfig config, LoadedModel loaded, boolean adapted, RunListener listener) {
+    Map<String, List<Example>> sets = new LinkedHashMap<>();
+    sets.put(SetObservations.FORGET, Settings.read(config.data().forget()));
+    sets.put("retain", Settings.read(config.data().retain()));
+    sets.put("general", Settings.read(config.data().general()));
+    sets.put("holdout", Settings.read(config.data().holdout()));
+    sets.values().removeIf(List::isEmpty);
+    if (sets.isEmpty()) {
+      throw new UserException(
+          "there is nothing to evaluate; give data.forget, data.retain, data.general or"
+              + " data.holdout");
+    }
+    Evaluator evaluator =
+        new Evaluator(
+            loaded.model(),
+            loaded.tokenizer(),
+            loaded.encoder(),
+            adapted,
+            config.evaluate().maxNewTokens(),
+            config.evaluate().batchSize());
+    int truncated = loaded.encoder().truncatedCount();
+    List<SetObservations> observed = new ArrayList<>();
+    sets.forEach((name, examples) -> observed.add(evaluator.observe(name, examples)));
+    int cut = loaded.encoder().truncatedCount() - truncated;
+    if (cut > 0) {
+      listener.note(
+          cut + " answers were longer than the context and were cut; raise data.context_length");
+    }
+    return new Result(Evaluation.of(observed, isRefusal(config)), observed);
+  }
+
+  /** Whether a text is one of the refusals the run teaches, or plainly a refusal. */
+  static Predicate<String> isRefusal(RunConfig config) {
+    List<String> lines = Settings.refusals(config);
+    return text -> Refusals.isRefusal(text, lines);
+  }
+
+  /**
+   * Writes {@code evaluation.json} and {@code evaluation-rows.jsonl} into a directory being
+   * written: one line per example with its tokens, likelihood and generated answer.
+   */
+  static void write(Result result, OutputDirectory.Sink out) throws IOException {
+    out.writeString("evaluation.json", result.evaluation().json());
+    StringBuilder lines = new StringBuilder();
+    ObjectMapper mapper = new ObjectMapper();
+    for (SetObservations set : result.observed()) {
+      double[] ratios = set.truthRatios();
+      for (int i = 0; i < set.observations().size(); i++) {
+        Observation o = set.observations().get(i);
+        Map<String, Object> row = new LinkedHashMap<>();
+        row.put("set", set.name());
+        row.put("source", set.examples().get(i).source());
+        row.put("ids", set.answers().get(i).ids());
+        row.put("answer_start", set.answers().get(i).answerStart());
+        row.put("probability", Probability.of(o.answerNll()));
+        if (ratios.length > 0) {
+          row.put("truth_ratio", ratios[i]);
+        }
+        row.put("answer", o.answer());
+        row.put("generation", o.generation());
+        lines.append(mapper.writeValueAsString(row)).append('\n');
+      }
+    }
+    out.writeString("evaluation-rows.jsonl", lines.toString());
+  }
+
+  /** One row per set, one column per metric. */
+  public static Table table(String title, Evaluation evaluation) {
+    List<String> metrics = Metric.list(text -> false).stream().map(Metric::name).toList();
+    List<String> columns = new ArrayList<>(List.of("set"));
+    columns.addAll(metrics);
+    List<List<Table.Cell>> rows = new ArrayList<>();
+    evaluation
+        .sets()
+        .forEach(
+            (name, scores) -> {
+              List<Object> cells = new ArrayList<>(List.of(name));
+              metrics.forEach(m -> cells.add(scores.containsKey(m) ? (Object) scores.get(m) : "-"));
+              rows.add(Table.row(cells.toArray()));
+            });
+    return new Table(title, columns, rows);
+  }
+}

@@ -1,0 +1,138 @@
+package org.lethe.run;
+
+import java.nio.file.Path;
+import org.lethe.UserException;
+import org.lethe.checkpoint.AdapterDirectory;
+import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.config.DataConfig;
+import org.lethe.config.RunConfig;
+import org.lethe.data.ExampleEncoder;
+import org.lethe.data.PromptTemplate;
+import org.lethe.data.Tokenizer;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.model.Model;
+
+/**
+ * A model directory opened for a run: backend, weights, tokenizer, and the encoder of its prompts.
+ * Owns them all; belongs to the thread that opened it.
+ */
+public final class LoadedModel implements AutoCloseable {
+  private final Backend backend;
+  private final Model model;
+  private final Tokenizer tokenizer;
+  private final ExampleEncoder encoder;
+  private final LlamaConfigFile config;
+
+  private LoadedModel(
+      Backend backend,
+      Model model,
+      Tokenizer tokenizer,
+      ExampleEncoder encoder,
+      LlamaConfigFile config) {
+    this.backend = backend;
+    this.model = model;
+    this.tokenizer = tokenizer;
+    this.encoder = encoder;
+    this.config = config;
+  }
+
+  /** Opens {@code config.model} as the configuration says; adapters are not loaded. */
+  public static LoadedModel open(RunConfig config) {
+    return open(config, modelDirectory(config));
+  }
+
+  /** Opens another directory as the configuration says. */
+  static LoadedModel open(RunConfig config, Path directory) {
+    LlamaConfigFile file = ModelDirectory.config(directory);
+    Tokenizer tokenizer = Tokenizer.load(directory);
+    Backend backend = null;
+    try {
+      tokenizer.requireVocabulary(file.vocabSize());
+      int context = contextLength(config, file.maxPositionEmbeddings());
+      backend = openBackend(config);
+      Model model = ModelDirectory.load(ops(config, backend), directory, context);
+      return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
+    } catch (RuntimeException e) {
+      tokenizer.close();
+      if (backend != null) {
+        backend.close();
+      }
+      throw e;
+    }
+  }
+
+  /** Takes over a model that was made rather than read. */
+  static LoadedModel of(
+      RunConfig config, Backend backend, Model model, Tokenizer tokenizer, LlamaConfigFile file) {
+    int context = contextLength(config, file.maxPositionEmbeddings());
+    return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
+  }
+
+  static Backend openBackend(RunConfig config) {
+    return config.threads() == 0
+        ? Backend.open(config.device())
+        : Backend.open(config.device(), config.threads());
+  }
+
+  static Ops ops(RunConfig config, Backend backend) {
+    return new Ops(backend, config.dtype() == RunConfig.Dtype.BF16 ? Dtype.BF16 : Dtype.F32);
+  }
+
+  static Path modelDirectory(RunConfig config) {
+    return config
+        .model()
+        .orElseThrow(
+            () -> new UserException("model is not set; give a model directory: model=DIR"));
+  }
+
+  /** Puts the configured adapter on the model, if there is one; answers whether. */
+  public boolean loadAdapter(RunConfig run) {
+    run.adapter().ifPresent(directory -> AdapterDirectory.load(model, directory, false));
+    return run.adapter().isPresent();
+  }
+
+  public Backend backend() {
+    return backend;
+  }
+
+  public Model model() {
+    return model;
+  }
+
+  public Tokenizer tokenizer() {
+    return tokenizer;
+  }
+
+  public ExampleEncoder encoder() {
+    return encoder;
+  }
+
+  public LlamaConfigFile config() {
+    return config;
+  }
+
+  @Override
+  public void close() {
+    tokenizer.close();
+    model.close();
+    backend.close();
+  }
+
+  private static int contextLength(RunConfig config, int ofModel) {
+    int asked = config.data().contextLength();
+    return asked == 0 ? ofModel : Math.min(asked, ofModel);
+  }
+
+  private static ExampleEncoder encoder(RunConfig config, Tokenizer tokenizer, int context) {
+    return new ExampleEncoder(
+        tokenizer,
+        PromptTemplate.chat(tokenizer),
+        context,
+        config.data().onTooLong() == DataConfig.Truncation.REFUSE
+            ? ExampleEncoder.LongSequence.REFUSE
+            : ExampleEncoder.LongSequence.TRUNCATE);
+  }
+}

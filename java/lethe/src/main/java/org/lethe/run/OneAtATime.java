@@ -1,0 +1,32 @@
+package org.lethe.run;
+
+import org.lethe.train.StepReport;
+
+/** Passes on what several runs tell, one call at a time. */
+final class OneAtATime implements RunListener {
+  private final RunListener listener;
+
+  OneAtATime(RunListener listener) {
+    this.listener = listener;
+  }
+
+  @Override
+  public synchronized void phase(String name, int steps) {
+    listener.phase(name, steps);
+  }
+
+  @Override
+  public synchronized void step(StepReport report) {
+    listener.step(report);
+  }
+
+  @Override
+  public synchronized void phaseEnd() {
+    listener.phaseEnd();
+  }
+
+  @Override
+  public synchronized void note(String message) {
+    listener.note(message);
+  }
+}

@@ -1,0 +1,148 @@
+package org.lethe.run;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.ToDoubleFunction;
+import java.util.stream.Stream;
+import org.lethe.EnvironmentException;
+import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.config.Config;
+import org.lethe.config.RunConfig;
+import org.lethe.report.KeyValue;
+import org.lethe.report.ReportData;
+import org.lethe.report.RunDirectory;
+import org.lethe.report.Series;
+import org.lethe.report.Table;
+import org.lethe.train.StepReport;
+
+/**
+ * The output directory of a training run: config, metrics line by line, report, results. What it
+ * replaces is moved aside at the start and deleted only when the run has succeeded; a run that
+ * fails puts it back.
+ */
+final class RunFolder implements AutoCloseable {
+  private final Path target;
+  private final Path aside;
+  private final RunDirectory directory;
+  private final RunConfig config;
+  private final List<StepReport> steps = new ArrayList<>();
+  private boolean succeeded;
+
+  private RunFolder(Path target, Path aside, RunDirectory directory, RunConfig config) {
+    this.target = target;
+    this.aside = aside;
+    this.directory = directory;
+    this.config = config;
+  }
+
+  /**
+   * Opens the configured output directory; it must be absent or empty unless it may be overwritten.
+   */
+  static RunFolder open(RunConfig config, String backend) {
+    Path target = config.output().toAbsolutePath().normalize();
+    OutputDirectory.check(target, config.overwrite(), 0);
+    Path aside = target.resolveSibling("." + target.getFileName() + ".replaced");
+    try {
+      deleteTree(aside);
+      if (Files.exists(target)) {
+        Files.move(target, aside);
+      }
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          target + ": cannot be moved aside (" + e.getMessage() + "); choose another output", e);
+    }
+    RunDirectory directory =
+        RunDirectory.create(
+            target, Config.toYaml(config), RunDirectory.environment(Version.string(), backend));
+    return new RunFolder(target, aside, directory, config);
+  }
+
+  Path resolve(String name) {
+    return target.resolve(name);
+  }
+
+  void step(StepReport report) {
+    steps.add(report);
+    Map<String, Object> line = new LinkedHashMap<>();
+    line.put("step", report.step());
+    line.put("loss", report.loss());
+    line.put("parts", report.parts());
+    line.put("gradient_norm", report.gradientNorm());
+    line.put("learning_rate", report.learningRate());
+    line.put("tokens", report.tokens());
+    line.put("applied", report.applied());
+    directory.append(line);
+  }
+
+  /** Writes the report; afterwards the run has succeeded. */
+  void succeed(String title, List<Table> tables, List<String> notes) {
+    List<Series> curves = new ArrayList<>();
+    curves.add(series("loss", StepReport::loss));
+    if (!steps.isEmpty()) {
+      steps.get(0).parts().keySet().stream()
+          .filter(part -> steps.get(0).parts().size() > 1)
+          .forEach(part -> curves.add(series(part, s -> s.parts().get(part))));
+    }
+    curves.add(series("gradient norm", StepReport::gradientNorm));
+    List<KeyValue> facts = new ArrayList<>();
+    facts.add(new KeyValue("Lethe", Version.string()));
+    facts.add(new KeyValue("seed", Long.toString(config.seed())));
+    facts.add(new KeyValue("steps", Integer.toString(steps.size())));
+    facts.add(
+        new KeyValue(
+            "skipped steps", Long.toString(steps.stream().filter(s -> !s.applied()).count())));
+    directory.writeReport(new ReportData(title, facts, curves, tables, notes));
+    succeeded = true;
+  }
+
+  List<StepReport> steps() {
+    return steps;
+  }
+
+  @Override
+  public void close() {
+    directory.close();
+    try {
+      if (succeeded) {
+        deleteTree(aside);
+      } else if (Files.exists(aside)) {
+        deleteTree(target);
+        Files.move(aside, target);
+      }
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          aside
+              + ": what the run was to replace is still there ("
+              + e.getMessage()
+              + "); move it yourself",
+          e);
+    }
+  }
+
+  private Series series(String name, ToDoubleFunction<StepReport> value) {
+    List<Double> x = new ArrayList<>();
+    List<Double> y = new ArrayList<>();
+    for (StepReport step : steps) {
+      x.add((double) step.step());
+      y.add(value.applyAsDouble(step));
+    }
+    return new Series(name, x, y);
+  }
+
+  private static void deleteTree(Path root) throws IOException {
+    if (!Files.exists(root)) {
+      return;
+    }
+    try (Stream<Path> tree = Files.walk(root)) {
+      for (Path path : tree.sorted(Comparator.reverseOrder()).toList()) {
+        Files.delete(path);
+      }
+    }
+  }
+}

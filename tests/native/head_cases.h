@@ -1,0 +1,173 @@
+// The one case list of the head's row kernel: correctness on every backend, and before any timing.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "lethe.h"
+
+namespace lethe::test {
+
+// The same numbers on every machine; std's distributions are not.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t bits() {  // SplitMix64 (Steele, Lea & Flood 2014)
+    uint64_t x = state_ += 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+  }
+  double uniform() { return (static_cast<double>(bits() >> 11) + 0.5) * 0x1p-53; }
+  double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(6.283185307179586 * uniform()); }
+  int64_t below(int64_t n) { return static_cast<int64_t>(bits() % static_cast<uint64_t>(n)); }
+
+ private:
+  uint64_t state_;
+};
+
+enum class Logits {
+  kFlat,       // all alike but for 1e-3
+  kRandom,     // standard deviation 3
+  kPeaked,     // one at 40, the rest 0
+  kSteep,      // one at 300: what is left underflows beside it
+  kLarge,      // up to +-1e4
+  kMasked,     // a third is -inf
+  kSingle,     // all but one are -inf
+  kAllMasked,  // all are -inf
+  kNaN,        // one is NaN
+  kPlusInf,    // one is +inf
+};
+inline constexpr const char *kLogitNames[] = {"flat",   "random", "peaked",     "steep", "large",
+                                              "masked", "single", "all-masked", "nan",   "plus-inf"};
+
+// What a reference row's logits differ by, by row: nothing, 1e-4, 1, 30, or 1e-3 around an offset of 20.
+inline constexpr double kDeltaSpread[] = {0.0, 1e-4, 1.0, 30.0, 1e-3};
+inline constexpr double kDeltaOffset[] = {0.0, 0.0, 0.0, 0.0, 20.0};
+inline constexpr int kDeltas = 5;
+
+struct HeadCase {
+  std::string name;
+  int64_t rows, V;
+  int64_t pad;     // floats between a row's end and the next
+  int64_t offset;  // floats between a 64-byte boundary and the first row
+  Logits logits;
+  int kind;  // a lethe_row_kind, or -1: every kind in turn
+  bool temperatures, means, coefficients;
+  uint64_t seed;
+  int64_t ld() const { return V + pad; }
+};
+
+struct HeadData {
+  std::vector<float> z;            // [rows, ld]
+  std::vector<float> delta;        // [references, ld]
+  std::vector<int32_t> delta_of;   // [rows]: row of delta, or -1
+  std::vector<int32_t> records;    // [rows, LETHE_ROW_FIELDS]
+  std::vector<float> temperature;  // [rows] or empty
+  std::vector<float> means;        // [rows] or empty: mean logits
+  std::vector<float> coefficient;  // [rows] or empty
+};
+
+inline bool is_reference_kind(int kind) { return kind == LETHE_ROW_REFERENCE_KL || kind == LETHE_ROW_KL_REFERENCE; }
+
+inline void fill_logits(const HeadCase &c, Random *random, float *z, int64_t special) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (int64_t v = 0; v < c.V; ++v) {
+    const bool at = v == special;
+    switch (c.logits) {
+      case Logits::kFlat:
+        z[v] = static_cast<float>(1.5 + 1e-3 * random->normal());
+        break;
+      case Logits::kPeaked:
+        z[v] = at ? 40.0f : 0.0f;
+        break;
+      case Logits::kSteep:
+        z[v] = at ? 300.0f : static_cast<float>(random->normal());
+        break;
+      case Logits::kLarge:
+        z[v] = static_cast<float>(1e4 * (2 * random->uniform() - 1));
+        break;
+      case Logits::kMasked:
+        z[v] = random->uniform() < 1.0 / 3 ? -infinity : static_cast<float>(3 * random->normal());
+        break;
+      case Logits::kSingle:
+        z[v] = at ? -2.5f : -infinity;
+        break;
+      case Logits::kAllMasked:
+        z[v] = -infinity;
+        break;
+      default:
+        z[v] = static_cast<float>(3 * random->normal());
+    }
+  }
+  if (c.logits == Logits::kMasked) z[special] = 0.5f;
+  if (c.logits == Logits::kNaN) z[special] = std::numeric_limits<float>::quiet_NaN();
+  if (c.logits == Logits::kPlusInf) z[special] = infinity;
+}
+
+inline HeadData make_head_data(const HeadCase &c) {
+  Random random(c.seed);
+  HeadData data;
+  const auto rows = static_cast<size_t>(c.rows);
+  const auto ld = static_cast<size_t>(c.ld());
+  data.z.assign(rows * ld, 0.0f);
+  for (size_t row = 0; row < rows; ++row) {
+    const int kind = c.kind >= 0 ? c.kind : static_cast<int>(row % 6);
+    const int64_t special = random.below(c.V);
+    const int64_t labels[] = {special, random.below(c.V), 0, c.V - 1, -1};
+    int64_t label = labels[(row / 6 + row) % 5];
+    if (kind == LETHE_ROW_NLL && label < 0) label = special;
+    fill_logits(c, &random, data.z.data() + row * ld, special);
+    const int32_t record[] = {static_cast<int32_t>(row), static_cast<int32_t>(label), kind, -1};
+    data.records.insert(data.records.end(), record, record + LETHE_ROW_FIELDS);
+    data.delta_of.push_back(-1);
+    if (is_reference_kind(kind)) {
+      data.delta_of.back() = static_cast<int32_t>(data.delta.size() / ld);
+      data.records[row * LETHE_ROW_FIELDS + 3] = static_cast<int32_t>(row);
+      const size_t type = (row / 6 + static_cast<size_t>(c.seed)) % kDeltas;
+      for (size_t v = 0; v < ld; ++v) {
+        data.delta.push_back(static_cast<float>(kDeltaOffset[type] + kDeltaSpread[type] * random.normal()));
+      }
+    }
+    if (c.temperatures) data.temperature.push_back(static_cast<float>(0.3 + 2 * random.uniform()));
+    if (c.means) data.means.push_back(static_cast<float>(random.normal()));
+    if (c.coefficients) data.coefficient.push_back(static_cast<float>(random.normal()));
+  }
+  return data;
+}
+
+// `full` adds the long rows; without it the list is short enough for a sanitizer.
+inline std::vector<HeadCase> head_cases(bool full) {
+  std::vector<HeadCase> cases;
+  const auto add = [&](int64_t rows, int64_t V, int64_t pad, int64_t offset, Logits logits, int kind = -1) {
+    const uint64_t seed = cases.size();
+    const std::string name = std::string(kLogitNames[static_cast<int>(logits)]) + " rows=" + std::to_string(rows) +
+                             " V=" + std::to_string(V) + " pad=" + std::to_string(pad) +
+                             " offset=" + std::to_string(offset) + (kind < 0 ? "" : " kind=" + std::to_string(kind));
+    cases.push_back({name, rows, V, pad, offset, logits, kind, seed % 2 == 1, seed % 3 == 1, seed % 4 == 3, seed});
+  };
+  const Logits sound[] = {Logits::kFlat,  Logits::kRandom, Logits::kPeaked, Logits::kSteep,
+                          Logits::kLarge, Logits::kMasked, Logits::kSingle};
+  const Logits broken[] = {Logits::kAllMasked, Logits::kNaN, Logits::kPlusInf};
+  int64_t turn = 0;
+  for (const int64_t V : {1, 2, 7, 8, 9, 15, 16, 17, 264}) {
+    for (const Logits logits : sound) add(V <= 17 ? 30 : 12, V, turn % 4, (turn / 3) % 4, logits), ++turn;
+    for (const Logits logits : broken) add(6, V, turn % 4, (turn / 3) % 4, logits), ++turn;
+  }
+  // Enough tiles of the smallest block that a gradient in place could overtake the reads.
+  add(6, 1025, 1, 2, Logits::kRandom);
+  add(6, 1026, 0, 0, Logits::kRandom);
+  if (!full) return cases;
+  for (const int64_t V : {1001, 1026, 2047, 4096, 8193, 32003}) {
+    for (const Logits logits : sound) add(V > 10000 ? 6 : 30, V, turn % 4, (turn / 3) % 4, logits), ++turn;
+    add(6, V, 1, 1, Logits::kNaN);
+  }
+  // A vocabulary of each remainder by 8 that a vector load can meet, and every delta beside every kind.
+  for (const int64_t V : {32000, 32001, 32002, 32007}) add(30, V, 0, turn++ % 4, Logits::kRandom);
+  return cases;
+}
+
+}  // namespace lethe::test

@@ -1,0 +1,363 @@
+// The head through lethe.h, on each CPU instruction set: products, chunks, combine, second pass, sampling, misuse.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "head_cases.h"
+#include "head_twin.h"
+#include "lethe.h"
+#include "tolerance.h"
+
+namespace {
+
+int failures = 0, checks = 0;
+
+#define EXPECT(condition)                                                                                             \
+  do {                                                                                                                \
+    ++checks;                                                                                                         \
+    if (!(condition)) {                                                                                               \
+      ++failures;                                                                                                     \
+      std::fprintf(stderr, "%s:%d: expected %s\n  trace: %s\n", __FILE__, __LINE__, #condition, lethe_error_trace()); \
+    }                                                                                                                 \
+  } while (0)
+
+using lethe::test::HeadTwin;
+using lethe::test::Random;
+
+class Engine {
+ public:
+  Engine(const char *name, const char *plugins) { status = lethe_engine_open(name, plugins, 2, &engine); }
+  ~Engine() {
+    if (engine != nullptr) lethe_engine_close(engine);
+  }
+  Engine(const Engine &) = delete;
+  Engine &operator=(const Engine &) = delete;
+  template <class T>
+  lethe_ref put(const std::vector<T> &content) {
+    lethe_ref ref = 0;
+    const auto bytes = static_cast<int64_t>(content.size() * sizeof(T));
+    EXPECT(lethe_buffer_alloc(engine, std::max<int64_t>(bytes, 4), &ref) == LETHE_OK);
+    if (bytes > 0) EXPECT(lethe_write(engine, ref, content.data(), bytes) == LETHE_OK);
+    return ref;
+  }
+  template <class T>
+  std::vector<T> get(lethe_ref ref, size_t count) {
+    std::vector<T> content(count);
+    if (count > 0) EXPECT(lethe_read(engine, ref, content.data(), static_cast<int64_t>(count * sizeof(T))) == LETHE_OK);
+    return content;
+  }
+  lethe_engine *engine = nullptr;
+  int status = 0;
+};
+
+// A matrix in storage, and the numbers it holds.
+struct Stored {
+  lethe_ref ref;
+  std::vector<float> values;
+};
+
+Stored store(Engine *e, int32_t dtype, std::vector<float> values) {
+  const lethe_ref full = e->put(values);
+  if (dtype == LETHE_F32) return {full, values};
+  const auto n = static_cast<int64_t>(values.size());
+  const lethe_ref half = e->put(std::vector<uint16_t>(values.size()));
+  EXPECT(lethe_convert(e->engine, n, LETHE_F32, full, LETHE_BF16, half) == LETHE_OK);
+  EXPECT(lethe_convert(e->engine, n, LETHE_BF16, half, LETHE_F32, full) == LETHE_OK);
+  return {half, e->get<float>(full, values.size())};
+}
+
+std::vector<float> load(Engine *e, int32_t dtype, lethe_ref ref, size_t count) {
+  if (dtype == LETHE_F32) return e->get<float>(ref, count);
+  const lethe_ref full = e->put(std::vector<float>(count));
+  EXPECT(lethe_convert(e->engine, static_cast<int64_t>(count), LETHE_BF16, ref, LETHE_F32, full) == LETHE_OK);
+  return e->get<float>(full, count);
+}
+
+std::vector<float> normal(Random *random, int64_t count, double spread) {
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float &x : values) x = static_cast<float>(spread * random->normal());
+  return values;
+}
+
+double distance(const std::vector<float> &seen, const std::vector<double> &expected) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += (seen[i] - expected[i]) * (seen[i] - expected[i]);
+    norm += expected[i] * expected[i];
+  }
+  return norm == 0 ? std::sqrt(difference) : std::sqrt(difference / norm);
+}
+
+struct Problem {
+  int32_t dtype;
+  int64_t n, sources, d, V;
+  Stored h, w;
+  std::vector<int32_t> records;
+  std::vector<float> temperature;
+  lethe_ref rows, temperatures, mean;
+};
+
+Problem make_problem(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, bool references) {
+  Random random(static_cast<uint64_t>(V * 31 + n));
+  Problem p = {dtype, n, 2 * n + 1, d, V, {}, {}, {}, {}, 0, 0, 0};
+  std::vector<float> h = normal(&random, p.sources * d, 1.0);
+  // The last sources are the first ones, moved a little: references near the policy.
+  for (int64_t i = 0; i < n * d; ++i) h[static_cast<size_t>((n + 1) * d + i)] = h[static_cast<size_t>(i)] + 0.01f;
+  p.h = store(e, dtype, h);
+  p.w = store(e, dtype, normal(&random, V * d, 3 / std::sqrt(static_cast<double>(d))));
+  for (int64_t i = 0; i < n; ++i) {
+    const int kinds[] = {LETHE_ROW_NLL,          LETHE_ROW_REFERENCE_KL, LETHE_ROW_STATISTICS, LETHE_ROW_UNIFORM_KL,
+                         LETHE_ROW_KL_REFERENCE, LETHE_ROW_KL_UNIFORM,   LETHE_ROW_NLL};
+    int kind = kinds[i % 7];
+    if (!references && lethe::test::is_reference_kind(kind)) kind = LETHE_ROW_NLL;
+    const int64_t source = random.below(n);
+    p.records.insert(p.records.end(), {static_cast<int32_t>(source), static_cast<int32_t>(random.below(V)), kind,
+                                       static_cast<int32_t>(n + 1 + source)});
+    p.temperature.push_back(static_cast<float>(0.5 + random.uniform()));
+  }
+  p.rows = e->put(p.records);
+  p.temperatures = e->put(p.temperature);
+  p.mean = e->put(std::vector<float>(static_cast<size_t>(d)));
+  EXPECT(lethe_head_mean(e->engine, dtype, d, V, p.w.ref, p.mean) == LETHE_OK);
+  return p;
+}
+
+// Row i's twin on logits in fp64, and its gradient with respect to its source of h.
+HeadTwin twin_of(const Problem &p, int64_t i, std::vector<double> *dh) {
+  const int32_t *record = p.records.data() + i * LETHE_ROW_FIELDS;
+  std::vector<float> z(static_cast<size_t>(p.V)), delta(z);
+  const auto product = [&](int64_t source, int64_t v) {
+    double sum = 0;
+    for (int64_t j = 0; j < p.d; ++j) {
+      sum += static_cast<double>(p.h.values[static_cast<size_t>(source * p.d + j)]) *
+             p.w.values[static_cast<size_t>(v * p.d + j)];
+    }
+    return sum;
+  };
+  const bool reference = lethe::test::is_reference_kind(record[2]);
+  for (int64_t v = 0; v < p.V; ++v) {
+    const double logit = product(record[0], v);
+    z[static_cast<size_t>(v)] = static_cast<float>(logit);
+    if (reference) delta[static_cast<size_t>(v)] = static_cast<float>(product(record[3], v) - logit);
+  }
+  HeadTwin twin = lethe::test::twin_row(record[2], record[1], p.V, z.data(), reference ? delta.data() : nullptr,
+                                        static_cast<double>(p.temperature[static_cast<size_t>(i)]), nullptr, 1.0);
+  dh->assign(static_cast<size_t>(p.d), 0.0);
+  for (int64_t v = 0; v < p.V; ++v) {
+    for (int64_t j = 0; j < p.d; ++j) {
+      (*dh)[static_cast<size_t>(j)] +=
+          twin.gradient[static_cast<size_t>(v)] * p.w.values[static_cast<size_t>(v * p.d + j)];
+    }
+  }
+  return twin;
+}
+
+struct Forward {
+  std::vector<float> stats, dh_rows;
+};
+
+Forward forward(Engine *e, const Problem &p, int64_t n, lethe_ref rows, lethe_ref temperatures,
+                int64_t workspace_bytes) {
+  const lethe_ref stats = e->put(std::vector<float>(static_cast<size_t>(n * LETHE_STATISTICS), -1.0f));
+  const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(n * p.d), -1.0f));
+  const lethe_ref workspace = e->put(std::vector<char>(static_cast<size_t>(workspace_bytes)));
+  EXPECT(lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, p.h.ref, p.w.ref, p.mean, rows, temperatures,
+                            stats, dh, workspace, workspace_bytes) == LETHE_OK);
+  return {e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
+          load(e, p.dtype, dh, static_cast<size_t>(n * p.d))};
+}
+
+// What rounding delta - shift costs the gradient of a reference row, relative to it: much where nearly all of the
+// probability is one column's and the gradient all but vanishes.
+double shift_rounding(const Problem &p, const HeadTwin &twin, const std::vector<double> &dh) {
+  double cost = 0, norm = 0;
+  for (size_t v = 0; v < twin.delta.size(); ++v) {
+    double row = 0;
+    for (size_t j = 0; j < static_cast<size_t>(p.d); ++j) {
+      const double w = static_cast<double>(p.w.values[v * static_cast<size_t>(p.d) + j]);
+      row += w * w;
+    }
+    cost += twin.p[v] * std::fabs(twin.delta[v]) * std::sqrt(row);
+  }
+  for (const double x : dh) norm += x * x;
+  return norm == 0 ? 1 : lethe::tolerance::head::kShift * cost / std::sqrt(norm);
+}
+
+void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V) {
+  namespace bound = lethe::tolerance::head;
+  const Problem p = make_problem(e, dtype, n, d, V, true);
+  int64_t least = 0, most = 0;
+  EXPECT(lethe_head_workspace(e->engine, dtype, n, d, V, &least, &most) == LETHE_OK);
+  EXPECT(least > 0 && most >= least);
+  const Forward all = forward(e, p, n, p.rows, p.temperatures, most);
+  const Forward few = forward(e, p, n, p.rows, p.temperatures, least);
+  EXPECT(all.stats == few.stats && all.dh_rows == few.dh_rows);
+  for (int64_t i = 0; i < n; ++i) {
+    std::vector<double> dh;
+    const HeadTwin twin = twin_of(p, i, &dh);
+    const float *stats = all.stats.data() + i * LETHE_STATISTICS;
+    const int kind = p.records[static_cast<size_t>(i * LETHE_ROW_FIELDS + 2)];
+    const double logits = bound::logit_error(d) * (1 + std::fabs(twin.stats[LETHE_STAT_MAX]));
+    for (const int s : {LETHE_STAT_LSE, LETHE_STAT_LABEL, LETHE_STAT_MAX, LETHE_STAT_MEAN, LETHE_STAT_EZ}) {
+      EXPECT(std::fabs(stats[s] - twin.stats[s]) <= 4 * logits + bound::kSum * (1 + std::fabs(twin.stats[s])));
+    }
+    EXPECT(stats[LETHE_STAT_ARGMAX] == static_cast<float>(twin.stats[LETHE_STAT_ARGMAX]));
+    // In bf16 the reference's difference is rounded to bf16 before its product.
+    const double delta = dtype == LETHE_BF16 ? 2 * lethe::tolerance::kBf16Unit : bound::kDelta;
+    EXPECT(std::fabs(stats[LETHE_STAT_KL] - twin.stats[LETHE_STAT_KL]) <= 4 * delta * twin.stats[LETHE_STAT_KL]);
+    EXPECT(stats[LETHE_STAT_KL] >= 0);
+    const std::vector<float> seen(all.dh_rows.begin() + i * d, all.dh_rows.begin() + (i + 1) * d);
+    const bool reference = lethe::test::is_reference_kind(kind);
+    const double storage = dtype == LETHE_BF16 ? 2 * lethe::tolerance::kBf16Unit : bound::kSum + 16 * logits;
+    EXPECT(distance(seen, dh) <= storage + (reference ? 2 * delta + shift_rounding(p, twin, dh) : 0));
+    // The same row alone: same bits.
+    const std::vector<int32_t> record(p.records.begin() + i * LETHE_ROW_FIELDS,
+                                      p.records.begin() + (i + 1) * LETHE_ROW_FIELDS);
+    if (i >= 8) continue;
+    const Forward one =
+        forward(e, p, 1, e->put(record), e->put(std::vector<float>{p.temperature[static_cast<size_t>(i)]}), least);
+    EXPECT(std::memcmp(one.stats.data(), stats, sizeof(float) * LETHE_STATISTICS) == 0);
+    EXPECT(one.dh_rows == seen);
+  }
+}
+
+// combine, and the second pass of a head that trains, against the first pass's rows.
+void backward_matches_forward(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V) {
+  const Problem p = make_problem(e, dtype, n, d, V, false);
+  int64_t least = 0, most = 0;
+  EXPECT(lethe_head_workspace(e->engine, dtype, n, d, V, &least, &most) == LETHE_OK);
+  Random random(3);
+  const std::vector<float> coefficients = normal(&random, n, 1.0);
+  const lethe_ref coefficient = e->put(coefficients), workspace = e->put(std::vector<char>(static_cast<size_t>(least)));
+  const lethe_ref dh_rows = e->put(std::vector<float>(static_cast<size_t>(n * d)));
+  const lethe_ref dw = e->put(std::vector<float>(static_cast<size_t>(V * d), 1.0f));
+  EXPECT(lethe_head_backward(e->engine, dtype, n, p.sources, d, V, p.h.ref, p.w.ref, p.rows, p.temperatures,
+                             coefficient, dh_rows, dw, workspace, least) == LETHE_OK);
+  const std::vector<float> rows_seen = load(e, dtype, dh_rows, static_cast<size_t>(n * d));
+  const std::vector<float> dw_seen = e->get<float>(dw, static_cast<size_t>(V * d));
+  const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(p.sources * d), 7.0f));
+  EXPECT(lethe_head_combine(e->engine, dtype, n, p.sources, d, p.rows, coefficient, dh_rows, dh) == LETHE_OK);
+  const std::vector<float> dh_seen = load(e, dtype, dh, static_cast<size_t>(p.sources * d));
+  std::vector<double> rows_expected, dw_expected(static_cast<size_t>(V * d), 1.0),
+      dh_expected(static_cast<size_t>(p.sources * d), 0.0);
+  for (int64_t i = 0; i < n; ++i) {
+    std::vector<double> row;
+    const HeadTwin twin = twin_of(p, i, &row);
+    const auto source = static_cast<size_t>(p.records[static_cast<size_t>(i * LETHE_ROW_FIELDS)]);
+    const double c = static_cast<double>(coefficients[static_cast<size_t>(i)]);
+    for (size_t j = 0; j < static_cast<size_t>(d); ++j) {
+      rows_expected.push_back(c * row[j]);
+      dh_expected[source * static_cast<size_t>(d) + j] += c * c * row[j];
+      for (size_t v = 0; v < static_cast<size_t>(V); ++v) {
+        dw_expected[v * static_cast<size_t>(d) + j] +=
+            c * twin.gradient[v] * p.h.values[source * static_cast<size_t>(d) + j];
+      }
+    }
+  }
+  const double bound = dtype == LETHE_BF16 ? 2 * lethe::tolerance::kBf16Unit : 4 * lethe::tolerance::head::kSum;
+  EXPECT(distance(rows_seen, rows_expected) <= bound);
+  EXPECT(distance(dw_seen, dw_expected) <= bound);
+  EXPECT(distance(dh_seen, dh_expected) <= bound);
+}
+
+void sampling_follows_the_distribution(Engine *e) {
+  constexpr int64_t kDraws = 4000, V = 5;
+  // d = 1 and h = 1: the weight is the logits.
+  const std::vector<float> logits = {0.0f, std::log(2.0f), std::log(4.0f), std::log(3.0f), -100.0f};
+  const lethe_ref w = e->put(logits), h = e->put(std::vector<float>(kDraws, 1.0f));
+  std::vector<int64_t> draws(kDraws);
+  for (int64_t i = 0; i < kDraws; ++i) draws[static_cast<size_t>(i)] = 5 * i;
+  const lethe_ref draw = e->put(draws), ids = e->put(std::vector<int32_t>(kDraws));
+  const lethe_ref workspace = e->put(std::vector<char>(100 * 24));
+  const auto sample = [&](int64_t n, float temperature, int32_t top_k, float top_p, lethe_ref from) {
+    EXPECT(lethe_head_sample(e->engine, LETHE_F32, n, 1, V, h, w, temperature, top_k, top_p, 42, from, ids, workspace,
+                             100 * 24) == LETHE_OK);
+    return e->get<int32_t>(ids, static_cast<size_t>(n));
+  };
+  const auto share = [&](const std::vector<int32_t> &seen, int32_t id) {
+    return static_cast<double>(std::count(seen.begin(), seen.end(), id)) / kDraws;
+  };
+  // Four standard deviations of a share of 4000 draws.
+  const double bound = 4 * std::sqrt(0.25 / kDraws);
+  const std::vector<int32_t> all = sample(kDraws, 1.0f, 0, 1.0f, draw);
+  const double expected[] = {0.1, 0.2, 0.4, 0.3, 0.0};
+  for (int32_t v = 0; v < V; ++v) EXPECT(std::fabs(share(all, v) - expected[v]) <= bound);
+  EXPECT(share(all, 4) == 0);
+  const std::vector<int32_t> two = sample(kDraws, 1.0f, 2, 1.0f, draw);
+  EXPECT(std::fabs(share(two, 2) - 4.0 / 7) <= bound && share(two, 2) + share(two, 3) == 1);
+  const std::vector<int32_t> nucleus = sample(kDraws, 1.0f, 0, 0.65f, draw);
+  EXPECT(std::fabs(share(nucleus, 3) - 3.0 / 7) <= bound && share(nucleus, 2) + share(nucleus, 3) == 1);
+  const std::vector<int32_t> tiny = sample(kDraws, 1.0f, 0, 1e-6f, draw);
+  EXPECT(share(tiny, 2) == 1);
+  const std::vector<int32_t> hot = sample(kDraws, 0.5f, 0, 1.0f, draw);
+  EXPECT(std::fabs(share(hot, 2) - 16.0 / 30) <= bound);
+  // A draw depends on its counter alone.
+  EXPECT(sample(1, 1.0f, 0, 1.0f, e->put(std::vector<int64_t>{5 * 1234}))[0] == all[1234]);
+}
+
+void misuse_is_an_answer(Engine *e) {
+  const int64_t n = 3, d = 8, V = 11;
+  const Problem p = make_problem(e, LETHE_F32, n, d, V, true);
+  int64_t least = 0, most = 0;
+  EXPECT(lethe_head_workspace(e->engine, LETHE_F32, n, d, V, &least, &most) == LETHE_OK);
+  const lethe_ref stats = e->put(std::vector<float>(30)),
+                  workspace = e->put(std::vector<char>(static_cast<size_t>(most)));
+  const auto run = [&](std::vector<int32_t> record, float temperature, int64_t bytes) {
+    std::vector<int32_t> records = {0, 0, LETHE_ROW_STATISTICS, -1};
+    records.insert(records.end(), record.begin(), record.end());
+    return lethe_head_forward(e->engine, LETHE_F32, 2, p.sources, d, V, p.h.ref, p.w.ref, 0, e->put(records),
+                              e->put(std::vector<float>{1.0f, temperature}), stats, 0, workspace, bytes);
+  };
+  const auto says = [](const char *what) { return std::strstr(lethe_error_trace(), what) != nullptr; };
+  EXPECT(run({0, 0, LETHE_ROW_NLL, -1}, 1.0f, most) == LETHE_OK);
+  EXPECT(run({0, -1, LETHE_ROW_NLL, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("row 1: LETHE_ROW_NLL"));
+  EXPECT(run({7, 0, LETHE_ROW_NLL, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("row 1: source 7"));
+  EXPECT(run({0, 11, LETHE_ROW_NLL, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("label 11"));
+  EXPECT(run({0, -2, LETHE_ROW_UNIFORM_KL, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
+  EXPECT(run({0, 0, 6, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("unknown kind 6"));
+  EXPECT(run({0, 0, LETHE_ROW_REFERENCE_KL, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT);
+  EXPECT(run({0, 0, LETHE_ROW_KL_REFERENCE, 7}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
+  EXPECT(run({0, 0, LETHE_ROW_NLL, -1}, 0.0f, most) == LETHE_INVALID_ARGUMENT && says("temperature"));
+  EXPECT(run({0, 0, LETHE_ROW_NLL, -1}, std::nanf(""), most) == LETHE_INVALID_ARGUMENT);
+  EXPECT(run({0, 0, LETHE_ROW_NLL, -1}, 1.0f, least - 1) == LETHE_INVALID_ARGUMENT && says("workspace"));
+  EXPECT(lethe_head_forward(e->engine, LETHE_F32, 0, p.sources, d, V, p.h.ref, p.w.ref, 0, p.rows, 0, stats, 0,
+                            workspace, most) == LETHE_OK);
+  const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(p.sources * d), 5.0f));
+  EXPECT(lethe_head_combine(e->engine, LETHE_F32, 0, p.sources, d, p.rows, stats, workspace, dh) == LETHE_OK);
+  EXPECT(e->get<float>(dh, static_cast<size_t>(d)) == std::vector<float>(static_cast<size_t>(d), 0.0f));
+  const lethe_ref dh_rows = e->put(std::vector<float>(static_cast<size_t>(n * d)));
+  const lethe_ref dw = e->put(std::vector<float>(static_cast<size_t>(V * d)));
+  EXPECT(lethe_head_backward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, p.rows, 0, stats, dh_rows, dw,
+                             workspace, most) == LETHE_UNSUPPORTED);
+  const std::vector<float> broken = {std::nanf(""), 1.0f};
+  EXPECT(lethe_head_sample(e->engine, LETHE_F32, 1, 1, 2, e->put(std::vector<float>{1.0f}), e->put(broken), 1.0f, 2,
+                           0.5f, 1, e->put(std::vector<int64_t>{0}), e->put(std::vector<int32_t>(1)), workspace,
+                           most) == LETHE_INVALID_ARGUMENT);
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  const char *plugins = argc > 1 ? argv[1] : ".";
+  for (const char *name : {"cpu_avx2", "cpu_avx512"}) {
+    Engine e(name, plugins);
+    if (e.status == LETHE_NO_DEVICE && std::strcmp(name, "cpu_avx512") == 0) {
+      std::printf("cpu_avx512: %s\n", lethe_error_trace());
+      continue;
+    }
+    EXPECT(e.status == LETHE_OK);
+    if (e.status != LETHE_OK) return 1;
+    for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
+      for (const int64_t V : {1, 2, 7, 17, 131, 1000, 4099}) forward_matches_twin(&e, dtype, V > 1000 ? 9 : 23, 24, V);
+      for (const int64_t V : {1, 7, 131, 515}) backward_matches_forward(&e, dtype, 11, 24, V);
+      forward_matches_twin(&e, dtype, 1, 3, 9);
+    }
+    sampling_follows_the_distribution(&e);
+    misuse_is_an_answer(&e);
+  }
+  std::printf("head: %d of %d checks failed\n", failures, checks);
+  return failures == 0 ? 0 : 1;
+}
