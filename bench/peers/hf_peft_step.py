@@ -13,7 +13,7 @@ Padding never enters a loss, so that loss_step0 equals that of an engine without
 labels are unmasked, over padding as well: here ME averages over --me-positions (the answer, unless told), KL over every real shifted position.
 
 Before any update the loss of the first batch is printed: in fp32 (a bf16 run evaluates it in a second process, so that its own memory stays
-its own). Then one JSON line: method, dtype, loss_step0, ms_median, ms_min, ms_all, real_tokens (per step, of the forwards with gradient),
+its own). Then one JSON line: method, dtype, loss_step0, ms_median, ms_min, ms_all, cpu_ms (processor time a step), real_tokens (per step, of the forwards with gradient),
 peak_MB (VmHWM of this process: all of it, imports and loading included), versions, threads.
 """
 
@@ -227,13 +227,16 @@ def main(argv):
     print(f"loss before any update (fp32): {loss_fp32!r}", flush=True)
     times = []
     for i in range(options.warmup + options.steps):
+        if i == options.warmup:
+            processor = time.process_time()
         start = time.perf_counter()
         peer.step(batches[i % len(batches)])
         if i >= options.warmup:
             times.append(round((time.perf_counter() - start) * 1e3, 2))
+    cpu_ms = round((time.process_time() - processor) * 1e3 / len(times), 2) if times else None
     tokens = statistics.mean(sum(b[role].tokens for role in peer.roles()) for b in batches)
     result = dict(method=options.method, dtype=options.dtype, loss_step0=loss_fp32, loss_step0_in_dtype=loss)
-    result.update(ms_median=round(statistics.median(times), 2) if times else None, ms_min=min(times, default=None), ms_all=times)
+    result.update(ms_median=round(statistics.median(times), 2) if times else None, ms_min=min(times, default=None), ms_all=times, cpu_ms=cpu_ms)
     result.update(real_tokens=round(tokens), peak_MB=peak_megabytes(), reference=peer.reference_kind, pad=options.pad)
     result.update(rank=options.rank, alpha=options.alpha, me_positions=options.me_positions, threads=options.threads)
     result.update(torch=torch.__version__, transformers=transformers.__version__, peft=peft.__version__)

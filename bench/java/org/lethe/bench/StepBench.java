@@ -2,7 +2,9 @@ package org.lethe.bench;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.sun.management.OperatingSystemMXBean;
 import java.io.IOException;
+import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -148,8 +150,12 @@ public final class StepBench implements Callable<Integer> {
       return 1;
     }
     double[] ms = new double[steps];
+    long processor = 0;
     for (int i = 0; steps > 0 && i < warmup + steps; i++) {
       List<StepSequence> batch = batches.get(i % batches.size());
+      if (i == warmup) {
+        processor = processorNanos();
+      }
       long start = System.nanoTime();
       StepReport report = step.run(i, batch, LEARNING_RATE);
       double taken = (System.nanoTime() - start) / 1e6;
@@ -160,6 +166,7 @@ public final class StepBench implements Callable<Integer> {
         ms[i - warmup] = Math.round(taken * 100) / 100.0;
       }
     }
+    double processorMs = Math.round((processorNanos() - processor) / 1e4 / steps) / 100.0;
     Map<String, Object> result = new LinkedHashMap<>();
     result.put("method", objective.name());
     result.put("dtype", dtype);
@@ -167,6 +174,7 @@ public final class StepBench implements Callable<Integer> {
     double peak = peakMegabytes();
     if (steps > 0) {
       putTimes(result, ms);
+      result.put("cpu_ms", processorMs);
       double flops =
           batches.stream().mapToDouble(b -> GemmFloor.flops(loaded.config(), objective, b)).sum()
               / batches.size();
@@ -195,6 +203,11 @@ public final class StepBench implements Callable<Integer> {
       throw new IllegalStateException("a map of numbers and strings is JSON", e);
     }
     return 0;
+  }
+
+  /** Processor time of all threads of this process. */
+  private static long processorNanos() {
+    return ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class).getProcessCpuTime();
   }
 
   private static void putTimes(Map<String, Object> result, double[] ms) {
