@@ -157,6 +157,8 @@ public final class Demo {
   private Evaluation unlearn(String method, Evaluation before) {
     List<String> overrides = common(method);
     overrides.add("model=" + quote(directory("fine-tuned").resolve("model")));
+    overrides.addAll(
+        List.of("train.batch_size=8", "train.warmup_steps=10", "train.schedule=linear"));
     overrides.addAll(METHODS.get(method));
     return Unlearn.run(Config.of(RunConfig.class, overrides), before, listener).after();
   }
@@ -213,20 +215,34 @@ public final class Demo {
 
   private static Map<String, List<String>> methods() {
     Map<String, List<String>> methods = new LinkedHashMap<>();
-    methods.put("ME+GD", method("ME", "GD", 60, "1e-3"));
-    methods.put("NPO+GD", method("NPO", "GD", 60, "1e-3"));
-    methods.put("IDK+AP", method("IDK", "AP", 60, "1e-3"));
+    methods.put(
+        "ME+GD",
+        List.of(
+            "method.forget=ME",
+            "method.retain=GD",
+            "method.positions=answer",
+            "method.forget_coefficient=0.12",
+            "train.steps=120",
+            "train.learning_rate=1e-3"));
+    methods.put(
+        "NPO+GD",
+        List.of(
+            "method.forget=NPO",
+            "method.retain=GD",
+            "method.forget_coefficient=0.2",
+            "train.steps=220",
+            "train.learning_rate=7e-4"));
+    // At 0.1 the preference for the answer is satisfied long before the answer is what is
+    // generated.
+    methods.put(
+        "IDK+AP",
+        List.of(
+            "method.forget=IDK",
+            "method.retain=AP",
+            "method.beta=0.5",
+            "train.steps=120",
+            "train.learning_rate=1e-3"));
     return methods;
-  }
-
-  private static List<String> method(String forget, String retain, int steps, String rate) {
-    return List.of(
-        "method.forget=" + forget,
-        "method.retain=" + retain,
-        "train.steps=" + steps,
-        "train.learning_rate=" + rate,
-        "train.warmup_steps=10",
-        "train.batch_size=8");
   }
 
   /** A path as a YAML scalar. */
