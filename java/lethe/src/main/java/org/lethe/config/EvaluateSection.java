@@ -6,6 +6,7 @@ import java.util.Optional;
 /** How a model is judged. */
 public record EvaluateSection(
     @Doc("Longest answer that is generated, in tokens") @Default("64") int maxNewTokens,
+    @Doc("Rows of each set that are judged, from the front; 0: all") @Default("0") int rows,
     @Doc("Questions answered at a time") @Default("16") int batchSize,
     @Doc(
             "evaluation.json of a model that never saw the forget set, for the forget quality;"
@@ -14,6 +15,7 @@ public record EvaluateSection(
 
   public EvaluateSection {
     Check.atLeast("max_new_tokens", 1, maxNewTokens);
+    Check.atLeast("rows", 0, rows);
     Check.atLeast("batch_size", 1, batchSize);
   }
 }

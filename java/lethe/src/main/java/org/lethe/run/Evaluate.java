@@ -52,6 +52,10 @@ public final class Evaluate {
     sets.put("general", Settings.read(config.data().general()));
     sets.put("holdout", Settings.read(config.data().holdout()));
     sets.values().removeIf(List::isEmpty);
+    int most = config.evaluate().rows();
+    if (most > 0) {
+      sets.replaceAll((name, rows) -> rows.subList(0, Math.min(most, rows.size())));
+    }
     if (sets.isEmpty()) {
       throw new UserException(
           "there is nothing to evaluate; give data.forget, data.retain, data.general or"
