@@ -100,11 +100,11 @@ class MethodsTest {
     refused(MethodConfig.of("GD"), "method.forget", "GA, NPO, DPO, IDK, ME, none");
     refused(MethodConfig.of(""), "method.forget");
     refused(MethodConfig.of("none"), "method.forget and method.retain");
-    refused(MethodConfig.of("NPO").withBeta(0), "method.forgetBeta", "0.0");
-    refused(MethodConfig.of("NPO").withBeta(Double.NaN), "method.forgetBeta");
-    refused(MethodConfig.of("NPO").withBeta(Double.POSITIVE_INFINITY), "method.forgetBeta");
-    refused(MethodConfig.of("NPO").withCoefficients(-1, 1), "method.forgetCoefficient", "-1");
-    refused(MethodConfig.of("NPO+GD").withCoefficients(1, Double.NaN), "method.retainCoefficient");
+    refused(MethodConfig.of("NPO").withBeta(0), "method.forget_beta", "0.0");
+    refused(MethodConfig.of("NPO").withBeta(Double.NaN), "method.forget_beta");
+    refused(MethodConfig.of("NPO").withBeta(Double.POSITIVE_INFINITY), "method.forget_beta");
+    refused(MethodConfig.of("NPO").withCoefficients(-1, 1), "method.forget_coefficient", "-1");
+    refused(MethodConfig.of("NPO+GD").withCoefficients(1, Double.NaN), "method.retain_coefficient");
   }
 
   private static void refused(MethodConfig config, String... parts) {

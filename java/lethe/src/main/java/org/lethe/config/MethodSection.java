@@ -6,11 +6,14 @@ import java.util.Optional;
 public record MethodSection(
     @Doc("Forget loss: GA, NPO, DPO, IDK or ME") @Default("ME") String forget,
     @Doc("Retain loss: none, GD, KL or AP") @Default("GD") String retain,
-    @Doc("Inverse temperature of NPO, DPO and AP; unset: the loss's own") Optional<Double> beta,
+    @Doc("Inverse temperature of NPO and DPO; unset: the loss's own") Optional<Double> forgetBeta,
+    @Doc("Inverse temperature of AP; unset: the loss's own") Optional<Double> retainBeta,
     @Doc("Weight of the forget loss; unset: the loss's own") Optional<Double> forgetCoefficient,
     @Doc("Weight of the retain loss; unset: the loss's own") Optional<Double> retainCoefficient,
-    @Doc("Tokens the losses look at: answer, or all (question too); unset: each loss's own")
-        Optional<Positions> positions,
+    @Doc("Tokens the forget loss looks at: answer, or all (question too); unset: the loss's own")
+        Optional<Positions> forgetPositions,
+    @Doc("Tokens the retain loss looks at; unset: the loss's own")
+        Optional<Positions> retainPositions,
     @Doc("Direction of ME: uniform_to_model is KL(uniform||model), the other is its reverse")
         @Default("uniform_to_model")
         MeDirection meDirection,
@@ -37,7 +40,8 @@ public record MethodSection(
   }
 
   public MethodSection {
-    beta.ifPresent(value -> Check.positive("beta", value));
+    forgetBeta.ifPresent(value -> Check.positive("forget_beta", value));
+    retainBeta.ifPresent(value -> Check.positive("retain_beta", value));
     forgetCoefficient.ifPresent(value -> Check.notNegative("forget_coefficient", value));
     retainCoefficient.ifPresent(value -> Check.notNegative("retain_coefficient", value));
   }

@@ -54,7 +54,7 @@ public final class Methods {
             config.forget(),
             FORGET,
             new LossOptions(
-                beta("forgetBeta", config.forgetBeta()),
+                beta("forget_beta", config.forgetBeta()),
                 config.forgetPositions(),
                 config.direction()));
     Optional<Loss> retain =
@@ -63,7 +63,7 @@ public final class Methods {
             config.retain(),
             RETAIN,
             new LossOptions(
-                beta("retainBeta", config.retainBeta()),
+                beta("retain_beta", config.retainBeta()),
                 config.retainPositions(),
                 config.direction()));
     if (forget.isEmpty() && retain.isEmpty()) {
@@ -73,8 +73,8 @@ public final class Methods {
     return new Method(
         forget,
         retain,
-        coefficient("forgetCoefficient", config.forgetCoefficient(), forget),
-        coefficient("retainCoefficient", config.retainCoefficient(), retain));
+        coefficient("forget_coefficient", config.forgetCoefficient(), forget),
+        coefficient("retain_coefficient", config.retainCoefficient(), retain));
   }
 
   /** The objective of fine-tuning: GD alone, on sequences of role RETAIN. */

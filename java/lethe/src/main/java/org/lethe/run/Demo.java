@@ -220,7 +220,7 @@ public final class Demo {
         List.of(
             "method.forget=ME",
             "method.retain=GD",
-            "method.positions=answer",
+            "method.forget_positions=answer",
             "method.forget_coefficient=0.12",
             "train.steps=120",
             "train.learning_rate=1e-3"));
@@ -239,7 +239,7 @@ public final class Demo {
         List.of(
             "method.forget=IDK",
             "method.retain=AP",
-            "method.beta=0.5",
+            "method.retain_beta=0.5",
             "train.steps=120",
             "train.learning_rate=1e-3"));
     return methods;

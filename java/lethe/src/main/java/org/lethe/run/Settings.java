@@ -54,18 +54,16 @@ final class Settings {
   }
 
   static Method method(MethodSection c) {
-    OptionalDouble beta = toDouble(c.beta());
-    Optional<Positions> positions = c.positions().map(p -> Positions.valueOf(p.name()));
     return Methods.create(
         new MethodConfig(
             c.forget(),
             c.retain(),
-            beta,
-            beta,
+            toDouble(c.forgetBeta()),
+            toDouble(c.retainBeta()),
             toDouble(c.forgetCoefficient()),
             toDouble(c.retainCoefficient()),
-            positions,
-            positions,
+            positions(c.forgetPositions()),
+            positions(c.retainPositions()),
             EntropyDirection.valueOf(c.meDirection().name())));
   }
 
@@ -106,6 +104,10 @@ final class Settings {
               + "); give a text file for data.refusals",
           e);
     }
+  }
+
+  private static Optional<Positions> positions(Optional<MethodSection.Positions> configured) {
+    return configured.map(p -> Positions.valueOf(p.name()));
   }
 
   private static OptionalDouble toDouble(Optional<Double> value) {
