@@ -54,7 +54,7 @@ final class TinyRuns {
         more,
         "finetune",
         "output=" + root.resolve(output),
-        "threads=2",
+        "threads=1",
         "scratch.hidden_size=32",
         "scratch.layers=1",
         "scratch.heads=4",
@@ -86,7 +86,7 @@ final class TinyRuns {
     return new String[] {
       "model=" + model(),
       "output=" + root.resolve(output),
-      "threads=2",
+      "threads=1",
       "data.forget=[" + data("forget") + "]",
       "data.retain=[" + data("retain") + "]",
       "data.general=[" + data("general") + "]",

@@ -35,7 +35,7 @@ class GeneratorTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 2);
+    backend = Backend.open("cpu", 1);
     model = ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
   }
 

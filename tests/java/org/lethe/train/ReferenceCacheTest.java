@@ -43,7 +43,7 @@ class ReferenceCacheTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 2);
+    backend = Backend.open("cpu", 1);
     model = GoldenSteps.model(backend, Dtype.F32);
   }
 
@@ -120,9 +120,10 @@ class ReferenceCacheTest {
     try (Model bf16 = GoldenSteps.model(backend, Dtype.BF16)) {
       ReferenceCache.open(directory, bf16).fill(bf16, npo(), List.of(GoldenSteps.of(npo())));
     }
-    try (Backend one = Backend.open("cpu", 1);
-        Model single = GoldenSteps.model(one, Dtype.F32)) {
-      ReferenceCache.open(directory, single).fill(single, npo(), List.of(GoldenSteps.of(npo())));
+    try (Backend two = Backend.open("cpu", 2);
+        Model threaded = GoldenSteps.model(two, Dtype.F32)) {
+      ReferenceCache.open(directory, threaded)
+          .fill(threaded, npo(), List.of(GoldenSteps.of(npo())));
     }
     assertEquals(4, files().size());
   }
