@@ -1,6 +1,7 @@
 package org.lethe.cli;
 
 import java.util.Locale;
+import java.util.Optional;
 import java.util.concurrent.Callable;
 import org.lethe.config.RunConfig;
 import org.lethe.evaluate.Evaluation;
@@ -31,23 +32,23 @@ final class EvaluateVerb implements Callable<Integer> {
   @Override
   public Integer call() {
     RunConfig config = options.load(RunConfig.class);
-    Evaluation evaluation;
-    try (ProgressListener listener = new ProgressListener(console)) {
-      evaluation = Evaluate.runAndWrite(config, listener).evaluation();
-    }
+    // Read before the work, so that a mistyped path is not found at the end of it.
+    Optional<Evaluation> neverSaw = config.evaluate().neverSaw().map(Evaluation::read);
+    Evaluation evaluation = evaluate(config);
     console.out().print(Evaluate.table("Scores", evaluation).plain());
     console.out().printf(Locale.ROOT, "model utility %.4f%n", evaluation.utility());
-    config
-        .evaluate()
-        .neverSaw()
-        .map(Evaluation::read)
-        .ifPresent(
-            neverSaw ->
-                console
-                    .out()
-                    .printf(
-                        Locale.ROOT, "forget quality %.4g%n", evaluation.forgetQuality(neverSaw)));
+    neverSaw.ifPresent(
+        other ->
+            console
+                .out()
+                .printf(Locale.ROOT, "forget quality %.4g%n", evaluation.forgetQuality(other)));
     console.out().println("Written to " + config.output());
     return ExitCode.OK;
+  }
+
+  private Evaluation evaluate(RunConfig config) {
+    try (ProgressListener listener = new ProgressListener(console)) {
+      return Evaluate.runAndWrite(config, listener).evaluation();
+    }
   }
 }

@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.Callable;
+import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
@@ -72,6 +73,12 @@ final class GenerateVerb implements Callable<Integer> {
 
   @Override
   public Integer call() {
+    require(maxNewTokens >= 1, "--max-new-tokens", maxNewTokens, "at least 1");
+    require(
+        temperature >= 0 && Float.isFinite(temperature), "--temperature", temperature, "0 or more");
+    require(topK >= 0, "--top-k", topK, "0 or more");
+    require(topP > 0 && topP <= 1, "--top-p", topP, "above 0 and at most 1");
+    require(threads >= 0, "--threads", threads, "0 or more");
     RunConfig config =
         Config.of(
             RunConfig.class,
@@ -85,7 +92,11 @@ final class GenerateVerb implements Callable<Integer> {
       int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
       int slots = Math.min(16, prompts.size());
       try (Generator generator =
-          new Generator(loaded.model(), slots, longest + maxNewTokens, adapted)) {
+          new Generator(
+              loaded.model(),
+              slots,
+              (int) Math.min((long) longest + maxNewTokens, Integer.MAX_VALUE),
+              adapted)) {
         Set<Integer> stop = Set.of(loaded.tokenizer().eosId());
         List<int[]> answers =
             temperature > 0
@@ -96,6 +107,12 @@ final class GenerateVerb implements Callable<Integer> {
       }
     }
     return ExitCode.OK;
+  }
+
+  private static void require(boolean holds, String option, Number value, String rule) {
+    if (!holds) {
+      throw new UserException(option + " is " + value + ", must be " + rule);
+    }
   }
 
   private static String quoted(Path path) {

@@ -11,7 +11,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.function.Predicate;
 import java.util.stream.StreamSupport;
-import org.lethe.EnvironmentException;
 import org.lethe.UserException;
 import org.lethe.metric.ForgetQuality;
 import org.lethe.metric.ModelUtility;
@@ -92,11 +91,8 @@ public record Evaluation(
               .toList();
       return new Evaluation(sets, root.path("model_utility").asDouble(Double.NaN), ratios);
     } catch (IOException e) {
-      throw new EnvironmentException(
-          file
-              + ": cannot be read ("
-              + e.getMessage()
-              + "); give an evaluation.json that lethe evaluate wrote",
+      throw new UserException(
+          file + ": cannot be read (" + e + "); give an evaluation.json that lethe evaluate wrote",
           e);
     }
   }

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
+import org.lethe.UserException;
 import org.lethe.kernels.Ops;
 
 /**
@@ -23,13 +24,22 @@ public final class Generator implements AutoCloseable {
   /**
    * Takes the memory of all slots.
    *
-   * @param slots prompts continued at a time
-   * @param length the most tokens of a prompt and its continuation together
+   * @param slots prompts continued at a time, at least 1
+   * @param length the most tokens of a prompt and its continuation together, at least 2; no more
+   *     than the model's context counts
    * @param adapted whether the model's adapters act; without them this is the reference model
    */
   public Generator(Model model, int slots, int length, boolean adapted) {
     this.slots = slots;
     this.length = Math.min(length, model.config().contextLength());
+    if (slots < 1 || this.length < 2) {
+      throw new UserException(
+          slots
+              + " prompts of "
+              + this.length
+              + " tokens at a time: generation needs at least 1 prompt, and 2 tokens for it and its"
+              + " continuation");
+    }
     this.adapted = adapted;
     this.decoder = new Decoder(model, slots * this.length, false);
     this.head = new Head(model, slots);
@@ -56,6 +66,12 @@ public final class Generator implements AutoCloseable {
 
   private List<int[]> generate(
       List<int[]> prompts, int maxNewTokens, Set<Integer> stop, Ops.Sampling sampling) {
+    if (maxNewTokens < 0) {
+      throw new UserException(maxNewTokens + " new tokens are none; give 0 or more");
+    }
+    if (prompts.stream().anyMatch(p -> p.length == 0)) {
+      throw new UserException("a prompt has no tokens, so nothing can continue it; fill it in");
+    }
     List<int[]> continuations = new ArrayList<>();
     for (int first = 0; first < prompts.size(); first += slots) {
       List<int[]> group = prompts.subList(first, Math.min(first + slots, prompts.size()));

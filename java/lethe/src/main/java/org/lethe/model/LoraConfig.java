@@ -16,6 +16,12 @@ public record LoraConfig(int rank, double alpha, List<String> targets) {
       List.of("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj");
 
   public LoraConfig {
+    for (String target : targets) {
+      if (!PROJECTIONS.contains(target)) {
+        throw new UserException(
+            "lora.targets names " + target + "; a decoder layer has " + PROJECTIONS);
+      }
+    }
     targets = PROJECTIONS.stream().filter(targets::contains).toList();
     if (rank < 1) {
       throw new UserException("lora.rank is " + rank + ", must be at least 1");

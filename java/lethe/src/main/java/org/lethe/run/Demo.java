@@ -70,9 +70,27 @@ public final class Demo {
       int epochs,
       List<String> methods) {
     public Options {
+      if (people < 2 || people > Corpus.MOST_PEOPLE) {
+        throw new UserException(
+            "there can be 2 to " + Corpus.MOST_PEOPLE + " people, not " + people);
+      }
       if (!(fraction > 0 && fraction < 1)) {
         throw new UserException(
             "the fraction of people to forget must lie between 0 and 1, not " + fraction);
+      }
+      if (epochs < 1) {
+        throw new UserException("the epochs of fine-tuning must be at least 1, not " + epochs);
+      }
+      methods = List.copyOf(methods);
+      for (String method : methods) {
+        if (!METHODS.containsKey(method)) {
+          throw new UserException(
+              "the demo has no method " + method + "; choose of " + METHODS.keySet());
+        }
+      }
+      // Two runs of one method would write one directory.
+      if (methods.stream().distinct().count() < methods.size()) {
+        throw new UserException("the methods " + methods + " name one twice; name it once");
       }
     }
   }
@@ -97,12 +115,6 @@ public final class Demo {
 
   /** Runs the demo; {@code listener} is called from several threads, one at a time. */
   public static Result run(Options options, RunListener listener) {
-    for (String method : options.methods()) {
-      if (!METHODS.containsKey(method)) {
-        throw new UserException(
-            "the demo has no method " + method + "; choose of " + METHODS.keySet());
-      }
-    }
     OutputDirectory.check(options.output(), options.overwrite(), 0);
     return new Demo(options, new OneAtATime(listener)).run();
   }

@@ -38,6 +38,7 @@ public final class Evaluate {
   /** The same, and writes the evaluation into the output directory, whole or not at all. */
   public static Result runAndWrite(RunConfig config, RunListener listener) {
     OutputDirectory.check(config.output(), config.overwrite(), 0);
+    Inputs.requireOutside(config);
     Result result = run(config, listener);
     OutputDirectory.write(config.output(), config.overwrite(), 0, out -> write(result, out));
     return result;

@@ -39,23 +39,56 @@ public final class FineTune {
     if (examples.isEmpty()) {
       throw new UserException("there are no rows to learn; give data.train=[FILE]");
     }
+    refuseAdapter(config, "finetune");
+    return config.scratch().isPresent()
+        ? trainNew(config, config.scratch().get(), examples, listener)
+        : trainGiven(config, examples, listener);
+  }
+
+  private static List<StepReport> trainGiven(
+      RunConfig config, List<Example> examples, RunListener listener) {
+    try (LoadedModel loaded = LoadedModel.open(config);
+        RunFolder folder = RunFolder.open(config, loaded.backend().description())) {
+      return trainAndSave(
+          config, loaded, LoadedModel.modelDirectory(config), examples, folder, listener);
+    }
+  }
+
+  private static List<StepReport> trainNew(
+      RunConfig config, ScratchSection scratch, List<Example> examples, RunListener listener) {
+    // The backend is closed with the loaded model, or here when making one fails; closing twice is
+    // nothing.
     try (Backend backend = LoadedModel.openBackend(config);
         RunFolder folder = RunFolder.open(config, backend.description())) {
-      // The backend is closed with the loaded model, or here when loading fails; closing twice is
-      // nothing.
-      Path tokenizerDirectory =
-          config.scratch().isPresent()
-              ? tokenizerOf(config.scratch().get(), examples, folder.resolve("tokenizer"))
-              : LoadedModel.modelDirectory(config);
-      try (LoadedModel loaded =
-          config.scratch().isPresent()
-              ? create(config, backend, tokenizerDirectory)
-              : LoadedModel.open(config)) {
-        train(config, loaded, examples, folder, listener);
-        save(config, loaded, tokenizerDirectory, folder);
-        folder.succeed("Fine-tuning", List.of(), List.of());
-        return folder.steps();
+      Path tokenizer = tokenizerOf(scratch, examples, folder.resolve("tokenizer"));
+      try (LoadedModel loaded = create(config, scratch, backend, tokenizer)) {
+        return trainAndSave(config, loaded, tokenizer, examples, folder, listener);
       }
+    }
+  }
+
+  private static List<StepReport> trainAndSave(
+      RunConfig config,
+      LoadedModel loaded,
+      Path tokenizerDirectory,
+      List<Example> examples,
+      RunFolder folder,
+      RunListener listener) {
+    train(config, loaded, examples, folder, listener);
+    save(config, loaded, tokenizerDirectory, folder);
+    folder.succeed("Fine-tuning", List.of(), List.of());
+    return folder.steps();
+  }
+
+  /** Training begins with fresh adapters; one that is given would be ignored. */
+  static void refuseAdapter(RunConfig config, String verb) {
+    if (config.adapter().isPresent()) {
+      throw new UserException(
+          "adapter is "
+              + config.adapter().get()
+              + ", but "
+              + verb
+              + " trains fresh adapters on the model as it is; remove adapter");
     }
   }
 
@@ -126,8 +159,8 @@ public final class FineTune {
     return directory;
   }
 
-  private static LoadedModel create(RunConfig config, Backend backend, Path tokenizerDirectory) {
-    ScratchSection s = config.scratch().orElseThrow();
+  private static LoadedModel create(
+      RunConfig config, ScratchSection s, Backend backend, Path tokenizerDirectory) {
     Tokenizer tokenizer = Tokenizer.load(tokenizerDirectory);
     ModelConfig sizes =
         new ModelConfig(

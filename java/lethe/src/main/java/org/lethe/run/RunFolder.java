@@ -11,6 +11,7 @@ import java.util.Map;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
+import org.lethe.UserException;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
@@ -24,7 +25,8 @@ import org.lethe.train.StepReport;
 /**
  * The output directory of a training run: config, metrics line by line, report, results. What it
  * replaces is moved aside at the start and deleted only when the run has succeeded; a run that
- * fails puts it back.
+ * fails puts it back. Where there was nothing to replace, a run that fails leaves the metrics of
+ * its steps, or nothing when it made none.
  */
 final class RunFolder implements AutoCloseable {
   private final Path target;
@@ -47,9 +49,19 @@ final class RunFolder implements AutoCloseable {
   static RunFolder open(RunConfig config, String backend) {
     Path target = config.output().toAbsolutePath().normalize();
     OutputDirectory.check(target, config.overwrite(), 0);
+    Inputs.requireOutside(config);
+    if (target.getFileName() == null) {
+      throw new UserException(target + ": is the root directory; choose another output");
+    }
     Path aside = target.resolveSibling("." + target.getFileName() + ".replaced");
+    if (Files.exists(aside)) {
+      throw new UserException(
+          aside
+              + ": holds what an interrupted run was to replace; move it back to "
+              + target
+              + ", or delete it");
+    }
     try {
-      deleteTree(aside);
       if (Files.exists(target)) {
         Files.move(target, aside);
       }
@@ -57,10 +69,15 @@ final class RunFolder implements AutoCloseable {
       throw new EnvironmentException(
           target + ": cannot be moved aside (" + e.getMessage() + "); choose another output", e);
     }
-    RunDirectory directory =
-        RunDirectory.create(
-            target, Config.toYaml(config), RunDirectory.environment(Version.string(), backend));
-    return new RunFolder(target, aside, directory, config);
+    try {
+      RunDirectory directory =
+          RunDirectory.create(
+              target, Config.toYaml(config), RunDirectory.environment(Version.string(), backend));
+      return new RunFolder(target, aside, directory, config);
+    } catch (RuntimeException e) {
+      putBack(target, aside, true);
+      throw e;
+    }
   }
 
   Path resolve(String name) {
@@ -108,21 +125,42 @@ final class RunFolder implements AutoCloseable {
   @Override
   public void close() {
     directory.close();
+    if (!succeeded) {
+      putBack(target, aside, steps.isEmpty());
+      return;
+    }
     try {
-      if (succeeded) {
-        deleteTree(aside);
-      } else if (Files.exists(aside)) {
+      deleteTree(aside);
+    } catch (IOException e) {
+      throw stillThere(aside, e);
+    }
+  }
+
+  /**
+   * Undoes {@link #open}.
+   *
+   * @param nothingMade whether what the run wrote is worth nothing
+   */
+  private static void putBack(Path target, Path aside, boolean nothingMade) {
+    try {
+      if (Files.exists(aside)) {
         deleteTree(target);
         Files.move(aside, target);
+      } else if (nothingMade) {
+        deleteTree(target);
       }
     } catch (IOException e) {
-      throw new EnvironmentException(
-          aside
-              + ": what the run was to replace is still there ("
-              + e.getMessage()
-              + "); move it yourself",
-          e);
+      throw stillThere(aside, e);
     }
+  }
+
+  private static EnvironmentException stillThere(Path aside, IOException e) {
+    return new EnvironmentException(
+        aside
+            + ": what the run was to replace is still there ("
+            + e.getMessage()
+            + "); move it yourself",
+        e);
   }
 
   private Series series(String name, ToDoubleFunction<StepReport> value) {

@@ -7,7 +7,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.OptionalDouble;
-import org.lethe.EnvironmentException;
 import org.lethe.UserException;
 import org.lethe.config.DataConfig;
 import org.lethe.config.MethodSection;
@@ -97,12 +96,8 @@ final class Settings {
       }
       return lines;
     } catch (IOException e) {
-      throw new EnvironmentException(
-          file.get()
-              + ": cannot be read ("
-              + e.getMessage()
-              + "); give a text file for data.refusals",
-          e);
+      throw new UserException(
+          file.get() + ": cannot be read (" + e + "); give a UTF-8 text file for data.refusals", e);
     }
   }
 

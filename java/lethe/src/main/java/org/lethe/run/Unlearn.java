@@ -14,6 +14,7 @@ import org.lethe.method.Method;
 import org.lethe.model.Model;
 import org.lethe.report.Table;
 import org.lethe.train.ReferenceCache;
+import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.TrainSettings;
 import org.lethe.train.Trainer;
@@ -41,14 +42,13 @@ public final class Unlearn {
    * @param before the given model's evaluation when it is known already, else null: it is measured
    */
   public static Result run(RunConfig config, Evaluation before, RunListener listener) {
+    FineTune.refuseAdapter(config, "unlearn");
     Method method = Settings.method(config.method());
+    Step.requireReference(method, config.train().fullParameters());
     List<Example> forget = Settings.read(config.data().forget());
     List<Example> retain = Settings.read(config.data().retain());
-    try (LoadedModel loaded = LoadedModel.open(config);
-        RunFolder folder = RunFolder.open(config, loaded.backend().description())) {
-      Model model = loaded.model();
-      Evaluation given =
-          before != null ? before : Evaluate.run(config, loaded, false, listener).evaluation();
+    try (LoadedModel loaded = LoadedModel.open(config)) {
+      // Before the output directory is touched: it refuses empty sets.
       UnlearnBatches batches =
           new UnlearnBatches(
               method,
@@ -59,27 +59,43 @@ public final class Unlearn {
               config.train().batchSize(),
               Settings.pairing(config.data()),
               config.seed());
-      TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
-      ReferenceCache reference = reference(config, model, method, batches, settings, folder);
-      if (config.train().fullParameters()) {
-        model.trainWeights();
-      } else {
-        model.addLora(FineTune.loraConfig(config), config.seed());
+      try (RunFolder folder = RunFolder.open(config, loaded.backend().description())) {
+        return run(config, method, batches, loaded, before, folder, listener);
       }
-      train(model, method, settings, batches, reference, folder, listener);
-      Evaluate.Result after = Evaluate.run(config, loaded, true, listener);
-      save(config, loaded, folder);
-      OutputDirectory.write(
-          folder.resolve("evaluation"), false, 0, out -> Evaluate.write(after, out));
-      folder.succeed(
-          "Unlearning by " + method.name(),
-          List.of(comparison(given, after.evaluation())),
-          List.of(
-              "Forgetting is measured by the listed scores; it is no proof of deletion.",
-              "An adapter only hides: whoever has the base model without it has everything it"
-                  + " knew."));
-      return new Result(folder.steps(), given, after.evaluation());
     }
+  }
+
+  private static Result run(
+      RunConfig config,
+      Method method,
+      UnlearnBatches batches,
+      LoadedModel loaded,
+      Evaluation before,
+      RunFolder folder,
+      RunListener listener) {
+    Model model = loaded.model();
+    Evaluation given =
+        before != null ? before : Evaluate.run(config, loaded, false, listener).evaluation();
+    TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
+    ReferenceCache reference = reference(config, model, method, batches, settings, folder);
+    if (config.train().fullParameters()) {
+      model.trainWeights();
+    } else {
+      model.addLora(FineTune.loraConfig(config), config.seed());
+    }
+    train(model, method, settings, batches, reference, folder, listener);
+    Evaluate.Result after = Evaluate.run(config, loaded, true, listener);
+    save(config, loaded, folder);
+    OutputDirectory.write(
+        folder.resolve("evaluation"), false, 0, out -> Evaluate.write(after, out));
+    folder.succeed(
+        "Unlearning by " + method.name(),
+        List.of(comparison(given, after.evaluation())),
+        List.of(
+            "Forgetting is measured by the listed scores; it is no proof of deletion.",
+            "An adapter only hides: whoever has the base model without it has everything it"
+                + " knew."));
+    return new Result(folder.steps(), given, after.evaluation());
   }
 
   private static ReferenceCache reference(

@@ -14,6 +14,8 @@ import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.lethe.EnvironmentException;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
@@ -36,6 +38,9 @@ import org.lethe.model.Model;
  */
 public final class ReferenceCache {
   private static final int STAGING_BYTES = 1 << 20;
+  // A SHA-256 and what Double.toHexString writes.
+  private static final Pattern ENTRY =
+      Pattern.compile("([0-9a-f]{64})\t(-?(?:0x[01]\\.[0-9a-f]+p-?\\d+|Infinity)|NaN)");
 
   private final Map<String, Double> entries = new HashMap<>();
   private final Path file;
@@ -125,7 +130,8 @@ public final class ReferenceCache {
       }
     }
     try {
-      Files.write(file, lines, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+      String text = String.join("\n", lines) + "\n";
+      Files.writeString(file, text, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
     } catch (IOException e) {
       throw new EnvironmentException(
           "cannot write " + file + " (" + e.getMessage() + "); free disk space and start again", e);
@@ -133,20 +139,23 @@ public final class ReferenceCache {
   }
 
   private void read() throws IOException {
+    // One byte a character: whatever is in the file, it is read and its line is counted.
+    String text = Files.readString(file, StandardCharsets.ISO_8859_1);
     int number = 0;
-    for (String line : Files.readAllLines(file)) {
+    for (int begin = 0; begin < text.length(); ) {
       number++;
-      int tab = line.indexOf('\t');
-      try {
-        entries.put(line.substring(0, tab), Double.valueOf(line.substring(tab + 1)));
-      } catch (IndexOutOfBoundsException | NumberFormatException e) {
+      int end = text.indexOf('\n', begin);
+      Matcher entry = ENTRY.matcher(text.substring(begin, end < 0 ? text.length() : end));
+      // A line without an end was cut off, and what is left of its number may still be one.
+      if (end < 0 || !entry.matches()) {
         throw new UserException(
             file
                 + ":"
                 + number
-                + ": not an entry of a reference cache; delete the file, it is computed again",
-            e);
+                + ": not an entry of a reference cache; delete the file, it is computed again");
       }
+      entries.put(entry.group(1), Double.valueOf(entry.group(2)));
+      begin = end + 1;
     }
   }
 

@@ -56,16 +56,25 @@ public final class Step implements AutoCloseable {
       throw new UserException(
           "nothing trains; add adapters to the model, or make its weights train");
     }
-    if (model.trainsWeights()
-        && method.uses().stream().anyMatch(u -> u.reference() != ReferenceUse.NONE)) {
-      throw new UserException(
-          method.name()
-              + " compares with the reference model, which is the base with its adapters off; train"
-              + " adapters, or choose a method without a reference");
-    }
+    requireReference(method, model.trainsWeights());
     this.budget = Math.max(largestPiece, 1);
     this.decoder = new Decoder(model, budget, true);
     this.head = new Head(model, budget);
+  }
+
+  /**
+   * Refuses a method that needs the reference model when there will be none.
+   *
+   * @param allWeights whether the base weights themselves train
+   * @throws UserException when they do and the method compares with them
+   */
+  public static void requireReference(Method method, boolean allWeights) {
+    if (allWeights && method.uses().stream().anyMatch(u -> u.reference() != ReferenceUse.NONE)) {
+      throw new UserException(
+          method.name()
+              + " compares with the reference model, which is the base with its adapters off; train"
+              + " adapters (train.full_parameters=false), or choose a method without a reference");
+    }
   }
 
   /** Tokens of the largest piece that the steps of a run are cut into. */

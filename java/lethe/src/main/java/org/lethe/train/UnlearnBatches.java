@@ -44,6 +44,13 @@ public final class UnlearnBatches implements BatchSource {
     for (Use use : method.uses()) {
       roles.add(use.role());
     }
+    if (retain.isEmpty() && keeps()) {
+      throw new UserException(
+          "the retain set is empty, but "
+              + method.name()
+              + " pairs every forget row with a retain row; give data.retain a file with rows, or"
+              + " set method.retain=none");
+    }
     this.forget = forget;
     this.retain = retain;
     this.refusals = refusals;
@@ -67,12 +74,16 @@ public final class UnlearnBatches implements BatchSource {
       int row = permutation[i];
       int pair = i - first;
       add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
-      if (roles.contains(Role.RETAIN) || roles.contains(Role.RETAIN_IDK)) {
+      if (keeps()) {
         Example partner = retain.get(pairing.retainRow(epoch, row));
         add(step, Role.RETAIN, Role.RETAIN_IDK, pair, partner, epoch, row);
       }
     }
     return step;
+  }
+
+  private boolean keeps() {
+    return roles.contains(Role.RETAIN) || roles.contains(Role.RETAIN_IDK);
   }
 
   private void add(

@@ -1,0 +1,120 @@
+package org.lethe.checkpoint;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.kernels.Staging;
+import org.lethe.model.Goldens;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.Model;
+
+class ModelDirectoryTest {
+  private static final List<String> FILES =
+      List.of("config.json", "generation_config.json", "model.safetensors");
+
+  @TempDir private Path directory;
+
+  private static Model load(Backend backend, Dtype dtype, Path from) {
+    return ModelDirectory.load(new Ops(backend, dtype), from, 64);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "F32, llama-tiny",
+    "BF16, llama-tiny",
+    "F32, llama-tiny-tied",
+    "BF16, llama-tiny-tied"
+  })
+  void whatIsSavedIsLoadedAndSavedAgainToTheSameBytes(Dtype dtype, String name) throws IOException {
+    Path golden = Goldens.path(name);
+    Path first = directory.resolve("first");
+    Path second = directory.resolve("second");
+    try (Backend backend = Backend.open("cpu", 1)) {
+      try (Model model = load(backend, dtype, golden)) {
+        ModelDirectory.save(model, ModelDirectory.config(golden), golden, first, false);
+      }
+      try (Model model = load(backend, dtype, first)) {
+        ModelDirectory.save(model, ModelDirectory.config(first), first, second, false);
+      }
+    }
+    for (String file : FILES) {
+      assertArrayEquals(
+          Files.readAllBytes(first.resolve(file)), Files.readAllBytes(second.resolve(file)), file);
+    }
+    assertEquals(
+        ModelDirectory.sizes(ModelDirectory.config(golden)),
+        ModelDirectory.sizes(ModelDirectory.config(second)));
+    try (SafetensorsFile before = SafetensorsFile.open(golden.resolve("model.safetensors"));
+        SafetensorsFile after = SafetensorsFile.open(second.resolve("model.safetensors"))) {
+      assertEquals(before.names(), after.names());
+      for (String tensor : before.names()) {
+        assertEquals(before.info(tensor).shape(), after.info(tensor).shape(), tensor);
+        assertEquals(dtype.name(), after.info(tensor).dtype().name(), tensor);
+        if (dtype == Dtype.F32) {
+          assertArrayEquals(Goldens.floats(before, tensor), Goldens.floats(after, tensor), tensor);
+        }
+      }
+    }
+  }
+
+  @Test
+  void bf16IsTheNearestToTheFp32Weights() {
+    try (Backend backend = Backend.open("cpu", 1);
+        Model narrow = load(backend, Dtype.BF16, Goldens.path("llama-tiny"));
+        SafetensorsFile wide = SafetensorsFile.open(Goldens.path("llama-tiny/model.safetensors"));
+        Staging staging = new Staging(1 << 12)) {
+      for (String name : narrow.layout().parameters().keySet()) {
+        float[] expected = Goldens.floats(wide, name);
+        int[] next = {0};
+        narrow.readWeight(
+            name,
+            staging,
+            piece -> {
+              while (piece.hasRemaining()) {
+                assertEquals(nearest(expected[next[0]++]), piece.getShort(), name);
+              }
+            });
+        assertEquals(expected.length, next[0]);
+      }
+    }
+  }
+
+  /** Round to nearest, ties to even, of a finite number that does not overflow. */
+  private static short nearest(float value) {
+    int bits = Float.floatToRawIntBits(value);
+    int odd = (bits >>> Short.SIZE) & 1;
+    return (short) ((bits + 0x7fff + odd) >>> Short.SIZE);
+  }
+
+  @ParameterizedTest
+  @CsvSource({"F32", "BF16"})
+  void anAdapterIsLoadedAndSavedAgainToTheSameBytes(Dtype dtype) throws IOException {
+    Path first = directory.resolve("first");
+    Path second = directory.resolve("second");
+    try (Backend backend = Backend.open("cpu", 1)) {
+      try (Model model = load(backend, dtype, Goldens.path("llama-tiny"))) {
+        model.addLora(LoraConfig.all(3, 6), 5);
+        AdapterDirectory.save(model.lora(), model, "base", first, false);
+      }
+      try (Model model = load(backend, dtype, Goldens.path("llama-tiny"))) {
+        AdapterDirectory.load(model, first, true);
+        AdapterDirectory.save(model.lora(), model, "base", second, false);
+      }
+    }
+    for (String file : List.of("adapter_config.json", "adapter_model.safetensors")) {
+      assertArrayEquals(
+          Files.readAllBytes(first.resolve(file)), Files.readAllBytes(second.resolve(file)), file);
+    }
+  }
+}

@@ -1,0 +1,167 @@
+package org.lethe.run;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.lethe.UserException;
+import org.lethe.config.Config;
+import org.lethe.config.DataConfig;
+import org.lethe.config.MethodSection;
+import org.lethe.config.RunConfig;
+import org.lethe.config.TrainConfig;
+import org.lethe.data.Example;
+import org.lethe.data.ExampleEncoder;
+import org.lethe.data.Pairing;
+import org.lethe.data.Refusals;
+import org.lethe.method.EntropyDirection;
+import org.lethe.method.Method;
+import org.lethe.method.Positions;
+import org.lethe.method.Use;
+import org.lethe.model.LoraConfig;
+import org.lethe.train.Schedule;
+import org.lethe.train.TrainSettings;
+
+class SettingsTest {
+  private static RunConfig config(String... overrides) {
+    List<String> all = new ArrayList<>(List.of("model=m", "output=o"));
+    all.addAll(Arrays.asList(overrides));
+    return Config.of(RunConfig.class, all);
+  }
+
+  private static void assertSameNames(Class<? extends Enum<?>> a, Class<? extends Enum<?>> b) {
+    assertEquals(names(a), names(b), a + " and " + b);
+  }
+
+  private static List<String> names(Class<? extends Enum<?>> type) {
+    return Arrays.stream(type.getEnumConstants()).map(Enum::name).toList();
+  }
+
+  @Test
+  void enumsOfTheConfigurationAreTheEngines() {
+    assertSameNames(TrainConfig.Schedule.class, Schedule.class);
+    assertSameNames(TrainConfig.OnNonFinite.class, TrainSettings.OnNonFinite.class);
+    assertSameNames(MethodSection.Positions.class, Positions.class);
+    assertSameNames(MethodSection.MeDirection.class, EntropyDirection.class);
+    assertSameNames(DataConfig.PairingMode.class, Pairing.Kind.class);
+    assertSameNames(DataConfig.Truncation.class, ExampleEncoder.LongSequence.class);
+  }
+
+  @Test
+  void everyConstantGoesThrough() {
+    for (Schedule schedule : Schedule.values()) {
+      RunConfig c = config("train.schedule=" + schedule.name().toLowerCase(Locale.ROOT));
+      assertEquals(schedule, Settings.train(c.train(), 1).schedule());
+    }
+    for (TrainSettings.OnNonFinite answer : TrainSettings.OnNonFinite.values()) {
+      RunConfig c = config("train.on_non_finite=" + answer);
+      assertEquals(answer, Settings.train(c.train(), 1).onNonFinite());
+    }
+    for (Pairing.Kind kind : Pairing.Kind.values()) {
+      assertEquals(kind, Settings.pairing(config("data.pairing=" + kind).data()));
+    }
+    for (Positions positions : Positions.values()) {
+      for (String forget : List.of("GA", "NPO", "DPO", "IDK", "ME")) {
+        RunConfig c =
+            config("method.forget=" + forget, "method.retain=GD", "method.positions=" + positions);
+        for (Use use : Settings.method(c.method()).uses()) {
+          assertEquals(positions, use.positions(), forget);
+        }
+      }
+    }
+    Method forward = Settings.method(config("method.forget=ME").method());
+    Method reverse = Settings.method(config("method.me_direction=model_to_uniform").method());
+    assertTrue(!forward.uses().equals(reverse.uses()));
+  }
+
+  @Test
+  void trainingNumbersGoThrough() {
+    RunConfig c =
+        config(
+            "train.steps=7",
+            "train.learning_rate=2e-4",
+            "train.warmup_steps=3",
+            "train.adam_beta1=0.8",
+            "train.adam_beta2=0.95",
+            "train.adam_eps=1e-6",
+            "train.weight_decay=0.1",
+            "train.max_gradient_norm=2.5",
+            "train.tokens_per_micro_batch=99");
+    assertEquals(
+        new TrainSettings(
+            7,
+            2e-4,
+            Schedule.CONSTANT,
+            3,
+            0.8,
+            0.95,
+            1e-6,
+            0.1,
+            2.5,
+            99,
+            TrainSettings.OnNonFinite.STOP),
+        Settings.train(c.train(), 1000));
+    assertEquals(12, Settings.train(config("train.epochs=4", "train.steps=0").train(), 3).steps());
+    assertThrows(
+        ArithmeticException.class,
+        () -> Settings.train(config("train.epochs=2000000000").train(), 2));
+  }
+
+  @Test
+  void methodNumbersGoThrough() {
+    Method m =
+        Settings.method(
+            config(
+                    "method.forget=npo",
+                    "method.retain=ap",
+                    "method.forget_coefficient=0.25",
+                    "method.retain_coefficient=3",
+                    "method.beta=0.7")
+                .method());
+    assertEquals("NPO+AP", m.name());
+    assertEquals(0.25, m.forgetCoefficient());
+    assertEquals(3, m.retainCoefficient());
+    assertEquals(2 / 0.7, m.forget().orElseThrow().scale());
+  }
+
+  @Test
+  void adaptersGoOnEveryLinearUnlessNamed() {
+    assertEquals(LoraConfig.PROJECTIONS, FineTune.loraConfig(config()).targets());
+    assertEquals(
+        new LoraConfig(3, 5, List.of("q_proj", "v_proj")),
+        FineTune.loraConfig(
+            config("lora.rank=3", "lora.alpha=5", "lora.targets=[v_proj, q_proj]")));
+  }
+
+  @Test
+  void filesAreReadOneAfterTheOther(@TempDir Path directory) throws IOException {
+    Path a = directory.resolve("a.jsonl");
+    Path b = directory.resolve("b.jsonl");
+    Files.writeString(a, "{\"question\": \"1\", \"answer\": \"x\"}\n");
+    Files.writeString(b, "{\"question\": \"2\", \"answer\": \"y\"}\n");
+    List<Example> rows = Settings.read(List.of(b, a));
+    assertEquals(List.of("2", "1"), rows.stream().map(Example::question).toList());
+    assertEquals(b + ":1", rows.get(0).source());
+    assertEquals(List.of(), Settings.read(List.of()));
+    assertThrows(UserException.class, () -> Settings.read(List.of(directory.resolve("c.jsonl"))));
+  }
+
+  @Test
+  void refusalsAreLethesOwnUnlessGiven(@TempDir Path directory) throws IOException {
+    assertEquals(Refusals.lines(), Settings.refusals(config()));
+    Path file = directory.resolve("refusals.txt");
+    Files.writeString(file, "  No idea.\n\nÜber mich kein Wort.\n");
+    assertEquals(
+        List.of("No idea.", "Über mich kein Wort."),
+        Settings.refusals(config("data.refusals=" + file)));
+  }
+}
