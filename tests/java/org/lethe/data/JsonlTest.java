@@ -16,8 +16,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
-import org.lethe.UserException;
 import org.lethe.Tofu;
+import org.lethe.UserException;
 
 class JsonlTest {
   @TempDir Path directory;

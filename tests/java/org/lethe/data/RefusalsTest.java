@@ -15,9 +15,9 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.Tofu;
 import org.lethe.data.corpus.Corpus;
 import org.lethe.data.corpus.Row;
-import org.lethe.Tofu;
 
 class RefusalsTest {
   @Test
