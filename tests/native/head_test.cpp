@@ -59,7 +59,7 @@ struct Stored {
   std::vector<float> values;
 };
 
-Stored store(Engine *e, int32_t dtype, std::vector<float> values) {
+Stored store(Engine *e, int32_t dtype, const std::vector<float> &values) {
   const lethe_ref full = e->put(values);
   if (dtype == LETHE_F32) return {full, values};
   const auto n = static_cast<int64_t>(values.size());

@@ -75,8 +75,12 @@ template <class Vector>
 float one(Vector &&vector, float x) {
   f32x16 v = lethe::cpu::splat(x);
   v = vector(v);
-  for (int lane = 1; lane < 16; ++lane) expect(std::memcmp(&v[0], &v[lane], 4) == 0, "lanes agree", x, v[lane]);
-  return v[0];
+  const float first = v[0];
+  for (int lane = 1; lane < 16; ++lane) {
+    const float other = v[lane];
+    expect(std::memcmp(&first, &other, 4) == 0, "lanes agree", x, other);
+  }
+  return first;
 }
 
 }  // namespace

@@ -260,6 +260,29 @@ case_the_format_check_has_its_own_tools() {
   expect_output "--no-install-recommends clang-format-14"
 }
 
+case_the_tidy_check_has_its_own_tool() {
+  fresh_machine tidy
+  all_tools
+  lethe check-tidy --no-setup
+  expect_status 2
+  expect_output "missing: clang-tidy-14 14 or newer"
+  expect_output "--no-install-recommends clang-tidy-14"
+  lethe demo --no-setup
+  expect_status 0
+  expect_no_output clang-tidy
+}
+
+case_an_installed_tidy_runs_the_check() {
+  fresh_machine tidied
+  archive_all_tools
+  printf '#!/bin/bash\necho "Debian LLVM version 14.0.6"\n' | stand_in "$machine/archive/bin/clang-tidy-14"
+  echo 'echo "tidy-check ran in $PWD"' >"$repo/cmake/tidy-check.sh"
+  lethe check-tidy
+  expect_status 0
+  expect_calls "maven clang-tidy-14 g++"
+  expect_output "tidy-check ran in $repo"
+}
+
 case_java_options_are_added() {
   fresh_machine options
   all_tools

@@ -11,11 +11,12 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.lethe.Tofu;
 import org.lethe.UserException;
 
 class JsonlTest {
@@ -42,6 +43,7 @@ class JsonlTest {
   }
 
   @Test
+  @Tag("tofu")
   void tofuFieldsAreStringsOrLists() throws IOException {
     Path file =
         file(
@@ -132,10 +134,9 @@ class JsonlTest {
   }
 
   @Test
+  @Tag("tofu")
   void tofuLoads() {
-    String tofu = System.getProperty("lethe.tofu", "");
-    Assumptions.assumeFalse(tofu.isEmpty(), "lethe.tofu names no directory with TOFU's files");
-    Path data = Path.of(tofu);
+    Path data = Tofu.directory();
     assertEquals(4000, Jsonl.read(data.resolve("full.json")).size());
     for (String name : List.of("forget10_perturbed.json", "retain_perturbed.json")) {
       List<Example> rows = Jsonl.read(data.resolve(name));

@@ -11,10 +11,11 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
-import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.Tofu;
 import org.lethe.data.corpus.Corpus;
 import org.lethe.data.corpus.Row;
 
@@ -83,15 +84,15 @@ class RefusalsTest {
   }
 
   @Test
+  @Tag("tofu")
   void tofuAnswersAreNotRefusalsAndItsLinesAreNotOurs() throws IOException {
-    String tofu = System.getProperty("lethe.tofu", "");
-    Assumptions.assumeFalse(tofu.isEmpty(), "lethe.tofu names no directory with TOFU's files");
-    for (Example row : Jsonl.read(Path.of(tofu, "full.json"))) {
+    Path tofu = Tofu.directory();
+    for (Example row : Jsonl.read(tofu.resolve("full.json"))) {
       assertFalse(Refusals.isRefusal(row.answer()), row.answer());
     }
     Set<String> ours = new HashSet<>();
     Refusals.lines().forEach(line -> ours.add(line.toLowerCase(Locale.ROOT)));
-    for (String line : Files.readAllLines(Path.of(tofu, "idontknow.txt"))) {
+    for (String line : Files.readAllLines(tofu.resolve("idontknow.txt"))) {
       assertFalse(ours.contains(line.toLowerCase(Locale.ROOT)), line);
     }
   }

@@ -2,7 +2,6 @@ package org.lethe.metric;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -12,15 +11,18 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.function.ToDoubleFunction;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.Tofu;
 
 /**
  * Official evaluation logs of two TOFU models as a witness, when {@code lethe.tofu} names TOFU's
  * directory and {@code tofu_eval_logs} lies beside it: from the values per example, our metrics
  * must give the values and aggregates that are printed there.
  */
+@Tag("tofu")
 class OfficialLogsTest {
   /** Sums of up to 2000 terms were rounded pairwise there, and exp in another library. */
   private static final double ROUNDING = 8 * 0x1p-53;
@@ -34,10 +36,10 @@ class OfficialLogsTest {
 
   @BeforeEach
   void findLogs() {
-    String tofu = System.getProperty("lethe.tofu", "");
-    assumeTrue(!tofu.isEmpty(), "no TOFU data given with -Dlethe.tofu=DIR");
-    logs = Path.of(tofu).toAbsolutePath().normalize().resolveSibling("tofu_eval_logs");
-    assumeTrue(logs.toFile().isDirectory(), "no official evaluation logs beside the TOFU data");
+    logs = Tofu.directory().resolveSibling("tofu_eval_logs");
+    if (!logs.toFile().isDirectory()) {
+      Tofu.skip("no official evaluation logs beside the TOFU data");
+    }
   }
 
   private JsonNode log(String model) throws IOException {
