@@ -72,7 +72,11 @@ class SettingsTest {
     for (Positions positions : Positions.values()) {
       for (String forget : List.of("GA", "NPO", "DPO", "IDK", "ME")) {
         RunConfig c =
-            config("method.forget=" + forget, "method.retain=GD", "method.positions=" + positions);
+            config(
+                "method.forget=" + forget,
+                "method.retain=GD",
+                "method.forget_positions=" + positions,
+                "method.retain_positions=" + positions);
         for (Use use : Settings.method(c.method()).uses()) {
           assertEquals(positions, use.positions(), forget);
         }
@@ -125,12 +129,14 @@ class SettingsTest {
                     "method.retain=ap",
                     "method.forget_coefficient=0.25",
                     "method.retain_coefficient=3",
-                    "method.beta=0.7")
+                    "method.forget_beta=0.7",
+                    "method.retain_beta=0.3")
                 .method());
     assertEquals("NPO+AP", m.name());
     assertEquals(0.25, m.forgetCoefficient());
     assertEquals(3, m.retainCoefficient());
     assertEquals(2 / 0.7, m.forget().orElseThrow().scale());
+    assertEquals(1 / 0.3, m.retain().orElseThrow().scale());
   }
 
   @Test
