@@ -62,9 +62,13 @@ class DemoTest {
           }
         };
     Demo.Result result =
-        Demo.run(new Demo.Options(output, false, 2, 2, 0.5, 1, List.of("ME+GD")), listener);
+        Demo.run(
+            new Demo.Options(output, false, 2, 2, 0.5, 1, ALL),
+            List.of("scratch.hidden_size=48", "scratch.layers=1", "scratch.feed_forward_size=64"),
+            List.of("train.steps=3", "train.batch_size=4"),
+            listener);
     assertEquals(
-        List.of("fine-tuned", "never saw them", "ME+GD"),
+        List.of("fine-tuned", "never saw them", "ME+GD", "NPO+GD", "IDK+AP"),
         List.copyOf(result.evaluations().keySet()));
     String table = result.table().plain();
     for (String name : result.evaluations().keySet()) {
@@ -78,13 +82,17 @@ class DemoTest {
       assertTrue(table.contains(name), table);
     }
     assertFalse(table.contains("NaN"), table);
-    assertEquals(List.of("finetune", "finetune", "unlearn ME+GD"), phases);
+    assertEquals(
+        List.of("finetune", "finetune", "unlearn IDK+AP", "unlearn ME+GD", "unlearn NPO+GD"),
+        phases.stream().sorted().toList());
     for (String file :
         List.of(
             "data/forget.jsonl",
             "fine-tuned/model/config.json",
             "never-saw/report.html",
-            "me-gd/adapter/adapter_config.json")) {
+            "me-gd/adapter/adapter_config.json",
+            "npo-gd/adapter/adapter_config.json",
+            "idk-ap/adapter/adapter_config.json")) {
       assertTrue(Files.exists(output.resolve(file)), file);
     }
     assertThrows(

@@ -99,11 +99,16 @@ public final class Demo {
   public record Result(Map<String, Evaluation> evaluations, Table table) {}
 
   private final Options options;
+  private final List<String> fineTuning;
+  private final List<String> unlearning;
   private final RunListener listener;
   private final Path data;
 
-  private Demo(Options options, RunListener listener) {
+  private Demo(
+      Options options, List<String> fineTuning, List<String> unlearning, RunListener listener) {
     this.options = options;
+    this.fineTuning = fineTuning;
+    this.unlearning = unlearning;
     this.listener = listener;
     this.data = options.output().resolve("data");
   }
@@ -115,8 +120,19 @@ public final class Demo {
 
   /** Runs the demo; {@code listener} is called from several threads, one at a time. */
   public static Result run(Options options, RunListener listener) {
+    return run(options, List.of(), List.of(), listener);
+  }
+
+  /**
+   * The same with smaller numbers.
+   *
+   * @param fineTuning overrides of every fine-tuning
+   * @param unlearning overrides of every unlearning
+   */
+  static Result run(
+      Options options, List<String> fineTuning, List<String> unlearning, RunListener listener) {
     OutputDirectory.check(options.output(), options.overwrite(), 0);
-    return new Demo(options, new OneAtATime(listener)).run();
+    return new Demo(options, fineTuning, unlearning, new OneAtATime(listener)).run();
   }
 
   private Result run() {
@@ -160,6 +176,7 @@ public final class Demo {
       files.add(quote(data.resolve(part + ".jsonl")));
     }
     overrides.add("data.train=" + files);
+    overrides.addAll(fineTuning);
     FineTune.run(Config.of(RunConfig.class, overrides), listener);
     List<String> evaluation = common(name);
     evaluation.add("model=" + quote(directory(name).resolve("model")));
@@ -172,6 +189,7 @@ public final class Demo {
     overrides.addAll(
         List.of("train.batch_size=8", "train.warmup_steps=10", "train.schedule=linear"));
     overrides.addAll(METHODS.get(method));
+    overrides.addAll(unlearning);
     return Unlearn.run(Config.of(RunConfig.class, overrides), before, listener).after();
   }
 

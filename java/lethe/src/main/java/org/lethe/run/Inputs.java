@@ -45,7 +45,8 @@ final class Inputs {
     return inputs;
   }
 
-  private static Path real(Path path) {
+  /** The absolute path, with links resolved where there is something. */
+  static Path real(Path path) {
     try {
       return Files.exists(path) ? path.toRealPath() : path.toAbsolutePath().normalize();
     } catch (IOException e) {

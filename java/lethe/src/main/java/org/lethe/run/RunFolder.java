@@ -47,8 +47,9 @@ final class RunFolder implements AutoCloseable {
    * Opens the configured output directory; it must be absent or empty unless it may be overwritten.
    */
   static RunFolder open(RunConfig config, String backend) {
-    Path target = config.output().toAbsolutePath().normalize();
-    OutputDirectory.check(target, config.overwrite(), 0);
+    // A link to a directory stays one: what it points at is replaced.
+    Path target = Inputs.real(config.output());
+    OutputDirectory.check(config.output(), config.overwrite(), 0);
     Inputs.requireOutside(config);
     if (target.getFileName() == null) {
       throw new UserException(target + ": is the root directory; choose another output");
