@@ -9,7 +9,10 @@ public record DataConfig(
     @Doc("Rows that finetune learns") @Default("[]") List<Path> train,
     @Doc("Rows to forget") @Default("[]") List<Path> forget,
     @Doc("Rows to keep, trained on beside the forget rows") @Default("[]") List<Path> retain,
-    @Doc("Rows of general knowledge, only evaluated") @Default("[]") List<Path> general,
+    @Doc("Rows of general knowledge, evaluated as a set of their own") @Default("[]")
+        List<Path> general,
+    @Doc("Whether unlearning trains on general, too, as on retain") @Default("false")
+        boolean trainOnGeneral,
     @Doc("Rows the model never saw, only evaluated") @Default("[]") List<Path> holdout,
     @Doc("Refusals that IDK, DPO and AP teach, one a line; unset: Lethe's own")
         Optional<Path> refusals,

@@ -187,7 +187,11 @@ public final class Demo {
     List<String> overrides = common(method);
     overrides.add("model=" + quote(directory("fine-tuned").resolve("model")));
     overrides.addAll(
-        List.of("train.batch_size=8", "train.warmup_steps=10", "train.schedule=linear"));
+        List.of(
+            "data.train_on_general=true",
+            "train.batch_size=8",
+            "train.warmup_steps=10",
+            "train.schedule=linear"));
     overrides.addAll(METHODS.get(method));
     overrides.addAll(unlearning);
     return Unlearn.run(Config.of(RunConfig.class, overrides), before, listener).after();

@@ -46,7 +46,10 @@ public final class Unlearn {
     Method method = Settings.method(config.method());
     Step.requireReference(method, config.train().fullParameters());
     List<Example> forget = Settings.read(config.data().forget());
-    List<Example> retain = Settings.read(config.data().retain());
+    List<Example> retain = new ArrayList<>(Settings.read(config.data().retain()));
+    if (config.data().trainOnGeneral()) {
+      retain.addAll(Settings.read(config.data().general()));
+    }
     try (LoadedModel loaded = LoadedModel.open(config)) {
       // Before the output directory is touched: it refuses empty sets.
       UnlearnBatches batches =
