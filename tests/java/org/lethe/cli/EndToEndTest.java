@@ -134,12 +134,14 @@ class EndToEndTest {
           "threads=1",
           "data.train=[" + runs.data("forget") + "]",
           "train.full_parameters=" + whole,
-          "train.steps=6",
+          "train.steps=30",
           "train.learning_rate=1e-2");
       List<JsonNode> metrics = lines(runs.resolve(name).resolve("metrics.jsonl"));
-      assertEquals(6, metrics.size());
+      assertEquals(30, metrics.size());
+      // Six rows are one batch: every step sees the same.
       assertTrue(
-          metrics.get(5).get("loss").asDouble() < metrics.get(0).get("loss").asDouble() - 0.1);
+          metrics.get(29).get("loss").asDouble() < metrics.get(0).get("loss").asDouble() - 0.05,
+          metrics.toString());
       assertEquals(whole, Files.exists(runs.resolve(name).resolve("model/model.safetensors")));
       assertEquals(!whole, Files.exists(runs.resolve(name).resolve("adapter")));
     }
