@@ -46,7 +46,8 @@ class RunConfigTest {
                 "forget_positions",
                 "retain_positions",
                 "me_direction",
-                "reference")),
+                "reference",
+                "reference_cache")),
         new TreeSet<>(Schema.keys(MethodSection.class)));
   }
 

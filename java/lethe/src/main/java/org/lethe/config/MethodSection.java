@@ -1,5 +1,6 @@
 package org.lethe.config;
 
+import java.nio.file.Path;
 import java.util.Optional;
 
 /** What is minimised: forget_coefficient · forget loss + retain_coefficient · retain loss. */
@@ -19,7 +20,9 @@ public record MethodSection(
         MeDirection meDirection,
     @Doc("Reference model of NPO, DPO and KL: cached (computed once) or in_batch (every step)")
         @Default("cached")
-        Reference reference) {
+        Reference reference,
+    @Doc("Directory of cached reference numbers, which runs may share; unset: the output's own")
+        Optional<Path> referenceCache) {
 
   /** Tokens a loss looks at. */
   public enum Positions {

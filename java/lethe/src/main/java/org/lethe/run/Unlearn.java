@@ -113,7 +113,9 @@ public final class Unlearn {
         || config.train().fullParameters()) {
       return null;
     }
-    ReferenceCache cache = ReferenceCache.open(folder.resolve("reference"), model);
+    ReferenceCache cache =
+        ReferenceCache.open(
+            config.method().referenceCache().orElse(folder.resolve("reference")), model);
     cache.fill(model, method, batches.steps(settings.steps()));
     return cache;
   }
