@@ -43,7 +43,6 @@ class JsonlTest {
   }
 
   @Test
-  @Tag("tofu")
   void tofuFieldsAreStringsOrLists() throws IOException {
     Path file =
         file(
