@@ -255,8 +255,8 @@ public final class Demo {
             "method.forget=ME",
             "method.retain=GD",
             "method.forget_positions=answer",
-            "method.forget_coefficient=0.12",
-            "train.steps=120",
+            "method.forget_coefficient=0.2",
+            "train.steps=170",
             "train.learning_rate=1e-3"));
     methods.put(
         "NPO+GD",
