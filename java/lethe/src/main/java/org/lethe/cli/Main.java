@@ -1,13 +1,9 @@
 package org.lethe.cli;
 
-import java.io.IOException;
-import java.io.InputStream;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
-import java.util.Properties;
 import java.util.concurrent.Callable;
-import org.lethe.InternalFaultException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -95,18 +91,10 @@ public final class Main implements Callable<Integer> {
     @Override
     public String[] getVersion() {
       return new String[] {
-        "Lethe " + version(), "Java " + Runtime.version(), System.getProperty("os.arch")
+        "Lethe " + org.lethe.run.Version.string(),
+        "Java " + Runtime.version(),
+        System.getProperty("os.arch")
       };
-    }
-
-    private static String version() {
-      try (InputStream in = Main.class.getResourceAsStream("/org/lethe/version.properties")) {
-        Properties properties = new Properties();
-        properties.load(in);
-        return properties.getProperty("version");
-      } catch (IOException e) {
-        throw new InternalFaultException("version.properties cannot be read", e);
-      }
     }
   }
 }
