@@ -264,7 +264,7 @@ public final class Demo {
             "method.forget=NPO",
             "method.retain=GD",
             "method.forget_coefficient=0.2",
-            "train.steps=220",
+            "train.steps=330",
             "train.learning_rate=7e-4"));
     // At 0.1 the preference for the answer is satisfied long before the answer is what is
     // generated.
@@ -274,7 +274,7 @@ public final class Demo {
             "method.forget=IDK",
             "method.retain=AP",
             "method.retain_beta=0.5",
-            "train.steps=120",
+            "train.steps=180",
             "train.learning_rate=1e-3"));
     return methods;
   }
