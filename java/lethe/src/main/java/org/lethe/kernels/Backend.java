@@ -8,8 +8,8 @@ import org.bytedeco.javacpp.LongPointer;
 import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
-import org.lethe.kernels.abi.Abi;
-import org.lethe.kernels.abi.EngineHandle;
+import org.lethe.internal.abi.Abi;
+import org.lethe.internal.abi.EngineHandle;
 
 /**
  * One open device: the owner of every buffer allocated on it.

@@ -1,6 +1,6 @@
 package org.lethe.kernels;
 
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 /** How numbers are stored in a buffer. */
 public enum Dtype {

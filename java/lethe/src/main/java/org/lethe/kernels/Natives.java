@@ -5,7 +5,7 @@ import java.io.IOException;
 import java.net.URL;
 import org.bytedeco.javacpp.Loader;
 import org.lethe.EnvironmentException;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 /** Unpacks the native libraries and loads what the backends need. Any thread may call it. */
 final class Natives {
@@ -40,7 +40,7 @@ final class Natives {
       }
       File directory = null;
       for (String library : BACKENDS) {
-        directory = cache("/org/lethe/kernels/abi/" + PLATFORM + "/" + library).getParentFile();
+        directory = cache("/org/lethe/internal/abi/" + PLATFORM + "/" + library).getParentFile();
       }
       return directory;
     }

@@ -1,7 +1,7 @@
 package org.lethe.kernels;
 
 import org.bytedeco.javacpp.LongPointer;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 /**
  * One checked method per op of {@code lethe.h}: the same names, argument order and shapes, which

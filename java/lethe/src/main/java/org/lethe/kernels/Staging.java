@@ -5,7 +5,7 @@ import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import org.bytedeco.javacpp.BytePointer;
 import org.lethe.UserException;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 /**
  * Host memory through which numbers reach a device and come back: allocated once, reused at every

@@ -1,4 +1,4 @@
-package org.lethe.cli;
+package org.lethe.internal.cli;
 
 import org.lethe.run.RunListener;
 import org.lethe.train.StepReport;

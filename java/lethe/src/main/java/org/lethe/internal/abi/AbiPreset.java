@@ -1,4 +1,4 @@
-package org.lethe.kernels.abi;
+package org.lethe.internal.abi;
 
 import org.bytedeco.javacpp.annotation.NoException;
 import org.bytedeco.javacpp.annotation.Platform;
@@ -18,8 +18,8 @@ import org.bytedeco.javacpp.tools.InfoMapper;
 @Properties(
     value =
         @Platform(value = "linux-x86_64", include = "lethe.h", link = "lethe", compiler = "cpp17"),
-    target = "org.lethe.kernels.abi",
-    global = "org.lethe.kernels.abi.Abi")
+    target = "org.lethe.internal.abi",
+    global = "org.lethe.internal.abi.Abi")
 public class AbiPreset implements InfoMapper {
   @Override
   public void map(InfoMap map) {

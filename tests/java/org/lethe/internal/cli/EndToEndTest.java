@@ -1,4 +1,4 @@
-package org.lethe.cli;
+package org.lethe.internal.cli;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;

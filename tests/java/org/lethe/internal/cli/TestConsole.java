@@ -1,4 +1,4 @@
-package org.lethe.cli;
+package org.lethe.internal.cli;
 
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;

@@ -1,4 +1,4 @@
-package org.lethe.cli;
+package org.lethe.internal.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
@@ -13,7 +13,7 @@ import org.lethe.EnvironmentException;
 import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 class MainTest {
   private final TestConsole console = new TestConsole(false);

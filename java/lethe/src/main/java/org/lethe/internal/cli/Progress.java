@@ -1,4 +1,4 @@
-package org.lethe.cli;
+package org.lethe.internal.cli;
 
 import java.io.PrintStream;
 import java.util.Locale;

@@ -1,10 +1,10 @@
-package org.lethe.cli;
+package org.lethe.internal.cli;
 
 import org.lethe.EnvironmentException;
 import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 /** What the process answers with. */
 final class ExitCode {
