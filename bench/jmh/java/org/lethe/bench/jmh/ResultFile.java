@@ -114,6 +114,7 @@ public final class ResultFile {
             + " Others: the share of\nthe processors that foreign processes took meanwhile; beside"
             + " them times are too long.\n");
     groups().forEach((name, entries) -> group(out, name, entries));
+    beside(out);
     share(out);
     return out.toString();
   }
@@ -161,6 +162,38 @@ public final class ResultFile {
         List.of("benchmark", "parameters", "score", "±", "unit", "that is", "others", "a call");
     out.append(new Table(name, columns, rows).markdown());
     origin(out, entries);
+  }
+
+  /** Lethe's step and libtorch's of the same parameters. */
+  private void beside(StringBuilder out) {
+    List<List<Table.Cell>> rows = new ArrayList<>();
+    for (JsonNode torch : document.path("results")) {
+      for (JsonNode lethe : document.path("results")) {
+        if (torch.path("benchmark").asText().equals("TorchStepBench.step")
+            && lethe.path("benchmark").asText().equals("WholeStepBench.step")
+            && torch.path("parameters").equals(lethe.path("parameters"))) {
+          double theirs = torch.path("score").asDouble();
+          double ours = lethe.path("score").asDouble();
+          JsonNode p = torch.path("parameters");
+          rows.add(
+              Table.row(
+                  p.path("size").asText() + " " + p.path("storage").asText(),
+                  p.path("method").asText(),
+                  quantity(theirs),
+                  quantity(ours),
+                  String.format(Locale.ROOT, "%.2f×", theirs / ours)));
+        }
+      }
+    }
+    if (!rows.isEmpty()) {
+      out.append("\n## Whole steps beside libtorch\n\n");
+      List<String> columns = List.of("model", "method", "libtorch ms", "Lethe ms", "speed");
+      out.append(new Table("beside", columns, rows).markdown());
+      out.append(
+          "\nSame weights, adapters and sequences in the JavaCPP presets' libtorch, which does"
+              + " without Lethe's packing and fused\nhead; losses of three steps agree (fp32: 1e-4)"
+              + " before either is timed.\n");
+    }
   }
 
   private void share(StringBuilder out) {

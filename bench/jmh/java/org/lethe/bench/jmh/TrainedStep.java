@@ -71,12 +71,17 @@ public final class TrainedStep implements AutoCloseable {
     return TrainSettings.of(1_000_000, LEARNING_RATE, Schedule.CONSTANT, 0);
   }
 
-  /** The backend's own words. */
-  public String description() {
-    return backend.description();
+  /** The model, with its adapters. */
+  public Model model() {
+    return model;
   }
 
-  /** One JSON-free step: batch to update. */
+  /** What every step is made of. */
+  public List<StepSequence> sequences() {
+    return sequences;
+  }
+
+  /** One step, from the batch to the update. */
   public StepReport run() {
     return step.run(done++, sequences, LEARNING_RATE);
   }
