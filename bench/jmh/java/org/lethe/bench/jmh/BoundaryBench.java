@@ -15,6 +15,7 @@ import org.openjdk.jmh.annotations.Fork;
 import org.openjdk.jmh.annotations.Measurement;
 import org.openjdk.jmh.annotations.Mode;
 import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
@@ -35,6 +36,10 @@ public class BoundaryBench {
   private static final int N = 16;
   private static final int BYTES = N * Float.BYTES;
 
+  /** Of the backend: with several, an op on rows wakes the others even for one row. */
+  @Param({"1", "2"})
+  public int threads;
+
   private Backend backend;
   private Ops ops;
   private Staging staging;
@@ -50,7 +55,7 @@ public class BoundaryBench {
   /** Opens a backend on the measuring thread, and checks each op's result. */
   @Setup
   public void open() {
-    backend = Backend.open("cpu");
+    backend = Backend.open("cpu", threads);
     ops = new Ops(backend, Dtype.F32);
     staging = new Staging(BYTES);
     a = backend.allocate(BYTES);

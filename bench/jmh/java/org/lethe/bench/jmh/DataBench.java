@@ -8,6 +8,7 @@ import java.util.concurrent.TimeUnit;
 import org.lethe.data.Example;
 import org.lethe.data.Jsonl;
 import org.lethe.data.TokenSequence;
+import org.lethe.data.corpus.BpeTrainer;
 import org.lethe.data.corpus.Row;
 import org.openjdk.jmh.annotations.AuxCounters;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -32,6 +33,8 @@ import org.openjdk.jmh.infra.Blackhole;
 @Warmup(iterations = 3, time = 1)
 @Measurement(iterations = 5, time = 1)
 public class DataBench {
+  private static final int CONTEXT = 512;
+
   /** Of the corpus, ten rows each. */
   @Param("40")
   public int people;
@@ -58,7 +61,7 @@ public class DataBench {
   /** Makes corpus and tokenizer, and checks round trips. */
   @Setup
   public void open() throws IOException {
-    texts = new Texts(people);
+    texts = new Texts(people, BpeTrainer.DEFAULT_VOCABULARY, CONTEXT);
     examples = texts.full();
     bytes = Files.size(texts.directory.resolve("full.jsonl"));
     encoded = new ArrayList<>();

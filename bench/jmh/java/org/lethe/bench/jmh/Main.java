@@ -142,7 +142,7 @@ public final class Main implements Callable<Integer> {
     }
     entry.put("others", others);
     entry.put("commit", commit);
-    entry.put("command", "bench/jmh/run " + simple(name));
+    entry.put("command", "bench/jmh/run" + (pattern.isEmpty() ? "" : " '" + pattern + "'"));
     return entry;
   }
 

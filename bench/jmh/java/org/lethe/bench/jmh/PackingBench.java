@@ -7,6 +7,7 @@ import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import org.lethe.data.Pairing;
 import org.lethe.data.Refusals;
+import org.lethe.data.corpus.BpeTrainer;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.ReferenceUse;
@@ -36,6 +37,7 @@ import org.openjdk.jmh.annotations.Warmup;
 @Warmup(iterations = 3, time = 1)
 @Measurement(iterations = 5, time = 1)
 public class PackingBench {
+  private static final int CONTEXT = 512;
   private static final int BATCH = 8;
   private static final int STEPS = 100;
   private static final int DENSE = 128;
@@ -63,7 +65,7 @@ public class PackingBench {
    */
   @Setup
   public void open() {
-    texts = new Texts(people);
+    texts = new Texts(people, BpeTrainer.DEFAULT_VOCABULARY, CONTEXT);
     objective = Models.method(method);
     batches =
         new UnlearnBatches(

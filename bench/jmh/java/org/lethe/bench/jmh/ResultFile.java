@@ -143,9 +143,10 @@ public final class ResultFile {
           .forEach(
               c ->
                   counters.add(
-                      quantity(c.getValue().path("score").asDouble())
-                          + " "
-                          + c.getValue().path("unit").asText().replace("op", c.getKey())));
+                      counter(
+                          c.getKey(),
+                          c.getValue().path("score").asDouble(),
+                          c.getValue().path("unit").asText())));
       rows.add(
           Table.row(
               e.path("benchmark").asText().substring(name.length() + 1),
@@ -219,21 +220,31 @@ public final class ResultFile {
                   "%.3f %% ± %.3f",
                   100 * e.path("java_share").asDouble(),
                   100 * e.path("java_share_error").asDouble()),
+              e.path("tokens").asText(),
               e.path("native_calls").asText(),
               quantity(e.path("clock_ms").asDouble()),
               percent(e.path("others").asDouble())));
     }
     out.append("\n## Java's share of a step\n\n");
     List<String> columns =
-        List.of("step", "ms", "in Java ms", "share", "native calls", "of it clocks ms", "others");
+        List.of(
+            "step",
+            "ms",
+            "in Java ms",
+            "share",
+            "tokens",
+            "native calls",
+            "of it clocks ms",
+            "others");
     out.append(new Table("share", columns, rows).markdown());
     out.append(
         "\n"
             + "Means over steps, ± the 95 % interval; clocks around every native call of the"
             + " training thread, their own\n"
-            + "cost counted as Java's. A step: batch, packing, forward, head, method, backward,"
-            + " update, by Trainer.next;\n"
-            + "LoRA r=8 on all linears, 8 + 8 sequences of 128 tokens.\n");
+            + "cost counted as Java's. A step, by Trainer.next: 8 + 8 rows through chat template"
+            + " and tokenizer, packing,\n"
+            + "forward, head, method, backward, update of LoRA r=8 on all linears. Tokens: with the"
+            + " reference's.\n");
     origin(out, entries);
   }
 
@@ -247,6 +258,17 @@ public final class ResultFile {
     out.append('\n');
     origins.forEach(
         (origin, n) -> out.append("- ").append(n).append(" by ").append(origin).append('\n'));
+  }
+
+  /** JMH counts everything in ops: ops/s, ns/op. */
+  private static String counter(String counted, double score, String unit) {
+    String singular = counted.substring(0, counted.length() - 1);
+    String own =
+        unit.startsWith("ops/") ? counted + unit.substring(3) : unit.replace("op", singular);
+    return (score >= 1e9
+            ? quantity(score / 1e9) + " G"
+            : score >= 1e6 ? quantity(score / 1e6) + " M" : quantity(score) + " ")
+        + own;
   }
 
   private static String percent(double share) {

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.stream.Stream;
@@ -16,10 +17,7 @@ import org.lethe.data.corpus.Corpus;
 import org.lethe.data.corpus.Row;
 
 /** The generated corpus with a tokenizer of its own, in a temporary directory. */
-final class Texts implements AutoCloseable {
-  /** Longer than any row. */
-  static final int CONTEXT = 512;
-
+public final class Texts implements AutoCloseable {
   private static final double FORGOTTEN = 0.25;
 
   final Path directory;
@@ -29,9 +27,13 @@ final class Texts implements AutoCloseable {
   final ExampleEncoder encoder;
 
   /**
+   * Writes the corpus and trains the tokenizer.
+   *
    * @param people of the corpus, ten rows each
+   * @param vocabulary of the tokenizer, at most
+   * @param context tokens of a row, which is cut there
    */
-  Texts(int people) {
+  public Texts(int people, int vocabulary, int context) {
     try {
       directory = Files.createTempDirectory("lethe-jmh");
     } catch (IOException e) {
@@ -39,25 +41,45 @@ final class Texts implements AutoCloseable {
     }
     corpus = Corpus.generate(1, people);
     corpus.write(directory, FORGOTTEN);
-    BpeTrainer.train(corpus.texts(), BpeTrainer.DEFAULT_VOCABULARY).write(directory);
+    BpeTrainer.train(corpus.texts(), vocabulary).write(directory);
     tokenizer = Tokenizer.load(directory);
     template = PromptTemplate.chat(tokenizer);
-    encoder = new ExampleEncoder(tokenizer, template, CONTEXT, ExampleEncoder.LongSequence.REFUSE);
+    encoder =
+        new ExampleEncoder(tokenizer, template, context, ExampleEncoder.LongSequence.TRUNCATE);
+  }
+
+  /** Turns rows into token sequences. */
+  public ExampleEncoder encoder() {
+    return encoder;
   }
 
   /** The rows of a quarter of the people. */
-  List<Example> forget() {
+  public List<Example> forget() {
     return examples(corpus.forget(FORGOTTEN));
   }
 
   /** The rows of everybody else. */
-  List<Example> retain() {
+  public List<Example> retain() {
     return examples(corpus.retain(FORGOTTEN));
   }
 
   /** The rows of all. */
   List<Example> full() {
     return examples(corpus.full());
+  }
+
+  /** Rows whose answers are several in one, so that they are as long as those of other corpora. */
+  public static List<Example> longer(List<Example> rows, int answers) {
+    List<Example> longer = new ArrayList<>();
+    for (int i = 0; i < rows.size(); i++) {
+      List<String> joined = new ArrayList<>();
+      for (int k = 0; k < answers; k++) {
+        joined.add(rows.get((i + k) % rows.size()).answer());
+      }
+      String answer = String.join(" ", joined);
+      longer.add(new Example(rows.get(i).question(), answer, List.of(), List.of(), "corpus"));
+    }
+    return longer;
   }
 
   private static List<Example> examples(List<Row> rows) {

@@ -9,7 +9,11 @@ import org.lethe.bench.jmh.Check;
 import org.lethe.bench.jmh.Machine;
 import org.lethe.bench.jmh.Models;
 import org.lethe.bench.jmh.ResultFile;
+import org.lethe.bench.jmh.Texts;
 import org.lethe.bench.jmh.TrainedStep;
+import org.lethe.data.Pairing;
+import org.lethe.data.Refusals;
+import org.lethe.data.corpus.BpeTrainer;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -18,12 +22,11 @@ import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.RandomWeights;
-import org.lethe.train.BatchSource;
 import org.lethe.train.Schedule;
 import org.lethe.train.StepReport;
-import org.lethe.train.StepSequence;
 import org.lethe.train.TrainSettings;
 import org.lethe.train.Trainer;
+import org.lethe.train.UnlearnBatches;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -37,6 +40,9 @@ import picocli.CommandLine.Option;
 public final class JavaShare implements Callable<Integer> {
   private static final int PAIRS = 8;
   private static final int LENGTH = 128;
+  private static final int PEOPLE = 20;
+  // Makes rows of some 120 tokens of the corpus's own tokenizer.
+  private static final int ANSWERS = 6;
   private static final int CLOCK_READS = 1_000_000;
 
   @Option(names = "--size", defaultValue = "45M")
@@ -87,13 +93,24 @@ public final class JavaShare implements Callable<Integer> {
     }
     ModelConfig config = Models.config(size);
     Method method = Models.method(name);
-    List<StepSequence> sequences = Models.dense(method, config.vocabularySize(), PAIRS, LENGTH);
-    try (Backend backend = Backend.open("cpu");
+    int vocabulary = Math.min(BpeTrainer.DEFAULT_VOCABULARY, config.vocabularySize());
+    try (Texts texts = new Texts(PEOPLE, vocabulary, config.contextLength());
+        Backend backend = Backend.open("cpu");
         Model model =
             Model.load(
                 new Ops(backend, storage), config, new RandomWeights(config, TrainedStep.SEED))) {
       model.addLora(LoraConfig.all(TrainedStep.RANK, TrainedStep.ALPHA), TrainedStep.SEED);
-      try (Trainer trainer = new Trainer(model, method, settings(), always(sequences), null)) {
+      UnlearnBatches batches =
+          new UnlearnBatches(
+              method,
+              Texts.longer(texts.forget(), ANSWERS),
+              Texts.longer(texts.retain(), ANSWERS),
+              Refusals.lines(),
+              texts.encoder(),
+              PAIRS,
+              Pairing.Kind.FRESH,
+              1);
+      try (Trainer trainer = new Trainer(model, method, settings(), batches, null)) {
         return measure(trainer, storage, name);
       }
     }
@@ -111,6 +128,7 @@ public final class JavaShare implements Callable<Integer> {
     double[] java = new double[steps];
     double[] share = new double[steps];
     long calls = 0;
+    long tokens = 0;
     Machine before = Machine.now();
     for (int i = 0; i < steps; i++) {
       NativeClock.start();
@@ -122,6 +140,7 @@ public final class JavaShare implements Callable<Integer> {
       java[i] = (taken - NativeClock.nanos()) / 1e6;
       share[i] = java[i] / wall[i];
       calls = NativeClock.calls();
+      tokens += report.tokens();
     }
     double others = Machine.now().othersSince(before);
     ObjectNode entry = ResultFile.entry();
@@ -136,6 +155,7 @@ public final class JavaShare implements Callable<Integer> {
     entry.put("java_ms", mean(java));
     entry.put("java_share", mean(share));
     entry.put("java_share_error", interval(share));
+    entry.put("tokens", Math.round((double) tokens / steps));
     entry.put("native_calls", calls);
     entry.put("clock_ms", clockNanos() * 2 * calls / 1e6);
     entry.put("others", others);
@@ -146,20 +166,6 @@ public final class JavaShare implements Callable<Integer> {
         mean(share) > 0 && mean(share) < 1);
     Check.that("native calls were counted", calls > 0);
     return entry;
-  }
-
-  private static BatchSource always(List<StepSequence> sequences) {
-    return new BatchSource() {
-      @Override
-      public int stepsPerEpoch() {
-        return 1;
-      }
-
-      @Override
-      public List<StepSequence> step(int index) {
-        return sequences;
-      }
-    };
   }
 
   /** What reading the clock once costs, in nanoseconds. */
