@@ -10,16 +10,19 @@ import org.lethe.train.StepReport;
 /**
  * Turns the events of a run into the calls of {@link TrainingListener}s.
  *
- * <p>Given to {@link org.lethe.run.Unlearn#run} as its listener, or step by step: {@code
- * trainer.run(listener::step)}, then {@link #phaseEnd}. Iterations and epochs count on from phase
- * to phase; within one, the number of a step comes from its report, so that a resumed run goes on
- * where it stopped.
+ * <p>Given to {@link org.lethe.run.Unlearn#run} as its listener, or called by hand: {@link #phase},
+ * {@code trainer.run(listener::step)}, {@link #phaseEnd}. (Without the phase's length an epoch is
+ * announced when its first step is over.) Iterations and epochs count on from phase to phase;
+ * within one, the number of a step comes from its report, so that a resumed run goes on where it
+ * stopped.
  */
 public final class Nd4jRunListener implements RunListener {
   private final TrainedModel model;
   private final int stepsPerEpoch;
   private final List<TrainingListener> listeners;
+  private int phaseSteps;
   private int phaseIteration;
+  private int nextIteration;
   private int phaseEpoch;
   private int epoch;
   private boolean inEpoch;
@@ -49,25 +52,32 @@ public final class Nd4jRunListener implements RunListener {
   @Override
   public void phase(String name, int steps) {
     phaseEnd();
-    startEpoch(name);
+    phaseSteps = steps;
+    startEpoch(name, phaseIteration);
   }
 
   @Override
   public void step(StepReport report) {
+    int iteration = phaseIteration + report.step();
     int ofPhase = stepsPerEpoch == 0 ? 0 : report.step() / stepsPerEpoch;
     if (!inEpoch) {
       epoch = phaseEpoch + ofPhase;
-      startEpoch(model.phase());
+      startEpoch(model.phase(), iteration);
     } else if (!phaseHasSteps) {
       // A resumed phase began before its first report said how far it had come.
       epoch = phaseEpoch + ofPhase;
     }
     phaseHasSteps = true;
-    int iteration = phaseIteration + report.step();
+    nextIteration = iteration + 1;
     model.done(report, iteration, epoch);
     tell(listener -> listener.iterationDone(model, iteration, epoch));
-    if (stepsPerEpoch > 0 && (report.step() + 1) % stepsPerEpoch == 0) {
+    int done = report.step() + 1;
+    if (stepsPerEpoch > 0 && done % stepsPerEpoch == 0) {
       endEpoch();
+      // Now, since the next event comes when its first step is over.
+      if (done < phaseSteps) {
+        startEpoch(model.phase(), iteration + 1);
+      }
     }
   }
 
@@ -77,20 +87,17 @@ public final class Nd4jRunListener implements RunListener {
       endEpoch();
     }
     if (phaseHasSteps) {
-      phaseIteration = model.iterationCount() + 1;
+      phaseIteration = nextIteration;
       phaseHasSteps = false;
     }
+    phaseSteps = 0;
     phaseEpoch = epoch;
   }
 
-  private void startEpoch(String phase) {
+  private void startEpoch(String phase, int iteration) {
     inEpoch = true;
-    model.begin(phase, nextIteration(), epoch);
+    model.begin(phase, iteration, epoch);
     tell(listener -> listener.onEpochStart(model));
-  }
-
-  private int nextIteration() {
-    return phaseHasSteps ? model.iterationCount() + 1 : phaseIteration;
   }
 
   private void endEpoch() {
