@@ -48,6 +48,7 @@ public final class Main implements Callable<Integer> {
         new UnlearnVerb(console),
         new EvaluateVerb(console),
         new GenerateVerb(console),
+        new ReportVerb(console),
         new ConfigVerb(console));
   }
 
