@@ -38,7 +38,7 @@ class RunReportTest {
     assertEquals("Unlearning by ME+GD", data.title());
     assertEquals(
         "What was to be forgotten: the probability of the right answers fell from 0.9900 to"
-            + " 0.04000; the share of their words that the model says fell from 0.9800 to 0.1800.",
+            + " 0.0400; the share of their words that the model says fell from 0.9800 to 0.1800.",
         data.summary().get(0));
     assertEquals(
         "Model utility, one number for everything kept, fell from 0.9700 to 0.9400"
@@ -51,10 +51,10 @@ class RunReportTest {
     assertEquals(List.of("set", "metric", "before", "after", "change", "better"), table.columns());
     assertEquals(10, table.rows().size());
     assertEquals(
-        List.of("forget", "probability", "0.9900", "0.04000", "-0.9500", "lower"),
+        List.of("forget", "probability", "0.9900", "0.0400", "-0.9500", "lower"),
         table.rows().get(0).stream().map(Table.Cell::text).toList());
     assertEquals(
-        List.of("retain", "probability", "0.9900", "0.9600", "-0.03000", "higher"),
+        List.of("retain", "probability", "0.9900", "0.9600", "-0.0300", "higher"),
         table.rows().get(3).stream().map(Table.Cell::text).toList());
     assertEquals("model utility", table.rows().get(9).get(1).text());
   }
@@ -88,16 +88,17 @@ class RunReportTest {
     assertEquals("MiB", memory.yLabel());
     assertEquals(605.0, memory.series().get(0).y().get(59));
     assertEquals(310.0, memory.series().get(1).y().get(0));
+    assertEquals(List.of(new Chart.Marker(Chart.Kind.RESUMED, 30)), memory.markers());
     assertEquals(
         List.of(new Chart.Marker(Chart.Kind.SKIPPED, 17), new Chart.Marker(Chart.Kind.RESUMED, 30)),
-        memory.markers());
+        chart(data, "Loss").markers());
   }
 
   @Test
   void skippedStepsAndResumesAreNoted() {
     ReportData data = Report.of(SyntheticRun.unlearning(dir.resolve("run")));
     assertTrue(
-        data.notes().get(0).startsWith("1 update of 60 updates left the parameters as they were"),
+        data.notes().get(0).startsWith("1 of 60 updates left the parameters as they were"),
         data.notes().get(0));
     assertTrue(data.notes().get(0).contains("step 17."), data.notes().get(0));
     assertTrue(data.notes().get(1).startsWith("The run was resumed after 30 updates at 20"));
@@ -162,7 +163,7 @@ class RunReportTest {
         data.notes().stream().anyMatch(n -> n.contains("the one made after 60 updates")),
         data.notes().toString());
     assertEquals("0.9900", data.tables().get(0).rows().get(0).get(2).text());
-    assertEquals("0.04000", data.tables().get(0).rows().get(0).get(3).text());
+    assertEquals("0.0400", data.tables().get(0).rows().get(0).get(3).text());
 
     Path fresh = dir.resolve("fresh");
     RunDirectory.create(fresh, "", Map.of()).close();
@@ -254,9 +255,9 @@ class RunReportTest {
         """
         run     method  updates  forget prob  ROUGE-L  refusals  retain prob  ROUGE-L  general prob  ROUGE-L  utility
         ------  ------  -------  -----------  -------  --------  -----------  -------  ------------  -------  -------
-        before                        0.9900   0.9800         0       0.9900   0.9700        0.9600   0.9500   0.9700
-        a       ME+GD        60      0.04000   0.1800         0       0.9600   0.9200        0.9200   0.9100   0.9400
-        b       ME+GD        60      0.04000   0.1800         0       0.9600   0.9200        0.9200   0.9100   0.9400
+        before                        0.9900   0.9800    0.0000       0.9900   0.9700        0.9600   0.9500   0.9700
+        a       ME+GD        60       0.0400   0.1800    0.0000       0.9600   0.9200        0.9200   0.9100   0.9400
+        b       ME+GD        60       0.0400   0.1800    0.0000       0.9600   0.9200        0.9200   0.9100   0.9400
         """,
         Comparison.table(List.of(a, b)).plain());
     Files.delete(b.directory().resolve("evaluation-before.json"));

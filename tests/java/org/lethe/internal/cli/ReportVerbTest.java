@@ -32,8 +32,8 @@ class ReportVerbTest {
     String out = console.out();
     assertTrue(out.startsWith("Unlearning by ME+GD\nWhat was to be forgotten: "), out);
     assertTrue(
-        out.contains("forget           probability     0.9900  0.04000   -0.9500  lower\n"), out);
-    assertTrue(out.contains("\n- 1 update of 60 updates left the parameters"), out);
+        out.contains("forget           probability     0.9900  0.0400  -0.9500  lower\n"), out);
+    assertTrue(out.contains("\n- 1 of 60 updates left the parameters"), out);
     assertTrue(out.endsWith("\nReport: " + run.resolve("report.html") + "\n"), out);
     assertTrue(Files.readString(run.resolve("report.html")).contains("<h1>Unlearning by ME+GD"));
     assertTrue(Files.readString(run.resolve("report.md")).startsWith("# Unlearning by ME+GD\n"));

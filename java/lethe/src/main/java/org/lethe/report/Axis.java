@@ -42,7 +42,7 @@ record Axis(double low, double high, boolean log, List<Tick> ticks) {
   static Axis overSteps(double low, double high) {
     double[] range = {low, high};
     widenFlat(range);
-    return linear(range[0], range[1], 1);
+    return linear(range[0], range[1], step(range[0], range[1], 1));
   }
 
   /** An ordinate over finite values from {@code low} to {@code high}. */
@@ -78,11 +78,10 @@ record Axis(double low, double high, boolean log, List<Tick> ticks) {
     double below = StrictMath.floor(low / size) * size;
     double above = StrictMath.ceil(high / size) * size;
     boolean finite = Double.isFinite(below) && Double.isFinite(above);
-    return finite ? linear(below, above, 0) : linear(low, high, 0);
+    return finite ? linear(below, above, step) : linear(low, high, step);
   }
 
-  private static Axis linear(double low, double high, double leastStep) {
-    BigDecimal step = step(low, high, leastStep);
+  private static Axis linear(double low, double high, BigDecimal step) {
     double largest = Math.max(Math.abs(low), Math.abs(high));
     List<Tick> ticks = new ArrayList<>();
     double first = StrictMath.ceil(low / step.doubleValue());

@@ -78,10 +78,10 @@ final class BeforeAfter {
 
   /** A score that was not measured, or is not a number, is a dash. */
   static Table.Cell number(double value) {
-    return Double.isNaN(value) ? NOTHING : Table.Cell.of(value);
+    return Double.isNaN(value) ? NOTHING : new Table.Cell(Numbers.score(value), true);
   }
 
   private static Table.Cell change(double value) {
-    return value > 0 ? new Table.Cell("+" + Numbers.format(value), true) : number(value);
+    return value > 0 ? new Table.Cell("+" + Numbers.score(value), true) : number(value);
   }
 }

@@ -19,7 +19,10 @@ final class HtmlPage {
       h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
       h3 { font-size: 1rem; margin: 0; }
       p, li, dd { max-width: 48rem; }
-      .summary { background: var(--panel); border-radius: .5rem; padding: .6rem 1.2rem; }
+      .summary { background: var(--panel); border-radius: .5rem; padding: .2rem 1.2rem;
+        max-width: 50rem; }
+      .summary p { margin: .6rem 0; }
+      a { color: var(--c0); }
       .wide { overflow-x: auto; }
       table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
       th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--faint); text-align: left;
@@ -31,7 +34,7 @@ final class HtmlPage {
       .charts { display: grid; gap: 2rem;
         grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
       figure { margin: 0; max-width: 46rem; }
-      figcaption { color: var(--soft); font-size: .875rem; }
+      figcaption { color: var(--soft); font-size: .875rem; margin-top: .3rem; }
       .chart { width: 100%; height: auto; display: block; }
       .chart text { font-size: 13px; fill: var(--soft); }
       .legend { list-style: none; padding: 0; margin: .3rem 0 0 0; display: flex;
@@ -75,6 +78,9 @@ final class HtmlPage {
     for (Table table : data.tables()) {
       section(table.title(), table(table));
     }
+    if (!data.tables().isEmpty() && !data.glossary().isEmpty()) {
+      out.append("<p><a href=\"#meaning\">What these numbers mean</a></p>\n");
+    }
     if (!data.charts().isEmpty()) {
       StringBuilder charts = new StringBuilder("<div class=\"charts\">\n");
       data.charts().forEach(chart -> charts.append(figure(chart)));
@@ -99,18 +105,21 @@ final class HtmlPage {
   }
 
   private static String figure(Chart chart) {
+    String meaning =
+        chart.meaning().isEmpty()
+            ? ""
+            : "<figcaption>" + Html.escape(chart.meaning()) + "</figcaption>\n";
+    // The caption comes last, so that charts side by side stand at one height.
     return "<figure>\n<h3>"
         + Html.escape(chart.title())
         + "</h3>\n"
-        + (chart.meaning().isEmpty()
-            ? ""
-            : "<figcaption>" + Html.escape(chart.meaning()) + "</figcaption>\n")
         + LineChart.html(chart)
+        + meaning
         + "</figure>\n";
   }
 
   private static String glossary(List<KeyValue> entries) {
-    StringBuilder list = new StringBuilder("<dl>\n");
+    StringBuilder list = new StringBuilder("<dl id=\"meaning\">\n");
     for (KeyValue entry : entries) {
       list.append("<dt>" + Html.escape(entry.key()) + "</dt>");
       list.append("<dd>" + Html.escape(entry.value()) + "</dd>\n");

@@ -24,6 +24,13 @@ final class Numbers {
     return String.format(Locale.ROOT, "%." + Math.max(1, DIGITS - whole) + "f", value);
   }
 
+  /** A score, mostly between 0 and 1: four decimals, so that those of a column compare at sight. */
+  static String score(double value) {
+    double magnitude = StrictMath.abs(value);
+    boolean fits = magnitude == 0 || (magnitude >= 5e-4 && magnitude < 1e4);
+    return fits ? String.format(Locale.ROOT, "%.4f", value) : format(value);
+  }
+
   /** Bytes in the unit of 1024 powers that leaves them readable. */
   static String bytes(long bytes) {
     String[] units = {"KiB", "MiB", "GiB", "TiB"};

@@ -8,6 +8,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.ToDoubleFunction;
+import java.util.stream.Stream;
 import org.lethe.report.RunFiles.Scores;
 import org.lethe.report.RunFiles.Update;
 
@@ -18,16 +19,20 @@ final class RunCharts {
   private static final double GIB = 1 << 30;
 
   private final RunFiles files;
-  private final List<Chart.Marker> markers = new ArrayList<>();
+  private final List<Chart.Marker> skipped;
+  private final List<Chart.Marker> resumed;
 
   private RunCharts(RunFiles files) {
     this.files = files;
-    files.steps().values().stream()
-        .filter(update -> !update.applied())
-        .forEach(update -> markers.add(new Chart.Marker(Chart.Kind.SKIPPED, update.step())));
-    files
-        .resumes()
-        .forEach(resume -> markers.add(new Chart.Marker(Chart.Kind.RESUMED, resume.step())));
+    this.skipped =
+        files.steps().values().stream()
+            .filter(update -> !update.applied())
+            .map(update -> new Chart.Marker(Chart.Kind.SKIPPED, update.step()))
+            .toList();
+    this.resumed =
+        files.resumes().stream()
+            .map(resume -> new Chart.Marker(Chart.Kind.RESUMED, resume.step()))
+            .toList();
   }
 
   static List<Chart> of(RunFiles files) {
@@ -49,7 +54,7 @@ final class RunCharts {
               Chart.Scale.FROM_ZERO,
               false,
               List.of(timing("tokens/s", Timing::tokensPerSecond)),
-              markers));
+              resumed));
     }
     return charts;
   }
@@ -64,6 +69,7 @@ final class RunCharts {
             "What training makes small, measured before each update; a noisy curve is normal, since"
                 + " every update sees other rows.",
             "loss",
+            Stream.concat(skipped.stream(), resumed.stream()).toList(),
             Update::loss));
     Set<String> parts = new LinkedHashSet<>();
     files.steps().values().forEach(update -> parts.addAll(update.parts().keySet()));
@@ -73,6 +79,7 @@ final class RunCharts {
               "Loss part " + part,
               Glossary.loss(part).orElse("A part of the loss, before its coefficient."),
               part,
+              skipped,
               update -> update.parts().getOrDefault(part, Double.NaN)));
     }
     charts.add(
@@ -81,16 +88,23 @@ final class RunCharts {
             "How steep the loss is: the length of the gradient before it is clipped. Growth without"
                 + " end means that training runs away.",
             "norm",
+            skipped,
             Update::gradientNorm));
     charts.add(
         step(
             "Learning rate",
             "How far each update goes, as the schedule has it.",
             "learning rate",
+            List.of(),
             Update::learningRate));
   }
 
-  private Chart step(String title, String meaning, String yLabel, ToDoubleFunction<Update> value) {
+  private Chart step(
+      String title,
+      String meaning,
+      String yLabel,
+      List<Chart.Marker> markers,
+      ToDoubleFunction<Update> value) {
     return new Chart(
         title,
         meaning,
@@ -144,7 +158,7 @@ final class RunCharts {
                 Chart.Scale.UNIT,
                 true,
                 curves,
-                markers));
+                List.of()));
   }
 
   private Optional<Chart> memory() {
@@ -171,7 +185,7 @@ final class RunCharts {
                 Chart.Scale.FROM_ZERO,
                 false,
                 curves,
-                markers));
+                resumed));
   }
 
   private Series bytes(String name, double unit, ToDoubleFunction<Timing> bytes) {

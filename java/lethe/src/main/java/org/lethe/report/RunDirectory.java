@@ -7,6 +7,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.time.Clock;
 import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.stream.Stream;
@@ -240,7 +241,7 @@ public final class RunDirectory implements AutoCloseable {
   public void resumed(long step, String why) {
     Map<String, Object> line = new LinkedHashMap<>();
     line.put("resumed_at", step);
-    line.put("time", Instant.now().toString());
+    line.put("time", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
     line.put("why", why);
     timings.append(line);
     events.restart(step);

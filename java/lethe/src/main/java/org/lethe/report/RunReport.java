@@ -105,8 +105,8 @@ final class RunReport {
   }
 
   private static String moved(double before, double after) {
-    String from = Numbers.format(before);
-    String to = Numbers.format(after);
+    String from = Numbers.score(before);
+    String to = Numbers.score(after);
     if (from.equals(to)) {
       return "stayed at " + to;
     }
@@ -153,8 +153,7 @@ final class RunReport {
         steps.values().stream().filter(u -> !u.applied()).map(Update::step).toList();
     if (!skipped.isEmpty()) {
       notes.add(
-          count(skipped.size(), "update")
-              + " of "
+          String.format(Locale.ROOT, "%,d of ", skipped.size())
               + count(steps.size(), "update")
               + " left the parameters as they were, because a loss or gradient was not finite: step"
               + " "
