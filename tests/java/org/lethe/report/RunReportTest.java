@@ -9,9 +9,13 @@ import java.io.IOException;
 import java.io.StringReader;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.stream.Collectors;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.junit.jupiter.api.Test;
@@ -235,11 +239,10 @@ class RunReportTest {
   @Test
   void scoresThatAreNotNumbersStayThat() {
     Path run = SyntheticRun.unlearning(dir.resolve("run"));
-    Evaluation odd =
-        new Evaluation(
-            Map.of("forget", Map.of("probability", Double.NaN, "rouge_l_f1", 0.5)),
-            Double.NaN,
-            List.of());
+    Map<String, Double> scores = new LinkedHashMap<>();
+    scores.put("probability", Double.NaN);
+    scores.put("rouge_l_f1", 0.5);
+    Evaluation odd = new Evaluation(Map.of("forget", scores), Double.NaN, List.of());
     SyntheticRun.write(run.resolve("evaluation/evaluation.json"), odd.json());
     RunFiles files = RunFiles.read(run);
     assertEquals(Double.NaN, files.after().orElseThrow().score("forget", "probability"));
@@ -260,12 +263,53 @@ class RunReportTest {
         b       ME+GD        60       0.0400   0.1800    0.0000       0.9600   0.9200        0.9200   0.9100   0.9400
         """,
         Comparison.table(List.of(a, b)).plain());
-    Files.delete(b.directory().resolve("evaluation-before.json"));
-    Files.delete(b.directory().resolve("evaluation/evaluation.json"));
+    Files.move(
+        b.directory().resolve("evaluation/evaluation.json"),
+        b.directory().resolve("evaluation-before.json"),
+        StandardCopyOption.REPLACE_EXISTING);
     Table table = Comparison.table(List.of(a, RunFiles.read(b.directory())));
     assertEquals(
-        List.of("a, before", "a", "b"), table.rows().stream().map(r -> r.get(0).text()).toList());
-    assertEquals("-", table.rows().get(2).get(3).text());
+        List.of("a, before", "a", "b, before", "b"),
+        table.rows().stream().map(r -> r.get(0).text()).toList());
+    assertEquals("0.0400", table.rows().get(2).get(3).text());
+    assertEquals("-", table.rows().get(3).get(3).text());
+  }
+
+  @Test
+  void runsOfOneStartShareItsRowThoughOthersDoNotKnowIt() {
+    RunFiles a = RunFiles.read(SyntheticRun.unlearning(dir.resolve("a")));
+    Path tuned = dir.resolve("tuned");
+    RunDirectory.create(tuned, "", Map.of()).close();
+    Table table = Comparison.table(List.of(RunFiles.read(tuned), a));
+    assertEquals(
+        List.of("before", "tuned", "a"), table.rows().stream().map(r -> r.get(0).text()).toList());
+    assertEquals(0, Comparison.table(List.of()).rows().size());
+  }
+
+  @Test
+  void changesAreWhatTheColumnsShow() {
+    List<String> shown = new ArrayList<>();
+    double[][] pairs = {
+      {0.5, 0.5 + 1e-9}, {0.5, 0.50006}, {3e-7, 1e-7}, {Double.NaN, 1}, {0, 12345}, {0.3, 0.2}
+    };
+    for (double[] pair : pairs) {
+      Table table =
+          BeforeAfter.table(
+                  Optional.of(new RunFiles.Scores(Map.of(), pair[0])),
+                  Optional.of(new RunFiles.Scores(Map.of(), pair[1])))
+              .orElseThrow();
+      shown.add(
+          String.join(" ", table.rows().get(0).subList(2, 5).stream().map(c -> c.text()).toList()));
+    }
+    assertEquals(
+        List.of(
+            "0.5000 0.5000 0.0000",
+            "0.5000 0.5001 +6.0e-05",
+            "3.0e-07 1.0e-07 -2.0e-07",
+            "- 1.0000 -",
+            "0.0000 1.2e+04 +1.2e+04",
+            "0.3000 0.2000 -0.1000"),
+        shown);
   }
 
   @Test

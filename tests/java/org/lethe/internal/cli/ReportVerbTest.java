@@ -3,6 +3,8 @@ package org.lethe.internal.cli;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -49,6 +51,21 @@ class ReportVerbTest {
     assertTrue(out.matches("(?s)run +method .*\nbefore .*\na .*\nb .*\nc .*"), out);
     assertTrue(out.contains("\nReport: " + dir.resolve("runs/a/report.html") + "\n"), out);
     assertTrue(Files.exists(dir.resolve("runs/b/report.md")));
+  }
+
+  @Test
+  void scriptsGetJson() throws IOException {
+    Path run = SyntheticRun.unlearning(dir.resolve("forgot"));
+    Files.delete(run.resolve("evaluation-before.json"));
+    assertEquals(0, run("--json", run), console.err());
+    JsonNode told = new ObjectMapper().readTree(console.out()).path("runs").path(0);
+    assertEquals(60, told.path("updates").asInt());
+    assertEquals(1, told.path("skipped").asInt());
+    assertEquals(1, told.path("resumes").asInt());
+    assertTrue(told.path("before").isNull(), console.out());
+    assertEquals(0.96, told.at("/after/sets/retain/probability").asDouble());
+    assertEquals(0.94, told.at("/after/model_utility").asDouble());
+    assertTrue(Files.exists(Path.of(told.path("report").asText())), console.out());
   }
 
   @Test

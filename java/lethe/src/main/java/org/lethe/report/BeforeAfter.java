@@ -72,7 +72,7 @@ final class BeforeAfter {
         Table.Cell.of(metric),
         number(before),
         number(after),
-        change(after - before),
+        change(before, after),
         Table.Cell.of(better));
   }
 
@@ -81,7 +81,10 @@ final class BeforeAfter {
     return Double.isNaN(value) ? NOTHING : new Table.Cell(Numbers.score(value), true);
   }
 
-  private static Table.Cell change(double value) {
-    return value > 0 ? new Table.Cell("+" + Numbers.score(value), true) : number(value);
+  private static Table.Cell change(double before, double after) {
+    // What rounding hides in both columns is no change to speak of.
+    boolean same = Numbers.score(before).equals(Numbers.score(after)) && !Double.isNaN(before);
+    double change = same ? 0 : after - before;
+    return change > 0 ? new Table.Cell("+" + Numbers.score(change), true) : number(change);
   }
 }

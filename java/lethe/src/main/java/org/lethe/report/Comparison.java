@@ -24,16 +24,16 @@ public final class Comparison {
   private Comparison() {}
 
   /**
-   * One row per run with the model as the run left it, and above them the model before; before each
-   * run where they did not start from the same. Columns that no run measured are left out; a dash
-   * stands where a run did not.
+   * One row per run with the model as the run left it, and above them the model before; above each
+   * run where those that know it did not start from the same. Columns that no run measured are left
+   * out; a dash stands where a run did not.
    */
   public static Table table(List<RunFiles> runs) {
     List<Row> rows = new ArrayList<>();
-    List<Optional<Scores>> befores = runs.stream().map(RunFiles::before).toList();
-    boolean oneStart = befores.stream().distinct().count() == 1 && befores.get(0).isPresent();
+    List<Scores> befores = runs.stream().flatMap(run -> run.before().stream()).toList();
+    boolean oneStart = befores.stream().distinct().count() == 1;
     if (oneStart) {
-      rows.add(new Row("before", "", "", befores.get(0)));
+      rows.add(new Row("before", "", "", Optional.of(befores.get(0))));
     }
     for (RunFiles run : runs) {
       String name = name(run.directory());

@@ -41,7 +41,7 @@ final class HtmlPage {
         flex-wrap: wrap; gap: 0 1.2rem; font-size: .875rem; }
       .swatch { width: 28px; height: 10px; margin-right: .4rem; }
       .grid { stroke: var(--faint); } .axis, .tick { stroke: var(--soft); }
-      .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+      .curve { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
       .curve.c0 { stroke: var(--c0); } .dot.c0 { fill: var(--c0); }
       .curve.c1 { stroke: var(--c1); stroke-dasharray: 7 3; } .dot.c1 { fill: var(--c1); }
       .curve.c2 { stroke: var(--c2); stroke-dasharray: 2 3; } .dot.c2 { fill: var(--c2); }

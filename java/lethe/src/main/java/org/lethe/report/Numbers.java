@@ -24,11 +24,14 @@ final class Numbers {
     return String.format(Locale.ROOT, "%." + Math.max(1, DIGITS - whole) + "f", value);
   }
 
-  /** A score, mostly between 0 and 1: four decimals, so that those of a column compare at sight. */
+  /**
+   * A score, mostly between 0 and 1: four decimals, so that those of a column compare at sight, or
+   * a power of ten where these would show nothing.
+   */
   static String score(double value) {
     double magnitude = StrictMath.abs(value);
-    boolean fits = magnitude == 0 || (magnitude >= 5e-4 && magnitude < 1e4);
-    return fits ? String.format(Locale.ROOT, "%.4f", value) : format(value);
+    boolean fits = magnitude == 0 || (magnitude >= 1e-4 && magnitude < 1e4);
+    return String.format(Locale.ROOT, fits ? "%.4f" : "%.1e", value);
   }
 
   /** Bytes in the unit of 1024 powers that leaves them readable. */

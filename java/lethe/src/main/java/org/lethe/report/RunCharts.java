@@ -152,7 +152,11 @@ final class RunCharts {
             new Chart(
                 title,
                 "forget should fall, everything else should stay up. "
-                    + Glossary.metric(metric).orElse(""),
+                    + Glossary.metric(metric).orElse("")
+                    + (scores.size() > 2
+                        ? ""
+                        : " Measured at the start and at the end only: the line between says"
+                            + " nothing of the way."),
                 UPDATES,
                 metric,
                 Chart.Scale.UNIT,

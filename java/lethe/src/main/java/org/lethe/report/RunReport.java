@@ -233,7 +233,7 @@ final class RunReport {
 
   private List<KeyValue> facts() {
     List<KeyValue> facts = new ArrayList<>();
-    files.environment().forEach((key, value) -> facts.add(entry(key, value)));
+    files.environment().forEach((key, value) -> facts.add(entry(key, words(value))));
     facts.add(entry("updates", Integer.toString(steps.size())));
     facts.add(
         entry(
@@ -254,6 +254,13 @@ final class RunReport {
       }
     }
     return facts;
+  }
+
+  /** A backend describes itself by a flat JSON object. */
+  private static String words(String value) {
+    return value.startsWith("{")
+        ? value.replaceAll("[{}\"]", "").replace(":", " ").replace(",", ", ")
+        : value;
   }
 
   /** A report is passed on; where its author keeps files is nobody's business. */

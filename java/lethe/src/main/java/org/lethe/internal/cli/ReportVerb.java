@@ -4,7 +4,9 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
@@ -15,6 +17,7 @@ import org.lethe.report.ReportData;
 import org.lethe.report.RunFiles;
 import org.lethe.report.Table;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Parameters;
 
 /** {@code lethe report}: says what runs came to, finished or not. */
@@ -38,6 +41,8 @@ final class ReportVerb implements Callable<Integer> {
       description = "Output directory of finetune or unlearn, or a directory that holds some.")
   private List<Path> directories;
 
+  @Mixin private JsonOption json;
+
   private final Console console;
 
   ReportVerb(Console console) {
@@ -56,15 +61,43 @@ final class ReportVerb implements Callable<Integer> {
     for (int i = 0; i < runs.size(); i++) {
       Report.write(runs.get(i).directory(), reports.get(i));
     }
+    json.print(
+        console,
+        Map.of("runs", runs.stream().map(ReportVerb::facts).toList()),
+        () -> print(runs, reports));
+    return ExitCode.OK;
+  }
+
+  private static Map<String, Object> facts(RunFiles run) {
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("directory", run.directory().toString());
+    facts.put("updates", run.steps().size());
+    facts.put("skipped", run.steps().values().stream().filter(u -> !u.applied()).count());
+    facts.put("resumes", run.resumes().size());
+    facts.put("before", run.before().map(ReportVerb::scores).orElse(null));
+    facts.put("after", run.after().map(ReportVerb::scores).orElse(null));
+    facts.put("report", report(run).toString());
+    return facts;
+  }
+
+  private static Map<String, Object> scores(RunFiles.Scores scores) {
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("sets", scores.sets());
+    facts.put("model_utility", scores.utility());
+    return facts;
+  }
+
+  private static Path report(RunFiles run) {
+    return run.directory().resolve("report.html");
+  }
+
+  private void print(List<RunFiles> runs, List<ReportData> reports) {
     if (runs.size() == 1) {
       print(reports.get(0));
     } else {
       console.out().print(Comparison.table(runs).plain());
     }
-    for (RunFiles run : runs) {
-      console.out().println("Report: " + run.directory().resolve("report.html"));
-    }
-    return ExitCode.OK;
+    runs.forEach(run -> console.out().println("Report: " + report(run)));
   }
 
   private void print(ReportData data) {
