@@ -108,8 +108,17 @@ class ReportTest {
     for (String label : List.of("0.01", "1", "100", "10000")) {
       assertTrue(log.contains(">" + label + "</text>"), log);
     }
+    String flat = svg(series("rate", 2.5e-6, 2.5e-6));
+    assertTrue(flat.contains(">2.5e-6</text>") && flat.contains(">2e-6</text>"), flat);
     String small = svg(series("rate", 0, 5e-4, 1e-3));
     assertTrue(small.contains(">2e-4</text>") && small.contains(">1e-3</text>"), small);
+  }
+
+  @Test
+  void manyMeasurementsHaveNoDots() {
+    double[] many = new double[61];
+    String svg = LineChart.html(chart(Chart.Scale.UNIT, true, List.of(), series("p", many)));
+    assertEquals(0, count(svg, "<circle"));
   }
 
   @Test

@@ -65,7 +65,7 @@ record Axis(double low, double high, boolean log, List<Tick> ticks) {
     double largest = Math.max(Math.abs(range[0]), Math.abs(range[1]));
     // Halved, so that the distance of two huge values does not overflow.
     if (range[1] / 2 - range[0] / 2 <= largest * FLAT) {
-      double by = Math.max(0.25 * largest, 0.25);
+      double by = largest == 0 ? 0.25 : Math.max(0.25 * largest, Double.MIN_NORMAL);
       range[0] = Math.max(range[0] - by, -Double.MAX_VALUE);
       range[1] = Math.min(range[1] + by, Double.MAX_VALUE);
     }

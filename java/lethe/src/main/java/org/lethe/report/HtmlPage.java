@@ -9,11 +9,13 @@ final class HtmlPage {
       """
       :root { color-scheme: light dark; --ink: #1c2024; --paper: #ffffff; --faint: #d9dde1;
         --soft: #56606b; --panel: #f4f6f8; --c0: #0b63c5; --c1: #c2410c; --c2: #0f766e;
-        --c3: #8b3fb5; --c4: #8a6d00; --c5: #b0214e; --skipped: #b42318; --resumed: #56606b; }
+        --c3: #8b3fb5; --c4: #8a6d00; --c5: #b0214e; --c6: #3f6212; --c7: #475569;
+        --skipped: #b42318; --resumed: #56606b; }
       @media (prefers-color-scheme: dark) {
         :root { --ink: #e4e8ec; --paper: #15181b; --faint: #363c42; --soft: #a3adb7;
           --panel: #1e2226; --c0: #6cb0ff; --c1: #ff9a5c; --c2: #4fd1a1; --c3: #cf9bf0;
-          --c4: #e3c34a; --c5: #ff86a8; --skipped: #ff7a6e; --resumed: #a3adb7; } }
+          --c4: #e3c34a; --c5: #ff86a8; --c6: #b5d67b; --c7: #b6c2d1;
+          --skipped: #ff7a6e; --resumed: #a3adb7; } }
       body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: var(--ink);
         background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
       h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
@@ -48,6 +50,8 @@ final class HtmlPage {
       .curve.c3 { stroke: var(--c3); stroke-dasharray: 9 3 2 3; } .dot.c3 { fill: var(--c3); }
       .curve.c4 { stroke: var(--c4); } .dot.c4 { fill: var(--c4); }
       .curve.c5 { stroke: var(--c5); stroke-dasharray: 4 4; } .dot.c5 { fill: var(--c5); }
+      .curve.c6 { stroke: var(--c6); stroke-dasharray: 1 3; } .dot.c6 { fill: var(--c6); }
+      .curve.c7 { stroke: var(--c7); stroke-dasharray: 12 4; } .dot.c7 { fill: var(--c7); }
       .marker { stroke-width: 1.2; }
       .skipped { stroke: var(--skipped); }
       .resumed { stroke: var(--resumed); stroke-dasharray: 3 4; }

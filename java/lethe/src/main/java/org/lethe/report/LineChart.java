@@ -23,8 +23,11 @@ final class LineChart {
   /** More points than this are thinned: the eye sees no more on this width. */
   private static final int MOST_POINTS = 2 * WIDTH;
 
+  /** More dots than this would hide the curve that they are on. */
+  private static final int MOST_DOTS = 60;
+
   /** Classes c0, c1, ... of the style sheet. */
-  private static final int COLOURS = 6;
+  private static final int COLOURS = 8;
 
   private final Chart chart;
   private final Axis x;
@@ -143,7 +146,7 @@ final class LineChart {
         continue;
       }
       // A value between two gaps has no line to be seen by.
-      if (chart.dots() || run.size() == 1) {
+      if ((chart.dots() && series.x().size() <= MOST_DOTS) || run.size() == 1) {
         dots.addAll(run);
       }
       boolean pen = false;

@@ -196,7 +196,7 @@ final class RunReport {
     int most = 10;
     String listed =
         numbers.stream().limit(most).map(String::valueOf).collect(Collectors.joining(", "));
-    return numbers.size() > most ? listed + ", ..." : listed;
+    return numbers.size() > most ? listed + " and " + (numbers.size() - most) + " more" : listed;
   }
 
   /** The sets, scores and losses that this report shows. */
