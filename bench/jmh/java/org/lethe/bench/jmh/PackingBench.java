@@ -15,6 +15,7 @@ import org.lethe.method.Use;
 import org.lethe.train.Pieces;
 import org.lethe.train.Step;
 import org.lethe.train.StepSequence;
+import org.lethe.train.Turns;
 import org.lethe.train.UnlearnBatches;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
@@ -76,6 +77,7 @@ public class PackingBench {
             texts.encoder,
             BATCH,
             Pairing.Kind.FRESH,
+            Turns.JOINT,
             1);
     run = new ArrayList<>();
     batches.steps(STEPS).forEach(run::add);

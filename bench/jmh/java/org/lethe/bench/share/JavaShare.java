@@ -26,6 +26,7 @@ import org.lethe.train.Schedule;
 import org.lethe.train.StepReport;
 import org.lethe.train.TrainSettings;
 import org.lethe.train.Trainer;
+import org.lethe.train.Turns;
 import org.lethe.train.UnlearnBatches;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -109,6 +110,7 @@ public final class JavaShare implements Callable<Integer> {
               texts.encoder(),
               PAIRS,
               Pairing.Kind.FRESH,
+              Turns.JOINT,
               1);
       try (Trainer trainer = new Trainer(model, method, settings(), batches, null)) {
         return measure(trainer, storage, name);
