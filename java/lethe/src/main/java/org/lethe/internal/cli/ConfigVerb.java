@@ -12,7 +12,8 @@ import picocli.CommandLine.Option;
     name = "config",
     description = "Print the effective configuration of a run as YAML: file, overrides, defaults.",
     mixinStandardHelpOptions = true,
-    versionProvider = Main.Version.class)
+    versionProvider = Main.Version.class,
+    footer = {"", "Example: lethe config --config run.yaml train.epochs=3 >effective.yaml"})
 final class ConfigVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;
 

@@ -15,7 +15,8 @@ import picocli.CommandLine.Option;
         "Watch a small model learn facts about fictitious people, forget some of them by three"
             + " methods, and keep the rest.",
     mixinStandardHelpOptions = true,
-    versionProvider = Main.Version.class)
+    versionProvider = Main.Version.class,
+    footer = {"", "Example: lethe demo --short --seed 7"})
 final class DemoVerb implements Callable<Integer> {
   @Option(
       names = "--output",
