@@ -19,9 +19,12 @@ public enum Task {
     if (config.adapter().isPresent()) {
       return EVALUATE;
     }
-    if (!config.data().train().isEmpty() || config.scratch().isPresent()) {
+    if (config.scratch().isPresent()) {
       return FINETUNE;
     }
-    return config.data().forget().isEmpty() ? EVALUATE : UNLEARN;
+    if (!config.data().forget().isEmpty()) {
+      return UNLEARN;
+    }
+    return config.data().train().isEmpty() ? EVALUATE : FINETUNE;
   }
 }

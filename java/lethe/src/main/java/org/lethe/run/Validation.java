@@ -8,6 +8,7 @@ import java.util.Optional;
 import java.util.OptionalInt;
 import org.lethe.InternalFaultException;
 import org.lethe.LetheException;
+import org.lethe.NativeException;
 import org.lethe.checkpoint.AdapterFiles;
 import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelCheck;
@@ -116,6 +117,10 @@ public final class Validation {
       check.run();
     } catch (InternalFaultException e) {
       throw e;
+    } catch (NativeException e) {
+      // The rest is a trace through native code.
+      String first = e.getMessage().lines().findFirst().orElse("");
+      error(key, first + "; lethe doctor says what this machine has");
     } catch (LetheException e) {
       error(key, e.getMessage());
     }

@@ -1,6 +1,5 @@
 package org.lethe.internal.cli;
 
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -23,8 +22,8 @@ import picocli.CommandLine.Spec;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Example: source <(lethe completion)",
-      "         lethe completion >~/.local/share/bash-completion/completions/lethe"
+      "Example: lethe completion >~/.local/share/bash-completion/completions/lethe",
+      "         source <(lethe completion)      (for this shell only)"
     })
 final class CompletionVerb implements Callable<Integer> {
   /** The verbs that take keys, by the record that their keys are in. */
@@ -58,26 +57,26 @@ final class CompletionVerb implements Callable<Integer> {
     StringBuilder values = new StringBuilder();
     KEYED.forEach(
         (type, names) -> {
-          List<String> keys = new ArrayList<>();
-          KeyPaths.of(type)
-              .forEach(
-                  (path, choices) -> {
-                    keys.add(path + "=");
-                    if (!choices.isEmpty()) {
-                      values
-                          .append("    ")
-                          .append(path)
-                          .append(") echo '")
-                          .append(String.join(" ", choices))
-                          .append("' ;;\n");
-                    }
-                  });
+          Map<String, List<String>> keys = KeyPaths.of(type);
           verbs
               .append("    ")
               .append(names)
               .append(") echo '")
-              .append(String.join(" ", keys))
-              .append("' ;;\n");
+              .append(String.join("= ", keys.keySet()))
+              .append("=' ;;\n");
+          values.append("    ").append(names).append(")\n      case $2 in\n");
+          keys.forEach(
+              (path, choices) -> {
+                if (!choices.isEmpty()) {
+                  values
+                      .append("        ")
+                      .append(path)
+                      .append(") echo '")
+                      .append(String.join(" ", choices))
+                      .append("' ;;\n");
+                }
+              });
+          values.append("      esac ;;\n");
         });
     return TEMPLATE.replace("@VERBS@", verbs).replace("@VALUES@", values);
   }
@@ -107,7 +106,7 @@ final class CompletionVerb implements Callable<Integer> {
           key=${word%%=*} word=${word#*=}
         fi
         if [[ $key && $key != -* ]]; then
-          local choices=$(_lethe_values "$key")
+          local choices=$(_lethe_values "$verb" "$key")
           if [[ $choices ]]; then
             COMPREPLY=($(compgen -W "$choices" -- "$word"))
           else

@@ -86,6 +86,12 @@ final class ExportOptions {
               100 * survival.fraction(),
               100 * survival.along(),
               100 * survival.unchanged());
+      // Noise that is plainly larger than what it was to carry.
+      if (survival.fraction() > 1.1) {
+        console
+            .out()
+            .println("More than 100 %: rounding moves the weights further than the adapter does.");
+      }
     }
     console
         .out()

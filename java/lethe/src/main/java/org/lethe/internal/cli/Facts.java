@@ -32,6 +32,9 @@ final class Facts {
             table(list)
                 .lines()
                 .forEach(l -> out.append(indent).append("  ").append(l).append('\n'));
+          } else if (value instanceof List<?> list && isSentences(list)) {
+            out.append(indent).append(name).append('\n');
+            list.forEach(item -> out.append(indent).append("  - ").append(item).append('\n'));
           } else {
             String padding = " ".repeat(width - name.length() + 2);
             out.append(indent).append(name).append(padding).append(format(value)).append('\n');
@@ -43,6 +46,12 @@ final class Facts {
     Map<String, Object> named = new LinkedHashMap<>();
     map.forEach((key, value) -> named.put(key.toString(), value));
     return named;
+  }
+
+  /** Texts that would not read well side by side. */
+  private static boolean isSentences(List<?> list) {
+    return list.stream()
+        .anyMatch(item -> item instanceof String text && text.matches("(?s).*[,:;] .*"));
   }
 
   private static boolean isTable(List<?> list) {

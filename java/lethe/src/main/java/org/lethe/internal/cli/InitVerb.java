@@ -62,6 +62,7 @@ final class InitVerb implements Callable<Integer> {
   @Option(
       names = "--for",
       paramLabel = "TASK",
+      completionCandidates = TaskNames.class,
       defaultValue = "unlearn",
       description = "finetune, unlearn or evaluate. Default: ${DEFAULT-VALUE}.")
   private Task task;
@@ -108,7 +109,10 @@ final class InitVerb implements Callable<Integer> {
       text.append("# yaml-language-server: $schema=").append(schema).append('\n');
     }
     text.append("# lethe ").append(task.verb()).append(" --config ").append(file.getFileName());
-    text.append("\n# Replace the paths; a key that is left out has the value written here.\n\n");
+    text.append(
+        "\n"
+            + "# Replace the paths; the other values are the defaults, which stand also for keys"
+            + " that are left out.\n\n");
     RunConfig config = Config.of(RunConfig.class, EXAMPLES.get(task));
     return text.append(Config.toCommentedYaml(config, UNUSED.get(task))).toString();
   }

@@ -40,6 +40,7 @@ final class ValidateVerb implements Callable<Integer> {
   @Option(
       names = "--for",
       paramLabel = "TASK",
+      completionCandidates = TaskNames.class,
       description =
           "Check it as finetune, unlearn or evaluate; default: what the rows it names suggest.")
   private Task task;
