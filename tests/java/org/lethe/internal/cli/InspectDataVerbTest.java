@@ -83,7 +83,8 @@ class InspectDataVerbTest {
             "--context",
             "9");
     assertTrue(out.contains("\u001b[2m<|bos|>\u001b[0m"), out);
-    String labels = out.lines().filter(l -> l.startsWith("  labels  ")).findFirst().orElseThrow();
+    String labels =
+        out.lines().filter(l -> l.startsWith("  labels  \u001b")).findFirst().orElseThrow();
     assertEquals("ana", labels.substring(10).replaceAll("\u001b\\[(32|0)m|│", ""));
     assertTrue(out.contains("\u001b[31m<|eos|>\u001b[0m"), out);
     assertTrue(out.contains("context of 9 tokens: 2 rows are longer"), out);

@@ -383,9 +383,9 @@ class VerbsTest {
             "--dtype",
             "BF16",
             "--max-shard-size",
-            "10KB");
-    assertTrue(text.out().contains("bytes in 3 files"), text.out());
-    assertEquals("3", succeed("inspect", path("narrow"), "--json").json().path("files").asText());
+            "20KB");
+    assertTrue(text.out().contains("bytes in 2 files"), text.out());
+    assertEquals("2", succeed("inspect", path("narrow"), "--json").json().path("files").asText());
     succeed(runs.evaluate("judged-narrow", "model=" + path("narrow"), "dtype=bf16"));
 
     succeed("export", "from=" + path("forgot"), "output=" + path("for-peft"));
@@ -427,6 +427,16 @@ class VerbsTest {
     assertTrue(outcome.err().contains(message), outcome.err());
     assertFalse(Files.exists(root.resolve("never")));
     assertTrue(Files.exists(runs.model().resolve("model.safetensors")));
+  }
+
+  @Test
+  void theConfigurationComesAsJsonToo() {
+    JsonNode json =
+        succeed("config", "output=o", "data.forget=['a b.jsonl']", "seed=3", "--json").json();
+    assertEquals(3, json.path("seed").asInt());
+    assertEquals("a b.jsonl", json.at("/data/forget/0").asText());
+    assertEquals(0.999, json.at("/train/adam_beta2").asDouble());
+    assertFalse(json.has("model"), json.toString());
   }
 
   @Test

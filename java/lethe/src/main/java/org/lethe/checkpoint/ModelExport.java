@@ -24,7 +24,6 @@ import org.lethe.UserException;
  * in. What is neither merged nor converted keeps its bytes.
  */
 public final class ModelExport {
-  private static final int PIECE_ELEMENTS = 1 << 18;
   private static final List<String> COPIED =
       List.of(
           HuggingFaceConfig.GENERATION_FILE,
@@ -255,7 +254,7 @@ public final class ModelExport {
 
   private void merged(TensorSpec spec, LoraFactors adapter, long first, FloatBuffer into) {
     int count = into.remaining();
-    double[] delta = new double[Math.min(count, PIECE_ELEMENTS)];
+    double[] delta = new double[count];
     FloatStream.read(source, spec.name(), first, into.duplicate());
     adapter.product(scale, first, delta, count);
     for (int i = 0; i < count; i++) {

@@ -81,7 +81,10 @@ final class Binder {
     if (problems == null) {
       throw problem;
     }
-    problems.add(problem);
+    // A default that several places share is refused in each of them.
+    if (problems.stream().noneMatch(known -> known.getMessage().equals(problem.getMessage()))) {
+      problems.add(problem);
+    }
   }
 
   private Object componentOrDefault(RecordComponent component, Yaml.Mapping section, String path) {

@@ -148,7 +148,7 @@ final class DataCheck {
     for (Example row : rows) {
       TokenSequence tokens;
       try {
-        tokens = encoder.encode(row.question(), row.answer(), row.source());
+        tokens = longest(row, encoder);
       } catch (UserException e) {
         add(Finding.Level.ERROR, part, e.getMessage());
         continue;
@@ -186,6 +186,21 @@ final class DataCheck {
               + (refuse ? "refused" : "cut, losing the end of the answer")
               + "; raise data.context_length or shorten them");
     }
+  }
+
+  /** The row with the longest of its answers, which an evaluation looks at, too. */
+  private static TokenSequence longest(Example row, ExampleEncoder encoder) {
+    List<String> answers = new ArrayList<>(List.of(row.answer()));
+    answers.addAll(row.paraphrasedAnswers());
+    answers.addAll(row.perturbedAnswers());
+    TokenSequence longest = null;
+    for (String answer : answers) {
+      TokenSequence tokens = encoder.encode(row.question(), answer, row.source());
+      if (longest == null || tokens.ids().length > longest.ids().length) {
+        longest = tokens;
+      }
+    }
+    return longest;
   }
 
   private void add(Finding.Level level, String part, String message) {

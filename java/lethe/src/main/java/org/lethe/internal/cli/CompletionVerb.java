@@ -111,6 +111,7 @@ final class CompletionVerb implements Callable<Integer> {
             COMPREPLY=($(compgen -W "$choices" -- "$word"))
           else
             COMPREPLY=($(compgen -f -- "$word"))
+            compopt -o filenames 2>/dev/null
           fi
           if [[ ${ZSH_VERSION:-} ]]; then
             COMPREPLY=("${COMPREPLY[@]/#/$key=}")
