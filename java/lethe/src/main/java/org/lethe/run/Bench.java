@@ -1,8 +1,5 @@
 package org.lethe.run;
 
-import java.io.IOException;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -186,7 +183,7 @@ public final class Bench {
       return new Result(
           Version.string(),
           Runtime.version().toString(),
-          processor(),
+          (String) new Machine(Path.of("/")).processors().get("model"),
           backend.description(),
           options.storage(),
           timings);
@@ -254,20 +251,6 @@ public final class Bench {
               + " within "
               + tolerance
               + "; a kernel is wrong on this machine, and nothing was timed");
-    }
-  }
-
-  private static String processor() {
-    Path file = Path.of("/proc/cpuinfo");
-    try {
-      return Files.readAllLines(file, StandardCharsets.UTF_8).stream()
-          .filter(line -> line.startsWith("model name"))
-          .map(line -> line.substring(line.indexOf(':') + 1).strip())
-          .findFirst()
-          .orElse(System.getProperty("os.arch"));
-    } catch (IOException e) {
-      // Systems without that file tell the architecture, which is all that is known then.
-      return System.getProperty("os.arch");
     }
   }
 }

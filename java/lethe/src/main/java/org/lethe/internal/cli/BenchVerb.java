@@ -1,13 +1,12 @@
 package org.lethe.internal.cli;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.databind.SerializationFeature;
-import com.fasterxml.jackson.databind.json.JsonMapper;
-import com.fasterxml.jackson.databind.node.ArrayNode;
-import com.fasterxml.jackson.databind.node.ObjectNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
@@ -15,6 +14,7 @@ import org.lethe.kernels.Dtype;
 import org.lethe.report.Table;
 import org.lethe.run.Bench;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code lethe bench}: how fast this machine is, checked before it is timed. */
@@ -25,8 +25,7 @@ import picocli.CommandLine.Option;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Examples: lethe bench",
-      "          lethe bench --size 134M --dtype bf16 --seconds 10 --json",
+      "Example: lethe bench --size 134M --dtype bf16 --seconds 10",
       "",
       "Weights and tokens are random; each result is compared with plain arithmetic first."
     })
@@ -71,8 +70,7 @@ final class BenchVerb implements Callable<Integer> {
   @Option(names = "--threads", defaultValue = "0", description = "0: one per processor.")
   private int threads;
 
-  @Option(names = "--json", description = "Print one JSON object instead of a table.")
-  private boolean json;
+  @Mixin private JsonOption json;
 
   private final Console console;
 
@@ -85,7 +83,7 @@ final class BenchVerb implements Callable<Integer> {
     Bench.Options options =
         new Bench.Options(Bench.size(size), storage(), threads, method, pairs, length, seconds);
     Bench.Result result = Bench.run(options, what -> console.err().println("lethe: " + what));
-    console.out().print(json ? json(result) : table(result));
+    json.print(console, facts(result), () -> console.out().print(table(result)));
     return ExitCode.OK;
   }
 
@@ -130,34 +128,35 @@ final class BenchVerb implements Callable<Integer> {
         + "\n";
   }
 
-  private String json(Bench.Result result) {
-    JsonMapper mapper = JsonMapper.builder().enable(SerializationFeature.INDENT_OUTPUT).build();
-    ObjectNode root = mapper.createObjectNode();
-    root.put("lethe", result.version());
-    root.put("java", result.java());
-    root.put("processor", result.processor());
-    try {
-      root.set("backend", mapper.readTree(result.backend()));
-      root.put("size", size);
-      root.put("dtype", dtype);
-      ArrayNode timings = root.putArray("timings");
-      for (Bench.Timing t : result.timings()) {
-        ObjectNode node = timings.addObject();
-        node.put("name", t.name());
-        node.put("shape", t.shape());
-        node.put("ms_median", t.medianMs());
-        node.put("ms_least", t.leastMs());
-        node.put("calls", t.calls());
-        node.put("gflop", t.gflop());
-        node.put("gflop_per_s", t.gflopPerSecond());
-        if (t.tokens() > 0) {
-          node.put("tokens", t.tokens());
-          node.put("tokens_per_s", t.tokensPerSecond());
-        }
+  private Map<String, Object> facts(Bench.Result result) {
+    List<Map<String, Object>> timings = new ArrayList<>();
+    for (Bench.Timing t : result.timings()) {
+      Map<String, Object> timing = new LinkedHashMap<>();
+      timing.put("name", t.name());
+      timing.put("shape", t.shape());
+      timing.put("ms_median", t.medianMs());
+      timing.put("ms_least", t.leastMs());
+      timing.put("calls", t.calls());
+      timing.put("gflop", t.gflop());
+      timing.put("gflop_per_s", t.gflopPerSecond());
+      if (t.tokens() > 0) {
+        timing.put("tokens", t.tokens());
+        timing.put("tokens_per_s", t.tokensPerSecond());
       }
-      return mapper.writeValueAsString(root) + "\n";
+      timings.add(timing);
+    }
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("lethe", result.version());
+    facts.put("java", result.java());
+    facts.put("processor", result.processor());
+    try {
+      facts.put("backend", new ObjectMapper().readTree(result.backend()));
     } catch (JsonProcessingException e) {
       throw new InternalFaultException("what a backend says of itself is not JSON", e);
     }
+    facts.put("size", size);
+    facts.put("dtype", dtype);
+    facts.put("timings", timings);
+    return facts;
   }
 }
