@@ -93,11 +93,11 @@ public final class GlooCollective implements Collective {
     Loader.load(torch_gloo.class);
     this.place = place;
     try (PointerScope scope = new PointerScope()) {
-      this.store = meeting.open().retainReference();
+      this.store = Ownership.keep(meeting.open());
       try {
         store.setTimeout(place.milliseconds());
         meet(meeting.where());
-        this.group = connect(meeting.where()).retainReference();
+        this.group = Ownership.keep(connect(meeting.where()));
       } catch (RuntimeException e) {
         store.close();
         throw e;
@@ -319,10 +319,7 @@ public final class GlooCollective implements Collective {
     if (room != null) {
       room.close();
     }
-    try (TensorOptions options = new TensorOptions(type)) {
-      // This object's reference: a scope that is open around this call takes back only its own.
-      return torch.empty(new long[] {wanted}, options, null).retainReference();
-    }
+    return Ownership.own(() -> torch.empty(new long[] {wanted}, new TensorOptions(type), null));
   }
 
   private void requireOpen() {

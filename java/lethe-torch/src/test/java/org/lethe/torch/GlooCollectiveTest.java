@@ -18,6 +18,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -189,7 +190,7 @@ class GlooCollectiveTest {
   @Test
   void aRankThatIsLateIsAnErrorAndNotAWaitWithoutEnd() throws Exception {
     Path file = directory.resolve("meet");
-    java.util.concurrent.CountDownLatch over = new java.util.concurrent.CountDownLatch(1);
+    CountDownLatch over = new CountDownLatch(1);
     List<Throwable> failures =
         together(
             2,

@@ -7,6 +7,7 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.Random;
 import org.lethe.train.Collective;
 
@@ -64,7 +65,7 @@ final class GlooRank {
         out.putDouble(value);
       }
     }
-    return java.util.Arrays.copyOf(out.array(), out.position());
+    return Arrays.copyOf(out.array(), out.position());
   }
 
   static FloatBuffer direct(int floats) {
