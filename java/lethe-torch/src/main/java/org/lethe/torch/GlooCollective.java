@@ -7,6 +7,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.function.Supplier;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.bytedeco.javacpp.DoublePointer;
@@ -34,6 +35,8 @@ import org.lethe.train.Collective;
  * Sums between processes by c10d's Gloo: an all-gather, then the ranks' numbers added in rank order
  * by each rank for itself, so that all have the same bits. (Gloo's own all-reduce adds in an order
  * that depends on the number of ranks and on the place in the array.)
+ *
+ * <p>Gloo itself writes a line to the process's standard output when the ranks have met.
  *
  * <p>Memory for every rank's numbers is taken at the first sum and kept: size × the longest sum.
  * After a failure the collective is of no more use: ranks may stand at different sums. Only one
@@ -106,7 +109,7 @@ public final class GlooCollective implements Collective {
   }
 
   /** How ranks find each other. */
-  private record Meeting(String where, java.util.function.Supplier<Store> store) {
+  private record Meeting(String where, Supplier<Store> store) {
     Store open() {
       return store.get();
     }

@@ -1,6 +1,7 @@
 package org.lethe.torch;
 
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -116,7 +117,7 @@ public final class TorchLlama implements AutoCloseable {
    * A and B by PEFT's names, in the order of {@link Lora#layout}; the model's, not to be closed.
    */
   public Map<String, Tensor> adapters() {
-    return Map.copyOf(adapters);
+    return Collections.unmodifiableMap(adapters);
   }
 
   /** A and B in the order of {@link Lora#layout}, as optimizers take them. */
