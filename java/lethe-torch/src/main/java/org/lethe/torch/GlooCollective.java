@@ -8,8 +8,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.function.Supplier;
-import java.util.stream.Collectors;
-import java.util.stream.IntStream;
 import org.bytedeco.javacpp.DoublePointer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Loader;
@@ -18,7 +16,6 @@ import org.bytedeco.javacpp.chrono.Milliseconds;
 import org.bytedeco.pytorch.FileStore;
 import org.bytedeco.pytorch.ProcessGroupGloo;
 import org.bytedeco.pytorch.Store;
-import org.bytedeco.pytorch.StringVector;
 import org.bytedeco.pytorch.TCPStore;
 import org.bytedeco.pytorch.TCPStoreOptions;
 import org.bytedeco.pytorch.Tensor;
@@ -43,8 +40,6 @@ import org.lethe.train.Collective;
  * thread may call it; two ranks of one process need two threads.
  */
 public final class GlooCollective implements Collective {
-  private static final String HERE = "lethe/rank/";
-
   private final Place place;
   private final Store store;
   private final ProcessGroupGloo group;
@@ -86,7 +81,7 @@ public final class GlooCollective implements Collective {
       return new Milliseconds(timeout.toMillis());
     }
 
-    private String waited() {
+    String waited() {
       return String.format(Locale.ROOT, "%.1f s", timeout.toMillis() / 1000.0);
     }
   }
@@ -99,8 +94,8 @@ public final class GlooCollective implements Collective {
       this.store = Ownership.keep(meeting.open());
       try {
         store.setTimeout(place.milliseconds());
-        meet(meeting.where());
-        this.group = Ownership.keep(connect(meeting.where()));
+        Store met = new GlooMeeting(store, place, meeting.where()).meet();
+        this.group = Ownership.keep(connect(met, meeting.where()));
       } catch (RuntimeException e) {
         store.close();
         throw e;
@@ -118,8 +113,8 @@ public final class GlooCollective implements Collective {
   /**
    * Joins ranks that share a file system.
    *
-   * @param file the same for all; made by whoever comes first, deleted by the last that closes. A
-   *     file that an ended run left behind must be removed
+   * @param file the same for all; made by whoever comes first, deleted by the last that closes.
+   *     What an ended run left behind does no harm
    */
   public static GlooCollective overFile(Path file, Place place) {
     String path = file.toAbsolutePath().toString();
@@ -164,41 +159,11 @@ public final class GlooCollective implements Collective {
     }
   }
 
-  /** Waits until every rank has written its name, which Gloo itself could not tell one by one. */
-  private void meet(String where) {
-    store.set(HERE + place.rank(), "here");
-    List<Integer> all = IntStream.range(0, place.size()).boxed().toList();
-    try {
-      store._wait(keys(all), place.milliseconds());
-    } catch (RuntimeException e) {
-      String missing =
-          all.stream()
-              .filter(rank -> !store.check(keys(List.of(rank))))
-              .map(String::valueOf)
-              .collect(Collectors.joining(", "));
-      throw new EnvironmentException(
-          place
-              + " waited "
-              + place.waited()
-              + " at "
-              + where
-              + " for rank "
-              + missing
-              + ", which did not come; start every rank with the same place and size, or raise the"
-              + " timeout",
-          e);
-    }
-  }
-
-  private static StringVector keys(List<Integer> ranks) {
-    return new StringVector(ranks.stream().map(rank -> HERE + rank).toArray(String[]::new));
-  }
-
-  private ProcessGroupGloo connect(String where) {
+  private ProcessGroupGloo connect(Store met, String where) {
     ProcessGroupGloo.Options options = new ProcessGroupGloo.Options(place.milliseconds());
     options.devices().push_back(ProcessGroupGloo.createDeviceForHostname(place.address()));
     try {
-      return new ProcessGroupGloo(store, place.rank(), place.size(), options);
+      return new ProcessGroupGloo(met, place.rank(), place.size(), options);
     } catch (RuntimeException e) {
       throw new EnvironmentException(
           place
@@ -206,9 +171,7 @@ public final class GlooCollective implements Collective {
               + where
               + " but could not connect to them within "
               + place.waited()
-              + "; remove "
-              + where
-              + " if an earlier run left it, check that address "
+              + "; check that address "
               + place.address()
               + " is reachable from them ("
               + firstLine(e)
@@ -336,8 +299,10 @@ public final class GlooCollective implements Collective {
     }
   }
 
+  /** What Gloo says, without the places in its sources. */
   private static String firstLine(RuntimeException e) {
-    return String.valueOf(e.getMessage()).lines().findFirst().orElse("");
+    String message = String.valueOf(e.getMessage()).lines().findFirst().orElse("");
+    return message.replaceAll("\\[[^\\]]*\\.(cc|h|cpp):\\d+\\] ?", "");
   }
 
   @Override

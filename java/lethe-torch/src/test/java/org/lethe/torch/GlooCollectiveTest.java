@@ -93,39 +93,63 @@ class GlooCollectiveTest {
   @ValueSource(ints = {1, 2, 3, 5})
   void threadsGetTheBitsOfOneProcess(int size) throws Exception {
     Path file = directory.resolve("meet");
-    List<byte[]> results =
-        together(
-            size,
-            rank -> {
-              GlooCollective.Place place = GlooCollective.Place.local(rank, size, LONG);
-              try (Collective collective = GlooCollective.overFile(file, place)) {
-                assertEquals(rank, collective.rank());
-                assertEquals(size, collective.size());
-                return GlooRank.sums(collective);
-              }
-            });
+    List<byte[]> results = together(size, rank -> sums(file, rank, size));
     for (byte[] result : results) {
       assertArrayEquals(expected(size), result);
     }
     assertFalse(Files.exists(file), "the last rank deletes the file");
   }
 
-  @Test
-  void processesGetTheBitsOfOneProcess() throws IOException {
+  /** Two JVMs, one a rank; each writes to a file of its own, or halts. */
+  private List<Jvm> processes(Path file, String... results) {
     List<Jvm> ranks = new ArrayList<>();
-    for (int rank = 0; rank < 2; rank++) {
+    for (int rank = 0; rank < results.length; rank++) {
       ranks.add(
           Jvm.start(
               directory.resolve("log" + rank),
               GlooRank.class,
-              directory.resolve("meet").toString(),
+              file.toString(),
               String.valueOf(rank),
-              "2",
-              directory.resolve("out" + rank).toString()));
+              String.valueOf(results.length),
+              results[rank]));
     }
-    for (int rank = 0; rank < 2; rank++) {
-      assertEquals(0, ranks.get(rank).await(), ranks.get(rank).output());
-      assertArrayEquals(expected(2), Files.readAllBytes(directory.resolve("out" + rank)));
+    return ranks;
+  }
+
+  @Test
+  void processesGetTheBitsOfOneProcess() throws IOException {
+    Path zero = directory.resolve("zero");
+    Path one = directory.resolve("one");
+    for (Jvm rank : processes(directory.resolve("meet"), zero.toString(), one.toString())) {
+      assertEquals(0, rank.await(), rank.output());
+    }
+    assertArrayEquals(expected(2), Files.readAllBytes(zero));
+    assertArrayEquals(expected(2), Files.readAllBytes(one));
+  }
+
+  @Test
+  void whatARunLeftThatDiedDoesNotMisleadTheNext() throws Exception {
+    Path file = directory.resolve("meet");
+    for (Jvm rank : processes(file, GlooRank.HALT, GlooRank.HALT)) {
+      assertEquals(GlooRank.HALTED, rank.await(), rank.output());
+    }
+    assertTrue(Files.exists(file), "nothing was left behind");
+    EnvironmentException alone =
+        assertThrows(
+            EnvironmentException.class,
+            () -> GlooCollective.overFile(file, GlooCollective.Place.local(0, 2, SHORT)));
+    contains(alone, "rank 0 of 2", "for rank 1, which did not come");
+    for (byte[] result : together(2, rank -> sums(file, rank, 2))) {
+      assertArrayEquals(expected(2), result);
+    }
+  }
+
+  private static byte[] sums(Path file, int rank, int size) {
+    GlooCollective.Place place = GlooCollective.Place.local(rank, size, LONG);
+    try (Collective collective = GlooCollective.overFile(file, place)) {
+      assertEquals(rank, collective.rank());
+      assertEquals(size, collective.size());
+      return GlooRank.sums(collective);
     }
   }
 

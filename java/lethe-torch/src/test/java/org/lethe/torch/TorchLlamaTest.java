@@ -241,7 +241,7 @@ class TorchLlamaTest {
         // Of the movement: Adam divides by the gradient's size, so a small gradient's rounding
         // shows whole.
         double error = Math.sqrt(difference / moved);
-        assertTrue(error <= 1e-2, "movement differs by " + error);
+        assertTrue(error <= FP32, "movement differs by " + error);
       }
     }
   }
