@@ -164,7 +164,7 @@ class ArchitectureTest {
     return new SliceAssignment() {
       @Override
       public SliceIdentifier getIdentifierOf(JavaClass type) {
-        String[] names = type.getPackageName().split("\\.");
+        String[] names = type.getPackageName().split("\\.", -1);
         if (names.length < 3) {
           return SliceIdentifier.ignore();
         }

@@ -99,6 +99,46 @@ public final class RunDirectory implements AutoCloseable {
   }
 
   /**
+   * The same, keeping only the first bytes of the metrics: what came after them belongs to steps
+   * that are done again.
+   *
+   * @throws UserException if there are fewer
+   */
+  public static RunDirectory reopen(Path directory, long metricsBytes) {
+    Path metrics = directory.resolve(METRICS);
+    try (FileChannel file =
+        FileChannel.open(metrics, StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
+      if (file.size() < metricsBytes) {
+        throw new UserException(
+            metrics
+                + ": has "
+                + file.size()
+                + " bytes, but "
+                + metricsBytes
+                + " belong to the steps that are done; put the file back");
+      }
+      file.truncate(metricsBytes);
+    } catch (IOException e) {
+      throw failure(directory, e);
+    }
+    return reopen(directory);
+  }
+
+  /** Bytes of the metrics written so far. */
+  public long metricsBytes() {
+    try {
+      return metrics.position();
+    } catch (IOException e) {
+      throw failure(directory, e);
+    }
+  }
+
+  /** The file of the metrics. */
+  public Path metricsFile() {
+    return directory.resolve(METRICS);
+  }
+
+  /**
    * Facts that a result depends on. Names nothing of the machine's owner: no host, path or
    * variable.
    *
@@ -162,6 +202,19 @@ public final class RunDirectory implements AutoCloseable {
     try {
       writeWhole(directory.resolve("report.md"), Report.markdown(data));
       writeWhole(directory.resolve("report.html"), Report.html(data));
+    } catch (IOException e) {
+      throw failure(directory, e);
+    }
+  }
+
+  /**
+   * Writes a text file, whole or not at all.
+   *
+   * @throws EnvironmentException if it cannot be written
+   */
+  public void write(String name, String text) {
+    try {
+      writeWhole(directory.resolve(name), text);
     } catch (IOException e) {
       throw failure(directory, e);
     }

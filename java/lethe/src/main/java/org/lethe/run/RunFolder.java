@@ -8,13 +8,17 @@ import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Supplier;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
+import org.lethe.Hashes;
 import org.lethe.UserException;
+import org.lethe.checkpoint.CheckpointManifest;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
+import org.lethe.evaluate.Evaluation;
 import org.lethe.report.KeyValue;
 import org.lethe.report.ReportData;
 import org.lethe.report.RunDirectory;
@@ -26,27 +30,32 @@ import org.lethe.train.StepReport;
  * The output directory of a training run: config, metrics line by line, report, results. What it
  * replaces is moved aside at the start and deleted only when the run has succeeded; a run that
  * fails puts it back. Where there was nothing to replace, a run that fails leaves the metrics of
- * its steps, or nothing when it made none.
+ * its steps, or nothing when it made none. A run with a checkpoint stays as it is, since it can go
+ * on.
  */
 final class RunFolder implements AutoCloseable {
   private final Path target;
   private final Path aside;
   private final RunDirectory directory;
   private final RunConfig config;
+  private final RunLock lock;
   private final List<StepReport> steps = new ArrayList<>();
   private boolean succeeded;
 
-  private RunFolder(Path target, Path aside, RunDirectory directory, RunConfig config) {
+  private RunFolder(
+      Path target, Path aside, RunDirectory directory, RunConfig config, RunLock lock) {
     this.target = target;
     this.aside = aside;
     this.directory = directory;
     this.config = config;
+    this.lock = lock;
   }
 
   /**
-   * Opens the configured output directory; it must be absent or empty unless it may be overwritten.
+   * Opens the configured output directory for a run that begins; it must be absent or empty unless
+   * it may be overwritten.
    */
-  static RunFolder open(RunConfig config, String backend) {
+  static RunFolder open(RunConfig config, RunIdentity identity, String backend) {
     // A link to a directory stays one: what it points at is replaced.
     Path target = Inputs.real(config.output());
     OutputDirectory.check(config.output(), config.overwrite(), 0);
@@ -54,13 +63,14 @@ final class RunFolder implements AutoCloseable {
     if (target.getFileName() == null) {
       throw new UserException(target + ": is the root directory; choose another output");
     }
-    Path aside = target.resolveSibling("." + target.getFileName() + ".replaced");
+    Path aside = aside(target);
     if (Files.exists(aside)) {
       throw new UserException(
           aside
-              + ": holds what an interrupted run was to replace; move it back to "
+              + ": holds what an interrupted run was to replace; go on with that run by lethe"
+              + " resume "
               + target
-              + ", or delete it");
+              + ", move it back there, or delete it");
     }
     try {
       if (Files.exists(target)) {
@@ -70,15 +80,53 @@ final class RunFolder implements AutoCloseable {
       throw new EnvironmentException(
           target + ": cannot be moved aside (" + e.getMessage() + "); choose another output", e);
     }
+    RunLock lock = null;
     try {
       RunDirectory directory =
           RunDirectory.create(
               target, Config.toYaml(config), RunDirectory.environment(Version.string(), backend));
-      return new RunFolder(target, aside, directory, config);
+      lock = RunLock.take(target);
+      identity.write(target);
+      return new RunFolder(target, aside, directory, config, lock);
     } catch (RuntimeException e) {
+      if (lock != null) {
+        lock.close();
+      }
       putBack(target, aside, true);
       throw e;
     }
+  }
+
+  /**
+   * Opens the directory of a run that was interrupted, to go on with it.
+   *
+   * @param lock already taken
+   * @param metricsBytes what of its metrics belongs to the steps that are done
+   */
+  static RunFolder reopen(RunConfig config, RunLock lock, long metricsBytes) {
+    Path target = Inputs.real(config.output());
+    return new RunFolder(
+        target, aside(target), RunDirectory.reopen(target, metricsBytes), config, lock);
+  }
+
+  private static Path aside(Path target) {
+    return target.resolveSibling("." + target.getFileName() + ".replaced");
+  }
+
+  /** The metrics that have been written: a checkpoint says so, and a resumed run cuts the rest. */
+  CheckpointManifest.Metrics metrics() {
+    try {
+      byte[] written = Files.readAllBytes(directory.metricsFile());
+      return new CheckpointManifest.Metrics(written.length, Hashes.sha256(written));
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          directory.metricsFile() + ": cannot be read (" + e + "); check its permissions", e);
+    }
+  }
+
+  /** Where checkpoints are. */
+  static Path checkpoints(Path run) {
+    return run.resolve("checkpoints");
   }
 
   Path resolve(String name) {
@@ -95,6 +143,34 @@ final class RunFolder implements AutoCloseable {
     line.put("learning_rate", report.learningRate());
     line.put("tokens", report.tokens());
     line.put("applied", report.applied());
+    directory.append(line);
+  }
+
+  Path path() {
+    return target;
+  }
+
+  /**
+   * The evaluation before the first step, which is kept for a run that is resumed.
+   *
+   * @param known when it was measured elsewhere, else null
+   */
+  Evaluation before(Evaluation known, Supplier<Evaluation> measure) {
+    Path file = target.resolve("evaluation-before.json");
+    if (known == null && Files.isRegularFile(file)) {
+      return Evaluation.read(file);
+    }
+    Evaluation evaluation = known != null ? known : measure.get();
+    directory.write("evaluation-before.json", evaluation.json());
+    return evaluation;
+  }
+
+  /** Scores in the middle of the run. */
+  void evaluation(int stepsDone, Evaluation evaluation) {
+    Map<String, Object> line = new LinkedHashMap<>();
+    line.put("step", stepsDone);
+    line.put("evaluation", evaluation.sets());
+    line.put("utility", evaluation.utility());
     directory.append(line);
   }
 
@@ -123,11 +199,20 @@ final class RunFolder implements AutoCloseable {
     return steps;
   }
 
+  /** Whether a run that ends now can go on. */
+  private boolean canGoOn() {
+    return Files.isDirectory(checkpoints(target));
+  }
+
   @Override
   public void close() {
     directory.close();
+    lock.close();
     if (!succeeded) {
-      putBack(target, aside, steps.isEmpty());
+      // What the run was to replace stays aside until it has gone on to its end.
+      if (!canGoOn()) {
+        putBack(target, aside, steps.isEmpty());
+      }
       return;
     }
     try {
