@@ -2,6 +2,7 @@ package org.lethe.torch;
 
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -93,14 +94,24 @@ public final class GlooCollective implements Collective {
     try (PointerScope scope = new PointerScope()) {
       this.store = Ownership.keep(meeting.open());
       try {
-        store.setTimeout(place.milliseconds());
-        Store met = new GlooMeeting(store, place, meeting.where()).meet();
+        Store met = new GlooMeeting(shareable(store, place), place, meeting.where()).meet();
         this.group = Ownership.keep(connect(met, meeting.where()));
       } catch (RuntimeException e) {
         store.close();
         throw e;
       }
     }
+  }
+
+  /**
+   * A store that may be passed on. JavaCPP's constructors of stores make plain objects that Java
+   * deletes, while every native function that takes a store counts references to it and deletes it,
+   * too; only what {@code clone} returns is counted from the start.
+   */
+  static Store shareable(Store constructed, Place place) {
+    Store counted = constructed.clone();
+    counted.setTimeout(place.milliseconds());
+    return counted;
   }
 
   /** How ranks find each other. */
@@ -117,7 +128,15 @@ public final class GlooCollective implements Collective {
    *     What an ended run left behind does no harm
    */
   public static GlooCollective overFile(Path file, Place place) {
-    String path = file.toAbsolutePath().toString();
+    Path absolute = file.toAbsolutePath();
+    if (!Files.isWritable(absolute.getParent())) {
+      throw new EnvironmentException(
+          place
+              + " cannot write in "
+              + absolute.getParent()
+              + ", where ranks shall meet; give a file in a directory that exists and is writable");
+    }
+    String path = absolute.toString();
     return new GlooCollective(place, new Meeting(path, () -> new FileStore(path, place.size())));
   }
 

@@ -25,6 +25,11 @@ final class GlooMeeting {
   private final String where;
   private final String name = UUID.randomUUID().toString();
 
+  /**
+   * A rank that comes.
+   *
+   * @param store one that may be passed on
+   */
   GlooMeeting(Store store, GlooCollective.Place place, String where) {
     this.store = store;
     this.place = place;
@@ -58,7 +63,7 @@ final class GlooMeeting {
           store.set(ready(run, place.rank()), "");
         }
         if (missing(run).isEmpty()) {
-          return new PrefixStore("lethe/" + run, store);
+          return GlooCollective.shareable(new PrefixStore("lethe/" + run, store), place);
         }
       }
       if (System.nanoTime() - end > 0) {
