@@ -230,7 +230,7 @@ class GlooCollectiveTest {
     assertThrows(UserException.class, closed::barrier);
   }
 
-  /** Who deletes a store twice, or not at all, shows after a few of them. */
+  /** Neither handles nor files are left. */
   @Test
   void manyCollectivesComeAndGo() throws Exception {
     long bytes = 0;
