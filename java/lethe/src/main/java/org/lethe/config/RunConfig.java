@@ -25,6 +25,8 @@ public record RunConfig(
         Optional<ScratchSection> scratch,
     @Doc("How a model is judged") EvaluateSection evaluate,
     @Doc("What is kept of a run on the way, so that it can go on") CheckpointSection checkpoint,
+    @Doc("Whether event files for TensorBoard are written, too") @Default("true")
+        boolean tensorboard,
     @Doc("Phases of lethe run, one after the other; each takes what the one before it made")
         @Default("[]")
         @Inherits

@@ -106,7 +106,7 @@ public final class FineTune {
       Job job, LoadedModel loaded, Path tokenizerDirectory, RunFolder folder) {
     train(job, loaded, folder);
     save(job.config(), loaded, tokenizerDirectory, folder);
-    folder.succeed("Fine-tuning", List.of(), List.of());
+    folder.succeed();
     return folder.steps();
   }
 

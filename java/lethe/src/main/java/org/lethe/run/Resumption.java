@@ -1,7 +1,9 @@
 package org.lethe.run;
 
 import java.util.Optional;
+import org.lethe.Hashes;
 import org.lethe.UserException;
+import org.lethe.checkpoint.CheckpointManifest;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.config.RunConfig;
 
@@ -38,7 +40,11 @@ record Resumption(RunConfig config, RunLock lock, Optional<CheckpointStore.Found
   }
 
   RunFolder reopen() {
-    return RunFolder.reopen(
-        config, lock, checkpoint.map(f -> f.manifest().metrics().bytes()).orElse(0L));
+    int step = checkpoint.map(f -> f.manifest().step()).orElse(0);
+    CheckpointManifest.Metrics metrics =
+        checkpoint
+            .map(f -> f.manifest().metrics())
+            .orElseGet(() -> new CheckpointManifest.Metrics(0, Hashes.sha256("")));
+    return RunFolder.reopen(config, lock, step, metrics);
   }
 }

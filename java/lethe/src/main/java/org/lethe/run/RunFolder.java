@@ -9,21 +9,16 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Supplier;
-import java.util.function.ToDoubleFunction;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
-import org.lethe.Hashes;
 import org.lethe.UserException;
 import org.lethe.checkpoint.CheckpointManifest;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.evaluate.Evaluation;
-import org.lethe.report.KeyValue;
-import org.lethe.report.ReportData;
 import org.lethe.report.RunDirectory;
-import org.lethe.report.Series;
-import org.lethe.report.Table;
+import org.lethe.report.Timing;
 import org.lethe.train.StepReport;
 
 /**
@@ -37,17 +32,16 @@ final class RunFolder implements AutoCloseable {
   private final Path target;
   private final Path aside;
   private final RunDirectory directory;
-  private final RunConfig config;
   private final RunLock lock;
   private final List<StepReport> steps = new ArrayList<>();
+  private final long began = System.nanoTime();
+  private long lastStep = began;
   private boolean succeeded;
 
-  private RunFolder(
-      Path target, Path aside, RunDirectory directory, RunConfig config, RunLock lock) {
+  private RunFolder(Path target, Path aside, RunDirectory directory, RunLock lock) {
     this.target = target;
     this.aside = aside;
     this.directory = directory;
-    this.config = config;
     this.lock = lock;
   }
 
@@ -84,10 +78,13 @@ final class RunFolder implements AutoCloseable {
     try {
       RunDirectory directory =
           RunDirectory.create(
-              target, Config.toYaml(config), RunDirectory.environment(Version.string(), backend));
+              target,
+              Config.toYaml(config),
+              RunDirectory.environment(Version.string(), backend),
+              config.tensorboard());
       lock = RunLock.take(target);
       identity.write(target);
-      return new RunFolder(target, aside, directory, config, lock);
+      return new RunFolder(target, aside, directory, lock);
     } catch (RuntimeException e) {
       if (lock != null) {
         lock.close();
@@ -101,12 +98,16 @@ final class RunFolder implements AutoCloseable {
    * Opens the directory of a run that was interrupted, to go on with it.
    *
    * @param lock already taken
-   * @param metricsBytes what of its metrics belongs to the steps that are done
+   * @param step updates that are done
+   * @param metrics what of its metrics belongs to them
    */
-  static RunFolder reopen(RunConfig config, RunLock lock, long metricsBytes) {
+  static RunFolder reopen(
+      RunConfig config, RunLock lock, int step, CheckpointManifest.Metrics metrics) {
     Path target = Inputs.real(config.output());
-    return new RunFolder(
-        target, aside(target), RunDirectory.reopen(target, metricsBytes), config, lock);
+    RunDirectory directory =
+        RunDirectory.reopen(target, metrics.bytes(), metrics.sha256(), config.tensorboard());
+    directory.resumed(step, step == 0 ? "there was no checkpoint" : "from its checkpoint");
+    return new RunFolder(target, aside(target), directory, lock);
   }
 
   private static Path aside(Path target) {
@@ -115,13 +116,8 @@ final class RunFolder implements AutoCloseable {
 
   /** The metrics that have been written: a checkpoint says so, and a resumed run cuts the rest. */
   CheckpointManifest.Metrics metrics() {
-    try {
-      byte[] written = Files.readAllBytes(directory.metricsFile());
-      return new CheckpointManifest.Metrics(written.length, Hashes.sha256(written));
-    } catch (IOException e) {
-      throw new EnvironmentException(
-          directory.metricsFile() + ": cannot be read (" + e + "); check its permissions", e);
-    }
+    directory.force();
+    return new CheckpointManifest.Metrics(directory.metricsBytes(), directory.metricsSha256());
   }
 
   /** Where checkpoints are. */
@@ -133,7 +129,12 @@ final class RunFolder implements AutoCloseable {
     return target.resolve(name);
   }
 
-  void step(StepReport report) {
+  /**
+   * Writes a step down.
+   *
+   * @param nativeBytes what the run holds outside Java's heap
+   */
+  void step(StepReport report, long nativeBytes) {
     steps.add(report);
     Map<String, Object> line = new LinkedHashMap<>();
     line.put("step", report.step());
@@ -144,6 +145,14 @@ final class RunFolder implements AutoCloseable {
     line.put("tokens", report.tokens());
     line.put("applied", report.applied());
     directory.append(line);
+    long now = System.nanoTime();
+    directory.timing(
+        Timing.now(
+            report.step(),
+            (now - began) * 1e-9,
+            report.tokens() / Math.max(1e-9, (now - lastStep) * 1e-9),
+            nativeBytes));
+    lastStep = now;
   }
 
   Path path() {
@@ -167,31 +176,12 @@ final class RunFolder implements AutoCloseable {
 
   /** Scores in the middle of the run. */
   void evaluation(int stepsDone, Evaluation evaluation) {
-    Map<String, Object> line = new LinkedHashMap<>();
-    line.put("step", stepsDone);
-    line.put("evaluation", evaluation.sets());
-    line.put("utility", evaluation.utility());
-    directory.append(line);
+    directory.evaluation(stepsDone, evaluation.sets(), evaluation.utility());
   }
 
   /** Writes the report; afterwards the run has succeeded. */
-  void succeed(String title, List<Table> tables, List<String> notes) {
-    List<Series> curves = new ArrayList<>();
-    curves.add(series("loss", StepReport::loss));
-    if (!steps.isEmpty()) {
-      steps.get(0).parts().keySet().stream()
-          .filter(part -> steps.get(0).parts().size() > 1)
-          .forEach(part -> curves.add(series(part, s -> s.parts().get(part))));
-    }
-    curves.add(series("gradient norm", StepReport::gradientNorm));
-    List<KeyValue> facts = new ArrayList<>();
-    facts.add(new KeyValue("Lethe", Version.string()));
-    facts.add(new KeyValue("seed", Long.toString(config.seed())));
-    facts.add(new KeyValue("steps", Integer.toString(steps.size())));
-    facts.add(
-        new KeyValue(
-            "skipped steps", Long.toString(steps.stream().filter(s -> !s.applied()).count())));
-    directory.writeReport(new ReportData(title, facts, curves, tables, notes));
+  void succeed() {
+    directory.writeReport();
     succeeded = true;
   }
 
@@ -247,16 +237,6 @@ final class RunFolder implements AutoCloseable {
             + e.getMessage()
             + "); move it yourself",
         e);
-  }
-
-  private Series series(String name, ToDoubleFunction<StepReport> value) {
-    List<Double> x = new ArrayList<>();
-    List<Double> y = new ArrayList<>();
-    for (StepReport step : steps) {
-      x.add((double) step.step());
-      y.add(value.applyAsDouble(step));
-    }
-    return new Series(name, x, y);
   }
 
   private static void deleteTree(Path root) throws IOException {

@@ -110,7 +110,7 @@ final class TrainingRun implements TrainingLoop.Hooks {
 
   @Override
   public void step(StepReport report) {
-    folder.step(report);
+    folder.step(report, loaded.backend().allocatedBytes());
     listener.step(report);
   }
 

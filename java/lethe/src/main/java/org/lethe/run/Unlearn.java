@@ -15,7 +15,6 @@ import org.lethe.data.Example;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.method.Method;
 import org.lethe.model.Model;
-import org.lethe.report.Table;
 import org.lethe.train.BatchSource;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.Step;
@@ -148,13 +147,7 @@ public final class Unlearn {
     Evaluate.Result after = Evaluate.run(config, job.loaded(), true, job.listener());
     save(config, job.loaded(), folder);
     OutputDirectory.write(folder.resolve("evaluation"), true, 0, out -> Evaluate.write(after, out));
-    folder.succeed(
-        "Unlearning by " + job.method().name(),
-        List.of(comparison(given, after.evaluation())),
-        List.of(
-            "Forgetting is measured by the listed scores; it is no proof of deletion.",
-            "An adapter only hides: whoever has the base model without it has everything it"
-                + " knew."));
+    folder.succeed();
     return new Result(folder.steps(), given, after.evaluation());
   }
 
@@ -189,18 +182,5 @@ public final class Unlearn {
       AdapterDirectory.save(
           loaded.model().lora(), loaded.model(), base.toString(), folder.resolve("adapter"), true);
     }
-  }
-
-  private static Table comparison(Evaluation before, Evaluation after) {
-    List<List<Table.Cell>> rows = new ArrayList<>();
-    after
-        .sets()
-        .forEach(
-            (set, scores) ->
-                scores.forEach(
-                    (metric, score) ->
-                        rows.add(Table.row(set, metric, before.score(set, metric), score))));
-    rows.add(Table.row("retain, general", "model utility", before.utility(), after.utility()));
-    return new Table("Before and after", List.of("set", "metric", "before", "after"), rows);
   }
 }

@@ -79,6 +79,7 @@ public final class Main implements Callable<Integer> {
         new ResumeVerb(console),
         new EvaluateVerb(console),
         new GenerateVerb(console),
+        new ReportVerb(console),
         new ConfigVerb(console));
   }
 
