@@ -137,7 +137,7 @@ class RunDirectoryTest {
     assertEquals(
         List.of(
             "{\"step\":0,\"seconds\":0.5,\"tokens_per_second\":128.0,\"heap_bytes\":1048576,"
-                + "\"native_bytes\":3}"),
+                + "\"native_bytes\":3,\"pointer_bytes\":5}"),
         Files.readAllLines(path.resolve("timings.jsonl")));
     List<Path> files = eventFiles(path);
     assertEquals(1, files.size());
