@@ -15,7 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * A long run holds no more memory at its end than after its first tenth. {@code
+ * The second half of a long run takes no more memory than the first, in which the JIT works. {@code
  * -Dlethe.soak.steps=N} says how long (the profile {@code soak}: 10,000).
  */
 @Tag("soak")
@@ -44,20 +44,26 @@ class SoakTest {
     Process process =
         TinyRuns.start(
             log,
-            List.of("-Xmx48m", "-Xms48m", "-XX:+UseSerialGC", "-XX:+AlwaysPreTouch", "-Dorg.bytedeco.javacpp.maxBytes=0", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"),
+            List.of(
+                "-Xmx48m",
+                "-Xms48m",
+                "-XX:+UseSerialGC",
+                "-XX:+AlwaysPreTouch",
+                "-Dorg.bytedeco.javacpp.maxBytes=0",
+                "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"),
             arguments);
     assertTrue(process.waitFor(9, TimeUnit.MINUTES));
     assertEquals(0, process.exitValue(), Files.readString(log));
     List<String> lines = Files.readAllLines(runs.resolve("soak/timings.jsonl"));
     assertEquals(STEPS, lines.size());
-    JsonNode early = new ObjectMapper().readTree(lines.get(STEPS / 5));
+    JsonNode early = new ObjectMapper().readTree(lines.get(STEPS / 2));
     JsonNode late = new ObjectMapper().readTree(lines.get(STEPS - 1));
     assertEquals(early.get("native_bytes").asLong(), late.get("native_bytes").asLong());
     assertEquals(early.get("pointer_bytes").asLong(), late.get("pointer_bytes").asLong());
     assertTrue(late.get("pointer_bytes").asLong() > 0, lines.get(STEPS - 1));
     long grown = late.get("resident_bytes").asLong() - early.get("resident_bytes").asLong();
     assertTrue(
-        grown <= SLACK_BYTES + BYTES_PER_STEP * STEPS,
-        "resident memory grew by " + grown + " bytes over " + STEPS * 4 / 5 + " steps");
+        grown <= SLACK_BYTES + BYTES_PER_STEP * STEPS / 2,
+        "resident memory grew by " + grown + " bytes over " + STEPS / 2 + " steps");
   }
 }
