@@ -2,7 +2,9 @@ package org.lethe.train;
 
 import java.util.ArrayList;
 import java.util.EnumSet;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import org.lethe.UserException;
 import org.lethe.data.Example;
@@ -27,6 +29,7 @@ public final class UnlearnBatches implements BatchSource {
   private final Pairing pairing;
   private final Turns turns;
   private final Set<Role> roles = EnumSet.noneOf(Role.class);
+  private final Map<Example, TokenSequence> encoded = new HashMap<>();
 
   public UnlearnBatches(
       Method method,
@@ -111,13 +114,18 @@ public final class UnlearnBatches implements BatchSource {
       int epoch,
       int row) {
     if (roles.contains(own)) {
-      TokenSequence tokens = encoder.encode(example.question(), example.answer(), example.source());
-      step.add(new StepSequence(own, pair, tokens, example.source()));
+      step.add(new StepSequence(own, pair, tokens(example), example.source()));
     }
     if (roles.contains(refused)) {
       String refusal = refusals.get(pairing.refusal(epoch, row));
       TokenSequence tokens = encoder.encode(example.question(), refusal, example.source());
       step.add(new StepSequence(refused, pair, tokens, example.source()));
     }
+  }
+
+  /** A row with its own answer, encoded once: an epoch meets it again. */
+  private TokenSequence tokens(Example example) {
+    return encoded.computeIfAbsent(
+        example, e -> encoder.encode(e.question(), e.answer(), e.source()));
   }
 }

@@ -80,6 +80,7 @@ public final class Main implements Callable<Integer> {
         new ResumeVerb(console),
         new EvaluateVerb(console),
         new GenerateVerb(console),
+        new BenchVerb(console),
         new ReportVerb(console),
         new InitVerb(console),
         new ValidateVerb(console),

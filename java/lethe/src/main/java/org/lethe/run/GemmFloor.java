@@ -1,4 +1,4 @@
-package org.lethe.bench;
+package org.lethe.run;
 
 import java.util.List;
 import org.lethe.kernels.Buffer;
@@ -12,16 +12,18 @@ import org.lethe.train.StepSequence;
 /**
  * What the matrix products of a LoRA step cost if nothing else did: the frozen linears forward and
  * back to their inputs, and the head's two products over the rows that a loss looks at. Adapters
- * and attention are not counted.
+ * and attention are not counted. Only the backend's thread may call it.
  */
-final class GemmFloor {
-  private static final int SIZE = 1024;
+public final class GemmFloor {
+  /** Rows and columns of the square product whose rate is taken. */
+  static final int SIZE = 1024;
+
   private static final int REPEATS = 30;
 
   private GemmFloor() {}
 
   /** Floating-point operations of one step. */
-  static double flops(ModelConfig c, Method method, List<StepSequence> step) {
+  public static double flops(ModelConfig c, Method method, List<StepSequence> step) {
     double attention = (double) c.hiddenSize() * (c.qkvWidth() + c.queryWidth());
     double feedForward = 3.0 * c.hiddenSize() * c.feedForwardSize();
     double weights = c.layers() * (attention + feedForward);
@@ -36,7 +38,7 @@ final class GemmFloor {
   }
 
   /** FLOP/s of the best of several square products, in the storage of {@code ops}. */
-  static double rate(Ops ops) {
+  public static double rate(Ops ops) {
     long bytes = (long) SIZE * SIZE * ops.dtype().bytes();
     try (Buffer w = ops.backend().allocate(bytes);
         Buffer x = ops.backend().allocate(bytes);
