@@ -3,6 +3,7 @@ package org.lethe.internal.cli;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import org.lethe.train.StopRequest;
 
 /** A console that keeps what is printed, with a clock that stands still until it is moved. */
 final class TestConsole {
@@ -17,7 +18,8 @@ final class TestConsole {
             new PrintStream(out, true, StandardCharsets.UTF_8),
             new PrintStream(err, true, StandardCharsets.UTF_8),
             terminal,
-            () -> nanos);
+            () -> nanos,
+            new StopRequest());
   }
 
   Console console() {

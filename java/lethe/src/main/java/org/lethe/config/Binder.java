@@ -125,6 +125,10 @@ final class Binder {
     String key = Schema.key(component);
     String full = Schema.join(path, key);
     Yaml given = section.entries().get(key);
+    if (given instanceof Yaml.Sequence list && component.isAnnotationPresent(Inherits.class)) {
+      Class<?> entry = Schema.raw(Schema.argument(component.getGenericType()));
+      given = Inheritance.of(list, section, Schema.keys(entry));
+    }
     if (given != null) {
       return value(component.getGenericType(), given, full);
     }

@@ -115,6 +115,11 @@ public final class Backend implements AutoCloseable {
     }
   }
 
+  /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */
+  public long allocatedBytes() {
+    return buffers.stream().filter(b -> !b.isLent()).mapToLong(Buffer::bytes).sum();
+  }
+
   EngineHandle handle() {
     if (closed) {
       throw new UserException("this backend was closed; open a new one");

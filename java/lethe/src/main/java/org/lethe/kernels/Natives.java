@@ -2,6 +2,7 @@ package org.lethe.kernels;
 
 import java.io.File;
 import java.io.IOException;
+import java.net.URI;
 import java.net.URL;
 import org.bytedeco.javacpp.Loader;
 import org.lethe.EnvironmentException;
@@ -50,6 +51,11 @@ final class Natives {
       if (url == null) {
         throw new EnvironmentException(
             resource + " is on no class path; add lethe's jar and dnnl's " + PLATFORM + " jar");
+      }
+      // A file already, where classes lie in a directory: JavaCPP's cache has one place for all
+      // such directories.
+      if (url.getProtocol().equals("file")) {
+        return new File(URI.create(url.toString()));
       }
       try {
         return Loader.cacheResource(url);

@@ -77,6 +77,18 @@ public final class Staging implements AutoCloseable {
     Backend.check(Abi.lethe_read(source.backend().handle(), source.at(offset), pointer, n));
   }
 
+  /** The first {@code n} bytes to what {@code ref} points at. */
+  public void write(Backend backend, long ref, long n) {
+    require(n);
+    Backend.check(Abi.lethe_write(backend.handle(), ref, pointer, n));
+  }
+
+  /** {@code n} bytes of what {@code ref} points at to the start. */
+  public void read(Backend backend, long ref, long n) {
+    require(n);
+    Backend.check(Abi.lethe_read(backend.handle(), ref, pointer, n));
+  }
+
   @Override
   public void close() {
     pointer.close();

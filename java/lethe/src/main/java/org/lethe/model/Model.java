@@ -1,10 +1,14 @@
 package org.lethe.model;
 
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
+import org.lethe.Hashes;
 import org.lethe.UserException;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Buffer;
@@ -196,6 +200,22 @@ public final class Model implements AutoCloseable {
       consumer.accept(staging.bytes().clear().limit(piece));
       done += piece;
     }
+  }
+
+  /**
+   * SHA-256 over the sizes, the storage and every weight as it stands now, in hexadecimal: two
+   * models with the same fingerprint give the same numbers.
+   */
+  public String fingerprint() {
+    MessageDigest digest = Hashes.sha256();
+    digest.update(ops.dtype().name().getBytes(StandardCharsets.UTF_8));
+    digest.update(config.toString().getBytes(StandardCharsets.UTF_8));
+    try (Staging staging = new Staging(STAGING_BYTES)) {
+      for (String name : layout.parameters().keySet()) {
+        readWeight(name, staging, digest::update);
+      }
+    }
+    return HexFormat.of().formatHex(digest.digest());
   }
 
   /** Takes one piece of a tensor's bytes. */

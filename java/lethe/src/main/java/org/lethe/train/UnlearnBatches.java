@@ -16,7 +16,7 @@ import org.lethe.method.Use;
 /**
  * Unlearning: every epoch visits every forget row once; each brings its retain row and, for methods
  * that teach a refusal, both questions again with a refusal for an answer. Only the roles that the
- * method looks at are in a step.
+ * method looks at are in a step; with {@link Turns}, only those of the side whose turn it is.
  */
 public final class UnlearnBatches implements BatchSource {
   private final List<Example> forget;
@@ -25,6 +25,7 @@ public final class UnlearnBatches implements BatchSource {
   private final ExampleEncoder encoder;
   private final int batchSize;
   private final Pairing pairing;
+  private final Turns turns;
   private final Set<Role> roles = EnumSet.noneOf(Role.class);
 
   public UnlearnBatches(
@@ -35,6 +36,7 @@ public final class UnlearnBatches implements BatchSource {
       ExampleEncoder encoder,
       int batchSize,
       Pairing.Kind pairing,
+      Turns turns,
       long seed) {
     if (forget.isEmpty()) {
       throw new UserException(
@@ -51,6 +53,13 @@ public final class UnlearnBatches implements BatchSource {
               + " pairs every forget row with a retain row; give data.retain a file with rows, or"
               + " set method.retain=none");
     }
+    if (turns.unit() != Turns.Unit.JOINT && (!keeps() || method.forget().isEmpty())) {
+      throw new UserException(
+          "train.turns takes a forget and a retain loss in turns, but the method is "
+              + method.name()
+              + "; set train.turns=joint, or give both losses");
+    }
+    this.turns = turns;
     this.forget = forget;
     this.retain = retain;
     this.refusals = refusals;
@@ -61,25 +70,32 @@ public final class UnlearnBatches implements BatchSource {
 
   @Override
   public int stepsPerEpoch() {
-    return (forget.size() + batchSize - 1) / batchSize;
+    return turns.stepsPerEpoch(batchesPerEpoch());
   }
 
   @Override
   public List<StepSequence> step(int index) {
-    int epoch = index / stepsPerEpoch();
-    int first = index % stepsPerEpoch() * batchSize;
+    Turns.Place place = turns.at(index, batchesPerEpoch());
+    int epoch = place.batch() / batchesPerEpoch();
+    int first = place.batch() % batchesPerEpoch() * batchSize;
     int[] permutation = pairing.order(forget.size(), epoch);
     List<StepSequence> step = new ArrayList<>();
     for (int i = first; i < Math.min(first + batchSize, forget.size()); i++) {
       int row = permutation[i];
       int pair = i - first;
-      add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
-      if (keeps()) {
+      if (place.forget()) {
+        add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
+      }
+      if (place.retain() && keeps()) {
         Example partner = retain.get(pairing.retainRow(epoch, row));
         add(step, Role.RETAIN, Role.RETAIN_IDK, pair, partner, epoch, row);
       }
     }
     return step;
+  }
+
+  private int batchesPerEpoch() {
+    return (forget.size() + batchSize - 1) / batchSize;
   }
 
   private boolean keeps() {

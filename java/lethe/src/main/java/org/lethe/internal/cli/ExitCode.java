@@ -3,8 +3,8 @@ package org.lethe.internal.cli;
 import org.lethe.EnvironmentException;
 import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
+import org.lethe.StoppedException;
 import org.lethe.UserException;
-import org.lethe.internal.abi.Abi;
 
 /** What the process answers with. */
 final class ExitCode {
@@ -12,6 +12,7 @@ final class ExitCode {
   static final int INTERNAL = 1;
   static final int USER = 2;
   static final int ENVIRONMENT = 3;
+  static final int STOPPED = 4;
 
   private ExitCode() {}
 
@@ -19,13 +20,14 @@ final class ExitCode {
     if (failure instanceof UserException) {
       return USER;
     }
+    if (failure instanceof StoppedException) {
+      return STOPPED;
+    }
     if (failure instanceof EnvironmentException || failure instanceof OutOfMemoryError) {
       return ENVIRONMENT;
     }
     if (failure instanceof NativeException e) {
-      return e.status() == Abi.LETHE_OUT_OF_MEMORY || e.status() == Abi.LETHE_NO_DEVICE
-          ? ENVIRONMENT
-          : INTERNAL;
+      return e.isOutOfMemory() || e.isNoDevice() ? ENVIRONMENT : INTERNAL;
     }
     return INTERNAL;
   }
@@ -38,6 +40,7 @@ final class ExitCode {
           + "); give it more by LETHE_JAVA_OPTS=-Xmx4g";
     }
     if (failure instanceof UserException
+        || failure instanceof StoppedException
         || failure instanceof EnvironmentException
         || failure instanceof InternalFaultException) {
       return failure.getMessage();

@@ -29,7 +29,7 @@ final class FineTuneVerb implements Callable<Integer> {
   public Integer call() {
     RunConfig config = options.load(RunConfig.class);
     try (ProgressListener listener = new ProgressListener(console)) {
-      FineTune.run(config, listener);
+      FineTune.run(config, listener, console.stop());
     }
     console.out().println("Written to " + config.output());
     return ExitCode.OK;

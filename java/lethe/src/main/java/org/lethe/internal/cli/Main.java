@@ -4,6 +4,7 @@ import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -21,9 +22,13 @@ import picocli.CommandLine.ScopeType;
       "0:done",
       "1:a fault in Lethe",
       "2:wrong input: an argument, a key, a file",
-      "3:the machine lacks something: memory, disk space, a tool, a device"
+      "3:the machine lacks something: memory, disk space, a tool, a device",
+      "4:stopped by the file 'stop'; lethe resume goes on",
+      "130:stopped by Ctrl-C (143: SIGTERM), likewise"
     })
 public final class Main implements Callable<Integer> {
+  private static final String LOG_LEVEL = "org.slf4j.simpleLogger.defaultLogLevel";
+
   @Option(
       names = "--stacktrace",
       scope = ScopeType.INHERIT,
@@ -37,7 +42,32 @@ public final class Main implements Callable<Integer> {
   }
 
   public static void main(String[] args) {
-    System.exit(run(Console.system(), args));
+    // The verbs say themselves what they do; LETHE_JAVA_OPTS can ask for more.
+    if (System.getProperty(LOG_LEVEL) == null) {
+      System.setProperty(LOG_LEVEL, "warn");
+    }
+    Console console = Console.system();
+    CountDownLatch done = new CountDownLatch(1);
+    // On Ctrl-C and SIGTERM the process ends (130, 143) when this hook does: it waits for a run
+    // that
+    // hears it, and for nothing else.
+    Runtime.getRuntime().addShutdownHook(new Thread(() -> stop(console, done), "lethe-stop"));
+    int code = run(console, args);
+    done.countDown();
+    System.exit(code);
+  }
+
+  private static void stop(Console console, CountDownLatch done) {
+    if (done.getCount() == 0 || !console.stop().isWatched()) {
+      return;
+    }
+    console.err().println("lethe: stopping after this step, with a checkpoint");
+    console.stop().request("a signal");
+    try {
+      done.await();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   /** The verbs, in the order that the help shows: a new one is a class and a line here. */
@@ -46,8 +76,10 @@ public final class Main implements Callable<Integer> {
         new DemoVerb(console),
         new FineTuneVerb(console),
         new UnlearnVerb(console),
+        new ResumeVerb(console),
         new EvaluateVerb(console),
         new GenerateVerb(console),
+        new ReportVerb(console),
         new InitVerb(console),
         new ValidateVerb(console),
         new ConfigVerb(console),

@@ -32,7 +32,7 @@ final class UnlearnVerb implements Callable<Integer> {
     RunConfig config = options.load(RunConfig.class);
     Unlearn.Result result;
     try (ProgressListener listener = new ProgressListener(console)) {
-      result = Unlearn.run(config, null, listener);
+      result = Unlearn.run(config, null, listener, console.stop());
     }
     console.out().println("Before:");
     console.out().print(Evaluate.table("Before", result.before()).plain());
