@@ -106,11 +106,16 @@ class InspectionTest {
     Files.writeString(run.resolve("config.yaml"), "output: o\ntrain:\n  steps: 9\n");
     Files.writeString(
         run.resolve("metrics.jsonl"),
-        "{\"step\":0,\"loss\":2.5}\n{\"step\":1,\"loss\":\"NaN\"}\n{\"step\":2,\"lo");
+        """
+        {"step":0,"loss":2.5,"gradient_norm":1,"learning_rate":0.1,"tokens":9,"applied":true}
+        {"step":1,"loss":"NaN","gradient_norm":1,"learning_rate":0.1,"tokens":9,"applied":false}
+        {"step":2,"lo\
+        """);
     Map<String, Object> facts = Inspection.of(run, false).facts();
     assertEquals(2, facts.get("steps"));
     assertEquals(2.5, facts.get("first_loss"));
-    assertEquals(Map.of("step", 1, "loss", "NaN"), facts.get("last"));
+    assertTrue(facts.get("last").toString().startsWith("{step=1, loss=NaN, "));
+    assertEquals(1L, facts.get("skipped"));
     assertEquals(false, facts.get("finished"));
     assertEquals(1L, facts.get("checkpoints"));
     assertEquals(Map.of("output", "o", "train.steps", 9), facts.get("config"));
