@@ -373,7 +373,7 @@ class BadInputTest {
     note(runs.unlearn("skipped", "ME+GD", "train.learning_rate=1e30", "train.on_non_finite=skip"));
     assertTrue(
         Files.readString(scratch.resolve("skipped/report.md"))
-            .matches("(?s).*skipped steps[^\\n]*3.*"));
+            .contains("3 of 4 updates left the parameters as they were"));
     List<String> metrics = Files.readAllLines(scratch.resolve("skipped/metrics.jsonl"));
     assertEquals(4, metrics.size());
     assertTrue(metrics.get(0).contains("\"applied\":true"), metrics.get(0));

@@ -44,7 +44,9 @@ final class RunReport {
     if (files.steps().isEmpty()) {
       return "Run without updates";
     }
-    Set<String> parts = files.steps().firstEntry().getValue().parts().keySet();
+    // Where sides take turns, a step has the losses of one.
+    Set<String> parts = new LinkedHashSet<>();
+    files.steps().values().forEach(step -> parts.addAll(step.parts().keySet()));
     String forget = files.settings().getOrDefault("method.forget", "");
     return parts.stream().anyMatch(forget::equalsIgnoreCase)
         ? "Unlearning by " + String.join("+", parts)

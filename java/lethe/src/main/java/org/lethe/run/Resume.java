@@ -30,6 +30,13 @@ public final class Resume {
   public static Result run(Path directory, RunListener listener, StopRequest stop) {
     RunIdentity identity = RunIdentity.read(directory);
     RunConfig config = config(directory);
+    if (identity.task() == RunIdentity.Task.PHASES) {
+      if (Phases.finished(config)) {
+        return Result.WAS_FINISHED;
+      }
+      Phases.resume(config, listener, stop);
+      return Result.FINISHED;
+    }
     if (Files.isRegularFile(directory.resolve("report.md"))) {
       return Result.WAS_FINISHED;
     }

@@ -239,7 +239,7 @@ final class RunFolder implements AutoCloseable {
         e);
   }
 
-  private static void deleteTree(Path root) throws IOException {
+  static void deleteTree(Path root) throws IOException {
     if (!Files.exists(root)) {
       return;
     }

@@ -15,7 +15,7 @@ import org.lethe.UserException;
  * @param task what was asked for
  */
 public record RunIdentity(Task task) {
-  private static final String FILE = "run.json";
+  static final String FILE = "run.json";
 
   /** The verb of a run. */
   public enum Task {
@@ -25,17 +25,20 @@ public record RunIdentity(Task task) {
     SWEEP
   }
 
+  /** The text of the file. */
+  String json() {
+    return new ObjectMapper()
+            .createObjectNode()
+            .put("task", task.name().toLowerCase(Locale.ROOT))
+            .put("lethe", Version.string())
+            .toPrettyString()
+        + "\n";
+  }
+
   /** Writes it into a run's directory. */
   void write(Path directory) {
     try {
-      String text =
-          new ObjectMapper()
-                  .createObjectNode()
-                  .put("task", task.name().toLowerCase(Locale.ROOT))
-                  .put("lethe", Version.string())
-                  .toPrettyString()
-              + "\n";
-      Files.writeString(directory.resolve(FILE), text);
+      Files.writeString(directory.resolve(FILE), json());
     } catch (IOException e) {
       throw new EnvironmentException(
           directory + ": cannot be written (" + e + "); check its permissions and free space", e);

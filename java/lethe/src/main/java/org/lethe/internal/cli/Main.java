@@ -76,6 +76,7 @@ public final class Main implements Callable<Integer> {
         new DemoVerb(console),
         new FineTuneVerb(console),
         new UnlearnVerb(console),
+        new RunVerb(console),
         new ResumeVerb(console),
         new EvaluateVerb(console),
         new GenerateVerb(console),
