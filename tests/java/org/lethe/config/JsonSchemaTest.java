@@ -173,12 +173,23 @@ class JsonSchemaTest {
         "{output: o, dtype: fp64}                | dtype is none of",
         "{output: o, data: {forget: a.jsonl}}    | data.forget is no array",
         "{output: o, data: {forget: [1]}}        | data.forget[0] is no string",
-        "{output: o, lora: {rnk: 1}}             | lora.rnk is unknown"
+        "{output: o, lora: {rnk: 1}}             | lora.rnk is unknown",
+        "{output: o, phases: [{name: a}]}        | phases[0].task is missing",
+        "{output: o, phases: [{repeat: 2, phases: [{task: evil}]}]} | phases[0].phases[0].task is"
       })
   void whatLetheRefusesIsNot(String text, String fault) {
     List<String> faults = faults(schema, schema, yaml(text), "");
     assertEquals(1, faults.size(), faults.toString());
     assertTrue(faults.get(0).startsWith(fault), faults.toString());
+  }
+
+  @Test
+  void phasesMayBeGrouped() {
+    JsonNode value =
+        yaml(
+            "{output: o, phases: [{task: unlearn, train: {epochs: 2}}, {repeat: 2, phases:"
+                + " [{repeat: 3, phases: [{task: evaluate}]}]}]}");
+    assertEquals(List.of(), faults(schema, schema, value, ""));
   }
 
   @Test
@@ -209,10 +220,12 @@ class JsonSchemaTest {
       return faults(root, root.at(schema.path("$ref").asText().substring(1)), value, path);
     }
     if (schema.has("anyOf")) {
-      if (value.isNull()) {
-        return faults;
+      boolean nullable = schema.path("anyOf").path(1).path("type").asText().equals("null");
+      if (nullable) {
+        return value.isNull() ? faults : faults(root, schema.path("anyOf").path(0), value, path);
       }
-      return faults(root, schema.path("anyOf").path(0), value, path);
+      int branch = value.has("repeat") ? 1 : 0;
+      return faults(root, schema.path("anyOf").path(branch), value, path);
     }
     boolean typed =
         switch (schema.path("type").asText()) {

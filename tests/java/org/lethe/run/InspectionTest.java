@@ -1,7 +1,7 @@
 package org.lethe.run;
 
-import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -18,7 +18,6 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.lethe.UserException;
-import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.checkpoint.SafetensorsWriter;
 import org.lethe.checkpoint.StoredDtype;
 import org.lethe.checkpoint.TensorSpec;
@@ -80,23 +79,17 @@ class InspectionTest {
   }
 
   @Test
-  void itsAdapterIsExported() throws IOException {
+  void oneThatDoesNotVerifyIsToldAndNotExported() throws IOException {
+    Path checkpoint = checkpoint();
+    Map<String, Object> facts = Inspection.of(checkpoint, false).facts();
+    assertEquals(false, facts.get("verified"));
+    assertTrue(facts.get("damage").toString().contains("manifest.json"), facts.toString());
     Path output = directory.resolve("adapter");
     ExportConfig config =
-        Config.of(
-            ExportConfig.class, List.of("from=" + checkpoint(), "output=" + output, "dtype=bf16"));
-    assertTrue(Export.adapter(config) > 0);
-    assertEquals(4.0, Inspection.of(output, false).facts().get("scale"));
-    try (SafetensorsFile file = SafetensorsFile.open(output.resolve("adapter_model.safetensors"))) {
-      assertEquals(StoredDtype.BF16, file.info(A).dtype());
-      ByteBuffer bytes = ByteBuffer.allocate(6).order(ByteOrder.LITTLE_ENDIAN);
-      file.readInto(B, 0, bytes);
-      float[] values = new float[3];
-      for (int i = 0; i < 3; i++) {
-        values[i] = Float.intBitsToFloat(bytes.getShort(2 * i) << 16);
-      }
-      assertArrayEquals(new float[] {3, 4, 5}, values);
-    }
+        Config.of(ExportConfig.class, List.of("from=" + checkpoint, "output=" + output));
+    UserException e = assertThrows(UserException.class, () -> Export.adapter(config));
+    assertTrue(e.getMessage().contains("is damaged"), e.getMessage());
+    assertFalse(Files.exists(output));
   }
 
   @Test
@@ -106,11 +99,16 @@ class InspectionTest {
     Files.writeString(run.resolve("config.yaml"), "output: o\ntrain:\n  steps: 9\n");
     Files.writeString(
         run.resolve("metrics.jsonl"),
-        "{\"step\":0,\"loss\":2.5}\n{\"step\":1,\"loss\":\"NaN\"}\n{\"step\":2,\"lo");
+        """
+        {"step":0,"loss":2.5,"gradient_norm":1,"learning_rate":0.1,"tokens":9,"applied":true}
+        {"step":1,"loss":"NaN","gradient_norm":1,"learning_rate":0.1,"tokens":9,"applied":false}
+        {"step":2,"lo\
+        """);
     Map<String, Object> facts = Inspection.of(run, false).facts();
     assertEquals(2, facts.get("steps"));
     assertEquals(2.5, facts.get("first_loss"));
-    assertEquals(Map.of("step", 1, "loss", "NaN"), facts.get("last"));
+    assertTrue(facts.get("last").toString().startsWith("{step=1, loss=NaN, "));
+    assertEquals(1L, facts.get("skipped"));
     assertEquals(false, facts.get("finished"));
     assertEquals(1L, facts.get("checkpoints"));
     assertEquals(Map.of("output", "o", "train.steps", 9), facts.get("config"));

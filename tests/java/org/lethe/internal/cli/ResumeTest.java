@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -214,6 +216,22 @@ class ResumeTest {
             .filter(l -> l.contains("\"loss\""))
             .count();
     assertTrue(steps < 50, steps + " steps");
+  }
+
+  @Test
+  void resultsAreJsonForScripts() throws IOException {
+    String[] arguments = runs.unlearn("json", "ME+GD", "evaluate.rows=1", "--json");
+    JsonNode result = new ObjectMapper().readTree(run(0, arguments).out());
+    assertEquals(4, result.get("steps").asInt());
+    assertTrue(result.at("/before/sets/forget/probability").asDouble() > 0, result.toString());
+    assertTrue(result.at("/after/model_utility").isNumber(), result.toString());
+    assertEquals(runs.resolve("json").toString(), result.get("output").asText());
+    JsonNode again =
+        new ObjectMapper()
+            .readTree(run(0, "resume", "--json", runs.resolve("json").toString()).out());
+    assertTrue(again.get("was_finished").asBoolean());
+    String[] tuning = runs.finetune("json-tune", "train.steps=2", "--json");
+    assertEquals(2, new ObjectMapper().readTree(run(0, tuning).out()).get("steps").asInt());
   }
 
   @Test

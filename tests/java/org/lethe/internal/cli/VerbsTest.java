@@ -91,7 +91,8 @@ class VerbsTest {
             .toList();
     assertTrue(verbs.size() >= 15, verbs.toString());
     for (String verb : verbs) {
-      assertTrue(succeed(verb, "--help").out().contains("Example: lethe " + verb), verb);
+      String text = succeed(verb, "--help").out();
+      assertTrue(text.matches("(?s).*Examples?: lethe " + verb + "\\b.*"), text);
     }
   }
 
@@ -392,6 +393,24 @@ class VerbsTest {
     assertArrayEquals(
         Files.readAllBytes(root.resolve("forgot/adapter/adapter_model.safetensors")),
         Files.readAllBytes(root.resolve("for-peft/adapter_model.safetensors")));
+  }
+
+  @Test
+  void theLastCheckpointHoldsTheAdapterThatTheRunWrote() throws IOException {
+    succeed(runs.unlearn("kept", "ME+GD", "checkpoint.every=2 steps"));
+    String checkpoint = path("kept/checkpoints/step-000000004");
+    JsonNode json = succeed("inspect", checkpoint, "--json").json();
+    assertEquals("checkpoint", json.path("kind").asText());
+    assertTrue(json.path("verified").asBoolean(), json.toString());
+    assertEquals(4, json.path("step").asInt());
+    succeed("export", "from=" + checkpoint, "output=" + path("of-checkpoint"));
+    assertArrayEquals(
+        Files.readAllBytes(root.resolve("kept/adapter/adapter_model.safetensors")),
+        Files.readAllBytes(root.resolve("of-checkpoint/adapter_model.safetensors")));
+    Files.write(Path.of(checkpoint, "state.safetensors"), new byte[] {1});
+    Outcome damaged = run("export", "from=" + checkpoint, "output=" + path("never"));
+    assertEquals(2, damaged.code());
+    assertTrue(damaged.err().contains("state.safetensors"), damaged.err());
   }
 
   @ParameterizedTest

@@ -2,13 +2,13 @@ package org.lethe.torch;
 
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
-import java.util.stream.Collectors;
-import java.util.stream.IntStream;
+import java.util.function.Supplier;
 import org.bytedeco.javacpp.DoublePointer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Loader;
@@ -17,7 +17,6 @@ import org.bytedeco.javacpp.chrono.Milliseconds;
 import org.bytedeco.pytorch.FileStore;
 import org.bytedeco.pytorch.ProcessGroupGloo;
 import org.bytedeco.pytorch.Store;
-import org.bytedeco.pytorch.StringVector;
 import org.bytedeco.pytorch.TCPStore;
 import org.bytedeco.pytorch.TCPStoreOptions;
 import org.bytedeco.pytorch.Tensor;
@@ -35,13 +34,13 @@ import org.lethe.train.Collective;
  * by each rank for itself, so that all have the same bits. (Gloo's own all-reduce adds in an order
  * that depends on the number of ranks and on the place in the array.)
  *
+ * <p>Gloo itself writes a line to the process's standard output when the ranks have met.
+ *
  * <p>Memory for every rank's numbers is taken at the first sum and kept: size × the longest sum.
  * After a failure the collective is of no more use: ranks may stand at different sums. Only one
  * thread may call it; two ranks of one process need two threads.
  */
 public final class GlooCollective implements Collective {
-  private static final String HERE = "lethe/rank/";
-
   private final Place place;
   private final Store store;
   private final ProcessGroupGloo group;
@@ -83,7 +82,7 @@ public final class GlooCollective implements Collective {
       return new Milliseconds(timeout.toMillis());
     }
 
-    private String waited() {
+    String waited() {
       return String.format(Locale.ROOT, "%.1f s", timeout.toMillis() / 1000.0);
     }
   }
@@ -93,11 +92,10 @@ public final class GlooCollective implements Collective {
     Loader.load(torch_gloo.class);
     this.place = place;
     try (PointerScope scope = new PointerScope()) {
-      this.store = meeting.open().retainReference();
+      this.store = Ownership.keep(meeting.open());
       try {
-        store.setTimeout(place.milliseconds());
-        meet(meeting.where());
-        this.group = connect(meeting.where()).retainReference();
+        Store met = new GlooMeeting(shareable(store, place), place, meeting.where()).meet();
+        this.group = Ownership.keep(connect(met, meeting.where()));
       } catch (RuntimeException e) {
         store.close();
         throw e;
@@ -105,8 +103,19 @@ public final class GlooCollective implements Collective {
     }
   }
 
+  /**
+   * A store that may be passed on. JavaCPP's constructors of stores make plain objects that Java
+   * deletes, while every native function that takes a store counts references to it and deletes it,
+   * too; only what {@code clone} returns is counted from the start.
+   */
+  static Store shareable(Store constructed, Place place) {
+    Store counted = constructed.clone();
+    counted.setTimeout(place.milliseconds());
+    return counted;
+  }
+
   /** How ranks find each other. */
-  private record Meeting(String where, java.util.function.Supplier<Store> store) {
+  private record Meeting(String where, Supplier<Store> store) {
     Store open() {
       return store.get();
     }
@@ -115,11 +124,19 @@ public final class GlooCollective implements Collective {
   /**
    * Joins ranks that share a file system.
    *
-   * @param file the same for all; made by whoever comes first, deleted by the last that closes. A
-   *     file that an ended run left behind must be removed
+   * @param file the same for all; made by whoever comes first, deleted by the last that closes.
+   *     What an ended run left behind does no harm
    */
   public static GlooCollective overFile(Path file, Place place) {
-    String path = file.toAbsolutePath().toString();
+    Path absolute = file.toAbsolutePath();
+    if (!Files.isWritable(absolute.getParent())) {
+      throw new EnvironmentException(
+          place
+              + " cannot write in "
+              + absolute.getParent()
+              + ", where ranks shall meet; give a file in a directory that exists and is writable");
+    }
+    String path = absolute.toString();
     return new GlooCollective(place, new Meeting(path, () -> new FileStore(path, place.size())));
   }
 
@@ -161,41 +178,11 @@ public final class GlooCollective implements Collective {
     }
   }
 
-  /** Waits until every rank has written its name, which Gloo itself could not tell one by one. */
-  private void meet(String where) {
-    store.set(HERE + place.rank(), "here");
-    List<Integer> all = IntStream.range(0, place.size()).boxed().toList();
-    try {
-      store._wait(keys(all), place.milliseconds());
-    } catch (RuntimeException e) {
-      String missing =
-          all.stream()
-              .filter(rank -> !store.check(keys(List.of(rank))))
-              .map(String::valueOf)
-              .collect(Collectors.joining(", "));
-      throw new EnvironmentException(
-          place
-              + " waited "
-              + place.waited()
-              + " at "
-              + where
-              + " for rank "
-              + missing
-              + ", which did not come; start every rank with the same place and size, or raise the"
-              + " timeout",
-          e);
-    }
-  }
-
-  private static StringVector keys(List<Integer> ranks) {
-    return new StringVector(ranks.stream().map(rank -> HERE + rank).toArray(String[]::new));
-  }
-
-  private ProcessGroupGloo connect(String where) {
+  private ProcessGroupGloo connect(Store met, String where) {
     ProcessGroupGloo.Options options = new ProcessGroupGloo.Options(place.milliseconds());
     options.devices().push_back(ProcessGroupGloo.createDeviceForHostname(place.address()));
     try {
-      return new ProcessGroupGloo(store, place.rank(), place.size(), options);
+      return new ProcessGroupGloo(met, place.rank(), place.size(), options);
     } catch (RuntimeException e) {
       throw new EnvironmentException(
           place
@@ -203,9 +190,7 @@ public final class GlooCollective implements Collective {
               + where
               + " but could not connect to them within "
               + place.waited()
-              + "; remove "
-              + where
-              + " if an earlier run left it, check that address "
+              + "; check that address "
               + place.address()
               + " is reachable from them ("
               + firstLine(e)
@@ -319,10 +304,7 @@ public final class GlooCollective implements Collective {
     if (room != null) {
       room.close();
     }
-    try (TensorOptions options = new TensorOptions(type)) {
-      // This object's reference: a scope that is open around this call takes back only its own.
-      return torch.empty(new long[] {wanted}, options, null).retainReference();
-    }
+    return Ownership.own(() -> torch.empty(new long[] {wanted}, new TensorOptions(type), null));
   }
 
   private void requireOpen() {
@@ -336,8 +318,10 @@ public final class GlooCollective implements Collective {
     }
   }
 
+  /** What Gloo says, without the places in its sources. */
   private static String firstLine(RuntimeException e) {
-    return String.valueOf(e.getMessage()).lines().findFirst().orElse("");
+    String message = String.valueOf(e.getMessage()).lines().findFirst().orElse("");
+    return message.replaceAll("\\[[^\\]]*\\.(cc|h|cpp):\\d+\\] ?", "");
   }
 
   @Override

@@ -23,8 +23,7 @@ final class HostRows implements AutoCloseable {
     this.coefficientsAt = Math.multiplyExact(capacity, Ops.ROW_FIELDS * Integer.BYTES);
     this.statisticsAt = Math.addExact(coefficientsAt, capacity * Float.BYTES);
     int size = Math.addExact(statisticsAt, Math.multiplyExact(capacity, Ops.STATISTICS * 4));
-    // This object's reference: a scope that is open around this call takes back only its own.
-    this.memory = new BytePointer((long) size).retainReference();
+    this.memory = Ownership.own(() -> new BytePointer((long) size));
     this.bytes = memory.asBuffer().order(ByteOrder.nativeOrder());
     this.buffer = backend.wrap(memory, size);
   }

@@ -21,9 +21,8 @@ public final class SharedTensor implements AutoCloseable {
 
   /** Takes a tensor that {@link TorchTensors} has checked. */
   SharedTensor(Backend backend, Tensor checked) {
-    // A second handle on the same storage. One reference is this object's: a scope that is open
-    // around this call takes back only its own.
-    this.tensor = new Tensor(checked).retainReference();
+    // A second handle on the same storage.
+    this.tensor = Ownership.own(() -> new Tensor(checked));
     try {
       this.buffer = backend.wrap(tensor.data_ptr(), tensor.nbytes());
     } catch (RuntimeException e) {

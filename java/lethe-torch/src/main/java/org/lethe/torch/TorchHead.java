@@ -128,6 +128,7 @@ public final class TorchHead implements AutoCloseable {
    * @param rows at least one, at most the capacity
    */
   public RowStatistics forward(Tensor hidden, TorchRows rows) {
+    forget();
     long sources = check("hidden", hidden);
     return run(hidden, sources, TorchTensors.shape(hidden), rows, sources, 0);
   }
@@ -142,6 +143,7 @@ public final class TorchHead implements AutoCloseable {
    *     count its rows
    */
   public RowStatistics forward(Tensor hidden, Tensor reference, TorchRows rows) {
+    forget();
     long sources = check("hidden", hidden);
     long references = check("reference", reference);
     try (Tensor mine = hidden.detach();
@@ -235,7 +237,6 @@ public final class TorchHead implements AutoCloseable {
       TorchRows rows,
       long references,
       long firstReference) {
-    forget();
     int n = rows.size();
     if (n < 1 || n > capacity) {
       throw new UserException(

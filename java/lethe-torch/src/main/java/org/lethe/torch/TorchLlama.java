@@ -1,6 +1,7 @@
 package org.lethe.torch;
 
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -59,7 +60,7 @@ public final class TorchLlama implements AutoCloseable {
     TorchLlama llama = new TorchLlama(config, type);
     try (PointerScope scope = new PointerScope()) {
       for (Parameter p : Model.layout(config).parameters().values()) {
-        llama.weights.put(p.name(), keep(TorchWeights.read(source, p).to(type)));
+        llama.weights.put(p.name(), Ownership.keep(TorchWeights.read(source, p).to(type)));
       }
       llama.writeRotaryTables();
     }
@@ -72,7 +73,7 @@ public final class TorchLlama implements AutoCloseable {
     TorchLlama llama = new TorchLlama(model.config(), type);
     try (PointerScope scope = new PointerScope()) {
       for (Parameter p : model.layout().parameters().values()) {
-        llama.weights.put(p.name(), keep(TorchWeights.read(model, p).to(type)));
+        llama.weights.put(p.name(), Ownership.keep(TorchWeights.read(model, p).to(type)));
       }
       llama.writeRotaryTables();
     }
@@ -98,12 +99,12 @@ public final class TorchLlama implements AutoCloseable {
           values.length + " adapter values, the layout has " + layout.elements() + "; give those");
     }
     try (PointerScope scope = new PointerScope()) {
-      scale = keep(new Scalar((double) config.scale()));
+      scale = Ownership.keep(new Scalar((double) config.scale()));
       for (Parameter p : layout.parameters().values()) {
         int first = Math.toIntExact(p.offset());
         float[] own = Arrays.copyOfRange(values, first, first + Math.toIntExact(p.elements()));
         Tensor tensor = TorchWeights.of(own, p.shape()).to(type);
-        adapters.put(p.name(), keep(tensor.set_requires_grad(true)));
+        adapters.put(p.name(), Ownership.keep(tensor.set_requires_grad(true)));
       }
     }
   }
@@ -116,7 +117,7 @@ public final class TorchLlama implements AutoCloseable {
    * A and B by PEFT's names, in the order of {@link Lora#layout}; the model's, not to be closed.
    */
   public Map<String, Tensor> adapters() {
-    return Map.copyOf(adapters);
+    return Collections.unmodifiableMap(adapters);
   }
 
   /** A and B in the order of {@link Lora#layout}, as optimizers take them. */
@@ -153,10 +154,9 @@ public final class TorchLlama implements AutoCloseable {
         x = x.add(attention(layer, norm(x, ParameterNames.inputNorm(layer)), adapted));
         x = x.add(feedForward(layer, norm(x, ParameterNames.postAttentionNorm(layer)), adapted));
       }
-      result = keep(norm(x, ParameterNames.FINAL_NORM));
+      result = Ownership.keep(norm(x, ParameterNames.FINAL_NORM));
     }
-    // Handed to the scope of the caller, where there is one.
-    return result;
+    return Ownership.handOver(result);
   }
 
   /**
@@ -250,13 +250,8 @@ public final class TorchLlama implements AutoCloseable {
       cosines[i] = (float) StrictMath.cos(angle);
       sines[i] = (float) StrictMath.sin(angle);
     }
-    cos = keep(TorchWeights.of(cosines, c.contextLength(), c.headDim()).to(type));
-    sin = keep(TorchWeights.of(sines, c.contextLength(), c.headDim()).to(type));
-  }
-
-  /** Takes a reference of the model's own, which no scope takes back. */
-  private static <P extends org.bytedeco.javacpp.Pointer> P keep(P pointer) {
-    return pointer.retainReference();
+    cos = Ownership.keep(TorchWeights.of(cosines, c.contextLength(), c.headDim()).to(type));
+    sin = Ownership.keep(TorchWeights.of(sines, c.contextLength(), c.headDim()).to(type));
   }
 
   @Override

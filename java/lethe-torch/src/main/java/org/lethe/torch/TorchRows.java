@@ -34,7 +34,7 @@ public final class TorchRows {
    * Adds a row that needs no reference.
    *
    * @param source its hidden state: a row of the tensor, all extents but the last flattened
-   * @param label in [0, V), or -1 for none, which {@link RowKind#NLL} does not allow
+   * @param label in [0, V), or a negative number for none, which {@link RowKind#NLL} does not allow
    */
   public TorchRows add(int source, int label, RowKind kind) {
     return add(source, label, kind, NONE);

@@ -77,11 +77,12 @@ public final class TorchStep implements AutoCloseable {
     this.batching = batching;
     try (PointerScope scope = new PointerScope()) {
       AdamWOptions options = new AdamWOptions(settings.learningRate());
-      options.betas().put(0, settings.beta1()).put(1, settings.beta2());
+      // A std::tuple, which libstdc++ lays out from its last element to its first.
+      options.betas().put(0, settings.beta2()).put(1, settings.beta1());
       options.eps().put(settings.eps());
       options.weight_decay().put(settings.weightDecay());
-      this.parameters = llama.parameters().retainReference();
-      this.optimizer = new AdamW(parameters, options).retainReference();
+      this.parameters = Ownership.keep(llama.parameters());
+      this.optimizer = Ownership.keep(new AdamW(parameters, options));
     }
   }
 

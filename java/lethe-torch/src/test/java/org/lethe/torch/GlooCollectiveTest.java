@@ -17,11 +17,8 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
 import org.bytedeco.javacpp.Pointer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -65,66 +62,66 @@ class GlooCollectiveTest {
     return Arrays.copyOf(out.array(), out.position());
   }
 
-  private interface Rank<T> {
-    T run(int rank) throws Exception;
-  }
-
-  /** Runs every rank on a thread of its own. */
-  private static <T> List<T> together(int size, Rank<T> rank) throws Exception {
-    ExecutorService threads = Executors.newFixedThreadPool(size);
-    try {
-      List<Callable<T>> calls = new ArrayList<>();
-      for (int r = 0; r < size; r++) {
-        int own = r;
-        calls.add(() -> rank.run(own));
-      }
-      List<T> results = new ArrayList<>();
-      for (Future<T> result : threads.invokeAll(calls)) {
-        results.add(result.get());
-      }
-      return results;
-    } finally {
-      threads.shutdown();
-    }
-  }
-
   @ParameterizedTest
   @ValueSource(ints = {1, 2, 3, 5})
   void threadsGetTheBitsOfOneProcess(int size) throws Exception {
     Path file = directory.resolve("meet");
-    List<byte[]> results =
-        together(
-            size,
-            rank -> {
-              GlooCollective.Place place = GlooCollective.Place.local(rank, size, LONG);
-              try (Collective collective = GlooCollective.overFile(file, place)) {
-                assertEquals(rank, collective.rank());
-                assertEquals(size, collective.size());
-                return GlooRank.sums(collective);
-              }
-            });
+    List<byte[]> results = Ranks.together(size, rank -> sums(file, rank, size));
     for (byte[] result : results) {
       assertArrayEquals(expected(size), result);
     }
     assertFalse(Files.exists(file), "the last rank deletes the file");
   }
 
-  @Test
-  void processesGetTheBitsOfOneProcess() throws IOException {
+  /** A JVM for each rank, which writes to a file of its own. */
+  private List<Jvm> processes(Path file, String... results) {
     List<Jvm> ranks = new ArrayList<>();
-    for (int rank = 0; rank < 2; rank++) {
+    for (int rank = 0; rank < results.length; rank++) {
       ranks.add(
           Jvm.start(
               directory.resolve("log" + rank),
               GlooRank.class,
-              directory.resolve("meet").toString(),
+              file.toString(),
               String.valueOf(rank),
-              "2",
-              directory.resolve("out" + rank).toString()));
+              String.valueOf(results.length),
+              results[rank]));
     }
-    for (int rank = 0; rank < 2; rank++) {
-      assertEquals(0, ranks.get(rank).await(), ranks.get(rank).output());
-      assertArrayEquals(expected(2), Files.readAllBytes(directory.resolve("out" + rank)));
+    return ranks;
+  }
+
+  @Test
+  void processesGetTheBitsOfOneProcess() throws IOException {
+    Path zero = directory.resolve("zero");
+    Path one = directory.resolve("one");
+    for (Jvm rank : processes(directory.resolve("meet"), zero.toString(), one.toString())) {
+      assertEquals(0, rank.await(), rank.output());
+    }
+    assertArrayEquals(expected(2), Files.readAllBytes(zero));
+    assertArrayEquals(expected(2), Files.readAllBytes(one));
+  }
+
+  @Test
+  void whatARunLeftThatDiedDoesNotMisleadTheNext() throws Exception {
+    Path file = directory.resolve("meet");
+    Jvm run = Jvm.start(directory.resolve("log"), GlooRank.class, file.toString(), GlooRank.HALT);
+    assertEquals(GlooRank.HALTED, run.await(), run.output());
+    assertTrue(Files.exists(file), "nothing was left behind");
+    EnvironmentException alone =
+        assertThrows(
+            EnvironmentException.class,
+            () -> GlooCollective.overFile(file, GlooCollective.Place.local(0, 2, SHORT)));
+    contains(alone, "rank 0 of 2", "for rank 1, which did not come");
+    for (byte[] result : Ranks.together(2, rank -> sums(file, rank, 2))) {
+      assertArrayEquals(expected(2), result);
+    }
+  }
+
+  private static byte[] sums(Path file, int rank, int size) {
+    GlooCollective.Place place = GlooCollective.Place.local(rank, size, LONG);
+    try (Collective collective = GlooCollective.overFile(file, place)) {
+      assertEquals(rank, collective.rank());
+      assertEquals(size, collective.size());
+      return GlooRank.sums(collective);
     }
   }
 
@@ -135,7 +132,7 @@ class GlooCollectiveTest {
       port = free.getLocalPort();
     }
     List<byte[]> results =
-        together(
+        Ranks.together(
             2,
             rank -> {
               GlooCollective.Place place = GlooCollective.Place.local(rank, 2, LONG);
@@ -167,7 +164,7 @@ class GlooCollectiveTest {
   void aRankThatEndsInTheMiddleIsAnError() throws Exception {
     Path file = directory.resolve("meet");
     List<Throwable> failures =
-        together(
+        Ranks.together(
             2,
             rank -> {
               try (GlooCollective c =
@@ -189,9 +186,9 @@ class GlooCollectiveTest {
   @Test
   void aRankThatIsLateIsAnErrorAndNotAWaitWithoutEnd() throws Exception {
     Path file = directory.resolve("meet");
-    java.util.concurrent.CountDownLatch over = new java.util.concurrent.CountDownLatch(1);
+    CountDownLatch over = new CountDownLatch(1);
     List<Throwable> failures =
-        together(
+        Ranks.together(
             2,
             rank -> {
               try (GlooCollective c =
@@ -226,13 +223,31 @@ class GlooCollectiveTest {
     closed.sum(GlooRank.direct(0));
     closed.close();
     closed.close();
+    Path nowhere = directory.resolve("absent").resolve("meet");
+    EnvironmentException absent =
+        assertThrows(EnvironmentException.class, () -> GlooCollective.overFile(nowhere, alone));
+    contains(absent, "rank 0 of 1", "absent", "that exists and is writable");
     assertThrows(UserException.class, closed::barrier);
+  }
+
+  /** Neither handles nor files are left. */
+  @Test
+  void manyCollectivesComeAndGo() throws Exception {
+    long bytes = 0;
+    for (int i = 0; i < 12; i++) {
+      Path file = directory.resolve("meet" + i);
+      long files = Ranks.together(2, rank -> sums(file, rank, 2)).size();
+      assertEquals(2, files);
+      assertFalse(Files.exists(file));
+      bytes = i == 1 ? Pointer.totalBytes() : bytes;
+    }
+    assertEquals(bytes, Pointer.totalBytes());
   }
 
   @Test
   void manySumsLeaveNothingBehind() throws Exception {
     Path file = directory.resolve("meet");
-    together(
+    Ranks.together(
         2,
         rank -> {
           try (GlooCollective c =

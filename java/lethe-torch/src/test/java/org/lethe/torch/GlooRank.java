@@ -1,30 +1,46 @@
 package org.lethe.torch;
 
-import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.Random;
 import org.lethe.train.Collective;
 
 /** What one rank does in the tests of sums, in a thread or in a JVM of its own. */
 final class GlooRank {
+  /** In place of a rank: the process dies without closing anything. */
+  static final String HALT = "halt";
+
+  static final int HALTED = 9;
   static final int SUMS = 3;
   static final int FLOATS = 1537;
 
   private GlooRank() {}
 
-  /** A rank of {@code args[1]} of {@code args[2]} that meets at file {@code args[0]}; to a file. */
-  public static void main(String[] args) throws IOException {
+  /**
+   * Rank {@code args[1]} of {@code args[2]}, which meet at {@code args[0]}, to a file; or two ranks
+   * that have met when the process dies.
+   */
+  public static void main(String[] args) throws Exception {
+    Path meet = Path.of(args[0]);
+    if (args[1].equals(HALT)) {
+      Ranks.together(2, rank -> sums(open(meet, rank, 2)));
+      Runtime.getRuntime().halt(HALTED);
+    }
     int rank = Integer.parseInt(args[1]);
-    int size = Integer.parseInt(args[2]);
-    GlooCollective.Place place = GlooCollective.Place.local(rank, size, Duration.ofSeconds(60));
-    try (Collective collective = GlooCollective.overFile(Path.of(args[0]), place)) {
+    try (Collective collective = open(meet, rank, Integer.parseInt(args[2]))) {
       Files.write(Path.of(args[3]), sums(collective));
     }
+  }
+
+  /** A rank on this machine. */
+  static Collective open(Path meet, int rank, int size) {
+    return GlooCollective.overFile(
+        meet, GlooCollective.Place.local(rank, size, Duration.ofSeconds(60)));
   }
 
   /** The numbers of a rank: sizes so far apart that the order of addition shows. */
@@ -64,7 +80,7 @@ final class GlooRank {
         out.putDouble(value);
       }
     }
-    return java.util.Arrays.copyOf(out.array(), out.position());
+    return Arrays.copyOf(out.array(), out.position());
   }
 
   static FloatBuffer direct(int floats) {

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -13,22 +14,33 @@ import org.junit.jupiter.api.io.TempDir;
 class LoadOrderTest {
   @TempDir private Path directory;
 
-  private List<String> run(String... order) throws IOException {
+  private final List<Jvm> started = new ArrayList<>();
+
+  /** Starts a JVM that uses libraries in this order. */
+  private Path start(String... order) {
     String name = String.join("-", order);
     Path result = directory.resolve(name);
     String[] arguments = new String[order.length + 1];
     arguments[0] = result.toString();
     System.arraycopy(order, 0, arguments, 1, order.length);
-    Jvm jvm = Jvm.start(directory.resolve(name + ".log"), LoadOrder.class, arguments);
-    assertEquals(0, jvm.await(), jvm.output());
-    return Files.readAllLines(result);
+    started.add(Jvm.start(directory.resolve(name + ".log"), LoadOrder.class, arguments));
+    return result;
   }
 
   @Test
-  void eitherOrderGivesTheSameBitsAsEachAlone() throws IOException {
-    String lethe = run("lethe").get(0);
-    String libtorch = run("libtorch").get(0);
-    assertEquals(List.of(libtorch, lethe, libtorch, lethe), run("libtorch", "lethe"));
-    assertEquals(List.of(lethe, libtorch, lethe, libtorch), run("lethe", "libtorch"));
+  void eitherOrderGivesTheSameBits() throws IOException {
+    Path alone = start("lethe");
+    Path after = start("libtorch", "lethe");
+    Path before = start("lethe", "libtorch");
+    for (Jvm jvm : started) {
+      assertEquals(0, jvm.await(), jvm.output());
+    }
+    List<String> expected = Files.readAllLines(before);
+    assertEquals(4, expected.size());
+    assertEquals(expected.subList(0, 2), expected.subList(2, 4));
+    assertEquals(
+        List.of(expected.get(1), expected.get(0), expected.get(1), expected.get(0)),
+        Files.readAllLines(after));
+    assertEquals(List.of(expected.get(0), expected.get(0)), Files.readAllLines(alone));
   }
 }

@@ -331,6 +331,7 @@ class TorchHeadTest {
       refused("at least 1", () -> TorchHead.frozen(backend, c.weight(), 0));
       // A refused pass leaves nothing to go back through.
       refused("Float", () -> large.forward(c.hidden().to(ScalarType.BFloat16), nll));
+      refused("call forward first", () -> large.backward(c.coefficients()));
     }
   }
 

@@ -14,7 +14,7 @@ import org.lethe.model.LoraConfig;
 /**
  * A training checkpoint read for what it trains, without its optimizer: {@code manifest.json} says
  * kind, step and adapters, {@code state.safetensors} holds {@code master/NAME} (fp32) beside the
- * moments. Hashes are not verified here.
+ * moments. {@link CheckpointStore#verify} holds the files to their hashes.
  */
 public final class CheckpointState implements AutoCloseable {
   /** Trains LoRA adapters. */
@@ -23,8 +23,8 @@ public final class CheckpointState implements AutoCloseable {
   /** Trains all weights. */
   public static final String WEIGHTS = "weights";
 
-  private static final String MANIFEST = "manifest.json";
-  private static final String STATE = "state.safetensors";
+  private static final String MANIFEST = CheckpointStore.MANIFEST;
+  private static final String STATE = CheckpointStore.STATE;
   private static final String MASTER = "master/";
 
   private final Path directory;

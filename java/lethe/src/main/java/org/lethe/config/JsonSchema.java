@@ -78,6 +78,10 @@ public final class JsonSchema {
     // A section or an optional key that is written without a value counts as not given.
     boolean nullable = component.getType() == Optional.class || component.getType().isRecord();
     ObjectNode plain = type(Schema.unwrap(type));
+    if (component.isAnnotationPresent(Inherits.class)) {
+      Class<?> entry = Schema.raw(Schema.argument(type));
+      plain.set("items", entryOrGroup(entry));
+    }
     range(record, component).ifPresent(range -> put(plain, range));
     if (nullable) {
       node.putArray("anyOf").add(plain).addObject().put("type", "null");
@@ -145,6 +149,21 @@ public final class JsonSchema {
     names.put(type, name);
     definitions.set(name, record(type));
     return name;
+  }
+
+  /** An entry of a list that {@link Inheritance} writes out: a section, or a group of such. */
+  private ObjectNode entryOrGroup(Class<?> entry) {
+    String name = definition(entry) + "OrGroup";
+    ObjectNode reference = object().put("$ref", "#/$defs/" + name);
+    ObjectNode group = object().put("type", "object");
+    ObjectNode properties = group.putObject("properties");
+    properties.putObject("repeat").put("type", "integer").put("minimum", 1);
+    properties.putObject("phases").put("type", "array").set("items", reference);
+    group.putArray("required").add("repeat").add("phases");
+    group.put("additionalProperties", false);
+    ObjectNode either = definitions.putObject(name);
+    either.putArray("anyOf").add(object().put("$ref", "#/$defs/" + definition(entry))).add(group);
+    return reference;
   }
 
   private static JsonNode json(Type type, Yaml yaml) {

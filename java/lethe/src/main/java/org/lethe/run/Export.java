@@ -1,13 +1,16 @@
 package org.lethe.run;
 
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import org.lethe.EnvironmentException;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterFiles;
 import org.lethe.checkpoint.CheckpointState;
+import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelExport;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.checkpoint.StoredDtype;
@@ -51,12 +54,22 @@ public final class Export {
         config.from().orElseThrow(() -> new UserException("from is not set; give from=DIR"));
     requireOutside(config, List.of(from));
     StoredDtype dtype = dtype(config.dtype()).orElse(StoredDtype.F32);
-    if (Files.exists(from.resolve(Inspection.MANIFEST))) {
+    if (Files.exists(from.resolve(CheckpointStore.MANIFEST))) {
+      requireWhole(from);
       try (CheckpointState checkpoint = CheckpointState.open(from)) {
         return checkpoint.writeAdapter(config.output(), dtype, config.overwrite());
       }
     }
     return AdapterFiles.rewrite(adapterDirectory(from), config.output(), dtype, config.overwrite());
+  }
+
+  private static void requireWhole(Path checkpoint) {
+    try {
+      CheckpointStore.verify(checkpoint);
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          checkpoint + ": cannot be read (" + e + "); check the disk", e);
+    }
   }
 
   private static Path adapterDirectory(Path from) {

@@ -9,6 +9,7 @@ import java.util.Map;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
+import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelCheck;
 import org.lethe.checkpoint.ModelDirectory;
@@ -26,7 +27,7 @@ import org.lethe.data.Tokenizer;
  *     lists of maps with equal keys (tables)
  */
 public record Inspection(String kind, Map<String, Object> facts) {
-  static final String MANIFEST = "manifest.json";
+  static final String MANIFEST = CheckpointStore.MANIFEST;
 
   /**
    * Looks at a path, telling by its content what it is.

@@ -15,10 +15,10 @@ import java.util.stream.Stream;
 import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
+import org.lethe.report.RunFiles;
 
 /** A run's directory: what was asked for, how far it came, what it left. */
 final class RunFacts {
-  private static final ObjectMapper JSON = new ObjectMapper();
   private static final ObjectMapper YAML = new YAMLMapper();
   private static final List<String> RESULTS =
       List.of("model", "adapter", "evaluation", "report.html", "report.md");
@@ -26,54 +26,41 @@ final class RunFacts {
   private RunFacts() {}
 
   static Map<String, Object> of(Path path) {
+    RunFiles files = RunFiles.read(path);
     Map<String, Object> facts = new LinkedHashMap<>();
     facts.put("path", path.toString());
     facts.put("bytes", Inspection.treeSize(path));
-    metrics(path.resolve("metrics.jsonl"), facts);
+    facts.put("steps", files.steps().size());
+    if (!files.steps().isEmpty()) {
+      facts.put("first_loss", files.steps().firstEntry().getValue().loss());
+      facts.put("last", last(files.steps().lastEntry().getValue()));
+    }
+    facts.put("skipped", files.steps().values().stream().filter(u -> !u.applied()).count());
+    facts.put("resumes", files.resumes().size());
     List<String> results =
         RESULTS.stream().filter(name -> Files.exists(path.resolve(name))).toList();
-    // The report is the last thing that a run writes.
-    facts.put("finished", results.contains("report.md"));
+    // What was trained is written at the end, whole or not at all.
+    facts.put("finished", results.contains("model") || results.contains("adapter"));
     facts.put("results", String.join(", ", results));
     facts.put("checkpoints", checkpoints(path));
-    Path evaluation = path.resolve("evaluation").resolve("evaluation.json");
-    if (Files.exists(evaluation)) {
-      facts.put("scores", scores(json(evaluation, read(evaluation))));
-    }
-    Path environment = path.resolve("environment.json");
-    if (Files.exists(environment)) {
-      facts.put("environment", map(json(environment, read(environment))));
-    }
+    files.after().ifPresent(after -> facts.put("scores", scores(after)));
+    facts.put("environment", new LinkedHashMap<>(files.environment()));
     facts.put("config", config(path.resolve("config.yaml")));
     return facts;
   }
 
-  private static void metrics(Path file, Map<String, Object> facts) {
-    List<String> lines = read(file).lines().filter(line -> !line.isBlank()).toList();
-    facts.put("steps", lines.size());
-    if (lines.isEmpty()) {
-      return;
+  private static Map<String, Object> last(RunFiles.Update update) {
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("step", update.step());
+    facts.put("loss", update.loss());
+    if (update.parts().size() > 1) {
+      update.parts().forEach((name, value) -> facts.put("loss." + name, value));
     }
-    int last = lines.size();
-    JsonNode line = null;
-    while (line == null && last > 0) {
-      // A run that was killed may leave half a line behind.
-      line = lastLine(lines.get(--last));
-    }
-    if (line == null) {
-      throw new UserException(file + ": holds no line of metrics; the file is damaged");
-    }
-    facts.put("steps", last + 1);
-    facts.put("first_loss", json(file, lines.get(0)).path("loss").asDouble(Double.NaN));
-    facts.put("last", map(line));
-  }
-
-  private static JsonNode lastLine(String line) {
-    try {
-      return JSON.readTree(line);
-    } catch (JsonProcessingException e) {
-      return null;
-    }
+    facts.put("gradient_norm", update.gradientNorm());
+    facts.put("learning_rate", update.learningRate());
+    facts.put("tokens", update.tokens());
+    facts.put("applied", update.applied());
+    return facts;
   }
 
   private static long checkpoints(Path path) {
@@ -84,23 +71,20 @@ final class RunFacts {
     }
   }
 
-  private static List<Map<String, Object>> scores(JsonNode evaluation) {
+  private static List<Map<String, Object>> scores(RunFiles.Scores scores) {
     List<Map<String, Object>> rows = new ArrayList<>();
-    evaluation
-        .path("sets")
-        .properties()
+    scores
+        .sets()
         .forEach(
-            set ->
-                set.getValue()
-                    .properties()
-                    .forEach(
-                        score -> {
-                          Map<String, Object> row = new LinkedHashMap<>();
-                          row.put("set", set.getKey());
-                          row.put("metric", score.getKey());
-                          row.put("score", score.getValue().asDouble(Double.NaN));
-                          rows.add(row);
-                        }));
+            (set, metrics) ->
+                metrics.forEach(
+                    (metric, score) -> {
+                      Map<String, Object> row = new LinkedHashMap<>();
+                      row.put("set", set);
+                      row.put("metric", metric);
+                      row.put("score", score);
+                      rows.add(row);
+                    }));
     return rows;
   }
 
@@ -128,12 +112,6 @@ final class RunFacts {
             });
   }
 
-  private static Map<String, Object> map(JsonNode node) {
-    Map<String, Object> map = new LinkedHashMap<>();
-    flatten("", node, map);
-    return map;
-  }
-
   private static Object value(JsonNode node) {
     if (node.isNumber()) {
       return node.numberValue();
@@ -148,15 +126,6 @@ final class RunFacts {
       return Files.readString(file);
     } catch (IOException e) {
       throw new UserException(file + ": cannot be read (" + e + "); check its permissions", e);
-    }
-  }
-
-  private static JsonNode json(Path file, String text) {
-    try {
-      return JSON.readTree(text);
-    } catch (JsonProcessingException e) {
-      throw new UserException(
-          file + ": is not valid JSON (" + e.getOriginalMessage() + "); the file is damaged", e);
     }
   }
 

@@ -1,6 +1,7 @@
 package org.lethe.run;
 
 import java.util.Locale;
+import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
 
 /** What a configuration is run as. */
@@ -16,7 +17,7 @@ public enum Task {
 
   /** What a configuration is most likely meant for, by the rows that it names. */
   public static Task guess(RunConfig config) {
-    if (config.adapter().isPresent()) {
+    if (config.adapter().isPresent() && config.lora().start() == LoraSection.Start.FRESH) {
       return EVALUATE;
     }
     if (config.scratch().isPresent()) {

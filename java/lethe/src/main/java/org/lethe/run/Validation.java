@@ -15,6 +15,7 @@ import org.lethe.checkpoint.ModelCheck;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.Config;
+import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
 import org.lethe.data.PromptTemplate;
@@ -93,14 +94,26 @@ public final class Validation {
     attempt("method", () -> method(data));
     attempt("device", () -> Backend.open(config.device(), Math.max(1, config.threads())).close());
     attempt("evaluate.never_saw", () -> config.evaluate().neverSaw().ifPresent(Evaluation::read));
-    if (task != Task.EVALUATE && config.adapter().isPresent()) {
+    if (task == Task.FINETUNE || (task == Task.UNLEARN && !continuesAdapter())) {
       attempt("adapter", () -> FineTune.refuseAdapter(config, task.verb()));
+    }
+    if (!config.phases().isEmpty()) {
+      add(
+          new Finding(
+              Finding.Level.NOTE,
+              "phases",
+              "were read, but not checked further: what a phase starts from is made by the one"
+                  + " before it"));
     }
     if (task == Task.FINETUNE && config.scratch().isPresent()) {
       scratch(config.scratch().get(), data);
     } else {
       model(data);
     }
+  }
+
+  private boolean continuesAdapter() {
+    return config.lora().start() == LoraSection.Start.CONTINUE;
   }
 
   private void add(Finding finding) {
@@ -202,7 +215,7 @@ public final class Validation {
                     + "; use the tokenizer that belongs to the model");
           }
         });
-    if (sizes[0] != null && task == Task.EVALUATE) {
+    if (sizes[0] != null && (task == Task.EVALUATE || continuesAdapter())) {
       attempt("adapter", () -> config.adapter().ifPresent(a -> AdapterFiles.check(a, sizes[0])));
     }
     output(Optional.ofNullable(sizes[0]));

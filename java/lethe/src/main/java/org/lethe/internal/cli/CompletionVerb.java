@@ -46,7 +46,7 @@ final class CompletionVerb implements Callable<Integer> {
 
   private static Map<Class<? extends Record>, String> keyed() {
     Map<Class<? extends Record>, String> keyed = new LinkedHashMap<>();
-    keyed.put(RunConfig.class, "config|finetune|unlearn|evaluate|validate");
+    keyed.put(RunConfig.class, "config|finetune|unlearn|evaluate|run|validate");
     keyed.put(ExportConfig.class, "merge|export");
     return keyed;
   }

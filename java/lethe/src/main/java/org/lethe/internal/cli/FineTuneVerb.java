@@ -1,8 +1,12 @@
 package org.lethe.internal.cli;
 
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import org.lethe.config.RunConfig;
 import org.lethe.run.FineTune;
+import org.lethe.train.StepReport;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 
@@ -18,6 +22,7 @@ import picocli.CommandLine.Mixin;
     })
 final class FineTuneVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;
+  @Mixin private JsonOption json;
 
   private final Console console;
 
@@ -28,10 +33,18 @@ final class FineTuneVerb implements Callable<Integer> {
   @Override
   public Integer call() {
     RunConfig config = options.load(RunConfig.class);
-    try (ProgressListener listener = new ProgressListener(console)) {
-      FineTune.run(config, listener, console.stop());
-    }
-    console.out().println("Written to " + config.output());
+    List<StepReport> steps = run(config);
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("steps", steps.size());
+    facts.put("loss", steps.isEmpty() ? Double.NaN : steps.get(steps.size() - 1).loss());
+    facts.put("output", config.output().toString());
+    json.print(console, facts, () -> console.out().println("Written to " + config.output()));
     return ExitCode.OK;
+  }
+
+  private List<StepReport> run(RunConfig config) {
+    try (ProgressListener listener = new ProgressListener(console)) {
+      return FineTune.run(config, listener, console.stop());
+    }
   }
 }

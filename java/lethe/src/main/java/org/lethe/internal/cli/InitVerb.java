@@ -48,9 +48,9 @@ final class InitVerb implements Callable<Integer> {
   /** Keys of the first level that the task does not look at. */
   private static final Map<Task, Set<String>> UNUSED =
       Map.of(
-          Task.FINETUNE, Set.of("adapter", "method", "evaluate"),
-          Task.UNLEARN, Set.of("adapter", "scratch"),
-          Task.EVALUATE, Set.of("method", "train", "lora", "scratch"));
+          Task.FINETUNE, Set.of("adapter", "method", "evaluate", "phases"),
+          Task.UNLEARN, Set.of("adapter", "scratch", "phases"),
+          Task.EVALUATE, Set.of("method", "train", "lora", "scratch", "checkpoint", "phases"));
 
   @Parameters(
       arity = "0..1",

@@ -1,9 +1,11 @@
 package org.lethe.internal.cli;
 
 import java.nio.file.Path;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import org.lethe.run.Resume;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Parameters;
 
 /** {@code lethe resume}: goes on with a run that was stopped or died. */
@@ -24,6 +26,8 @@ final class ResumeVerb implements Callable<Integer> {
   @Parameters(paramLabel = "DIR", description = "Output directory of the run.")
   private Path directory;
 
+  @Mixin private JsonOption json;
+
   private final Console console;
 
   ResumeVerb(Console console) {
@@ -36,12 +40,17 @@ final class ResumeVerb implements Callable<Integer> {
     try (ProgressListener listener = new ProgressListener(console)) {
       result = Resume.run(directory, listener, console.stop());
     }
-    console
-        .out()
-        .println(
-            result == Resume.Result.WAS_FINISHED
-                ? directory + " had come to its end before; nothing was done"
-                : "Written to " + directory);
+    boolean wasFinished = result == Resume.Result.WAS_FINISHED;
+    json.print(
+        console,
+        Map.of("output", directory.toString(), "was_finished", wasFinished),
+        () ->
+            console
+                .out()
+                .println(
+                    wasFinished
+                        ? directory + " had come to its end before; nothing was done"
+                        : "Written to " + directory));
     return ExitCode.OK;
   }
 }

@@ -1,6 +1,8 @@
 package org.lethe.internal.cli;
 
 import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import org.lethe.config.RunConfig;
 import org.lethe.run.Phases;
@@ -31,6 +33,7 @@ import picocli.CommandLine.Mixin;
     })
 final class RunVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;
+  @Mixin private JsonOption json;
 
   private final Console console;
 
@@ -41,11 +44,17 @@ final class RunVerb implements Callable<Integer> {
   @Override
   public Integer call() {
     RunConfig config = options.load(RunConfig.class);
-    try (ProgressListener listener = new ProgressListener(console)) {
-      for (Path directory : Phases.run(config, listener, console.stop())) {
-        console.out().println("Written to " + directory);
-      }
-    }
+    List<String> directories = run(config).stream().map(Path::toString).toList();
+    json.print(
+        console,
+        Map.of("phases", directories),
+        () -> directories.forEach(d -> console.out().println("Written to " + d)));
     return ExitCode.OK;
+  }
+
+  private List<Path> run(RunConfig config) {
+    try (ProgressListener listener = new ProgressListener(console)) {
+      return Phases.run(config, listener, console.stop());
+    }
   }
 }

@@ -1,7 +1,10 @@
 package org.lethe.internal.cli;
 
+import java.util.LinkedHashMap;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import org.lethe.config.RunConfig;
+import org.lethe.evaluate.Evaluation;
 import org.lethe.run.Evaluate;
 import org.lethe.run.Unlearn;
 import picocli.CommandLine.Command;
@@ -20,6 +23,7 @@ import picocli.CommandLine.Mixin;
     })
 final class UnlearnVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;
+  @Mixin private JsonOption json;
 
   private final Console console;
 
@@ -30,15 +34,35 @@ final class UnlearnVerb implements Callable<Integer> {
   @Override
   public Integer call() {
     RunConfig config = options.load(RunConfig.class);
-    Unlearn.Result result;
-    try (ProgressListener listener = new ProgressListener(console)) {
-      result = Unlearn.run(config, null, listener, console.stop());
-    }
-    console.out().println("Before:");
-    console.out().print(Evaluate.table("Before", result.before()).plain());
-    console.out().println("After:");
-    console.out().print(Evaluate.table("After", result.after()).plain());
-    console.out().println("Written to " + config.output());
+    Unlearn.Result result = run(config);
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("before", scores(result.before()));
+    facts.put("after", scores(result.after()));
+    facts.put("steps", result.steps().size());
+    facts.put("output", config.output().toString());
+    json.print(
+        console,
+        facts,
+        () -> {
+          console.out().println("Before:");
+          console.out().print(Evaluate.table("Before", result.before()).plain());
+          console.out().println("After:");
+          console.out().print(Evaluate.table("After", result.after()).plain());
+          console.out().println("Written to " + config.output());
+        });
     return ExitCode.OK;
+  }
+
+  private Unlearn.Result run(RunConfig config) {
+    try (ProgressListener listener = new ProgressListener(console)) {
+      return Unlearn.run(config, null, listener, console.stop());
+    }
+  }
+
+  private static Map<String, Object> scores(Evaluation evaluation) {
+    Map<String, Object> scores = new LinkedHashMap<>();
+    scores.put("sets", evaluation.sets());
+    scores.put("model_utility", evaluation.utility());
+    return scores;
   }
 }
