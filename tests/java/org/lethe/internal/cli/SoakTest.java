@@ -15,15 +15,19 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * The second half of a long run takes no more memory than the first, in which the JIT works. {@code
- * -Dlethe.soak.steps=N} says how long (the profile {@code soak}: 10,000).
+ * The second half of a long run takes no more memory than the first. {@code -Dlethe.soak.steps=N}
+ * says how long (the profile {@code soak}: 20,000).
+ *
+ * <p>Lethe's own bytes and JavaCPP's are equal to the byte. What the process holds is judged after
+ * 10,000 steps: until then the JIT and the allocator's pools fill, as
+ * docs/performance/2026-11-21-memory-over-steps.md shows.
  */
 @Tag("soak")
 class SoakTest {
   private static final int STEPS = Integer.getInteger("lethe.soak.steps", 1000);
-  // What the allocator and the JIT may still take: independent of the number of steps.
-  private static final long SLACK_BYTES = 8L << 20;
-  private static final long BYTES_PER_STEP = 1024;
+  private static final int WARM_STEPS = 10_000;
+  // Seen over 20,000 steps after the first 10,000: 0.16 MB.
+  private static final long SLACK_BYTES = 4L << 20;
 
   @TempDir Path dir;
 
@@ -62,8 +66,10 @@ class SoakTest {
     assertEquals(early.get("pointer_bytes").asLong(), late.get("pointer_bytes").asLong());
     assertTrue(late.get("pointer_bytes").asLong() > 0, lines.get(STEPS - 1));
     long grown = late.get("resident_bytes").asLong() - early.get("resident_bytes").asLong();
-    assertTrue(
-        grown <= SLACK_BYTES + BYTES_PER_STEP * STEPS / 2,
-        "resident memory grew by " + grown + " bytes over " + STEPS / 2 + " steps");
+    if (STEPS >= 2 * WARM_STEPS) {
+      assertTrue(
+          grown <= SLACK_BYTES,
+          "resident memory grew by " + grown + " bytes over " + STEPS / 2 + " steps");
+    }
   }
 }
