@@ -33,6 +33,12 @@ public final class Config {
     return bind(type, Yaml.Mapping.empty("configuration"), overrides);
   }
 
+  /** Another configuration with overrides laid over it. */
+  public static <R extends Record> R with(R config, Class<R> type, List<String> overrides) {
+    Yaml written = YamlReader.value(toYaml(config), "configuration");
+    return bind(type, (Yaml.Mapping) written, overrides);
+  }
+
   /** The whole configuration, defaults included; {@link #load} makes an equal record of it. */
   public static String toYaml(Record config) {
     return YamlWriter.write(config, false);
