@@ -124,7 +124,7 @@ class RunDirectoryTest {
       assertEquals(List.of(), eventFiles(path));
       run.append(Map.of("note", 1));
       run.append(step(0, Double.NaN));
-      run.timing(new Timing(0, 0.5, 128, Timing.UNKNOWN, 1 << 20, 3));
+      run.timing(new Timing(0, 0.5, 128, Timing.UNKNOWN, 1 << 20, 3, 5));
       run.evaluation(1, Map.of("forget", Map.of("probability", 0.25)), Double.NaN);
     }
     assertEquals(
@@ -137,7 +137,7 @@ class RunDirectoryTest {
     assertEquals(
         List.of(
             "{\"step\":0,\"seconds\":0.5,\"tokens_per_second\":128.0,\"heap_bytes\":1048576,"
-                + "\"native_bytes\":3}"),
+                + "\"native_bytes\":3,\"pointer_bytes\":5}"),
         Files.readAllLines(path.resolve("timings.jsonl")));
     List<Path> files = eventFiles(path);
     assertEquals(1, files.size());
@@ -272,8 +272,9 @@ class RunDirectoryTest {
         12_345L * 1024,
         Timing.residentBytes(List.of("Name:\tjava", "VmRSS:\t   12345 kB", "VmHWM:\t 99999 kB")));
     assertEquals(Timing.UNKNOWN, Timing.residentBytes(List.of("Name:\tjava")));
-    Timing now = Timing.now(3, 1.5, 100, 7);
+    Timing now = Timing.now(3, 1.5, 100, 7, 9);
     assertEquals(7, now.nativeBytes());
+    assertEquals(9, now.pointerBytes());
     assertTrue(now.heapBytes() > 0);
     // A process holds at least its own heap's live objects, and this one is smaller than 1 TiB.
     assertTrue(

@@ -200,7 +200,9 @@ class RunReportTest {
     try (RunDirectory directory = RunDirectory.create(run, "", Map.of(), false)) {
       for (int step : new int[] {0, 1, 2, 1, 2}) {
         directory.append(SyntheticRun.step(step, 1, (double) directory.metricsBytes(), true));
-        directory.timing(new Timing(step, 10, 5, Timing.UNKNOWN, Timing.UNKNOWN, Timing.UNKNOWN));
+        directory.timing(
+            new Timing(
+                step, 10, 5, Timing.UNKNOWN, Timing.UNKNOWN, Timing.UNKNOWN, Timing.UNKNOWN));
       }
     }
     RunFiles files = RunFiles.read(run);

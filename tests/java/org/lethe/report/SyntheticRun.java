@@ -80,7 +80,8 @@ public final class SyntheticRun {
                 4000 + random.nextInt(400),
                 (600 + step / 10) * mib,
                 (90 + 13 * (step % 7)) * mib,
-                310 * mib));
+                310 * mib,
+                2 * mib));
         if (step == 29) {
           run.resumed(30, "after signal TERM");
         }

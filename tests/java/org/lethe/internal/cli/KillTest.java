@@ -3,17 +3,16 @@ package org.lethe.internal.cli;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.lethe.Hashes;
@@ -22,6 +21,7 @@ import org.lethe.Hashes;
  * Processes that are killed at random moments and resumed. {@code -Dlethe.kills=N} says how often
  * (the profile {@code soak}: 100).
  */
+@Tag("soak")
 class KillTest {
   private static final int KILLS = Integer.getInteger("lethe.kills", 5);
   private static final int STEPS = 40;
@@ -45,16 +45,7 @@ class KillTest {
   }
 
   private static Process start(Path log, String... arguments) throws IOException {
-    List<String> command = new ArrayList<>();
-    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    command.addAll(List.of("-XX:TieredStopAtLevel=1", "-Xmx256m", "-cp"));
-    command.add(System.getProperty("java.class.path"));
-    command.add(Main.class.getName());
-    command.addAll(List.of(arguments));
-    return new ProcessBuilder(command)
-        .redirectErrorStream(true)
-        .redirectOutput(ProcessBuilder.Redirect.appendTo(new File(log.toString())))
-        .start();
+    return TinyRuns.start(log, List.of("-XX:TieredStopAtLevel=1", "-Xmx256m"), arguments);
   }
 
   private static Map<String, String> result(Path run) {

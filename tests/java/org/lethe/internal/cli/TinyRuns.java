@@ -1,5 +1,6 @@
 package org.lethe.internal.cli;
 
+import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
@@ -99,6 +100,19 @@ final class TinyRuns {
     List<String> all = new ArrayList<>(Arrays.asList(first));
     all.addAll(Arrays.asList(more));
     return all.toArray(String[]::new);
+  }
+
+  /** Starts the command line in a process of its own, on this one's class path. */
+  static Process start(Path log, List<String> options, String... arguments) throws IOException {
+    List<String> command = new ArrayList<>();
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    command.addAll(options);
+    command.addAll(List.of("-cp", System.getProperty("java.class.path"), Main.class.getName()));
+    command.addAll(List.of(arguments));
+    return new ProcessBuilder(command)
+        .redirectErrorStream(true)
+        .redirectOutput(ProcessBuilder.Redirect.appendTo(new File(log.toString())))
+        .start();
   }
 
   /** Deletes a directory and all below, if it is there. */

@@ -162,7 +162,8 @@ public record RunFiles(
         line.number("tokens_per_second"),
         bytes(line, "resident_bytes"),
         bytes(line, "heap_bytes"),
-        bytes(line, "native_bytes"));
+        bytes(line, "native_bytes"),
+        bytes(line, "pointer_bytes"));
   }
 
   private static long bytes(JsonLine line, String key) {

@@ -19,6 +19,8 @@ import org.lethe.EnvironmentException;
  *     does not say
  * @param heapBytes of the Java heap that objects occupy, garbage included
  * @param nativeBytes in Lethe's arenas
+ * @param pointerBytes that JavaCPP holds outside the heap: host memory of staging and tokenizers;
+ *     {@link #UNKNOWN} where nobody asked
  */
 public record Timing(
     long step,
@@ -26,14 +28,16 @@ public record Timing(
     double tokensPerSecond,
     long residentBytes,
     long heapBytes,
-    long nativeBytes) {
+    long nativeBytes,
+    long pointerBytes) {
   /** In place of a number of bytes that is not known; the key is then left out of the line. */
   public static final long UNKNOWN = -1;
 
   private static final Path STATUS = Path.of("/proc/self/status");
 
   /** Resident memory and heap as they are now; any thread may call. */
-  public static Timing now(long step, double seconds, double tokensPerSecond, long nativeBytes) {
+  public static Timing now(
+      long step, double seconds, double tokensPerSecond, long nativeBytes, long pointerBytes) {
     Runtime runtime = Runtime.getRuntime();
     return new Timing(
         step,
@@ -41,7 +45,8 @@ public record Timing(
         tokensPerSecond,
         residentBytesNow(),
         runtime.totalMemory() - runtime.freeMemory(),
-        nativeBytes);
+        nativeBytes,
+        pointerBytes);
   }
 
   private static long residentBytesNow() {
@@ -75,6 +80,7 @@ public record Timing(
     put(line, "resident_bytes", residentBytes);
     put(line, "heap_bytes", heapBytes);
     put(line, "native_bytes", nativeBytes);
+    put(line, "pointer_bytes", pointerBytes);
     return line;
   }
 

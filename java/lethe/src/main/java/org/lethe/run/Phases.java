@@ -133,7 +133,9 @@ public final class Phases {
     }
   }
 
-  /** The base a phase works on: where the reference moves, the adapter so far becomes part of it. */
+  /**
+   * The base a phase works on: where the reference moves, the adapter so far becomes part of it.
+   */
   private State prepare(PhaseSection phase, Path directory, State state) {
     boolean trains = phase.task() != PhaseSection.Task.EVALUATE;
     boolean moves =
@@ -161,8 +163,7 @@ public final class Phases {
   }
 
   private RunConfig configOf(PhaseSection phase, Path directory, State state, int index) {
-    boolean continues =
-        phase.task() == PhaseSection.Task.UNLEARN && state.adapter().isPresent();
+    boolean continues = phase.task() == PhaseSection.Task.UNLEARN && state.adapter().isPresent();
     LoraSection lora = phase.lora();
     return new RunConfig(
         config.version(),
@@ -178,8 +179,7 @@ public final class Phases {
         phase.method(),
         phase.train(),
         continues
-            ? new LoraSection(
-                lora.rank(), lora.alpha(), lora.targets(), LoraSection.Start.CONTINUE)
+            ? new LoraSection(lora.rank(), lora.alpha(), lora.targets(), LoraSection.Start.CONTINUE)
             : lora,
         index == 0 ? config.scratch() : Optional.empty(),
         phase.evaluate(),

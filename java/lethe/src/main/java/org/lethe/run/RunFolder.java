@@ -17,6 +17,7 @@ import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.evaluate.Evaluation;
+import org.lethe.kernels.Staging;
 import org.lethe.report.RunDirectory;
 import org.lethe.report.Timing;
 import org.lethe.train.StepReport;
@@ -151,7 +152,8 @@ final class RunFolder implements AutoCloseable {
             report.step(),
             (now - began) * 1e-9,
             report.tokens() / Math.max(1e-9, (now - lastStep) * 1e-9),
-            nativeBytes));
+            nativeBytes,
+            Staging.allBytes()));
     lastStep = now;
   }
 

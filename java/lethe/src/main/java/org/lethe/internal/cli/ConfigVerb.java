@@ -1,6 +1,11 @@
 package org.lethe.internal.cli;
 
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.type.TypeReference;
+import com.fasterxml.jackson.dataformat.yaml.YAMLMapper;
+import java.util.Map;
 import java.util.concurrent.Callable;
+import org.lethe.InternalFaultException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import picocli.CommandLine.Command;
@@ -12,12 +17,15 @@ import picocli.CommandLine.Option;
     name = "config",
     description = "Print the effective configuration of a run as YAML: file, overrides, defaults.",
     mixinStandardHelpOptions = true,
-    versionProvider = Main.Version.class)
+    versionProvider = Main.Version.class,
+    footer = {"", "Example: lethe config --config run.yaml train.epochs=3 >effective.yaml"})
 final class ConfigVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;
 
   @Option(names = "--comments", description = "Say above each key what it means.")
   private boolean comments;
+
+  @Mixin private JsonOption json;
 
   private final Console console;
 
@@ -28,7 +36,16 @@ final class ConfigVerb implements Callable<Integer> {
   @Override
   public Integer call() {
     RunConfig config = options.load(RunConfig.class);
-    console.out().print(comments ? Config.toCommentedYaml(config) : Config.toYaml(config));
+    String yaml = comments ? Config.toCommentedYaml(config) : Config.toYaml(config);
+    json.print(console, map(yaml), () -> console.out().print(yaml));
     return ExitCode.OK;
+  }
+
+  private static Map<String, Object> map(String yaml) {
+    try {
+      return new YAMLMapper().readValue(yaml, new TypeReference<Map<String, Object>>() {});
+    } catch (JsonProcessingException e) {
+      throw new InternalFaultException("what was written as YAML cannot be read", e);
+    }
   }
 }

@@ -2,10 +2,13 @@ package org.lethe.internal.cli;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import org.lethe.run.Demo;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code lethe demo}: a small model learns, forgets by three methods, and keeps the rest. */
@@ -15,7 +18,8 @@ import picocli.CommandLine.Option;
         "Watch a small model learn facts about fictitious people, forget some of them by three"
             + " methods, and keep the rest.",
     mixinStandardHelpOptions = true,
-    versionProvider = Main.Version.class)
+    versionProvider = Main.Version.class,
+    footer = {"", "Example: lethe demo --short --seed 7"})
 final class DemoVerb implements Callable<Integer> {
   @Option(
       names = "--output",
@@ -53,6 +57,8 @@ final class DemoVerb implements Callable<Integer> {
       description = "Of those: ME+GD, NPO+GD, IDK+AP. Default: all.")
   private List<String> methods = Demo.allMethods();
 
+  @Mixin private JsonOption json;
+
   private final Console console;
 
   DemoVerb(Console console) {
@@ -70,8 +76,24 @@ final class DemoVerb implements Callable<Integer> {
                   target, overwrite, seed, shortRun ? 20 : people, fraction, epochs, methods),
               listener);
     }
-    console.out().print(result.table().plain());
-    console.out().println("Everything is in " + target);
+    Map<String, Object> models = new LinkedHashMap<>();
+    result
+        .evaluations()
+        .forEach(
+            (name, evaluation) ->
+                models.put(
+                    name,
+                    Map.of("sets", evaluation.sets(), "model_utility", evaluation.utility())));
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("output", target.toString());
+    facts.put("models", models);
+    json.print(
+        console,
+        facts,
+        () -> {
+          console.out().print(result.table().plain());
+          console.out().println("Everything is in " + target);
+        });
     return ExitCode.OK;
   }
 

@@ -1,6 +1,8 @@
 package org.lethe.internal.cli;
 
+import java.util.LinkedHashMap;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import org.lethe.config.RunConfig;
@@ -22,6 +24,7 @@ import picocli.CommandLine.Mixin;
     })
 final class EvaluateVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;
+  @Mixin private JsonOption json;
 
   private final Console console;
 
@@ -35,6 +38,16 @@ final class EvaluateVerb implements Callable<Integer> {
     // Read before the work, so that a mistyped path is not found at the end of it.
     Optional<Evaluation> neverSaw = config.evaluate().neverSaw().map(Evaluation::read);
     Evaluation evaluation = evaluate(config);
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("sets", evaluation.sets());
+    facts.put("model_utility", evaluation.utility());
+    neverSaw.ifPresent(other -> facts.put("forget_quality", evaluation.forgetQuality(other)));
+    facts.put("output", config.output().toString());
+    json.print(console, facts, () -> print(config, evaluation, neverSaw));
+    return ExitCode.OK;
+  }
+
+  private void print(RunConfig config, Evaluation evaluation, Optional<Evaluation> neverSaw) {
     console.out().print(Evaluate.table("Scores", evaluation).plain());
     console.out().printf(Locale.ROOT, "model utility %.4f%n", evaluation.utility());
     neverSaw.ifPresent(
@@ -43,7 +56,6 @@ final class EvaluateVerb implements Callable<Integer> {
                 .out()
                 .printf(Locale.ROOT, "forget quality %.4g%n", evaluation.forgetQuality(other)));
     console.out().println("Written to " + config.output());
-    return ExitCode.OK;
   }
 
   private Evaluation evaluate(RunConfig config) {

@@ -1,7 +1,9 @@
 package org.lethe.internal.cli;
 
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import org.lethe.UserException;
@@ -12,6 +14,7 @@ import org.lethe.kernels.Ops;
 import org.lethe.model.Generator;
 import org.lethe.run.LoadedModel;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
@@ -65,6 +68,8 @@ final class GenerateVerb implements Callable<Integer> {
   @Parameters(arity = "1..*", paramLabel = "QUESTION")
   private List<String> questions;
 
+  @Mixin private JsonOption json;
+
   private final Console console;
 
   GenerateVerb(Console console) {
@@ -103,10 +108,18 @@ final class GenerateVerb implements Callable<Integer> {
                 ? generator.sample(
                     prompts, maxNewTokens, stop, new Ops.Sampling(temperature, topK, topP, seed))
                 : generator.greedy(prompts, maxNewTokens, stop);
-        answers.forEach(ids -> console.out().println(loaded.tokenizer().decode(ids).strip()));
+        print(answers.stream().map(ids -> loaded.tokenizer().decode(ids).strip()).toList());
       }
     }
     return ExitCode.OK;
+  }
+
+  private void print(List<String> answers) {
+    List<Map<String, String>> pairs = new ArrayList<>();
+    for (int i = 0; i < answers.size(); i++) {
+      pairs.add(Map.of("question", questions.get(i), "answer", answers.get(i)));
+    }
+    json.print(console, Map.of("answers", pairs), () -> answers.forEach(console.out()::println));
   }
 
   private static void require(boolean holds, String option, Number value, String rule) {

@@ -82,7 +82,16 @@ public final class Main implements Callable<Integer> {
         new EvaluateVerb(console),
         new GenerateVerb(console),
         new ReportVerb(console),
-        new ConfigVerb(console));
+        new InitVerb(console),
+        new ValidateVerb(console),
+        new ConfigVerb(console),
+        new InspectVerb(console),
+        new InspectDataVerb(console),
+        new MergeVerb(console),
+        new ExportVerb(console),
+        new DoctorVerb(console),
+        new SchemaVerb(console),
+        new CompletionVerb(console));
   }
 
   /** Runs one command and answers its exit code; prints to {@code console} only. */
@@ -91,6 +100,7 @@ public final class Main implements Callable<Integer> {
     CommandLine commandLine = new CommandLine(main);
     verbs(console).forEach(commandLine::addSubcommand);
     return commandLine
+        .setCaseInsensitiveEnumValuesAllowed(true)
         .setOut(new PrintWriter(console.out(), true, StandardCharsets.UTF_8))
         .setErr(new PrintWriter(console.err(), true, StandardCharsets.UTF_8))
         .setExecutionExceptionHandler((failure, command, parsed) -> main.report(failure))

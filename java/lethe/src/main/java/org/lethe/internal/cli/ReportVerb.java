@@ -30,9 +30,9 @@ import picocli.CommandLine.Parameters;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Examples: lethe report runs/forgot",
-      "          lethe report runs/demo-1        (every run in it)",
-      "          lethe report runs/npo runs/me"
+      "Example: lethe report runs/forgot",
+      "         lethe report runs/demo-1        (every run in it)",
+      "         lethe report runs/npo runs/me"
     })
 final class ReportVerb implements Callable<Integer> {
   @Parameters(
