@@ -32,7 +32,9 @@ class MainTest {
   void theHelpListsVerbsAndExitCodes() {
     assertEquals(0, run("--help"));
     for (String verb :
-        new String[] {"demo", "finetune", "unlearn", "evaluate", "generate", "report", "config"}) {
+        new String[] {
+          "demo", "finetune", "unlearn", "sweep", "evaluate", "generate", "report", "config"
+        }) {
       assertTrue(console.out().matches("(?s).*\n  " + verb + " +[A-Z].*"), console.out());
     }
     assertTrue(console.out().contains("Exit codes:"), console.out());

@@ -44,7 +44,13 @@ class SoakTest {
     Process process =
         TinyRuns.start(
             log,
-            List.of("-Xmx48m", "-Xms48m", "-XX:+UseSerialGC", "-XX:+AlwaysPreTouch", "-Dorg.bytedeco.javacpp.maxBytes=0", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"),
+            List.of(
+                "-Xmx48m",
+                "-Xms48m",
+                "-XX:+UseSerialGC",
+                "-XX:+AlwaysPreTouch",
+                "-Dorg.bytedeco.javacpp.maxBytes=0",
+                "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"),
             arguments);
     assertTrue(process.waitFor(9, TimeUnit.MINUTES));
     assertEquals(0, process.exitValue(), Files.readString(log));

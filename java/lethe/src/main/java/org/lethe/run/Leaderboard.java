@@ -19,9 +19,9 @@ import org.lethe.report.Timing;
  * What the runs of a sweep came to, read from their directories, the best first.
  *
  * <p>Forgetting is the mean of 1 − probability and 1 − ROUGE-L recall on the forget set; utility
- * kept is the model utility after the run as a share of the utility before it. Runs are ordered by
- * the harmonic mean of the two (utility kept counting 1 at most), equal ones by their number, runs
- * without a score last.
+ * kept is the mean share of the given model's probability and ROUGE-L recall on the retain and the
+ * general set, each 1 at most. Runs are ordered by the harmonic mean of the two, equal ones by
+ * their number, runs without a score last.
  *
  * @param output the sweep's directory
  * @param rows one per run
@@ -46,14 +46,12 @@ public record Leaderboard(Path output, List<Row> rows, List<Reference> reference
   public record Measures(double forgetting, double utilityKept, double score) {
     static final Measures NONE = new Measures(Double.NaN, Double.NaN, Double.NaN);
 
-    static Measures of(Evaluation after, double utilityBefore) {
+    static Measures of(Evaluation after, Evaluation before) {
       double forgetting = Leaderboard.forgetting(after);
-      double kept = utilityBefore > 0 ? after.utility() / utilityBefore : Double.NaN;
-      double utility = Math.min(1, kept);
-      double sum = forgetting + utility;
-      // Nothing forgotten of a model that is worth nothing: the limit, not 0/0.
-      double score = sum == 0 ? 0 : 2 * forgetting * utility / sum;
-      return new Measures(forgetting, kept, score);
+      double kept = Leaderboard.utilityKept(after, before);
+      double sum = forgetting + kept;
+      // Nothing forgotten and nothing kept: the limit, not 0/0.
+      return new Measures(forgetting, kept, sum == 0 ? 0 : 2 * forgetting * kept / sum);
     }
   }
 
@@ -149,7 +147,7 @@ public record Leaderboard(Path output, List<Row> rows, List<Reference> reference
     if (failure.isEmpty()) {
       Evaluation judged = Evaluation.read(directory.resolve(AFTER));
       after = Optional.of(judged);
-      measures = Measures.of(judged, Evaluation.read(directory.resolve(BEFORE)).utility());
+      measures = Measures.of(judged, Evaluation.read(directory.resolve(BEFORE)));
       quality =
           cell.config()
               .evaluate()
@@ -177,15 +175,15 @@ public record Leaderboard(Path output, List<Row> rows, List<Reference> reference
     before.forEach(
         (start, e) -> {
           String model = before.size() == 1 ? "" : ", " + start.model().orElseThrow().getFileName();
-          references.add(new Reference("before" + model, true, e, Measures.of(e, e.utility())));
+          references.add(new Reference("before" + model, true, e, Measures.of(e, e)));
         });
-    double utility = before.values().iterator().next().utility();
+    Evaluation first = before.values().iterator().next();
     for (SweepCell cell : cells) {
       cell.config()
           .evaluate()
           .neverSaw()
           .map(Evaluation::read)
-          .map(e -> new Reference("never saw", false, e, Measures.of(e, utility)))
+          .map(e -> new Reference("never saw", false, e, Measures.of(e, first)))
           .ifPresent(references::add);
     }
     return List.copyOf(references);
@@ -197,6 +195,25 @@ public record Leaderboard(Path output, List<Row> rows, List<Reference> reference
         - (e.score(SetObservations.FORGET, "probability")
                 + e.score(SetObservations.FORGET, "rouge_l_recall"))
             / 2;
+  }
+
+  /**
+   * Mean share of what the model scored before on the sets to be kept: probability and ROUGE-L
+   * recall on retain and general. A share counts 1 at most, so that no gain hides a loss; a score
+   * that was 0 before has none.
+   */
+  private static double utilityKept(Evaluation after, Evaluation before) {
+    double sum = 0;
+    int count = 0;
+    for (String set : List.of("retain", "general")) {
+      for (String metric : List.of("probability", "rouge_l_recall")) {
+        if (before.score(set, metric) > 0) {
+          sum += Math.min(1, after.score(set, metric) / before.score(set, metric));
+          count++;
+        }
+      }
+    }
+    return count == 0 ? Double.NaN : sum / count;
   }
 
   /** The clock begins anew where a run was resumed. */

@@ -18,10 +18,11 @@ import org.lethe.report.Table;
 public final class LeaderboardReport {
   /** How the runs are ordered, in a sentence. */
   static final String RULE =
-      "Score: the harmonic mean of forgetting and utility kept (which counts 1 at most)."
-          + " Forgetting: the mean of 1 - probability and 1 - ROUGE-L recall on the forget set."
-          + " Utility kept: model utility after / before. Runs stand by their score, equal ones by"
-          + " their number, failed ones last.";
+      "Score: the harmonic mean of forgetting and utility kept. Forgetting: the mean of 1 -"
+          + " probability and 1 - ROUGE-L recall on the forget set. Utility kept: the mean of after"
+          + " / before, each 1 at most, of probability and ROUGE-L recall on the retain and the"
+          + " general set. Runs stand by their score, equal ones by their number, failed ones"
+          + " last.";
 
   private static final String FRONT_RULE =
       "A run is on the Pareto front when no other run forgets at least as much and keeps at least"

@@ -135,7 +135,8 @@ public final class Sweep {
   }
 
   private Leaderboard run() {
-    try (RunLock ignored = RunLock.take(Inputs.real(plan.base().output()))) {
+    RunLock lock = RunLock.take(Inputs.real(plan.base().output()));
+    try {
       List<SweepCell> todo = plan.cells().stream().filter(c -> !SweepFiles.isDone(c)).toList();
       int done = plan.cells().size() - todo.size();
       if (done > 0) {
@@ -153,6 +154,8 @@ public final class Sweep {
       Leaderboard board = Leaderboard.of(plan.base(), plan.cells());
       files.write(board);
       return board;
+    } finally {
+      lock.close();
     }
   }
 
