@@ -9,8 +9,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.junit.jupiter.api.Test;
 import org.w3c.dom.Document;
@@ -45,15 +43,15 @@ class ScatterChartTest {
                 point(2, Scatter.Kind.FRONT, 0.5, 1),
                 point(3, Scatter.Kind.BEATEN, 0.2, 0.2),
                 new Scatter.Point("", "before", "", Scatter.Kind.START, 0, 1)));
-    // Both measures from 0 to 1; left edge 44, right edge 736, top 34, bottom 394.
+    // Both measures from 0 to 1; left edge 44, right edge 736, top 48, bottom 394.
     assertTrue(
-        svg.contains("<path class=\"front\" d=\"M44.0 34.0L390.0 34.0L390.0 214.0L736.0 214.0"),
+        svg.contains("<path class=\"front\" d=\"M44.0 48.0L390.0 48.0L390.0 221.0L736.0 221.0"),
         svg);
     assertTrue(svg.contains("L736.0 394.0\"/>"), svg);
-    assertTrue(svg.contains("<circle class=\"dot c0\" cx=\"736.0\" cy=\"214.0\""), svg);
-    assertTrue(svg.contains("<circle class=\"ring c0\" cx=\"182.4\" cy=\"322.0\""), svg);
+    assertTrue(svg.contains("<circle class=\"dot c0\" cx=\"736.0\" cy=\"221.0\""), svg);
+    assertTrue(svg.contains("<circle class=\"ring c0\" cx=\"182.4\" cy=\"324.8\""), svg);
     assertTrue(svg.contains(">2 run&lt;2&gt;</text>"), svg);
-    assertTrue(svg.contains("another run is better in both</li>"), svg);
+    assertTrue(svg.contains("beaten by another run</li>"), svg);
     assertFalse(svg.contains("never saw"), svg);
   }
 
@@ -104,31 +102,44 @@ class ScatterChartTest {
   }
 
   @Test
-  void labelsNeverLieOverEachOther() {
+  void labelsNeverLieOverEachOtherNorOverMarks() {
     Random random = new Random(7);
-    List<Scatter.Point> points = new ArrayList<>();
+    LabelPlaces places = new LabelPlaces(0, 0, 500, 300, 7);
+    List<double[]> marks = new ArrayList<>();
     for (int i = 0; i < 40; i++) {
-      points.add(point(i, Scatter.Kind.BEATEN, random.nextDouble(), random.nextDouble()));
+      marks.add(new double[] {500 * random.nextDouble(), 300 * random.nextDouble()});
+      places.occupy(marks.get(i)[0], marks.get(i)[1], 5);
     }
-    String svg = ScatterChart.html(scatter(points.toArray(Scatter.Point[]::new)));
-    Matcher labels =
-        Pattern.compile(
-                "<text x=\"([0-9.]+)\" y=\"([0-9.]+)\" text-anchor=\"start\">([0-9]+)</text>")
-            .matcher(svg);
+    places.occupy(0, 150, 500, 150);
     List<double[]> boxes = new ArrayList<>();
-    while (labels.find()) {
-      double left = Double.parseDouble(labels.group(1));
-      double baseline = Double.parseDouble(labels.group(2));
-      double width = 7.6 * labels.group(3).length();
-      for (double[] box : boxes) {
-        boolean apart =
-            left >= box[0] + box[2]
-                || box[0] >= left + width
-                || Math.abs(baseline - box[1]) >= 13.9;
-        assertTrue(apart, labels.group(3) + " lies over another label");
+    for (double[] mark : marks) {
+      LabelPlaces.Place place = places.place(mark[0], mark[1], 5, "words").orElse(null);
+      if (place == null) {
+        continue;
       }
-      boxes.add(new double[] {left, baseline, width});
+      double share = place.anchor().equals("start") ? 0 : place.anchor().equals("end") ? 1 : 0.5;
+      double left = place.x() - share * 35;
+      double top = place.baseline() - 11.2;
+      assertTrue(left >= 0 && left + 35 <= 500 && top >= 0 && top + 14 <= 300, place.toString());
+      assertTrue(top >= 150 || top + 14 <= 150, place + " lies on the line");
+      for (double[] other : marks) {
+        assertTrue(apart(left, top, other[0] - 5, other[1] - 5, 10, 10), place.toString());
+      }
+      for (double[] other : boxes) {
+        assertTrue(apart(left, top, other[0], other[1], 35, 14), place.toString());
+      }
+      boxes.add(new double[] {left, top});
     }
     assertTrue(boxes.size() > 30, boxes.size() + " of 40 labels found a place");
+  }
+
+  /** Whether a label of 35 by 14 and a box do not overlap; rounding may make them touch. */
+  private static boolean apart(
+      double left, double top, double otherLeft, double otherTop, double width, double height) {
+    double touch = 1e-9;
+    return left + 35 <= otherLeft + touch
+        || otherLeft + width <= left + touch
+        || top + 14 <= otherTop + touch
+        || otherTop + height <= top + touch;
   }
 }

@@ -297,8 +297,8 @@ class SweepVerbTest {
     TestConsole console =
         run(0, arguments("filed", new String[] {"--grid-file", file.toString()}, "--resume"));
     String out = console.out();
-    assertTrue(out.matches("(?s)rank +no\\. +run +front +score .*"), out);
-    assertTrue(out.contains("   1    1  seed=1     yes "), out);
+    assertTrue(out.matches("(?s)no\\. +run +front +score .*"), out);
+    assertTrue(out.matches("(?s).*\\n *1  seed=1 +yes .*"), out);
     assertTrue(out.contains("Best by score: run 1, seed=1, with a score of 0."), out);
     assertTrue(out.contains("To make it again: lethe unlearn --config "), out);
     assertTrue(out.endsWith("Leaderboard: " + runs.resolve("filed/leaderboard.html") + "\n"), out);

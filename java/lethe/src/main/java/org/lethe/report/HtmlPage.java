@@ -31,6 +31,8 @@ final class HtmlPage {
       th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--faint); text-align: left;
         vertical-align: top; }
       th.number, td.number { text-align: right; white-space: nowrap; }
+      .many { font-size: .875rem; } .many th, .many td { padding: .3rem .45rem; }
+      .many th.number { white-space: normal; }
       .facts th { font-weight: normal; color: var(--soft); }
       .facts td { overflow-wrap: anywhere; }
       dt { font-weight: 600; } dd { margin: 0 0 .6rem 0; }
@@ -68,6 +70,9 @@ final class HtmlPage {
       .resumed { stroke: var(--resumed); stroke-dasharray: 3 4; }
       @media print { body { margin: 0; } figure { break-inside: avoid; } }
       """;
+
+  /** Tables of more columns than this are set smaller, so that they fit the page. */
+  private static final int MANY = 11;
 
   private final StringBuilder out = new StringBuilder();
 
@@ -172,7 +177,11 @@ final class HtmlPage {
   }
 
   private static String table(Table table) {
-    StringBuilder text = new StringBuilder("<div class=\"wide\"><table>\n<thead><tr>");
+    StringBuilder text =
+        new StringBuilder(
+            "<div class=\"wide\"><table"
+                + (table.columns().size() > MANY ? " class=\"many\"" : "")
+                + ">\n<thead><tr>");
     for (int i = 0; i < table.columns().size(); i++) {
       text.append(cell("th", table.isNumeric(i), table.columns().get(i)));
     }

@@ -25,8 +25,12 @@ final class LabelPlaces {
     }
   }
 
-  /** Where words begin. */
-  record Place(double left, double baseline) {}
+  /**
+   * Where words stand.
+   *
+   * @param anchor what lies at x: start, middle or end of the words, as SVG says it
+   */
+  record Place(String anchor, double x, double baseline) {}
 
   private final Box frame;
   private final double letter;
@@ -45,25 +49,43 @@ final class LabelPlaces {
     taken.add(new Box(x - radius, y - radius, x + radius, y + radius));
   }
 
+  /** Keeps words away from a line along one of the axes. */
+  void occupy(double x1, double y1, double x2, double y2) {
+    taken.add(
+        new Box(
+            Math.min(x1, x2) - 1,
+            Math.min(y1, y2) - 1,
+            Math.max(x1, x2) + 1,
+            Math.max(y1, y2) + 1));
+  }
+
   /** A free place near a mark, which is then taken; empty where there is none. */
   Optional<Place> place(double x, double y, double radius, String words) {
     double width = words.codePointCount(0, words.length()) * letter;
     double near = radius + GAP;
-    double[][] corners = {
-      {x + near, y - HEIGHT / 2},
-      {x - near - width, y - HEIGHT / 2},
-      {x - width / 2, y - near - HEIGHT},
-      {x - width / 2, y + near},
-      {x + near / 2, y - near - HEIGHT / 2},
-      {x + near / 2, y + near - HEIGHT / 2},
-      {x - near / 2 - width, y - near - HEIGHT / 2},
-      {x - near / 2 - width, y + near - HEIGHT / 2}
-    };
-    for (double[] corner : corners) {
-      Box box = new Box(corner[0], corner[1], corner[0] + width, corner[1] + HEIGHT);
+    double slope = near * 0.7;
+    for (Place place :
+        List.of(
+            new Place("start", x + near, y),
+            new Place("end", x - near, y),
+            new Place("middle", x, y - near - HEIGHT / 2),
+            new Place("middle", x, y + near + HEIGHT / 2),
+            new Place("start", x + slope, y - slope - HEIGHT / 3),
+            new Place("start", x + slope, y + slope + HEIGHT / 3),
+            new Place("end", x - slope, y - slope - HEIGHT / 3),
+            new Place("end", x - slope, y + slope + HEIGHT / 3))) {
+      double middle = place.baseline();
+      double left =
+          switch (place.anchor()) {
+            case "start" -> place.x();
+            case "end" -> place.x() - width;
+            default -> place.x() - width / 2;
+          };
+      Box box = new Box(left, middle - HEIGHT / 2, left + width, middle + HEIGHT / 2);
       if (box.isInside(frame) && taken.stream().noneMatch(box::overlaps)) {
         taken.add(box);
-        return Optional.of(new Place(box.left(), box.top() + ASCENT * HEIGHT));
+        double baseline = box.top() + ASCENT * HEIGHT;
+        return Optional.of(new Place(place.anchor(), place.x(), baseline));
       }
     }
     return Optional.empty();

@@ -13,9 +13,12 @@ final class ScatterChart {
   private static final int WIDTH = 760;
   private static final int HEIGHT = 440;
   private static final int RIGHT = 24;
-  private static final int TOP = 34;
+  private static final int TOP = 48;
   private static final int BOTTOM = 46;
   private static final int GAP = 8;
+
+  /** Labels may stand above the frame, below the ordinate's name. */
+  private static final int LABELS_FROM = 22;
 
   /** Half the width of a mark. */
   private static final double MARK = 5;
@@ -70,7 +73,7 @@ final class ScatterChart {
         "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\""
             + " xmlns=\"http://www.w3.org/2000/svg\">\n",
         WIDTH, HEIGHT, Html.escape(scatter.title()));
-    text("", "start", GAP / 2.0, TOP - 2 * GAP, scatter.yLabel());
+    text("", "start", GAP / 2.0, 2 * GAP, scatter.yLabel());
     text("", "end", WIDTH - RIGHT, HEIGHT - GAP, scatter.xLabel());
     for (Axis.Tick tick : y.ticks()) {
       double at = yPixel(tick.at());
@@ -92,24 +95,35 @@ final class ScatterChart {
     return out.format("</svg>\n").toString();
   }
 
-  /** The stairs below which every point is beaten. */
-  private void front() {
+  /** The corners of the stairs below which every point is beaten, from the left. */
+  private List<double[]> stairs() {
     List<Point> front =
         points.stream()
             .filter(p -> p.kind() == Kind.FRONT)
             .sorted(Comparator.comparingDouble(Point::x).thenComparingDouble(Point::y))
             .toList();
-    if (front.isEmpty()) {
-      return;
-    }
-    StringBuilder path = new StringBuilder();
-    path.append(at("M", left, yPixel(front.get(0).y())));
+    List<double[]> corners = new ArrayList<>();
     for (int i = 0; i < front.size(); i++) {
+      double level = yPixel(front.get(i).y());
+      if (i == 0) {
+        corners.add(new double[] {left, level});
+      }
       double right = xPixel(front.get(i).x());
       double below = i + 1 < front.size() ? yPixel(front.get(i + 1).y()) : HEIGHT - BOTTOM;
-      path.append(at("L", right, yPixel(front.get(i).y()))).append(at("L", right, below));
+      corners.add(new double[] {right, level});
+      corners.add(new double[] {right, below});
     }
-    out.format("<path class=\"front\" d=\"%s\"/>\n", path);
+    return corners;
+  }
+
+  private void front() {
+    StringBuilder path = new StringBuilder();
+    for (double[] corner : stairs()) {
+      path.append(at(path.isEmpty() ? "M" : "L", corner[0], corner[1]));
+    }
+    if (!path.isEmpty()) {
+      out.format("<path class=\"front\" d=\"%s\"/>\n", path);
+    }
   }
 
   private static String at(String command, double atX, double atY) {
@@ -169,8 +183,13 @@ final class ScatterChart {
 
   private void labels() {
     LabelPlaces places =
-        new LabelPlaces(left, TOP - GAP, WIDTH - GAP / 2.0, HEIGHT - BOTTOM, DIGIT);
+        new LabelPlaces(left, LABELS_FROM, WIDTH - GAP / 2.0, HEIGHT - BOTTOM, DIGIT);
     points.forEach(p -> places.occupy(xPixel(p.x()), yPixel(p.y()), MARK + 1));
+    List<double[]> stairs = stairs();
+    for (int i = 1; i < stairs.size(); i++) {
+      double[] from = stairs.get(i - 1);
+      places.occupy(from[0], from[1], stairs.get(i)[0], stairs.get(i)[1]);
+    }
     List<Point> order =
         points.stream().sorted(Comparator.comparing(p -> p.kind() == Kind.BEATEN)).toList();
     List<Point> unnamed = new ArrayList<>();
@@ -195,8 +214,8 @@ final class ScatterChart {
             place -> {
               text(
                   p.kind() == Kind.BEATEN ? "" : " class=\"strong\"",
-                  "start",
-                  place.left(),
+                  place.anchor(),
+                  place.x(),
                   place.baseline(),
                   words);
               return true;
@@ -222,7 +241,7 @@ final class ScatterChart {
   private static String name(Kind kind) {
     return switch (kind) {
       case FRONT -> "on the Pareto front";
-      case BEATEN -> "another run is better in both";
+      case BEATEN -> "beaten by another run";
       case START -> "before";
       case YARDSTICK -> "never saw the forget set";
     };

@@ -57,19 +57,16 @@ public final class LeaderboardReport {
     List<Column> columns = COLUMNS.stream().filter(this::isMeasured).toList();
     boolean quality = board.rows().stream().anyMatch(r -> !Double.isNaN(r.forgetQuality()));
     List<String> headings =
-        new ArrayList<>(List.of("rank", "no.", "run", "front", "score", "forgetting", "kept"));
+        new ArrayList<>(List.of("no.", "run", "front", "score", "forgetting", "kept"));
     columns.forEach(c -> headings.add(c.heading()));
     if (quality) {
       headings.add("KS p-value");
     }
     headings.add("seconds");
     List<List<Table.Cell>> rows = new ArrayList<>();
-    int rank = 0;
     for (Leaderboard.Row row : board.rows()) {
-      rank++;
       List<Table.Cell> cells = new ArrayList<>();
       boolean failed = row.failure().isPresent();
-      cells.add(failed ? NOTHING : new Table.Cell(Integer.toString(rank), true));
       cells.add(new Table.Cell(Integer.toString(row.number()), true));
       cells.add(Table.Cell.of(row.name()));
       cells.add(Table.Cell.of(failed ? "failed" : row.front() ? "yes" : ""));
@@ -82,8 +79,7 @@ public final class LeaderboardReport {
     }
     for (Leaderboard.Reference reference : board.references()) {
       List<Table.Cell> cells =
-          new ArrayList<>(
-              List.of(NOTHING, NOTHING, Table.Cell.of(reference.name()), Table.Cell.of("")));
+          new ArrayList<>(List.of(NOTHING, Table.Cell.of(reference.name()), Table.Cell.of("")));
       scores(cells, reference.measures(), Optional.of(reference.evaluation()), columns);
       if (quality) {
         cells.add(NOTHING);
@@ -201,7 +197,7 @@ public final class LeaderboardReport {
       points.add(
           new Scatter.Point(
               Integer.toString(r.number()),
-              r.name(),
+              String.join(" ", r.values().values()),
               r.method(),
               r.front() ? Scatter.Kind.FRONT : Scatter.Kind.BEATEN,
               r.measures().forgetting(),
