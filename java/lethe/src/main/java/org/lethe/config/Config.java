@@ -36,6 +36,12 @@ public final class Config {
     return bind(type, Yaml.Mapping.empty("configuration"), overrides);
   }
 
+  /** Another configuration with overrides laid over it. */
+  public static <R extends Record> R with(R config, Class<R> type, List<String> overrides) {
+    Yaml written = YamlReader.value(toYaml(config), "configuration");
+    return bind(type, (Yaml.Mapping) written, overrides);
+  }
+
   /**
    * A configuration with everything that is wrong with it.
    *

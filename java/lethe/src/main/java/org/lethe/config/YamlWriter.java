@@ -84,7 +84,7 @@ final class YamlWriter {
   }
 
   /** Without quotes where it then still reads as a text; else as JSON, which YAML contains. */
-  private static String text(String text) {
+  static String text(String text) {
     if (PLAIN.matcher(text).matches()
         && YamlReader.value(text, "text") instanceof Yaml.Scalar scalar
         && scalar.type() == Yaml.ScalarType.TEXT) {

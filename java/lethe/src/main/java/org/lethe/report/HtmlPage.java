@@ -2,6 +2,7 @@ package org.lethe.report;
 
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 
 /** The report as one HTML page, which is also well-formed XML and needs nothing beside it. */
 final class HtmlPage {
@@ -30,6 +31,8 @@ final class HtmlPage {
       th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--faint); text-align: left;
         vertical-align: top; }
       th.number, td.number { text-align: right; white-space: nowrap; }
+      .many { font-size: .875rem; } .many th, .many td { padding: .3rem .45rem; }
+      .many th.number { white-space: normal; }
       .facts th { font-weight: normal; color: var(--soft); }
       .facts td { overflow-wrap: anywhere; }
       dt { font-weight: 600; } dd { margin: 0 0 .6rem 0; }
@@ -53,20 +56,40 @@ final class HtmlPage {
       .curve.c6 { stroke: var(--c6); stroke-dasharray: 1 3; } .dot.c6 { fill: var(--c6); }
       .curve.c7 { stroke: var(--c7); stroke-dasharray: 12 4; } .dot.c7 { fill: var(--c7); }
       .marker { stroke-width: 1.2; }
+      .ring { fill: var(--paper); stroke-width: 2; }
+      .ring.c0 { stroke: var(--c0); } .ring.c1 { stroke: var(--c1); }
+      .ring.c2 { stroke: var(--c2); } .ring.c3 { stroke: var(--c3); }
+      .ring.c4 { stroke: var(--c4); } .ring.c5 { stroke: var(--c5); }
+      .ring.c6 { stroke: var(--c6); } .ring.c7 { stroke: var(--c7); }
+      .given { fill: var(--ink); }
+      .front { fill: none; stroke: var(--soft); stroke-width: 1.4; stroke-dasharray: 5 4; }
+      .chart text.strong { fill: var(--ink); }
+      figure.scatter { max-width: 60rem; }
+      .scatter .swatch { height: 16px; vertical-align: -3px; }
       .skipped { stroke: var(--skipped); }
       .resumed { stroke: var(--resumed); stroke-dasharray: 3 4; }
       @media print { body { margin: 0; } figure { break-inside: avoid; } }
       """;
+
+  /** Tables of more columns than this are set smaller, so that they fit the page. */
+  private static final int MANY = 11;
 
   private final StringBuilder out = new StringBuilder();
 
   private HtmlPage() {}
 
   static String of(ReportData data) {
-    return new HtmlPage().page(data);
+    return of(data, Optional.empty());
   }
 
-  private String page(ReportData data) {
+  /**
+   * @param scatter stands above the tables
+   */
+  static String of(ReportData data, Optional<Scatter> scatter) {
+    return new HtmlPage().page(data, scatter);
+  }
+
+  private String page(ReportData data, Optional<Scatter> scatter) {
     String title = Html.escape(data.title());
     out.append(
             "<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\">\n<head>\n")
@@ -79,6 +102,7 @@ final class HtmlPage {
       data.summary().forEach(words -> out.append("<p>" + Html.escape(words) + "</p>\n"));
       out.append("</div>\n");
     }
+    scatter.ifPresent(s -> section(s.title(), figure(s)));
     for (Table table : data.tables()) {
       section(table.title(), table(table));
     }
@@ -106,6 +130,14 @@ final class HtmlPage {
 
   private void section(String title, String body) {
     out.append("<section>\n<h2>" + Html.escape(title) + "</h2>\n" + body + "</section>\n");
+  }
+
+  private static String figure(Scatter scatter) {
+    return "<figure class=\"scatter\">\n"
+        + ScatterChart.html(scatter)
+        + "<figcaption>"
+        + Html.escape(scatter.meaning())
+        + "</figcaption>\n</figure>\n";
   }
 
   private static String figure(Chart chart) {
@@ -145,7 +177,11 @@ final class HtmlPage {
   }
 
   private static String table(Table table) {
-    StringBuilder text = new StringBuilder("<div class=\"wide\"><table>\n<thead><tr>");
+    StringBuilder text =
+        new StringBuilder(
+            "<div class=\"wide\"><table"
+                + (table.columns().size() > MANY ? " class=\"many\"" : "")
+                + ">\n<thead><tr>");
     for (int i = 0; i < table.columns().size(); i++) {
       text.append(cell("th", table.isNumeric(i), table.columns().get(i)));
     }

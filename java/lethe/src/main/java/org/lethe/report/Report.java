@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 
 /**
  * A run's report as Markdown and as one HTML page that needs nothing else: styles and charts are
@@ -69,6 +70,11 @@ public final class Report {
   /** The report as one HTML page, which is also well-formed XML. */
   public static String html(ReportData data) {
     return HtmlPage.of(data);
+  }
+
+  /** The same with points of two measures above the tables. */
+  public static String html(ReportData data, Scatter scatter) {
+    return HtmlPage.of(data, Optional.of(scatter));
   }
 
   private static void heading(StringBuilder out, String title) {

@@ -24,7 +24,8 @@ public final class Resume {
   /**
    * Goes on with the run of a directory.
    *
-   * @param directory output of an earlier {@code finetune}, {@code unlearn} or {@code run}
+   * @param directory output of an earlier {@code finetune}, {@code unlearn}, {@code run} or {@code
+   *     sweep}
    * @throws org.lethe.StoppedException when it was asked to stop again
    */
   public static Result run(Path directory, RunListener listener, StopRequest stop) {
@@ -36,6 +37,9 @@ public final class Resume {
       }
       Phases.resume(config, listener, stop);
       return Result.FINISHED;
+    }
+    if (identity.task() == RunIdentity.Task.SWEEP) {
+      return Sweep.resume(config, listener, stop);
     }
     if (Files.isRegularFile(directory.resolve("report.md"))) {
       return Result.WAS_FINISHED;

@@ -73,27 +73,11 @@ public final class Unlearn {
     }
     Method method = Settings.method(config.method());
     Step.requireReference(method, config.train().fullParameters());
-    List<Example> forget = Settings.read(config.data().forget());
-    List<Example> retain = new ArrayList<>(Settings.read(config.data().retain()));
-    if (config.data().trainOnGeneral()) {
-      retain.addAll(Settings.read(config.data().general()));
-    }
+    Rows rows = Rows.read(config);
     Optional<Resumption> resumption = Resumption.of(config, resumed, listener);
     try (LoadedModel loaded = LoadedModel.open(config)) {
       // Before the output directory is touched: it refuses empty sets.
-      BatchSource batches =
-          TrainingRun.batches(
-              config,
-              new UnlearnBatches(
-                  method,
-                  forget,
-                  retain,
-                  Settings.refusals(config),
-                  loaded.encoder(),
-                  config.train().batchSize(),
-                  Settings.pairing(config.data()),
-                  Settings.turns(config.train()),
-                  config.seed()));
+      BatchSource batches = batches(config, method, rows, loaded);
       TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
       // It refuses rules and cadences that cannot be.
       Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
@@ -108,6 +92,33 @@ public final class Unlearn {
             resumption.flatMap(Resumption::checkpoint));
       }
     }
+  }
+
+  /** What a run forgets and what it keeps. */
+  record Rows(List<Example> forget, List<Example> retain) {
+    static Rows read(RunConfig config) {
+      List<Example> retain = new ArrayList<>(Settings.read(config.data().retain()));
+      if (config.data().trainOnGeneral()) {
+        retain.addAll(Settings.read(config.data().general()));
+      }
+      return new Rows(Settings.read(config.data().forget()), retain);
+    }
+  }
+
+  /** The batches of a run; refuses empty sets. */
+  static BatchSource batches(RunConfig config, Method method, Rows rows, LoadedModel loaded) {
+    return TrainingRun.batches(
+        config,
+        new UnlearnBatches(
+            method,
+            rows.forget(),
+            rows.retain(),
+            Settings.refusals(config),
+            loaded.encoder(),
+            config.train().batchSize(),
+            Settings.pairing(config.data()),
+            Settings.turns(config.train()),
+            config.seed()));
   }
 
   /** A run that has everything open. */

@@ -77,6 +77,7 @@ public final class Main implements Callable<Integer> {
         new FineTuneVerb(console),
         new UnlearnVerb(console),
         new RunVerb(console),
+        new SweepVerb(console),
         new ResumeVerb(console),
         new EvaluateVerb(console),
         new GenerateVerb(console),
