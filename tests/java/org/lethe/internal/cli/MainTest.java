@@ -33,9 +33,26 @@ class MainTest {
     assertEquals(0, run("--help"));
     for (String verb :
         new String[] {
-          "demo", "finetune", "unlearn", "run", "resume", "sweep", "evaluate", "generate", "bench",
-          "report", "init", "validate", "config", "inspect", "inspect-data", "merge", "export",
-          "doctor", "schema", "completion"
+          "demo",
+          "finetune",
+          "unlearn",
+          "run",
+          "resume",
+          "sweep",
+          "evaluate",
+          "generate",
+          "bench",
+          "report",
+          "init",
+          "validate",
+          "config",
+          "inspect",
+          "inspect-data",
+          "merge",
+          "export",
+          "doctor",
+          "schema",
+          "completion"
         }) {
       assertTrue(console.out().matches("(?s).*\n  " + verb + " +[A-Z].*"), console.out());
     }
