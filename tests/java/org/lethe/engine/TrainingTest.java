@@ -300,51 +300,77 @@ class TrainingTest {
     assertEquals(3, refused.size());
   }
 
+  /** A listener that holds the engine in the first step until it is let go. */
+  private record Gate(CountDownLatch begun, CountDownLatch go) implements TrainingListener {
+    Gate() {
+      this(new CountDownLatch(1), new CountDownLatch(1));
+    }
+
+    @Override
+    public void step(StepReport report) {
+      begun.countDown();
+      try {
+        go.await();
+      } catch (InterruptedException e) {
+        throw new AssertionError(e);
+      }
+    }
+  }
+
   @Test
-  void closingAModelOrItsEngineStopsTheTrainingWithACheckpoint() throws Exception {
+  void closingAModelOrItsEngineStopsTheTrainingWithACheckpoint() throws InterruptedException {
     for (boolean wholeEngine : new boolean[] {false, true}) {
       Path checkpoints = dir.resolve("c" + wholeEngine);
       Engine own = Engine.cpu(1);
       LanguageModel model = own.load(tiny.directory());
-      CountDownLatch begun = new CountDownLatch(1);
+      Gate gate = new Gate();
       Training training =
-          unlearn(model, 100_000)
+          unlearn(model, 50)
               .checkpoints(checkpoints, new Every(1, Every.Unit.EPOCH), 1)
-              .onStep(report -> begun.countDown())
+              .listener(gate)
               .build();
       CompletableFuture<TrainingLoop.Outcome> running = training.runAsync();
-      begun.await();
-      if (wholeEngine) {
-        own.close();
-      } else {
-        model.close();
+      gate.begun().await();
+      Thread closer = new Thread(wholeEngine ? own::close : model::close);
+      closer.start();
+      // It waits once its wish is in the queue.
+      while (closer.getState() != Thread.State.WAITING) {
+        Thread.onSpinWait();
       }
+      gate.go().countDown();
+      closer.join();
       TrainingLoop.Outcome outcome = running.join();
       assertEquals(TrainingLoop.End.REQUESTED, outcome.end());
       assertTrue(outcome.reason().contains("was closed"), outcome.reason());
-      assertTrue(
-          Files.exists(checkpoints.resolve(String.format("step-%09d", outcome.steps()))),
-          "a checkpoint after step " + outcome.steps());
+      assertEquals(1, outcome.steps());
+      assertTrue(Files.exists(checkpoints.resolve("step-000000001")));
       own.close();
       training.close();
     }
   }
 
   @Test
-  void cancellingTheFutureOrInterruptingTheWaiterCancelsTheTraining() throws Exception {
+  void cancellingTheFutureCancelsTheTraining() throws InterruptedException {
     try (LanguageModel model = engine.load(tiny.directory())) {
-      CountDownLatch begun = new CountDownLatch(1);
-      try (Training training =
-          unlearn(model, 100_000).onStep(report -> begun.countDown()).build()) {
+      Gate gate = new Gate();
+      try (Training training = unlearn(model, 50).listener(gate).build()) {
         CompletableFuture<TrainingLoop.Outcome> running = training.runAsync();
-        begun.await();
+        gate.begun().await();
         running.cancel(true);
+        gate.go().countDown();
         assertThrows(CancellationException.class, running::join);
+        // Behind the step that was under way nothing follows.
+        assertEquals(1, training.done());
       }
-      CountDownLatch second = new CountDownLatch(1);
+    }
+  }
+
+  @Test
+  void interruptingTheWaiterCancelsTheTraining() throws InterruptedException {
+    try (LanguageModel model = engine.load(tiny.directory())) {
+      Gate gate = new Gate();
       CompletableFuture<Boolean> waiter = new CompletableFuture<>();
-      try (Training training =
-          unlearn(model, 100_000).onStep(report -> second.countDown()).build()) {
+      try (Training training = unlearn(model, 50).listener(gate).build()) {
         Thread thread =
             new Thread(
                 () -> {
@@ -356,10 +382,11 @@ class TrainingTest {
                   }
                 });
         thread.start();
-        second.await();
+        gate.begun().await();
         thread.interrupt();
         assertTrue(waiter.join(), "cancelled, with the flag set");
-        thread.join();
+        gate.go().countDown();
+        assertEquals(1, training.done());
       }
       assertTrue(model.score("a", "b").nll() > 0);
     }
