@@ -29,10 +29,7 @@ public final class Model implements AutoCloseable {
   private final ModelConfig config;
   private final Layout layout;
   private final Arena arena;
-  private final long weightsOffset;
-  private final long cosOffset;
-  private final long sinOffset;
-  private final long headMeanOffset;
+  private final Offsets offsets;
   private Lora lora;
   private Trainable trainable;
   private List<Layer> layers;
@@ -48,12 +45,27 @@ public final class Model implements AutoCloseable {
     this.config = config;
     this.layout = layout(config);
     this.arena = new Arena(ops.backend());
-    long positions = (long) config.contextLength() * (config.headDim() / 2);
-    this.weightsOffset = arena.reserve(layout.elements(), ops.dtype());
-    this.cosOffset = arena.reserve(positions, Dtype.F32);
-    this.sinOffset = arena.reserve(positions, Dtype.F32);
-    this.headMeanOffset = arena.reserve(config.hiddenSize(), Dtype.F32);
+    this.offsets = Offsets.reserve(arena, config, layout, ops.dtype());
     arena.allocate();
+  }
+
+  /** Byte offsets in the model's arena. */
+  private record Offsets(long weights, long cos, long sin, long headMean) {
+    static Offsets reserve(Arena arena, ModelConfig config, Layout layout, Dtype dtype) {
+      long positions = (long) config.contextLength() * (config.headDim() / 2);
+      return new Offsets(
+          arena.reserve(layout.elements(), dtype),
+          arena.reserve(positions, Dtype.F32),
+          arena.reserve(positions, Dtype.F32),
+          arena.reserve(config.hiddenSize(), Dtype.F32));
+    }
+  }
+
+  /** Bytes on its device of a frozen model of these sizes: what loading it will take. */
+  public static long bytes(ModelConfig config, Dtype dtype) {
+    Arena planned = new Arena(null);
+    Offsets.reserve(planned, config, layout(config), dtype);
+    return planned.bytes();
   }
 
   /**
@@ -171,7 +183,7 @@ public final class Model implements AutoCloseable {
   /** Makes every weight trainable: the same code as adapters, with dense gradients. */
   public Trainable trainWeights() {
     requireFrozen();
-    trainable = new Trainable(ops, layout, arena.at(weightsOffset));
+    trainable = new Trainable(ops, layout, arena.at(offsets.weights()));
     createProjections();
     return trainable;
   }
@@ -183,7 +195,7 @@ public final class Model implements AutoCloseable {
 
   /** The ref of a weight in storage. */
   public long weight(String name) {
-    return arena.at(weightsOffset) + layout.parameter(name).offset() * ops.dtype().bytes();
+    return arena.at(offsets.weights()) + layout.parameter(name).offset() * ops.dtype().bytes();
   }
 
   /**
@@ -193,7 +205,7 @@ public final class Model implements AutoCloseable {
   public void readWeight(String name, Staging staging, PieceConsumer consumer) {
     Parameter p = layout.parameter(name);
     long size = p.elements() * ops.dtype().bytes();
-    long first = weightsOffset + p.offset() * ops.dtype().bytes();
+    long first = offsets.weights() + p.offset() * ops.dtype().bytes();
     for (long done = 0; done < size; ) {
       int piece = (int) Math.min(staging.capacity(), size - done);
       staging.read(arena.buffer(), first + done, piece);
@@ -239,15 +251,15 @@ public final class Model implements AutoCloseable {
   }
 
   long headMean() {
-    return arena.at(headMeanOffset);
+    return arena.at(offsets.headMean());
   }
 
   long cos() {
-    return arena.at(cosOffset);
+    return arena.at(offsets.cos());
   }
 
   long sin() {
-    return arena.at(sinOffset);
+    return arena.at(offsets.sin());
   }
 
   Layer layer(int index) {
@@ -346,7 +358,7 @@ public final class Model implements AutoCloseable {
   private void readWeight(WeightSource source, Parameter p, Staging staging, Buffer other) {
     Dtype stored = source.dtype(p.name());
     int width = ops.dtype().bytes();
-    long first = weightsOffset + p.offset() * width;
+    long first = offsets.weights() + p.offset() * width;
     int pieceElements = staging.capacity() / Float.BYTES;
     for (long done = 0; done < p.elements(); ) {
       int n = (int) Math.min(pieceElements, p.elements() - done);
@@ -379,8 +391,8 @@ public final class Model implements AutoCloseable {
           sin[j] = (float) StrictMath.sin(angle);
         }
         long row = (long) position * half * Float.BYTES;
-        staging.upload(cos, half, arena.buffer(), cosOffset + row);
-        staging.upload(sin, half, arena.buffer(), sinOffset + row);
+        staging.upload(cos, half, arena.buffer(), offsets.cos() + row);
+        staging.upload(sin, half, arena.buffer(), offsets.sin() + row);
       }
     }
   }

@@ -97,6 +97,7 @@ public final class Trainable implements AutoCloseable {
     return stateOffset;
   }
 
+  /** Sets every gradient to 0. */
   public void zeroGradients() {
     ops.zero(gradients, layout.elements() * Float.BYTES);
   }
@@ -164,6 +165,13 @@ public final class Trainable implements AutoCloseable {
     if (copy != 0) {
       ops.convert(layout.elements(), Dtype.F32, master, ops.dtype(), copy);
     }
+  }
+
+  /** Forgets the moments and the count of updates; the parameters stay. */
+  public void resetOptimizer() {
+    ops.zero(moments1, layout.elements() * Float.BYTES);
+    ops.zero(moments2, layout.elements() * Float.BYTES);
+    ops.zero(state, (long) Ops.UPDATE_STATE * Float.BYTES);
   }
 
   @Override

@@ -9,6 +9,7 @@ import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.checkpoint.TrainingCheckpoints;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
 import org.lethe.data.Example;
@@ -127,7 +128,7 @@ public final class FineTune {
     RunConfig config = job.config();
     Model model = loaded.model();
     Method method = Methods.fineTuning();
-    Checkpoints checkpoints = Checkpoints.of(config, IDENTITY, model, method);
+    TrainingCheckpoints checkpoints = Checkpoints.of(config, IDENTITY, model, method);
     if (trainsAll(config)) {
       model.trainWeights();
     } else {

@@ -3,12 +3,12 @@ package org.lethe.run;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Optional;
 import org.lethe.EnvironmentException;
 import org.lethe.StoppedException;
 import org.lethe.checkpoint.CheckpointStore;
+import org.lethe.checkpoint.TrainingCheckpoints;
 import org.lethe.config.RunConfig;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.method.Method;
@@ -34,7 +34,7 @@ final class TrainingRun implements TrainingLoop.Hooks {
   private final RunFolder folder;
   private final RunListener listener;
   private final StopRequest stop;
-  private final Checkpoints checkpoints;
+  private final TrainingCheckpoints checkpoints;
   private Trainer trainer;
   private TrainingLoop loop;
 
@@ -42,7 +42,7 @@ final class TrainingRun implements TrainingLoop.Hooks {
       RunConfig config,
       LoadedModel loaded,
       RunFolder folder,
-      Checkpoints checkpoints,
+      TrainingCheckpoints checkpoints,
       RunListener listener,
       StopRequest stop) {
     this.config = config;
@@ -119,20 +119,11 @@ final class TrainingRun implements TrainingLoop.Hooks {
     Evaluation evaluation = Evaluate.run(config, loaded, true, listener).evaluation();
     folder.evaluation(done, evaluation);
     listener.evaluated(done, evaluation);
-    Map<String, Double> scores = new LinkedHashMap<>();
-    evaluation
-        .sets()
-        .forEach(
-            (set, values) ->
-                values.forEach((metric, score) -> scores.put(set + "." + metric, score)));
-    scores.put("utility", evaluation.utility());
-    return scores;
+    return evaluation.byName();
   }
 
   @Override
   public void checkpoint(int done) {
-    CheckpointEvent event = new CheckpointEvent();
-    event.begin();
     try {
       Path written = checkpoints.write(trainer, loop, folder.metrics());
       listener.checkpoint(done, written);
@@ -145,7 +136,6 @@ final class TrainingRun implements TrainingLoop.Hooks {
       }
       listener.note("no checkpoint after step " + done + ": " + e.getMessage());
     }
-    event.end(done);
   }
 
   @Override

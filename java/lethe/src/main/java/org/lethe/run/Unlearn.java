@@ -8,6 +8,7 @@ import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.checkpoint.TrainingCheckpoints;
 import org.lethe.config.LoraSection;
 import org.lethe.config.MethodSection;
 import org.lethe.config.RunConfig;
@@ -137,7 +138,7 @@ public final class Unlearn {
     RunConfig config = job.config();
     RunFolder folder = job.folder();
     Model model = job.loaded().model();
-    Checkpoints checkpoints = Checkpoints.of(config, IDENTITY, model, job.method());
+    TrainingCheckpoints checkpoints = Checkpoints.of(config, IDENTITY, model, job.method());
     ReferenceCache reference = reference(job);
     Evaluation given = folder.before(before, () -> given(job));
     if (config.train().fullParameters()) {

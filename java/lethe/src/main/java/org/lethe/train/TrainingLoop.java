@@ -73,6 +73,8 @@ public final class TrainingLoop {
   private final LongSupplier nanoTime;
   private final Map<String, Integer> streaks = new LinkedHashMap<>();
   private long lastCheckpoint;
+  private boolean begun;
+  private Outcome outcome;
 
   /** A loop over the trainer's remaining steps. */
   public TrainingLoop(Trainer trainer, Plan plan, Hooks hooks) {
@@ -99,34 +101,74 @@ public final class TrainingLoop {
 
   /** Runs to the end. */
   public Outcome run() {
+    while (advance()) {
+      // Each turn is a step with all that follows it.
+    }
+    return outcome;
+  }
+
+  /**
+   * One step with all that follows it, so that whoever owns the thread may do something else
+   * between two of them.
+   *
+   * @return whether there is more to do; when not, {@link #outcome} says how it ended
+   */
+  public boolean advance() {
+    if (outcome == null) {
+      outcome = begun ? next() : begin();
+    }
+    return outcome == null;
+  }
+
+  /** How it ended; empty while it has not. */
+  public Optional<Outcome> outcome() {
+    return Optional.ofNullable(outcome);
+  }
+
+  private Outcome begin() {
+    begun = true;
     lastCheckpoint = nanoTime.getAsLong();
     Optional<StopRule> before = held();
-    if (before.isPresent()) {
-      return new Outcome(End.RULE, before.get().text(), trainer.done());
+    return before.isPresent() ? ended(before.get()) : next();
+  }
+
+  /** A step, or the end of the run, which is null while there is more to do. */
+  private Outcome next() {
+    if (!trainer.hasNext()) {
+      return complete();
     }
-    while (trainer.hasNext()) {
-      Optional<String> asked = hooks.stopRequested();
-      if (asked.isPresent()) {
-        checkpoint();
-        return new Outcome(End.REQUESTED, asked.get(), trainer.done());
-      }
-      StepReport report = trainer.next();
-      hooks.step(report);
-      Map<String, Double> values = values(report);
-      boolean evaluates = plan.evaluate().isDue(trainer.done(), trainer.stepsPerEpoch());
-      if (evaluates) {
-        values.putAll(hooks.evaluate(trainer.done()));
-      }
-      count(values, evaluates);
-      Optional<StopRule> held = held();
-      if (held.isPresent()) {
-        atEnd();
-        return new Outcome(End.RULE, held.get().text(), trainer.done());
-      }
-      if (trainer.hasNext() && checkpointIsDue()) {
-        checkpoint();
-      }
+    Optional<String> asked = hooks.stopRequested();
+    if (asked.isPresent()) {
+      checkpoint();
+      return new Outcome(End.REQUESTED, asked.get(), trainer.done());
     }
+    StepReport report = trainer.next();
+    hooks.step(report);
+    Map<String, Double> values = values(report);
+    boolean evaluates = plan.evaluate().isDue(trainer.done(), trainer.stepsPerEpoch());
+    if (evaluates) {
+      values.putAll(hooks.evaluate(trainer.done()));
+    }
+    count(values, evaluates);
+    Optional<StopRule> held = held();
+    if (held.isPresent()) {
+      atEnd();
+      return ended(held.get());
+    }
+    if (!trainer.hasNext()) {
+      return complete();
+    }
+    if (checkpointIsDue()) {
+      checkpoint();
+    }
+    return null;
+  }
+
+  private Outcome ended(StopRule rule) {
+    return new Outcome(End.RULE, rule.text(), trainer.done());
+  }
+
+  private Outcome complete() {
     atEnd();
     return new Outcome(End.COMPLETE, "", trainer.done());
   }

@@ -97,6 +97,11 @@ public final class Main implements Callable<Integer> {
 
   /** Runs one command and answers its exit code; prints to {@code console} only. */
   static int run(Console console, String... args) {
+    return commandLine(console).execute(args);
+  }
+
+  /** All verbs; prints to {@code console} only. */
+  static CommandLine commandLine(Console console) {
     Main main = new Main(console);
     CommandLine commandLine = new CommandLine(main);
     verbs(console).forEach(commandLine::addSubcommand);
@@ -105,8 +110,7 @@ public final class Main implements Callable<Integer> {
         .setOut(new PrintWriter(console.out(), true, StandardCharsets.UTF_8))
         .setErr(new PrintWriter(console.err(), true, StandardCharsets.UTF_8))
         .setExecutionExceptionHandler((failure, command, parsed) -> main.report(failure))
-        .setParameterExceptionHandler(Main::refuse)
-        .execute(args);
+        .setParameterExceptionHandler(Main::refuse);
   }
 
   /** Without a verb: the help, as an error, since nothing was done. */
