@@ -28,6 +28,7 @@ public final class UnlearnBatches implements BatchSource {
   private final Turns turns;
   private final Set<Role> roles = EnumSet.noneOf(Role.class);
 
+  /** Refuses sets that the method cannot work with. */
   public UnlearnBatches(
       Method method,
       List<Example> forget,
