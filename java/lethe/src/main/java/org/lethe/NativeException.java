@@ -20,6 +20,7 @@ public final class NativeException extends LetheException {
     this.trace = trace;
   }
 
+  /** The {@code lethe_status} of the call. */
   public int status() {
     return status;
   }
@@ -34,6 +35,7 @@ public final class NativeException extends LetheException {
     return name.equals("LETHE_NO_DEVICE");
   }
 
+  /** What the native side noted on its way out. */
   public String trace() {
     return trace;
   }

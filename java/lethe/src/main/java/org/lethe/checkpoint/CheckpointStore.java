@@ -67,6 +67,7 @@ public final class CheckpointStore {
   /** Writes the tensors of a checkpoint. */
   @FunctionalInterface
   public interface State {
+    /** Writes all of them; the channel stays open. */
     void writeTo(WritableByteChannel channel) throws IOException;
   }
 

@@ -27,6 +27,7 @@ public final class Buffer implements AutoCloseable {
     this.lent = lent;
   }
 
+  /** Its size. */
   public long bytes() {
     return bytes;
   }

@@ -16,6 +16,7 @@ public final class Staging implements AutoCloseable {
   private final BytePointer pointer;
   private final ByteBuffer bytes;
 
+  /** Host memory of so many bytes. */
   public Staging(int capacityBytes) {
     this.pointer = new BytePointer((long) capacityBytes);
     this.bytes = pointer.asBuffer().order(ByteOrder.nativeOrder());
@@ -26,6 +27,7 @@ public final class Staging implements AutoCloseable {
     return Pointer.totalBytes();
   }
 
+  /** Bytes that go at a time. */
   public int capacity() {
     return bytes.capacity();
   }

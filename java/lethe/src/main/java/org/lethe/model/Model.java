@@ -129,14 +129,17 @@ public final class Model implements AutoCloseable {
         new Group(c.feedForwardSize(), List.of(new Projection.Part("down_proj", c.hiddenSize()))));
   }
 
+  /** Its sizes. */
   public ModelConfig config() {
     return config;
   }
 
+  /** The ops of its device, in its storage. */
   public Ops ops() {
     return ops;
   }
 
+  /** Where its parameters stand. */
   public Layout layout() {
     return layout;
   }
@@ -233,6 +236,7 @@ public final class Model implements AutoCloseable {
   /** Takes one piece of a tensor's bytes. */
   @FunctionalInterface
   public interface PieceConsumer {
+    /** Takes a piece, which is overwritten after the call. */
     void accept(java.nio.ByteBuffer piece);
   }
 

@@ -59,6 +59,7 @@ public final class Trainable implements AutoCloseable {
     }
   }
 
+  /** Names, shapes and places of its parameters. */
   public Layout layout() {
     return layout;
   }
@@ -78,6 +79,7 @@ public final class Trainable implements AutoCloseable {
     return gradientsOffset;
   }
 
+  /** The ops of its device, in the model's storage. */
   public Ops ops() {
     return ops;
   }

@@ -48,6 +48,7 @@ public final class Trainer implements AutoCloseable {
     return step.bytes();
   }
 
+  /** Whether there is another step. */
   public boolean hasNext() {
     return done < settings.steps();
   }
@@ -62,6 +63,7 @@ public final class Trainer implements AutoCloseable {
     return skipped;
   }
 
+  /** Steps of an epoch. */
   public int stepsPerEpoch() {
     return batches.stepsPerEpoch();
   }

@@ -31,6 +31,7 @@ public final class UnlearnBatches implements BatchSource {
   private final Set<Role> roles = EnumSet.noneOf(Role.class);
   private final Map<Example, TokenSequence> encoded = new HashMap<>();
 
+  /** Refuses sets that the method cannot work with. */
   public UnlearnBatches(
       Method method,
       List<Example> forget,
