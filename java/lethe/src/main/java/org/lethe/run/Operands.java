@@ -26,7 +26,7 @@ final class Operands implements AutoCloseable {
     this.ops = ops;
   }
 
-  /** Values k/128 with -128 <= k < 128: eight bits of significand, which bf16 has. */
+  /** Values k/128 with -128 &lt;= k &lt; 128: eight bits of significand, which bf16 has. */
   static float[] exact(int n, long seed, long stream) {
     float[] values = new float[n];
     long bits = 0;
