@@ -40,13 +40,30 @@ inline int fail(const Device *device, int status, const char *file, int line, co
   return device->host->fail(status, file, line, message.c_str());
 }
 
-// Runs an op's body with the engine's thread count: OpenMP keeps that setting per calling thread, and results depend on
-// it.
+// The engine's thread count for the duration of an op. OpenMP keeps that setting per calling thread: results depend on
+// it, and so does the speed of other libraries that the thread calls.
+class ThreadCount {
+ public:
+  explicit ThreadCount(int threads) : threads_(omp_get_max_threads()), dynamic_(omp_get_dynamic()) {
+    omp_set_num_threads(threads);
+    omp_set_dynamic(0);
+  }
+  ~ThreadCount() {
+    omp_set_num_threads(threads_);
+    omp_set_dynamic(dynamic_);
+  }
+  ThreadCount(const ThreadCount &) = delete;
+  ThreadCount &operator=(const ThreadCount &) = delete;
+
+ private:
+  int threads_, dynamic_;
+};
+
+// Runs an op's body with the engine's thread count.
 template <class Body>
 int run(Device *device, const char *op, Body &&body) noexcept {
   try {
-    omp_set_num_threads(device->threads);
-    omp_set_dynamic(0);
+    const ThreadCount engines(device->threads);
     return body();
   } catch (const std::bad_alloc &) {
     return device->host->fail(LETHE_OUT_OF_MEMORY, op, 0, "out of memory");

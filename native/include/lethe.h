@@ -76,6 +76,10 @@ LETHE_API int lethe_engine_describe(lethe_engine *engine, char *out, int64_t cap
 
 /* 64-byte aligned, zeroed. */
 LETHE_API int lethe_buffer_alloc(lethe_engine *engine, int64_t bytes, lethe_ref *buffer);
+/* Memory that the caller owns and keeps valid until lethe_buffer_free (which forgets it and frees nothing) or
+ * lethe_engine_close: nothing is copied, either side sees what the other writes. `address` is one that the backend can
+ * use (cpu: host memory), even; `bytes` as for lethe_buffer_alloc. Aligned to 64 bytes it is fastest. */
+LETHE_API int lethe_buffer_wrap(lethe_engine *engine, void *address, int64_t bytes, lethe_ref *buffer);
 LETHE_API int lethe_buffer_free(lethe_engine *engine, lethe_ref buffer);
 /* Host memory to a buffer and back; returns when the bytes are there. */
 LETHE_API int lethe_write(lethe_engine *engine, lethe_ref dst, const void *src, int64_t bytes);

@@ -106,6 +106,33 @@ int lethe_engine::resolve(lethe_ref ref, char **address, int64_t *available) con
   return LETHE_OK;
 }
 
+int lethe_engine::require_slot() const {
+  if (free_slots.empty() && buffers.size() >= lethe::kMaxBuffers) {
+    return LETHE_FAIL(LETHE_OUT_OF_MEMORY, "all " + std::to_string(lethe::kMaxBuffers) +
+                                               " buffers of this engine are in use; put tensors in one arena");
+  }
+  return LETHE_OK;
+}
+
+int lethe_engine::enter(void *address, int64_t bytes, bool owned, lethe_ref *buffer) {
+  size_t slot = buffers.size();
+  if (free_slots.empty()) {
+    buffers.emplace_back();
+  } else {
+    slot = free_slots.front();
+    free_slots.pop_front();
+  }
+  Buffer &entry = buffers[slot];
+  entry.address = static_cast<char *>(address);
+  entry.bytes = bytes;
+  entry.generation = (entry.generation + 1) & ((1u << lethe::kGenerationBits) - 1);
+  entry.open = true;
+  entry.owned = owned;
+  const uint64_t id = (uint64_t{entry.generation} << lethe::kSlotBits) | (slot + 1);
+  *buffer = id << lethe::kOffsetBits;
+  return LETHE_OK;
+}
+
 extern "C" {
 
 int lethe_abi(void) { return LETHE_ABI; }
@@ -151,7 +178,7 @@ int lethe_engine_close(lethe_engine *engine) {
     }
     const std::unique_ptr<lethe_engine> owned(engine);
     for (const Buffer &buffer : engine->buffers) {
-      if (buffer.open) engine->backend->free(engine->device, buffer.address);
+      if (buffer.open && buffer.owned) engine->backend->free(engine->device, buffer.address);
     }
     engine->backend->close(engine->device);
     // The plug-in stays loaded: its OpenMP workers outlive an engine and would run unmapped code.
@@ -178,27 +205,29 @@ int lethe_buffer_alloc(lethe_engine *engine, int64_t bytes, lethe_ref *buffer) {
       return LETHE_FAIL(LETHE_INVALID_ARGUMENT,
                         "bytes is " + std::to_string(bytes) + ", must be between 1 and 2^40 - 1");
     }
-    if (engine->free_slots.empty() && engine->buffers.size() >= lethe::kMaxBuffers) {
-      return LETHE_FAIL(LETHE_OUT_OF_MEMORY, "all " + std::to_string(lethe::kMaxBuffers) +
-                                                 " buffers of this engine are in use; put tensors in one arena");
-    }
+    LETHE_TRY(engine->require_slot());
     void *address = nullptr;
     LETHE_TRY(engine->backend->alloc(engine->device, bytes, &address));
-    size_t slot = engine->buffers.size();
-    if (engine->free_slots.empty()) {
-      engine->buffers.emplace_back();
-    } else {
-      slot = engine->free_slots.front();
-      engine->free_slots.pop_front();
+    return engine->enter(address, bytes, true, buffer);
+  });
+}
+
+int lethe_buffer_wrap(lethe_engine *engine, void *address, int64_t bytes, lethe_ref *buffer) {
+  return guarded(__func__, [&] {
+    LETHE_TRY(lethe_engine::check(engine));
+    if (buffer == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "buffer must not be null");
+    *buffer = 0;
+    if (address == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "address must not be null");
+    if (bytes < 1 || bytes >= lethe::kMaxBufferBytes) {
+      return LETHE_FAIL(LETHE_INVALID_ARGUMENT,
+                        "bytes is " + std::to_string(bytes) + ", must be between 1 and 2^40 - 1");
     }
-    Buffer &entry = engine->buffers[slot];
-    entry.address = static_cast<char *>(address);
-    entry.bytes = bytes;
-    entry.generation = (entry.generation + 1) & ((1u << lethe::kGenerationBits) - 1);
-    entry.open = true;
-    const uint64_t id = (uint64_t{entry.generation} << lethe::kSlotBits) | (slot + 1);
-    *buffer = id << lethe::kOffsetBits;
-    return static_cast<int>(LETHE_OK);
+    const auto first = reinterpret_cast<uintptr_t>(address);
+    if (first % 2 != 0 || first > UINTPTR_MAX - static_cast<uintptr_t>(bytes)) {
+      return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "address is odd, or its bytes pass the end of the address space");
+    }
+    LETHE_TRY(engine->require_slot());
+    return engine->enter(address, bytes, false, buffer);
   });
 }
 
@@ -211,7 +240,7 @@ int lethe_buffer_free(lethe_engine *engine, lethe_ref buffer) {
       return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "free takes the ref that alloc gave, not one moved into the buffer");
     }
     Buffer &entry = engine->buffers[slot];
-    engine->backend->free(engine->device, entry.address);
+    if (entry.owned) engine->backend->free(engine->device, entry.address);
     entry.open = false;
     entry.address = nullptr;
     engine->free_slots.push_back(slot);

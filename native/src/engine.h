@@ -40,6 +40,8 @@ struct Buffer {
   int64_t bytes = 0;
   uint32_t generation = 0;
   bool open = false;
+  // Whether the backend allocated it; memory that a caller lent is never freed here.
+  bool owned = false;
 };
 
 }  // namespace lethe
@@ -64,5 +66,8 @@ struct lethe_engine {
   // The address of ref and the bytes from it to the end of its buffer.
   int resolve(lethe_ref ref, char **address, int64_t *available) const;
   int slot_of(lethe_ref ref, size_t *slot) const;
+  // A ref for memory of this engine's device; LETHE_OUT_OF_MEMORY when every slot is in use.
+  int enter(void *address, int64_t bytes, bool owned, lethe_ref *buffer);
+  int require_slot() const;
   int find_linear(lethe_linear id, lethe::Linear **linear);
 };

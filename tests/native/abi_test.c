@@ -54,6 +54,31 @@ static void rmsnorm_matches_its_definition(lethe_engine *engine) {
   EXPECT(lethe_buffer_free(engine, again) == LETHE_OK);
 }
 
+static void wrapped_memory_is_shared_and_not_freed(lethe_engine *engine) {
+  float mine[4] = {1, 2, 3, 4}, seen[4];
+  lethe_ref buffer = 0;
+  EXPECT(lethe_buffer_wrap(engine, mine, sizeof mine, &buffer) == LETHE_OK);
+  EXPECT(lethe_read(engine, buffer, seen, sizeof seen) == LETHE_OK);
+  EXPECT(seen[3] == 4);
+  EXPECT(lethe_zero(engine, buffer + 8, 8) == LETHE_OK);
+  EXPECT(mine[1] == 2 && mine[2] == 0 && mine[3] == 0);
+  EXPECT(lethe_zero(engine, buffer + 8, 12) == LETHE_OUT_OF_BOUNDS);
+  /* Two refs to one place still overlap. */
+  lethe_ref again = 0;
+  EXPECT(lethe_buffer_wrap(engine, mine, sizeof mine, &again) == LETHE_OK);
+  EXPECT(lethe_copy(engine, again, buffer, sizeof mine) == LETHE_OVERLAP);
+  EXPECT(lethe_buffer_free(engine, again) == LETHE_OK);
+  EXPECT(lethe_buffer_free(engine, buffer) == LETHE_OK);
+  EXPECT(lethe_read(engine, buffer, seen, sizeof seen) == LETHE_CLOSED);
+  EXPECT(mine[0] == 1);
+  EXPECT(lethe_buffer_wrap(engine, NULL, 4, &buffer) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_buffer_wrap(engine, mine, 0, &buffer) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_buffer_wrap(engine, (char *)mine + 1, 4, &buffer) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_buffer_wrap(engine, mine, 4, NULL) == LETHE_INVALID_ARGUMENT);
+  /* Still open when the engine closes: not the engine's to free. */
+  EXPECT(lethe_buffer_wrap(engine, mine, sizeof mine, &buffer) == LETHE_OK);
+}
+
 int main(int argc, char **argv) {
   const char *plugins = argc > 1 ? argv[1] : ".";
   lethe_engine *engine = NULL;
@@ -75,6 +100,7 @@ int main(int argc, char **argv) {
   EXPECT(lethe_buffer_alloc(engine, 0, &huge) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_buffer_alloc(engine, 64, NULL) == LETHE_INVALID_ARGUMENT);
   rmsnorm_matches_its_definition(engine);
+  wrapped_memory_is_shared_and_not_freed(engine);
   EXPECT(lethe_engine_close(engine) == LETHE_OK);
   EXPECT(lethe_engine_close(engine) == LETHE_CLOSED);
   EXPECT(lethe_read(engine, 1, sink, 4) == LETHE_CLOSED);

@@ -63,8 +63,8 @@ maven() {
 [[ \$1 == -version ]] && { echo "Apache Maven $1"; exit 0; }
 echo "mvn \$* JAVA_HOME=\$JAVA_HOME natives=\${LETHE_NATIVE_TESTS:-ON} in \$PWD" >>"$calls"
 [[ -e "$machine/build-fails" ]] && { echo "ERROR: no such method"; exit 1; }
-mkdir -p java/lethe/target/classes/org/lethe/cli java/lethe/target/lib
-touch java/lethe/target/classes/org/lethe/cli/Main.class
+mkdir -p java/lethe/target/classes/org/lethe/internal/cli java/lethe/target/lib
+touch java/lethe/target/classes/org/lethe/internal/cli/Main.class
 END
 }
 
@@ -125,7 +125,7 @@ case_root_installs_and_builds() {
   expect_calls "apt-get install -y --no-install-recommends openjdk-17-jdk-headless maven g++ cmake make"
   expect_no_call sudo
   expect_calls "mvn -ntp -B -q -pl java/lethe package -DskipTests JAVA_HOME=$jvm/jdk-17.0.9 natives=OFF in $repo"
-  expect_output "<-cp> <$repo/java/lethe/target/classes:$repo/java/lethe/target/lib/*> <org.lethe.cli.Main> <config> <a b=c> <>"
+  expect_output "<-cp> <$repo/java/lethe/target/classes:$repo/java/lethe/target/lib/*> <org.lethe.internal.cli.Main> <config> <a b=c> <>"
 }
 
 case_others_go_through_sudo() {
@@ -223,11 +223,11 @@ case_a_failed_build_shows_its_end_and_is_repeated() {
   expect_status 1
   expect_output "ERROR: no such method"
   expect_output "its full log is $repo/target/lethe-build.log"
-  expect_no_output org.lethe.cli.Main
+  expect_no_output org.lethe.internal.cli.Main
   rm "$machine/build-fails"
   lethe config
   expect_status 0
-  expect_output org.lethe.cli.Main
+  expect_output org.lethe.internal.cli.Main
 }
 
 case_a_failed_installation_shows_its_end() {

@@ -29,6 +29,7 @@ import org.lethe.method.Methods;
 import org.lethe.method.Positions;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.run.GemmFloor;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.Schedule;
 import org.lethe.train.Step;

@@ -1,14 +1,16 @@
 package org.lethe.kernels;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.concurrent.atomic.AtomicReference;
+import org.bytedeco.javacpp.FloatPointer;
 import org.junit.jupiter.api.Test;
 import org.lethe.NativeException;
 import org.lethe.UserException;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 class BackendTest {
   @Test
@@ -26,6 +28,30 @@ class BackendTest {
       assertEquals(4 * rstd, values[1], 1e-6);
       assertEquals(rstd, values[4], 1e-7);
       assertThrows(UserException.class, () -> staging.download(arena, 0, new float[17], 17));
+    }
+  }
+
+  @Test
+  void wrappedMemoryIsSharedFromItsPositionOn() {
+    try (Backend backend = Backend.open("cpu", 1);
+        Staging staging = new Staging(64);
+        FloatPointer mine = new FloatPointer(1, 2, 3, 4)) {
+      mine.position(1);
+      float[] seen = new float[3];
+      try (Buffer buffer = backend.wrap(mine, 12)) {
+        assertTrue(buffer.isLent());
+        staging.download(buffer, 0, seen, 3);
+        assertArrayEquals(new float[] {2, 3, 4}, seen);
+        new Ops(backend, Dtype.F32).zero(buffer.at(4), 4);
+      }
+      mine.position(0);
+      assertEquals(2, mine.get(1));
+      assertEquals(0, mine.get(2));
+      assertEquals(4, mine.get(3));
+      mine.position(1);
+      assertThrows(UserException.class, () -> backend.wrap(mine, 13));
+      // Still lent when the backend closes: not the backend's to free.
+      backend.wrap(mine, 12);
     }
   }
 

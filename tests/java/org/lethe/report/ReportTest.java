@@ -54,18 +54,93 @@ class ReportTest {
     assertEquals(1, page.getElementsByTagName("path").getLength());
   }
 
+  private static String svg(Series... curves) {
+    return LineChart.html(chart(Chart.Scale.AUTO, false, List.of(), curves));
+  }
+
+  private static Chart chart(
+      Chart.Scale scale, boolean dots, List<Chart.Marker> markers, Series... curves) {
+    return new Chart("t", "", "updates", "nats", scale, dots, List.of(curves), markers);
+  }
+
+  private static int count(String text, String regex) {
+    return text.split(regex, -1).length - 1;
+  }
+
   @Test
   void theCurveSpansTheChart() {
-    String svg = LineChart.svg(series("loss", 2, 4));
-    assertTrue(svg.contains("d=\"M64.0 228.0L704.0 12.0\""), svg);
+    String svg = svg(series("loss", 2, 4));
+    assertTrue(svg.contains("d=\"M44.0 254.0L542.0 30.0\""), svg);
     assertTrue(svg.contains(">2.0</text>") && svg.contains(">4.0</text>"), svg);
+    assertTrue(svg.contains(">updates</text>") && svg.contains(">nats</text>"), svg);
+    assertFalse(svg.contains("legend"), svg);
+  }
+
+  @Test
+  void stepsAreCutAtWholeNumbers() {
+    String svg = svg(new Series("loss", List.of(0.0, 1.0, 2.0), List.of(1.0, 1.0, 1.0)));
+    assertTrue(svg.contains(">0</text>") && svg.contains(">2</text>"), svg);
+    assertFalse(svg.contains(">0.5</text>"), svg);
+  }
+
+  @Test
+  void severalCurvesHaveALegendAndDifferInMoreThanColour() {
+    String svg = svg(series("forget <1>", 1, 0), series("retain", 1, 1));
+    assertEquals(2, count(svg, "<li>"));
+    assertTrue(svg.contains("forget &lt;1&gt;</li>"), svg);
+    assertEquals(1, count(svg, "<path class=\"curve c0\""));
+    assertEquals(1, count(svg, "<path class=\"curve c1\""));
+    String page = Report.html(data());
+    assertTrue(page.contains(".curve.c1 { stroke: var(--c1); stroke-dasharray"), page);
+  }
+
+  @Test
+  void rangesFitWhatIsMeasured() {
+    String unit = LineChart.html(chart(Chart.Scale.UNIT, true, List.of(), series("p", 0.4, 0.6)));
+    assertTrue(unit.contains(">0.2</text>") && unit.contains(">1.0</text>"), unit);
+    assertEquals(2, count(unit, "<circle"));
+    assertTrue(unit.contains("<title>p 0.4000 at 0</title>"), unit);
+    String amount =
+        LineChart.html(chart(Chart.Scale.FROM_ZERO, false, List.of(), series("m", 900, 950)));
+    assertTrue(amount.contains(">0</text>") && amount.contains(">1000</text>"), amount);
+    String log = svg(series("norm", 0.02, 5, 40_000));
+    assertTrue(log.contains(">nats (log scale)</text>"), log);
+    for (String label : List.of("0.01", "1", "100", "10000")) {
+      assertTrue(log.contains(">" + label + "</text>"), log);
+    }
+    String flat = svg(series("rate", 2.5e-6, 2.5e-6));
+    assertTrue(flat.contains(">2.5e-6</text>") && flat.contains(">2e-6</text>"), flat);
+    String small = svg(series("rate", 0, 5e-4, 1e-3));
+    assertTrue(small.contains(">2e-4</text>") && small.contains(">1e-3</text>"), small);
+  }
+
+  @Test
+  void manyMeasurementsHaveNoDots() {
+    double[] many = new double[61];
+    String svg = LineChart.html(chart(Chart.Scale.UNIT, true, List.of(), series("p", many)));
+    assertEquals(0, count(svg, "<circle"));
+  }
+
+  @Test
+  void eventsAreLinesWithALegendAndShareAPixel() {
+    List<Chart.Marker> markers =
+        List.of(
+            new Chart.Marker(Chart.Kind.SKIPPED, 1),
+            new Chart.Marker(Chart.Kind.SKIPPED, 1.0001),
+            new Chart.Marker(Chart.Kind.RESUMED, 2));
+    String svg = LineChart.html(chart(Chart.Scale.AUTO, false, markers, series("loss", 3, 2, 1)));
+    assertEquals(2, count(svg, "<li>"));
+    assertTrue(svg.contains("skipped step</li>") && svg.contains("resumed here</li>"), svg);
+    // One in the legend and one in the chart, each.
+    assertEquals(2, count(svg, "class=\"marker skipped\""));
+    assertEquals(2, count(svg, "class=\"marker resumed\""));
   }
 
   @Test
   void gapsBreakTheCurveAndLonePointsShow() {
-    String svg = LineChart.svg(series("loss", 1, 2, Double.NaN, 3, Double.POSITIVE_INFINITY, 4, 5));
-    assertEquals(3, svg.split("M[0-9]", -1).length - 1);
-    assertEquals(1, svg.split("<circle", -1).length - 1);
+    String svg = svg(series("loss", 1, 2, Double.NaN, 3, Double.POSITIVE_INFINITY, 4, 5));
+    assertEquals(3, count(svg, "M[0-9]"));
+    assertEquals(1, count(svg, "<circle"));
     assertFalse(svg.contains("NaN") || svg.contains("Infinity"), svg);
   }
 
@@ -80,19 +155,25 @@ class ReportTest {
             series("huge", -Double.MAX_VALUE, Double.MAX_VALUE),
             series("tiny", 0, Double.MIN_VALUE),
             series("close", 1, Math.nextUp(1.0)),
+            series("largest", Double.MAX_VALUE, Double.MAX_VALUE),
+            series("all decades", Double.MIN_VALUE, Double.MAX_VALUE),
             series("<&>", 1, 2))) {
       String html = Report.html(data(curve));
       parse(html);
-      assertFalse(html.matches("(?s).*d=\"[^\"]*(NaN|Infinity).*"), curve.name());
+      assertFalse(
+          html.matches("(?s).*(d|[xy][12]?)=\"[^\"]*(NaN|Infinity).*"), curve.name() + html);
     }
   }
 
   @Test
-  void longCurvesAreThinnedToTheirEnds() {
-    double[] y = IntStream.range(0, 100_000).mapToDouble(i -> i).toArray();
-    String svg = LineChart.svg(series("loss", y));
+  void longCurvesAreThinnedButKeepEndsAndSpikes() {
+    double[] y = IntStream.range(0, 100_000).mapToDouble(i -> i / 1e5).toArray();
+    y[54_321] = 5;
+    String svg = svg(series("loss", y));
     assertTrue(svg.length() < 40_000, "length " + svg.length());
-    assertTrue(svg.contains("L704.0 12.0\""));
+    assertTrue(svg.contains("M44.0 254.0"), svg.substring(0, 3000));
+    assertEquals(1, count(svg, "L[0-9.]+ 30\\.0"));
+    assertTrue(svg.matches("(?s).*L542\\.0 [0-9.]+\".*"));
   }
 
   @Test
@@ -109,9 +190,9 @@ class ReportTest {
 
         ## Curves
 
-        | curve | points | first | lowest | last |
-        | --- | ---: | ---: | ---: | ---: |
-        | loss | 3 | 3 | 1 | 2 |
+        | curve | points | first | lowest | highest | last |
+        | --- | ---: | ---: | ---: | ---: | ---: |
+        | loss | 3 | 3 | 1 | 3 | 2 |
 
         ## Notes
 

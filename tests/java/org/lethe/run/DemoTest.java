@@ -65,7 +65,7 @@ class DemoTest {
         Demo.run(
             new Demo.Options(output, false, 2, 2, 0.5, 1, ALL),
             List.of("scratch.hidden_size=48", "scratch.layers=1", "scratch.feed_forward_size=64"),
-            List.of("train.steps=3", "train.batch_size=4"),
+            List.of("train.steps=3", "train.warmup_steps=1", "train.batch_size=4"),
             listener);
     assertEquals(
         List.of("fine-tuned", "never saw them", "ME+GD", "NPO+GD", "IDK+AP"),

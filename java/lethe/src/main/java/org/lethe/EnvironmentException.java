@@ -4,10 +4,12 @@ package org.lethe;
 public final class EnvironmentException extends LetheException {
   private static final long serialVersionUID = 1L;
 
+  /** A lack; the message says what would mend it. */
   public EnvironmentException(String message) {
     super(message, null);
   }
 
+  /** A lack that another exception showed. */
   public EnvironmentException(String message, Throwable cause) {
     super(message, cause);
   }

@@ -4,12 +4,14 @@ package org.lethe;
 public final class InternalFaultException extends LetheException {
   private static final long serialVersionUID = 1L;
 
+  /** A fault; the message asks for a report. */
   public InternalFaultException(String message) {
     super(
         message + "; this is a fault in Lethe, please report it with the command that led here",
         null);
   }
 
+  /** A fault that another exception showed. */
   public InternalFaultException(String message, Throwable cause) {
     super(
         message + "; this is a fault in Lethe, please report it with the command that led here",

@@ -10,10 +10,15 @@ package org.lethe;
  *       device)
  *   <li>{@link NativeException}: a native call failed, with its status and trace
  *   <li>{@link InternalFaultException}: a fault in Lethe
+ *   <li>{@link StoppedException}: nothing is wrong; a run stopped because it was asked to
  * </ul>
  */
 public abstract sealed class LetheException extends RuntimeException
-    permits UserException, EnvironmentException, NativeException, InternalFaultException {
+    permits UserException,
+        EnvironmentException,
+        NativeException,
+        InternalFaultException,
+        StoppedException {
   private static final long serialVersionUID = 1L;
 
   LetheException(String message, Throwable cause) {

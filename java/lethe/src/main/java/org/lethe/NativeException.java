@@ -5,6 +5,7 @@ public final class NativeException extends LetheException {
   private static final long serialVersionUID = 1L;
 
   private final int status;
+  private final String name;
   private final String trace;
 
   /**
@@ -15,13 +16,26 @@ public final class NativeException extends LetheException {
   public NativeException(int status, String name, String trace) {
     super(name + ": " + trace, null);
     this.status = status;
+    this.name = name;
     this.trace = trace;
   }
 
+  /** The {@code lethe_status} of the call. */
   public int status() {
     return status;
   }
 
+  /** Whether memory ran out, on the device or off it. */
+  public boolean isOutOfMemory() {
+    return name.equals("LETHE_OUT_OF_MEMORY");
+  }
+
+  /** Whether this machine cannot run the backend. */
+  public boolean isNoDevice() {
+    return name.equals("LETHE_NO_DEVICE");
+  }
+
+  /** What the native side noted on its way out. */
   public String trace() {
     return trace;
   }

@@ -61,15 +61,61 @@ public final class FloatStream {
       stored.flip();
       values.clear();
       for (int i = 0; i < count; i++) {
-        values.put(
-            switch (info.dtype()) {
-              case F32 -> stored.getFloat();
-              case BF16 -> Float.intBitsToFloat(stored.getShort() << 16);
-              default -> halfToFloat(stored.getShort());
-            });
+        values.put(next(info.dtype(), stored));
       }
       consumer.put(name, at, values.flip());
     }
+  }
+
+  /**
+   * Fills {@code into} with a tensor's values from {@code firstElement} on.
+   *
+   * @param source whose tensor is F32, BF16 or F16 and has that many values
+   */
+  static void read(TensorSource source, String name, long firstElement, FloatBuffer into) {
+    StoredDtype dtype = source.info(name).dtype();
+    int size = dtype.bits() / 8;
+    ByteBuffer stored = ByteBuffer.allocate(into.remaining() * size).order(ByteOrder.LITTLE_ENDIAN);
+    source.readInto(name, firstElement * size, stored);
+    stored.flip();
+    while (into.hasRemaining()) {
+      into.put(next(dtype, stored));
+    }
+  }
+
+  private static float next(StoredDtype dtype, ByteBuffer stored) {
+    return switch (dtype) {
+      case F32 -> stored.getFloat();
+      case BF16 -> Float.intBitsToFloat(stored.getShort() << 16);
+      default -> halfToFloat(stored.getShort());
+    };
+  }
+
+  /** The value of F32, BF16 or F16 that is nearest to {@code value}, ties to even. */
+  static float round(StoredDtype dtype, float value) {
+    return switch (dtype) {
+      case F32 -> value;
+      case BF16 -> Float.intBitsToFloat(floatToBfloat16(value) << 16);
+      default -> halfToFloat(floatToHalf(value));
+    };
+  }
+
+  /**
+   * {@code value} in fp32, such that rounding the result to BF16 or F16 gives what rounding {@code
+   * value} at once would: where it is not exact, it is cut and its last bit set (round to odd,
+   * Boldo and Melquiond 2008), so that it never lands on a tie by itself.
+   */
+  static float toOdd(double value) {
+    float nearest = (float) value;
+    if (nearest == value || !Float.isFinite(nearest)) {
+      return nearest;
+    }
+    float cut = Math.abs((double) nearest) > Math.abs(value) ? towardsZero(nearest) : nearest;
+    return Float.intBitsToFloat(Float.floatToRawIntBits(cut) | 1);
+  }
+
+  private static float towardsZero(float value) {
+    return value > 0 ? Math.nextDown(value) : Math.nextUp(value);
   }
 
   /**

@@ -159,7 +159,8 @@ public final class HuggingFaceConfig {
     }
   }
 
-  private static String dtypeName(StoredDtype dtype) {
+  /** How config.json spells a type. */
+  static String dtypeName(StoredDtype dtype) {
     for (Map.Entry<String, StoredDtype> entry : DTYPES.entrySet()) {
       if (entry.getValue() == dtype) {
         return entry.getKey();

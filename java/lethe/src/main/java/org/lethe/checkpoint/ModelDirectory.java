@@ -22,8 +22,8 @@ import org.lethe.model.Parameter;
  * an index), and the tokenizer's files beside them.
  */
 public final class ModelDirectory {
-  private static final String WEIGHTS_FILE = "model.safetensors";
-  private static final List<String> TOKENIZER_FILES =
+  static final String WEIGHTS_FILE = "model.safetensors";
+  static final List<String> TOKENIZER_FILES =
       List.of(
           "tokenizer.json",
           "tokenizer_config.json",

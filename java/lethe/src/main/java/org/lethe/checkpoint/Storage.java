@@ -38,7 +38,10 @@ class Storage {
   }
 
   long usableBytes(Path directory) throws IOException {
-    return Files.getFileStore(directory).getUsableSpace();
+    // Files.getFileStore looks the place up in the table of mounts, where that of a chroot is not:
+    // a
+    // run would fail when it saves.
+    return directory.toFile().getUsableSpace();
   }
 
   /** Deletes a directory and all below; does not follow links. */

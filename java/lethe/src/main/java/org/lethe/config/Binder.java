@@ -22,8 +22,41 @@ final class Binder {
 
   private final Class<?> root;
 
+  /** Collects what is wrong; null: the first wrong thing is thrown. */
+  private final List<UserException> problems;
+
   Binder(Class<?> root) {
+    this(root, null);
+  }
+
+  /**
+   * A binder that goes on: what it refuses goes to {@code problems}, and the default stands in its
+   * place.
+   */
+  Binder(Class<?> root, List<UserException> problems) {
     this.root = root;
+    this.problems = problems;
+  }
+
+  /** Nothing can stand in the place of a refused value; the refusal itself was reported. */
+  private static final class Unusable extends RuntimeException {
+    private static final long serialVersionUID = 1;
+
+    Unusable(UserException cause) {
+      super(cause);
+    }
+  }
+
+  /** The root record; empty when a problem left none. */
+  Optional<Object> rootRecord(Yaml.Mapping section) {
+    try {
+      return Optional.of(record(root, section, ""));
+    } catch (UserException e) {
+      report(e);
+      return Optional.empty();
+    } catch (Unusable e) {
+      return Optional.empty();
+    }
   }
 
   Object record(Class<?> type, Yaml.Mapping section, String path) {
@@ -33,15 +66,42 @@ final class Binder {
         .forEach(
             (key, value) -> {
               if (!known.contains(key)) {
-                throw unknown(key, value, path, known);
+                report(unknown(key, value, path, known));
               }
             });
     RecordComponent[] components = type.getRecordComponents();
     Object[] values = new Object[components.length];
     for (int i = 0; i < components.length; i++) {
-      values[i] = component(components[i], section, path);
+      values[i] = componentOrDefault(components[i], section, path);
     }
     return construct(type, values, section, path);
+  }
+
+  private void report(UserException problem) {
+    if (problems == null) {
+      throw problem;
+    }
+    // A default that several places share is refused in each of them.
+    if (problems.stream().noneMatch(known -> known.getMessage().equals(problem.getMessage()))) {
+      problems.add(problem);
+    }
+  }
+
+  private Object componentOrDefault(RecordComponent component, Yaml.Mapping section, String path) {
+    UserException cause;
+    try {
+      return component(component, section, path);
+    } catch (UserException e) {
+      report(e);
+      cause = e;
+    } catch (Unusable e) {
+      cause = (UserException) e.getCause();
+    }
+    try {
+      return component(component, Yaml.Mapping.empty(section.where()), path);
+    } catch (UserException e) {
+      throw new Unusable(cause);
+    }
   }
 
   private UserException unknown(String key, Yaml value, String path, List<String> siblings) {
@@ -65,6 +125,10 @@ final class Binder {
     String key = Schema.key(component);
     String full = Schema.join(path, key);
     Yaml given = section.entries().get(key);
+    if (given instanceof Yaml.Sequence list && component.isAnnotationPresent(Inherits.class)) {
+      Class<?> entry = Schema.raw(Schema.argument(component.getGenericType()));
+      given = Inheritance.of(list, section, Schema.keys(entry));
+    }
     if (given != null) {
       return value(component.getGenericType(), given, full);
     }

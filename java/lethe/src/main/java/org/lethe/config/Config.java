@@ -1,7 +1,10 @@
 package org.lethe.config;
 
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
+import java.util.Set;
 import org.lethe.UserException;
 
 /**
@@ -33,14 +36,58 @@ public final class Config {
     return bind(type, Yaml.Mapping.empty("configuration"), overrides);
   }
 
+  /** Another configuration with overrides laid over it. */
+  public static <R extends Record> R with(R config, Class<R> type, List<String> overrides) {
+    Yaml written = YamlReader.value(toYaml(config), "configuration");
+    return bind(type, (Yaml.Mapping) written, overrides);
+  }
+
+  /**
+   * A configuration with everything that is wrong with it.
+   *
+   * @param config with defaults in the place of refused values; empty where none can stand
+   * @param problems empty when all is well
+   */
+  public record Checked<R extends Record>(Optional<R> config, List<UserException> problems) {}
+
+  /** As {@link #load}, but goes on behind what is wrong and lists all of it. */
+  public static <R extends Record> Checked<R> check(
+      Class<R> type, Path file, List<String> overrides) {
+    List<UserException> problems = new ArrayList<>();
+    Yaml.Mapping root;
+    try {
+      root = YamlReader.file(file);
+    } catch (UserException e) {
+      return new Checked<>(Optional.empty(), List.of(e));
+    }
+    for (String override : overrides) {
+      try {
+        Overrides.apply(root, List.of(override));
+      } catch (UserException e) {
+        problems.add(e);
+      }
+    }
+    Optional<R> config = new Binder(type, problems).rootRecord(root).map(type::cast);
+    return new Checked<>(config, List.copyOf(problems));
+  }
+
   /** The whole configuration, defaults included; {@link #load} makes an equal record of it. */
   public static String toYaml(Record config) {
-    return YamlWriter.write(config, false);
+    return YamlWriter.write(config, false, Set.of());
   }
 
   /** As {@link #toYaml}, with each key's {@link Doc} above it. */
   public static String toCommentedYaml(Record config) {
-    return YamlWriter.write(config, true);
+    return toCommentedYaml(config, Set.of());
+  }
+
+  /**
+   * As {@link #toCommentedYaml(Record)}, without some keys of the first level.
+   *
+   * @param without keys that are left out; reading the text gives them their defaults
+   */
+  public static String toCommentedYaml(Record config, Set<String> without) {
+    return YamlWriter.write(config, true, without);
   }
 
   private static <R extends Record> R bind(

@@ -8,7 +8,18 @@ public record LoraSection(
     @Doc("The adapter's product is scaled by alpha / rank") @Default("16.0") double alpha,
     @Doc("Linear layers that get an adapter, by the last part of their name")
         @Default("[q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]")
-        List<String> targets) {
+        List<String> targets,
+    @Doc(
+            "Adapter that unlearn trains: fresh, or continue (the one given as adapter, whose rank"
+                + " and targets then hold)")
+        @Default("fresh")
+        Start start) {
+
+  /** Where an adapter begins. */
+  public enum Start {
+    FRESH,
+    CONTINUE
+  }
 
   public LoraSection {
     Check.atLeast("rank", 1, rank);

@@ -1,10 +1,12 @@
 package org.lethe.config;
 
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Optional;
 
 /** One run: what {@code finetune}, {@code unlearn} and {@code evaluate} read from one YAML file. */
 public record RunConfig(
+    @Doc("Version of this file's format") @Default("1") int version,
     @Doc("Model directory to start from, in Hugging Face's layout; unset with scratch")
         Optional<Path> model,
     @Doc("Adapter directory in PEFT's layout, put on the model; unset: none")
@@ -21,7 +23,17 @@ public record RunConfig(
     @Doc("Low-rank adapters; unused when train.full_parameters is true") LoraSection lora,
     @Doc("A new model to train from random weights, with a tokenizer of its own, instead of model")
         Optional<ScratchSection> scratch,
-    @Doc("How a model is judged") EvaluateSection evaluate) {
+    @Doc("How a model is judged") EvaluateSection evaluate,
+    @Doc("What is kept of a run on the way, so that it can go on") CheckpointSection checkpoint,
+    @Doc("Whether event files for TensorBoard are written, too") @Default("true")
+        boolean tensorboard,
+    @Doc("Phases of lethe run, one after the other; each takes what the one before it made")
+        @Default("[]")
+        @Inherits
+        List<PhaseSection> phases) {
+
+  /** The only {@code version} that this Lethe reads. */
+  public static final int VERSION = 1;
 
   /** Storage type of weights and activations; arithmetic is fp32 either way. */
   public enum Dtype {
@@ -30,6 +42,14 @@ public record RunConfig(
   }
 
   public RunConfig {
+    if (version != VERSION) {
+      throw new IllegalArgumentException(
+          "version is "
+              + version
+              + ", this Lethe reads version "
+              + VERSION
+              + "; use the Lethe that wrote the file, or write a new one by lethe init");
+    }
     Check.atLeast("threads", 0, threads);
     if (model.isPresent() && scratch.isPresent()) {
       throw new IllegalArgumentException("model and scratch exclude each other; give one of them");

@@ -1,5 +1,7 @@
 package org.lethe.config;
 
+import java.util.List;
+
 /** Optimizer (AdamW) and schedule. */
 public record TrainConfig(
     @Doc("Passes over the rows; unused when steps is given") @Default("5") int epochs,
@@ -11,6 +13,8 @@ public record TrainConfig(
         @Default("constant")
         Schedule schedule,
     @Doc("Updates over which the learning rate rises from 0") @Default("0") int warmupSteps,
+    @Doc("The same in epochs, such as 0.5; give one of the two") @Default("0.0")
+        double warmupEpochs,
     @Doc("AdamW's decoupled weight decay") @Default("0.0") double weightDecay,
     @Doc("Decay of the first moment") @Default("0.9") double adamBeta1,
     @Doc("Decay of the second moment") @Default("0.999") double adamBeta2,
@@ -22,12 +26,32 @@ public record TrainConfig(
     @Doc("A loss or gradient that is not finite: stop, or skip the step and count it")
         @Default("stop")
         OnNonFinite onNonFinite,
-    @Doc("Train all weights instead of adapters") @Default("false") boolean fullParameters) {
+    @Doc("Train all weights instead of adapters") @Default("false") boolean fullParameters,
+    @Doc("Sides a step trains: joint (both), or forget and retain in turns of steps or epochs")
+        @Default("joint")
+        Turns turns,
+    @Doc("Forget steps (or epochs) of a turn; unused with joint") @Default("1") int forgetTurn,
+    @Doc("Retain steps (or epochs) that follow them; unused with joint") @Default("1")
+        int retainTurn,
+    @Doc("Updates on each batch before the next one is taken") @Default("1") int stepsPerBatch,
+    @Doc("Parts a step is cut into; their gradients are added in order, as by as many processes")
+        @Default("1")
+        int shards,
+    @Doc("Rules that end training, the first that holds: forget.probability <= 0.05 for 2")
+        @Default("[]")
+        List<String> stopWhen) {
 
   /** What follows a loss or gradient that is not finite; the parameters stay as they were. */
   public enum OnNonFinite {
     STOP,
     SKIP
+  }
+
+  /** How forget and retain rows share the steps. */
+  public enum Turns {
+    JOINT,
+    STEPS,
+    EPOCHS
   }
 
   /** Course of the learning rate after warm-up. */
@@ -49,5 +73,14 @@ public record TrainConfig(
     Check.positive("adam_eps", adamEps);
     Check.notNegative("max_gradient_norm", maxGradientNorm);
     Check.atLeast("tokens_per_micro_batch", 1, tokensPerMicroBatch);
+    Check.notNegative("warmup_epochs", warmupEpochs);
+    if (warmupSteps > 0 && warmupEpochs > 0) {
+      throw new IllegalArgumentException(
+          "warmup_steps and warmup_epochs exclude each other; give one of them");
+    }
+    Check.atLeast("forget_turn", 1, forgetTurn);
+    Check.atLeast("retain_turn", 1, retainTurn);
+    Check.atLeast("steps_per_batch", 1, stepsPerBatch);
+    Check.atLeast("shards", 1, shards);
   }
 }

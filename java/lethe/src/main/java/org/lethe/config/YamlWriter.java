@@ -6,6 +6,7 @@ import java.lang.reflect.RecordComponent;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import java.util.regex.Pattern;
 import org.lethe.InternalFaultException;
 
@@ -21,14 +22,17 @@ final class YamlWriter {
     this.comments = comments;
   }
 
-  static String write(Record record, boolean comments) {
+  static String write(Record record, boolean comments, Set<String> without) {
     YamlWriter writer = new YamlWriter(comments);
-    writer.record(record, "");
+    writer.record(record, "", without);
     return writer.out.toString();
   }
 
-  private void record(Record record, String indent) {
+  private void record(Record record, String indent, Set<String> without) {
     for (RecordComponent component : record.getClass().getRecordComponents()) {
+      if (without.contains(Schema.key(component))) {
+        continue;
+      }
       Object value = read(component, record);
       if (value instanceof Optional<?> optional) {
         value = optional.orElse(null);
@@ -49,7 +53,7 @@ final class YamlWriter {
     out.append(indent).append(key).append(':');
     if (value instanceof Record section) {
       out.append('\n');
-      record(section, indent + "  ");
+      record(section, indent + "  ", Set.of());
     } else if (value instanceof List<?> list && !list.isEmpty()) {
       out.append('\n');
       for (Object item : list) {
@@ -64,7 +68,7 @@ final class YamlWriter {
     out.append(indent).append('-');
     if (item instanceof Record section) {
       out.append('\n');
-      record(section, indent + "  ");
+      record(section, indent + "  ", Set.of());
     } else {
       out.append(' ').append(scalar(item)).append('\n');
     }
@@ -80,7 +84,7 @@ final class YamlWriter {
   }
 
   /** Without quotes where it then still reads as a text; else as JSON, which YAML contains. */
-  private static String text(String text) {
+  static String text(String text) {
     if (PLAIN.matcher(text).matches()
         && YamlReader.value(text, "text") instanceof Yaml.Scalar scalar
         && scalar.type() == Yaml.ScalarType.TEXT) {

@@ -25,4 +25,9 @@ public record Example(
     paraphrasedAnswers = List.copyOf(paraphrasedAnswers);
     perturbedAnswers = List.copyOf(perturbedAnswers);
   }
+
+  /** A question and its answer that were not read from a file. */
+  public static Example of(String question, String answer) {
+    return new Example(question, answer, List.of(), List.of(), "a row in memory");
+  }
 }

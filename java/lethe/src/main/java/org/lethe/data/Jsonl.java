@@ -20,6 +20,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.function.Consumer;
 import org.lethe.UserException;
 
 /**
@@ -45,18 +46,48 @@ public final class Jsonl {
 
   /** The rows of a file in their order, at least one; {@code source} is {@code file:line}. */
   public static List<Example> read(Path file) {
-    String text = text(file);
+    return read(
+        file,
+        problem -> {
+          throw problem;
+        });
+  }
+
+  /**
+   * As {@link #read(Path)}, but goes on behind a bad row.
+   *
+   * @param problems takes what {@link #read(Path)} would have thrown, for every bad row
+   * @return the good rows; possibly none
+   */
+  public static List<Example> read(Path file, Consumer<UserException> problems) {
+    String text;
+    try {
+      text = text(file);
+    } catch (UserException e) {
+      problems.accept(e);
+      return List.of();
+    }
+    int[] bad = {0};
+    Consumer<UserException> counted =
+        problem -> {
+          bad[0]++;
+          problems.accept(problem);
+        };
     List<Example> rows =
-        text.stripLeading().startsWith("[") ? array(file, text) : lines(file, text);
-    if (rows.isEmpty()) {
-      throw new UserException(
-          file
-              + " holds no rows; it must hold one JSON object a line, or a JSON array of objects.");
+        text.stripLeading().startsWith("[")
+            ? array(file, text, counted)
+            : lines(file, text, counted);
+    if (rows.isEmpty() && bad[0] == 0) {
+      problems.accept(
+          new UserException(
+              file
+                  + " holds no rows; it must hold one JSON object a line, or a JSON array of"
+                  + " objects."));
     }
     return rows;
   }
 
-  private static List<Example> lines(Path file, String text) {
+  private static List<Example> lines(Path file, String text, Consumer<UserException> problems) {
     List<Example> rows = new ArrayList<>();
     int number = 0;
     for (int begin = 0; begin < text.length(); ) {
@@ -71,13 +102,15 @@ public final class Jsonl {
       try {
         rows.add(example(MAPPER.readTree(line), file + ":" + number));
       } catch (JsonProcessingException e) {
-        throw notJson(file, number, e);
+        problems.accept(notJson(file, number, e));
+      } catch (UserException e) {
+        problems.accept(e);
       }
     }
     return rows;
   }
 
-  private static List<Example> array(Path file, String text) {
+  private static List<Example> array(Path file, String text, Consumer<UserException> problems) {
     List<Example> rows = new ArrayList<>();
     // Behind a row the rest of the array follows, which is no fault.
     ObjectReader reader = MAPPER.reader().without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
@@ -86,17 +119,23 @@ public final class Jsonl {
       while (parser.nextToken() != JsonToken.END_ARRAY) {
         int line = parser.currentTokenLocation().getLineNr();
         JsonNode row = reader.readTree(parser);
-        rows.add(example(row, file + ":" + line));
+        try {
+          rows.add(example(row, file + ":" + line));
+        } catch (UserException e) {
+          problems.accept(e);
+        }
       }
       if (parser.nextToken() != null) {
-        throw new UserException(
-            file
-                + ":"
-                + parser.currentTokenLocation().getLineNr()
-                + ": something follows the closing ']' of the array; remove it.");
+        problems.accept(
+            new UserException(
+                file
+                    + ":"
+                    + parser.currentTokenLocation().getLineNr()
+                    + ": something follows the closing ']' of the array; remove it."));
       }
     } catch (JsonProcessingException e) {
-      throw notJson(file, e.getLocation() == null ? 1 : e.getLocation().getLineNr(), e);
+      // Where the text is no JSON, no later row can be told from its neighbours.
+      problems.accept(notJson(file, e.getLocation() == null ? 1 : e.getLocation().getLineNr(), e));
     } catch (IOException e) {
       throw new UserException(file + " cannot be read: " + e.getMessage() + ".", e);
     }

@@ -9,6 +9,8 @@ import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -127,6 +129,35 @@ public final class Tokenizer implements AutoCloseable {
 
   /** The text of some ids; special tokens are left out. */
   public String decode(int[] tokens) {
+    return decode(tokens, true);
+  }
+
+  /**
+   * The texts that tokens add one after the other, special tokens spelt out; together they are the
+   * decoded whole. Where a character is spread over several tokens, the last of them has it and the
+   * others are empty.
+   */
+  public List<String> pieces(int[] tokens) {
+    List<String> pieces = new ArrayList<>();
+    String before = "";
+    for (int i = 1; i <= tokens.length; i++) {
+      // A token's text depends on what stands before it: some tokenizers drop a leading space.
+      String text = decode(Arrays.copyOf(tokens, i), false);
+      boolean whole = !text.endsWith("\uFFFD") || i == tokens.length;
+      if (whole && text.startsWith(before)) {
+        pieces.add(text.substring(before.length()));
+        before = text;
+      } else if (whole) {
+        pieces.add(decode(new int[] {tokens[i - 1]}, false));
+        before = text;
+      } else {
+        pieces.add("");
+      }
+    }
+    return pieces;
+  }
+
+  private String decode(int[] tokens, boolean skipSpecial) {
     long[] wide = new long[tokens.length];
     for (int i = 0; i < tokens.length; i++) {
       if (tokens[i] < 0) {
@@ -134,7 +165,7 @@ public final class Tokenizer implements AutoCloseable {
       }
       wide[i] = tokens[i];
     }
-    return delegate.decode(wide, true);
+    return delegate.decode(wide, skipSpecial);
   }
 
   /** One more than the largest id. */
@@ -197,6 +228,16 @@ public final class Tokenizer implements AutoCloseable {
   public boolean addsBos() {
     int[] marked = encode("a", true);
     return bosId().isPresent() && marked.length > 0 && marked[0] == bosId().getAsInt();
+  }
+
+  /** Whether there is a token that ends an answer. */
+  public boolean hasEos() {
+    return config.eos().isPresent();
+  }
+
+  /** Whether the model came with a chat template. */
+  public boolean hasChatTemplate() {
+    return config.chatTemplate().isPresent();
   }
 
   /** The chat template, where the model has one. */

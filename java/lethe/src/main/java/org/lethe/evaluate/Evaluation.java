@@ -49,6 +49,15 @@ public record Evaluation(
     return sets.getOrDefault(set, Map.of()).getOrDefault(metric, Double.NaN);
   }
 
+  /** Every score by {@code set.metric}, and {@code utility}: the names that stopping rules use. */
+  public Map<String, Double> byName() {
+    Map<String, Double> scores = new LinkedHashMap<>();
+    sets.forEach(
+        (set, values) -> values.forEach((metric, score) -> scores.put(set + "." + metric, score)));
+    scores.put("utility", utility);
+    return scores;
+  }
+
   /**
    * How alike this model and one that never saw the forget set are; NaN when either has no truth
    * ratios.

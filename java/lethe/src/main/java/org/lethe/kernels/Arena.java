@@ -13,6 +13,11 @@ public final class Arena implements AutoCloseable {
   private long bytes;
   private Buffer buffer;
 
+  /**
+   * An arena that holds nothing yet.
+   *
+   * @param backend whose memory it takes; null for one that only counts
+   */
   public Arena(Backend backend) {
     this.backend = backend;
   }
@@ -37,6 +42,7 @@ public final class Arena implements AutoCloseable {
     return bytes;
   }
 
+  /** Takes the memory of all that was reserved, zeroed; answers itself. */
   public Arena allocate() {
     buffer = backend.allocate(Math.max(bytes, ALIGNMENT));
     return this;
@@ -47,6 +53,7 @@ public final class Arena implements AutoCloseable {
     return buffer.at(offset);
   }
 
+  /** The one allocation; null before {@link #allocate}. */
   public Buffer buffer() {
     return buffer;
   }

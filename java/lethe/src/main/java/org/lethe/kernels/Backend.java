@@ -5,11 +5,12 @@ import java.util.HashSet;
 import java.util.Set;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.LongPointer;
+import org.bytedeco.javacpp.Pointer;
 import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
-import org.lethe.kernels.abi.Abi;
-import org.lethe.kernels.abi.EngineHandle;
+import org.lethe.internal.abi.Abi;
+import org.lethe.internal.abi.EngineHandle;
 
 /**
  * One open device: the owner of every buffer allocated on it.
@@ -74,16 +75,49 @@ public final class Backend implements AutoCloseable {
     EngineHandle handle = handle();
     try (LongPointer out = new LongPointer(1)) {
       check(Abi.lethe_buffer_alloc(handle, bytes, out));
-      Buffer buffer = new Buffer(this, out.get(), bytes);
-      buffers.add(buffer);
-      return buffer;
+      return enter(new Buffer(this, out.get(), bytes, null));
     }
+  }
+
+  /**
+   * A buffer over memory of another library, such as a tensor's: nothing is copied, either side
+   * sees what the other writes. The memory must stay valid until the buffer is closed, which frees
+   * nothing; {@code memory} itself is kept from the garbage collector that long.
+   *
+   * @param memory of this backend's device (cpu: host memory), from its position on
+   * @param bytes at least 1, all inside the memory
+   */
+  public Buffer wrap(Pointer memory, long bytes) {
+    EngineHandle handle = handle();
+    long capacity = (memory.limit() - memory.position()) * memory.sizeof();
+    // A pointer made from a bare address says 0: then only the caller knows how much there is.
+    if (memory.limit() > 0 && bytes > capacity) {
+      throw new UserException(
+          bytes + " bytes are to be used of memory that has " + capacity + "; give fewer");
+    }
+    // Not closed: closing a view frees the memory behind it.
+    Pointer first = new Pointer(memory);
+    first.position(memory.position() * memory.sizeof());
+    try (LongPointer out = new LongPointer(1)) {
+      check(Abi.lethe_buffer_wrap(handle, first, bytes, out));
+      return enter(new Buffer(this, out.get(), bytes, memory));
+    }
+  }
+
+  private Buffer enter(Buffer buffer) {
+    buffers.add(buffer);
+    return buffer;
   }
 
   void release(Buffer buffer) {
     if (buffers.remove(buffer) && !closed) {
       check(Abi.lethe_buffer_free(engine, buffer.id()));
     }
+  }
+
+  /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */
+  public long allocatedBytes() {
+    return buffers.stream().filter(b -> !b.isLent()).mapToLong(Buffer::bytes).sum();
   }
 
   EngineHandle handle() {

@@ -14,14 +14,20 @@ public final class Buffer implements AutoCloseable {
   private final Backend backend;
   private final long id;
   private final long bytes;
+  private Object lent;
   private boolean closed;
 
-  Buffer(Backend backend, long id, long bytes) {
+  /**
+   * @param lent whose memory it is; null when the backend allocated it
+   */
+  Buffer(Backend backend, long id, long bytes, Object lent) {
     this.backend = backend;
     this.id = id;
     this.bytes = bytes;
+    this.lent = lent;
   }
 
+  /** Its size. */
   public long bytes() {
     return bytes;
   }
@@ -38,6 +44,11 @@ public final class Buffer implements AutoCloseable {
     return id + offset;
   }
 
+  /** Whether another library owns the memory: {@link Backend#wrap}. */
+  public boolean isLent() {
+    return lent != null;
+  }
+
   Backend backend() {
     return backend;
   }
@@ -51,6 +62,7 @@ public final class Buffer implements AutoCloseable {
     if (!closed) {
       closed = true;
       backend.release(this);
+      lent = null;
     }
   }
 }

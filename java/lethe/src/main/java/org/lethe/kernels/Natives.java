@@ -2,10 +2,11 @@ package org.lethe.kernels;
 
 import java.io.File;
 import java.io.IOException;
+import java.net.URI;
 import java.net.URL;
 import org.bytedeco.javacpp.Loader;
 import org.lethe.EnvironmentException;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 /** Unpacks the native libraries and loads what the backends need. Any thread may call it. */
 final class Natives {
@@ -40,7 +41,7 @@ final class Natives {
       }
       File directory = null;
       for (String library : BACKENDS) {
-        directory = cache("/org/lethe/kernels/abi/" + PLATFORM + "/" + library).getParentFile();
+        directory = cache("/org/lethe/internal/abi/" + PLATFORM + "/" + library).getParentFile();
       }
       return directory;
     }
@@ -50,6 +51,11 @@ final class Natives {
       if (url == null) {
         throw new EnvironmentException(
             resource + " is on no class path; add lethe's jar and dnnl's " + PLATFORM + " jar");
+      }
+      // A file already, where classes lie in a directory: JavaCPP's cache has one place for all
+      // such directories.
+      if (url.getProtocol().equals("file")) {
+        return new File(URI.create(url.toString()));
       }
       try {
         return Loader.cacheResource(url);

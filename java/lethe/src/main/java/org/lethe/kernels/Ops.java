@@ -1,7 +1,7 @@
 package org.lethe.kernels;
 
 import org.bytedeco.javacpp.LongPointer;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 /**
  * One checked method per op of {@code lethe.h}: the same names, argument order and shapes, which
@@ -29,6 +29,7 @@ public final class Ops {
   /** Places in an update's state. */
   public static final int UPDATE_NORM = 0;
 
+  /** Where an update's state says whether its gradient was finite: 1 or 0. */
   public static final int UPDATE_FINITE = 2;
 
   /** Floats of an update's state: norm, clip coefficient, finite, steps applied, and spare. */
@@ -47,6 +48,7 @@ public final class Ops {
     this.dtype = storage;
   }
 
+  /** The device they run on. */
   public Backend backend() {
     return backend;
   }
@@ -183,6 +185,7 @@ public final class Ops {
             backend.handle(), linear, firstOut, partOut, rank, scale, a, b, da, db));
   }
 
+  /** Frees what {@link #linearCreate} made; the weights stay. */
   public void linearClose(long linear) {
     Backend.check(Abi.lethe_linear_close(backend.handle(), linear));
   }
@@ -481,10 +484,14 @@ public final class Ops {
   public record HeadShape(
       long rows, long sources, long d, long vocabulary, long workspace, long workspaceBytes) {}
 
+  /** Bytes that the head works with: the least it can do with, and what more would be of no use. */
   public record WorkspaceBytes(long least, long most) {}
 
   /** {@code topK} 0 and {@code topP} 1 keep the whole vocabulary. */
   public record Sampling(float temperature, int topK, float topP, long seed) {}
 
+  /**
+   * AdamW (Loshchilov and Hutter 2019): decay rates of both moments, eps, decoupled weight decay.
+   */
   public record AdamWSettings(float beta1, float beta2, float eps, float weightDecay) {}
 }

@@ -4,8 +4,9 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
 import org.lethe.UserException;
-import org.lethe.kernels.abi.Abi;
+import org.lethe.internal.abi.Abi;
 
 /**
  * Host memory through which numbers reach a device and come back: allocated once, reused at every
@@ -15,11 +16,18 @@ public final class Staging implements AutoCloseable {
   private final BytePointer pointer;
   private final ByteBuffer bytes;
 
+  /** Host memory of so many bytes. */
   public Staging(int capacityBytes) {
     this.pointer = new BytePointer((long) capacityBytes);
     this.bytes = pointer.asBuffer().order(ByteOrder.nativeOrder());
   }
 
+  /** Bytes that all of this JVM's JavaCPP pointers hold outside the heap. Any thread may call. */
+  public static long allBytes() {
+    return Pointer.totalBytes();
+  }
+
+  /** Bytes that go at a time. */
   public int capacity() {
     return bytes.capacity();
   }
@@ -75,6 +83,18 @@ public final class Staging implements AutoCloseable {
   /** {@code n} bytes of {@code source} to the start. */
   public void read(Buffer source, long offset, long n) {
     Backend.check(Abi.lethe_read(source.backend().handle(), source.at(offset), pointer, n));
+  }
+
+  /** The first {@code n} bytes to what {@code ref} points at. */
+  public void write(Backend backend, long ref, long n) {
+    require(n);
+    Backend.check(Abi.lethe_write(backend.handle(), ref, pointer, n));
+  }
+
+  /** {@code n} bytes of what {@code ref} points at to the start. */
+  public void read(Backend backend, long ref, long n) {
+    require(n);
+    Backend.check(Abi.lethe_read(backend.handle(), ref, pointer, n));
   }
 
   @Override

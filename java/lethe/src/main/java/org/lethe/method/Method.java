@@ -24,6 +24,14 @@ public record Method(
         + retain.map(loss -> "+" + loss.name()).orElse("");
   }
 
+  /** The names of the losses, forget first. */
+  public List<String> lossNames() {
+    List<String> names = new ArrayList<>();
+    forget.ifPresent(loss -> names.add(loss.name()));
+    retain.ifPresent(loss -> names.add(loss.name()));
+    return List.copyOf(names);
+  }
+
   /** What the method looks at, one per role. */
   public List<Use> uses() {
     List<Use> uses = new ArrayList<>();
@@ -33,12 +41,36 @@ public record Method(
   }
 
   /**
+   * The part of this objective that a step on one side of the pairs has.
+   *
+   * @throws InternalFaultException when nothing is left
+   */
+  public Method on(boolean forgets, boolean retains) {
+    Optional<Loss> forgetPart = forgets ? forget : Optional.empty();
+    Optional<Loss> retainPart = retains ? retain : Optional.empty();
+    if (forgetPart.isEmpty() && retainPart.isEmpty()) {
+      throw new InternalFaultException("a step has no sequence that " + name() + " looks at");
+    }
+    return new Method(forgetPart, retainPart, forgetCoefficient, retainCoefficient);
+  }
+
+  /**
    * Begins a step, which may come in several micro-batches.
    *
    * @param totals of the whole step
    * @throws InternalFaultException when the step lacks a role that a loss needs
    */
   public MethodStep begin(Totals totals) {
-    return new MethodStep(this, totals);
+    return new MethodStep(this, totals, totals);
+  }
+
+  /**
+   * Begins one process's share of a step: denominators are the whole step's, and the values are
+   * this share's, which add up to the step's.
+   *
+   * @param share totals of what will be given
+   */
+  public MethodStep begin(Totals totals, Totals share) {
+    return new MethodStep(this, totals, share);
   }
 }

@@ -12,7 +12,11 @@ import org.lethe.InternalFaultException;
  * thread at a time.
  */
 public final class MethodStep {
-  private record Part(Loss loss, double weight, long count, ExactSum terms) {
+  /**
+   * @param count terms of the whole step
+   * @param share terms that will be given here
+   */
+  private record Part(Loss loss, double weight, long count, long share, ExactSum terms) {
     double value() {
       return loss.scale() * terms.mean(count);
     }
@@ -20,13 +24,13 @@ public final class MethodStep {
 
   private final List<Part> parts = new ArrayList<>();
 
-  MethodStep(Method method, Totals totals) {
-    method.forget().ifPresent(loss -> add(loss, method.forgetCoefficient(), totals));
-    method.retain().ifPresent(loss -> add(loss, method.retainCoefficient(), totals));
+  MethodStep(Method method, Totals totals, Totals share) {
+    method.forget().ifPresent(loss -> add(loss, method.forgetCoefficient(), totals, share));
+    method.retain().ifPresent(loss -> add(loss, method.retainCoefficient(), totals, share));
   }
 
-  private void add(Loss loss, double weight, Totals totals) {
-    parts.add(new Part(loss, weight, loss.count(totals), new ExactSum()));
+  private void add(Loss loss, double weight, Totals totals, Totals share) {
+    parts.add(new Part(loss, weight, loss.count(totals), loss.count(share), new ExactSum()));
   }
 
   /**
@@ -80,10 +84,10 @@ public final class MethodStep {
   }
 
   private static Part checked(Part part) {
-    if (part.terms().count() != part.count()) {
+    if (part.terms().count() != part.share()) {
       throw new InternalFaultException(
           "A step of "
-              + part.count()
+              + part.share()
               + " terms of "
               + part.loss().name()
               + " was given "

@@ -70,10 +70,12 @@ public final class RowStatistics {
     this.logVocabulary = StrictMath.log(vocabulary);
   }
 
+  /** Number of rows. */
   public int rows() {
     return values.length / COLUMNS;
   }
 
+  /** Number of tokens there are. */
   public int vocabulary() {
     return vocabulary;
   }
@@ -117,10 +119,12 @@ public final class RowStatistics {
     return at(row, KL);
   }
 
+  /** The most likely token of a row. */
   public int argmax(int row) {
     return (int) at(row, ARGMAX);
   }
 
+  /** How many tokens are more likely than the label of a row. */
   public int rank(int row) {
     return (int) at(row, RANK);
   }

@@ -72,10 +72,12 @@ public final class Head implements AutoCloseable {
     this.staging = new Staging(capacity * Ops.STATISTICS * Float.BYTES);
   }
 
+  /** The most rows of a pass. */
   public int capacity() {
     return capacity;
   }
 
+  /** Bytes of its memory on the device. */
   public long bytes() {
     return arena.bytes();
   }

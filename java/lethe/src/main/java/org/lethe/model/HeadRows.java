@@ -16,10 +16,12 @@ import org.lethe.kernels.Ops;
 public record HeadRows(
     int[] sourceTokens, int[] records, int trainedSources, int trainedRows, int trainedTokens) {
 
+  /** Number of rows. */
   public int rows() {
     return records.length / Ops.ROW_FIELDS;
   }
 
+  /** Number of different positions that the rows look at. */
   public int sources() {
     return sourceTokens.length;
   }
@@ -66,6 +68,7 @@ public record HeadRows(
       trainedRows = rows;
     }
 
+    /** The rows that were added. */
     public HeadRows build(int trainedTokens) {
       if (trainedSources < 0) {
         endTrained();

@@ -29,6 +29,7 @@ public final class Layout {
     return parameters;
   }
 
+  /** A parameter by its name; one that is not there is a fault. */
   public Parameter parameter(String name) {
     Parameter parameter = parameters.get(name);
     if (parameter == null) {

@@ -49,6 +49,7 @@ public final class Lora implements AutoCloseable {
     return new Lora(ops, model, config, values, trains);
   }
 
+  /** Rank, alpha and projections. */
   public LoraConfig config() {
     return config;
   }

@@ -1,10 +1,14 @@
 package org.lethe.model;
 
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
+import org.lethe.Hashes;
 import org.lethe.UserException;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Buffer;
@@ -25,10 +29,7 @@ public final class Model implements AutoCloseable {
   private final ModelConfig config;
   private final Layout layout;
   private final Arena arena;
-  private final long weightsOffset;
-  private final long cosOffset;
-  private final long sinOffset;
-  private final long headMeanOffset;
+  private final Offsets offsets;
   private Lora lora;
   private Trainable trainable;
   private List<Layer> layers;
@@ -44,12 +45,27 @@ public final class Model implements AutoCloseable {
     this.config = config;
     this.layout = layout(config);
     this.arena = new Arena(ops.backend());
-    long positions = (long) config.contextLength() * (config.headDim() / 2);
-    this.weightsOffset = arena.reserve(layout.elements(), ops.dtype());
-    this.cosOffset = arena.reserve(positions, Dtype.F32);
-    this.sinOffset = arena.reserve(positions, Dtype.F32);
-    this.headMeanOffset = arena.reserve(config.hiddenSize(), Dtype.F32);
+    this.offsets = Offsets.reserve(arena, config, layout, ops.dtype());
     arena.allocate();
+  }
+
+  /** Byte offsets in the model's arena. */
+  private record Offsets(long weights, long cos, long sin, long headMean) {
+    static Offsets reserve(Arena arena, ModelConfig config, Layout layout, Dtype dtype) {
+      long positions = (long) config.contextLength() * (config.headDim() / 2);
+      return new Offsets(
+          arena.reserve(layout.elements(), dtype),
+          arena.reserve(positions, Dtype.F32),
+          arena.reserve(positions, Dtype.F32),
+          arena.reserve(config.hiddenSize(), Dtype.F32));
+    }
+  }
+
+  /** Bytes on its device of a frozen model of these sizes: what loading it will take. */
+  public static long bytes(ModelConfig config, Dtype dtype) {
+    Arena planned = new Arena(null);
+    Offsets.reserve(planned, config, layout(config), dtype);
+    return planned.bytes();
   }
 
   /**
@@ -113,14 +129,17 @@ public final class Model implements AutoCloseable {
         new Group(c.feedForwardSize(), List.of(new Projection.Part("down_proj", c.hiddenSize()))));
   }
 
+  /** Its sizes. */
   public ModelConfig config() {
     return config;
   }
 
+  /** The ops of its device, in its storage. */
   public Ops ops() {
     return ops;
   }
 
+  /** Where its parameters stand. */
   public Layout layout() {
     return layout;
   }
@@ -167,7 +186,7 @@ public final class Model implements AutoCloseable {
   /** Makes every weight trainable: the same code as adapters, with dense gradients. */
   public Trainable trainWeights() {
     requireFrozen();
-    trainable = new Trainable(ops, layout, arena.at(weightsOffset));
+    trainable = new Trainable(ops, layout, arena.at(offsets.weights()));
     createProjections();
     return trainable;
   }
@@ -179,7 +198,7 @@ public final class Model implements AutoCloseable {
 
   /** The ref of a weight in storage. */
   public long weight(String name) {
-    return arena.at(weightsOffset) + layout.parameter(name).offset() * ops.dtype().bytes();
+    return arena.at(offsets.weights()) + layout.parameter(name).offset() * ops.dtype().bytes();
   }
 
   /**
@@ -189,7 +208,7 @@ public final class Model implements AutoCloseable {
   public void readWeight(String name, Staging staging, PieceConsumer consumer) {
     Parameter p = layout.parameter(name);
     long size = p.elements() * ops.dtype().bytes();
-    long first = weightsOffset + p.offset() * ops.dtype().bytes();
+    long first = offsets.weights() + p.offset() * ops.dtype().bytes();
     for (long done = 0; done < size; ) {
       int piece = (int) Math.min(staging.capacity(), size - done);
       staging.read(arena.buffer(), first + done, piece);
@@ -198,9 +217,26 @@ public final class Model implements AutoCloseable {
     }
   }
 
+  /**
+   * SHA-256 over the sizes, the storage and every weight as it stands now, in hexadecimal: two
+   * models with the same fingerprint give the same numbers.
+   */
+  public String fingerprint() {
+    MessageDigest digest = Hashes.sha256();
+    digest.update(ops.dtype().name().getBytes(StandardCharsets.UTF_8));
+    digest.update(config.toString().getBytes(StandardCharsets.UTF_8));
+    try (Staging staging = new Staging(STAGING_BYTES)) {
+      for (String name : layout.parameters().keySet()) {
+        readWeight(name, staging, digest::update);
+      }
+    }
+    return HexFormat.of().formatHex(digest.digest());
+  }
+
   /** Takes one piece of a tensor's bytes. */
   @FunctionalInterface
   public interface PieceConsumer {
+    /** Takes a piece, which is overwritten after the call. */
     void accept(java.nio.ByteBuffer piece);
   }
 
@@ -219,15 +255,15 @@ public final class Model implements AutoCloseable {
   }
 
   long headMean() {
-    return arena.at(headMeanOffset);
+    return arena.at(offsets.headMean());
   }
 
   long cos() {
-    return arena.at(cosOffset);
+    return arena.at(offsets.cos());
   }
 
   long sin() {
-    return arena.at(sinOffset);
+    return arena.at(offsets.sin());
   }
 
   Layer layer(int index) {
@@ -326,7 +362,7 @@ public final class Model implements AutoCloseable {
   private void readWeight(WeightSource source, Parameter p, Staging staging, Buffer other) {
     Dtype stored = source.dtype(p.name());
     int width = ops.dtype().bytes();
-    long first = weightsOffset + p.offset() * width;
+    long first = offsets.weights() + p.offset() * width;
     int pieceElements = staging.capacity() / Float.BYTES;
     for (long done = 0; done < p.elements(); ) {
       int n = (int) Math.min(pieceElements, p.elements() - done);
@@ -359,8 +395,8 @@ public final class Model implements AutoCloseable {
           sin[j] = (float) StrictMath.sin(angle);
         }
         long row = (long) position * half * Float.BYTES;
-        staging.upload(cos, half, arena.buffer(), cosOffset + row);
-        staging.upload(sin, half, arena.buffer(), sinOffset + row);
+        staging.upload(cos, half, arena.buffer(), offsets.cos() + row);
+        staging.upload(sin, half, arena.buffer(), offsets.sin() + row);
       }
     }
   }

@@ -41,6 +41,7 @@ public record PackedBatch(int[] ids, int[] positions, int[] starts, int trainedS
     return ids.length;
   }
 
+  /** Number of sequences. */
   public int sequences() {
     return starts.length - 1;
   }

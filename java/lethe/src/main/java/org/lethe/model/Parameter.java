@@ -10,10 +10,12 @@ package org.lethe.model;
  * @param offset first element in the arena
  */
 public record Parameter(String name, long rows, long columns, boolean vector, long offset) {
+  /** Number of its elements. */
   public long elements() {
     return rows * columns;
   }
 
+  /** Its shape: [rows, columns], or [columns] for a vector. */
   public long[] shape() {
     return vector ? new long[] {columns} : new long[] {rows, columns};
   }

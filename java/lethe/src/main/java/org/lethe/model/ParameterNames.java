@@ -2,8 +2,13 @@ package org.lethe.model;
 
 /** Hugging Face's names of a Llama's parameters. */
 public final class ParameterNames {
+  /** The tokens' embedding, [vocabulary, hidden]. */
   public static final String EMBEDDING = "model.embed_tokens.weight";
+
+  /** The head, [vocabulary, hidden], where it is not the embedding. */
   public static final String HEAD = "lm_head.weight";
+
+  /** The norm before the head. */
   public static final String FINAL_NORM = "model.norm.weight";
 
   private ParameterNames() {}
@@ -14,14 +19,17 @@ public final class ParameterNames {
     return "model.layers." + layer + "." + block + "." + projection;
   }
 
+  /** The weight of a projection of a layer, which counts from 0. */
   public static String weight(int layer, String projection) {
     return module(layer, projection) + ".weight";
   }
 
+  /** The norm before a layer's attention. */
   public static String inputNorm(int layer) {
     return "model.layers." + layer + ".input_layernorm.weight";
   }
 
+  /** The norm before a layer's feed-forward part. */
   public static String postAttentionNorm(int layer) {
     return "model.layers." + layer + ".post_attention_layernorm.weight";
   }

@@ -17,6 +17,7 @@ public final class RandomWeights implements WeightSource {
   private final long seed;
   private final List<String> order;
 
+  /** Weights of a model of these sizes, by a seed. */
   public RandomWeights(ModelConfig config, long seed) {
     this.layout = Model.layout(config);
     this.seed = seed;

@@ -4,6 +4,7 @@ import org.lethe.kernels.Arena;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
+import org.lethe.kernels.Staging;
 
 /**
  * The optimizer's view of a set of parameters: fp32 master, first and second moments and gradients,
@@ -58,6 +59,7 @@ public final class Trainable implements AutoCloseable {
     }
   }
 
+  /** Names, shapes and places of its parameters. */
   public Layout layout() {
     return layout;
   }
@@ -77,6 +79,7 @@ public final class Trainable implements AutoCloseable {
     return gradientsOffset;
   }
 
+  /** The ops of its device, in the model's storage. */
   public Ops ops() {
     return ops;
   }
@@ -96,6 +99,7 @@ public final class Trainable implements AutoCloseable {
     return stateOffset;
   }
 
+  /** Sets every gradient to 0. */
   public void zeroGradients() {
     ops.zero(gradients, layout.elements() * Float.BYTES);
   }
@@ -120,6 +124,56 @@ public final class Trainable implements AutoCloseable {
         settings,
         learningRate,
         state);
+  }
+
+  /** The fp32 arrays, one number per parameter each, that a checkpoint holds. */
+  public enum State {
+    /** The parameters themselves. */
+    MASTER,
+    /** AdamW's running mean of the gradient. */
+    MOMENT1,
+    /** AdamW's running mean of its square. */
+    MOMENT2
+  }
+
+  /** The ref of one parameter's numbers in an array. */
+  public long at(State state, Parameter parameter) {
+    long first =
+        switch (state) {
+          case MASTER -> master;
+          case MOMENT1 -> moments1;
+          case MOMENT2 -> moments2;
+        };
+    return first + parameter.offset() * Float.BYTES;
+  }
+
+  /** The update's own numbers, {@link Ops#UPDATE_STATE} of them: norm, clip, steps applied. */
+  public float[] updateState() {
+    float[] values = new float[Ops.UPDATE_STATE];
+    try (Staging staging = new Staging(values.length * Float.BYTES)) {
+      staging.download(arena.buffer(), stateOffset, values, values.length);
+    }
+    return values;
+  }
+
+  /**
+   * Goes on from numbers that were written to {@link #at} and from {@link #updateState}: the
+   * working copy is rounded from the master anew, as an update does.
+   */
+  public void restored(float[] updateState) {
+    try (Staging staging = new Staging(updateState.length * Float.BYTES)) {
+      staging.upload(updateState, updateState.length, arena.buffer(), stateOffset);
+    }
+    if (copy != 0) {
+      ops.convert(layout.elements(), Dtype.F32, master, ops.dtype(), copy);
+    }
+  }
+
+  /** Forgets the moments and the count of updates; the parameters stay. */
+  public void resetOptimizer() {
+    ops.zero(moments1, layout.elements() * Float.BYTES);
+    ops.zero(moments2, layout.elements() * Float.BYTES);
+    ops.zero(state, (long) Ops.UPDATE_STATE * Float.BYTES);
   }
 
   @Override

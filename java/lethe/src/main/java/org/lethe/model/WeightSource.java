@@ -8,8 +8,10 @@ import org.lethe.kernels.Dtype;
  * Where a model's weights come from: a file, or a generator. Names and shapes are Hugging Face's.
  */
 public interface WeightSource {
+  /** The names of all tensors. */
   Set<String> names();
 
+  /** A tensor's shape. */
   long[] shape(String name);
 
   /** {@link Dtype#F32} or {@link Dtype#BF16}. */

@@ -1,49 +1,54 @@
 package org.lethe.report;
 
+import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
-import java.util.Locale;
+import java.util.Objects;
+import java.util.Optional;
 
 /**
  * A run's report as Markdown and as one HTML page that needs nothing else: styles and charts are
  * inside, there are no scripts, and it follows the reader's light or dark setting.
  */
 public final class Report {
-  private static final String STYLE =
-      """
-      :root { color-scheme: light dark; --ink: #1c2024; --paper: #ffffff; --faint: #d9dde1;
-        --soft: #5b6570; --curve: #1f6feb; }
-      @media (prefers-color-scheme: dark) {
-        :root { --ink: #e4e8ec; --paper: #15181b; --faint: #363c42; --soft: #9aa4ae;
-          --curve: #6cb0ff; } }
-      body { margin: 2rem auto; max-width: 48rem; padding: 0 1rem; color: var(--ink);
-        background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
-      h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-      .wide { overflow-x: auto; }
-      table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-      th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--faint); text-align: left;
-        vertical-align: top; }
-      th.number, td.number { text-align: right; }
-      .facts th { font-weight: normal; color: var(--soft); }
-      .chart { width: 100%; height: auto; }
-      .chart text { font-size: 12px; fill: var(--soft); }
-      .grid { stroke: var(--faint); } .axis, .tick { stroke: var(--soft); }
-      .curve { fill: none; stroke: var(--curve); stroke-width: 1.8; stroke-linejoin: round; }
-      .dot { fill: var(--curve); }
-      """;
-
   private Report() {}
 
-  /** The report in Markdown; curves as their first, lowest and last values. */
+  /**
+   * The report of a run, finished or not, from its files alone.
+   *
+   * @throws org.lethe.UserException if this is not the directory of a run, or a file is damaged
+   */
+  public static ReportData of(Path runDirectory) {
+    return of(RunFiles.read(runDirectory));
+  }
+
+  /** The report of a run whose files were read. */
+  public static ReportData of(RunFiles files) {
+    return new RunReport(files).data();
+  }
+
+  /**
+   * Writes {@code report.md} and {@code report.html} into a run's directory, each whole or not at
+   * all.
+   *
+   * @throws org.lethe.EnvironmentException if they cannot be written
+   */
+  public static void write(Path runDirectory, ReportData data) {
+    RunDirectory.write(runDirectory, data);
+  }
+
+  /** The report in Markdown; curves as their first, lowest, highest and last values. */
   public static String markdown(ReportData data) {
     StringBuilder out = new StringBuilder();
     out.append("# ").append(Table.markdownEscape(data.title())).append("\n\n");
+    data.summary().forEach(words -> out.append(Table.markdownEscape(words)).append("\n\n"));
     for (Table table : data.tables()) {
       heading(out, table.title());
       out.append(table.markdown()).append('\n');
     }
-    if (!data.curves().isEmpty()) {
+    if (!data.charts().isEmpty()) {
       heading(out, "Curves");
-      out.append(curves(data.curves()).markdown()).append('\n');
+      out.append(curves(data.charts()).markdown()).append('\n');
     }
     if (!data.notes().isEmpty()) {
       heading(out, "Notes");
@@ -51,92 +56,62 @@ public final class Report {
           .forEach(note -> out.append("- ").append(Table.markdownEscape(note)).append('\n'));
       out.append('\n');
     }
+    if (!data.glossary().isEmpty()) {
+      heading(out, "What the numbers mean");
+      out.append(pairs("number", "meaning", data.glossary()).markdown()).append('\n');
+    }
     if (!data.facts().isEmpty()) {
       heading(out, "Facts");
-      out.append(facts(data).markdown());
+      out.append(pairs("fact", "value", data.facts()).markdown());
     }
     return out.toString().stripTrailing() + "\n";
+  }
+
+  /** The report as one HTML page, which is also well-formed XML. */
+  public static String html(ReportData data) {
+    return HtmlPage.of(data);
+  }
+
+  /** The same with points of two measures above the tables. */
+  public static String html(ReportData data, Scatter scatter) {
+    return HtmlPage.of(data, Optional.of(scatter));
   }
 
   private static void heading(StringBuilder out, String title) {
     out.append("## ").append(Table.markdownEscape(title)).append("\n\n");
   }
 
-  private static Table facts(ReportData data) {
+  private static Table pairs(String key, String value, List<KeyValue> entries) {
     return new Table(
-        "Facts",
-        List.of("fact", "value"),
-        data.facts().stream().map(fact -> Table.row(fact.key(), fact.value())).toList());
+        key,
+        List.of(key, value),
+        entries.stream().map(entry -> Table.row(entry.key(), entry.value())).toList());
   }
 
-  private static Table curves(List<Series> curves) {
-    return new Table(
-        "Curves",
-        List.of("curve", "points", "first", "lowest", "last"),
-        curves.stream().filter(series -> !series.y().isEmpty()).map(Report::summary).toList());
-  }
-
-  private static List<Table.Cell> summary(Series series) {
-    List<Double> y = series.y();
-    double lowest = y.stream().filter(value -> !value.isNaN()).reduce(Math::min).orElse(Double.NaN);
-    return Table.row(series.name(), y.size(), y.get(0), lowest, y.get(y.size() - 1));
-  }
-
-  /** The report as one HTML page, which is also well-formed XML. */
-  public static String html(ReportData data) {
-    StringBuilder out = new StringBuilder();
-    String title = Html.escape(data.title());
-    out.append(
-            "<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\">\n<head>\n")
-        .append("<meta charset=\"utf-8\"/>\n")
-        .append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n")
-        .append("<title>" + title + "</title>\n<style>\n" + STYLE + "</style>\n</head>\n<body>\n")
-        .append("<h1>" + title + "</h1>\n");
-    for (Table table : data.tables()) {
-      section(out, table.title(), table(table));
-    }
-    for (Series series : data.curves()) {
-      section(out, series.name(), LineChart.svg(series));
-    }
-    if (!data.notes().isEmpty()) {
-      StringBuilder notes = new StringBuilder("<ul>\n");
-      data.notes().forEach(note -> notes.append("<li>" + Html.escape(note) + "</li>\n"));
-      section(out, "Notes", notes.append("</ul>\n").toString());
-    }
-    if (!data.facts().isEmpty()) {
-      StringBuilder facts = new StringBuilder("<div class=\"wide\"><table class=\"facts\">\n");
-      for (KeyValue fact : data.facts()) {
-        facts.append(
-            String.format(
-                Locale.ROOT,
-                "<tr><th scope=\"row\">%s</th><td>%s</td></tr>\n",
-                Html.escape(fact.key()),
-                Html.escape(fact.value())));
+  private static Table curves(List<Chart> charts) {
+    List<List<Table.Cell>> rows = new ArrayList<>();
+    for (Chart chart : charts) {
+      for (Series series : chart.series()) {
+        if (!series.y().isEmpty()) {
+          rows.add(summary(chart, series));
+        }
       }
-      section(out, "Facts", facts.append("</table></div>\n").toString());
     }
-    return out.append("</body>\n</html>\n").toString();
+    return new Table(
+        "Curves", List.of("curve", "points", "first", "lowest", "highest", "last"), rows);
   }
 
-  private static void section(StringBuilder out, String title, String body) {
-    out.append("<section>\n<h2>" + Html.escape(title) + "</h2>\n" + body + "</section>\n");
-  }
-
-  private static String table(Table table) {
-    StringBuilder out = new StringBuilder("<div class=\"wide\"><table>\n<thead><tr>");
-    for (int i = 0; i < table.columns().size(); i++) {
-      out.append(cell("th", table.isNumeric(i), table.columns().get(i)));
-    }
-    out.append("</tr></thead>\n<tbody>\n");
-    for (var row : table.rows()) {
-      out.append("<tr>");
-      row.forEach(cell -> out.append(cell("td", cell.number(), cell.text())));
-      out.append("</tr>\n");
-    }
-    return out.append("</tbody></table></div>\n").toString();
-  }
-
-  private static String cell(String tag, boolean number, String text) {
-    return "<" + tag + (number ? " class=\"number\">" : ">") + Html.escape(text) + "</" + tag + ">";
+  private static List<Table.Cell> summary(Chart chart, Series series) {
+    List<Double> y = series.y();
+    List<Double> numbers = y.stream().filter(value -> !value.isNaN()).toList();
+    String unit = Objects.equals(chart.yLabel(), series.name()) ? "" : " (" + chart.yLabel() + ")";
+    String name = chart.series().size() > 1 ? chart.title() + ": " + series.name() : chart.title();
+    return Table.row(
+        name + unit,
+        y.size(),
+        y.get(0),
+        numbers.stream().reduce(Math::min).orElse(Double.NaN),
+        numbers.stream().reduce(Math::max).orElse(Double.NaN),
+        y.get(y.size() - 1));
   }
 }

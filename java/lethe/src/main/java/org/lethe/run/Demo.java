@@ -203,6 +203,7 @@ public final class Demo {
     overrides.add("overwrite=" + options.overwrite());
     overrides.add("seed=" + options.seed());
     overrides.add("threads=1");
+    overrides.add("checkpoint.every=never");
     for (String part : List.of("forget", "retain", "general")) {
       overrides.add("data." + part + "=[" + quote(data.resolve(part + ".jsonl")) + "]");
     }

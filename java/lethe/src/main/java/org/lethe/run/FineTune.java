@@ -1,12 +1,15 @@
 package org.lethe.run;
 
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.checkpoint.TrainingCheckpoints;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
 import org.lethe.data.Example;
@@ -14,69 +17,97 @@ import org.lethe.data.Tokenizer;
 import org.lethe.data.corpus.BpeTrainer;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Ops;
+import org.lethe.method.Method;
 import org.lethe.method.Methods;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.RandomWeights;
+import org.lethe.train.BatchSource;
 import org.lethe.train.FineTuneBatches;
 import org.lethe.train.StepReport;
+import org.lethe.train.StopRequest;
 import org.lethe.train.TrainSettings;
-import org.lethe.train.Trainer;
 
 /**
  * Teaches a model rows: a given model, all of it or by adapters, or a new one from random weights.
  */
 public final class FineTune {
+  private static final RunIdentity IDENTITY = new RunIdentity(RunIdentity.Task.FINETUNE);
+
   private FineTune() {}
+
+  /** Runs it; nobody can ask it to stop. */
+  public static List<StepReport> run(RunConfig config, RunListener listener) {
+    return run(config, listener, new StopRequest());
+  }
 
   /**
    * Runs the configured fine-tuning and writes {@code model/} (or {@code adapter/}) into the output
    * directory.
+   *
+   * @throws org.lethe.StoppedException when it was asked to stop and has; it can be resumed
    */
-  public static List<StepReport> run(RunConfig config, RunListener listener) {
+  public static List<StepReport> run(RunConfig config, RunListener listener, StopRequest stop) {
+    return run(config, listener, stop, Optional.empty());
+  }
+
+  /** Goes on with a run that was interrupted. */
+  static List<StepReport> resume(
+      RunConfig config, RunListener listener, StopRequest stop, RunLock lock) {
+    return run(config, listener, stop, Optional.of(lock));
+  }
+
+  private static List<StepReport> run(
+      RunConfig config, RunListener listener, StopRequest stop, Optional<RunLock> resumed) {
     List<Example> examples = Settings.read(config.data().train());
     if (examples.isEmpty()) {
       throw new UserException("there are no rows to learn; give data.train=[FILE]");
     }
     refuseAdapter(config, "finetune");
-    return config.scratch().isPresent()
-        ? trainNew(config, config.scratch().get(), examples, listener)
-        : trainGiven(config, examples, listener);
+    Job job = new Job(config, examples, listener, stop, Resumption.of(config, resumed, listener));
+    return config.scratch().isPresent() ? trainNew(job, config.scratch().get()) : trainGiven(job);
   }
 
-  private static List<StepReport> trainGiven(
-      RunConfig config, List<Example> examples, RunListener listener) {
-    try (LoadedModel loaded = LoadedModel.open(config);
-        RunFolder folder = RunFolder.open(config, loaded.backend().description())) {
-      return trainAndSave(
-          config, loaded, LoadedModel.modelDirectory(config), examples, folder, listener);
+  /** What a run is given. */
+  private record Job(
+      RunConfig config,
+      List<Example> examples,
+      RunListener listener,
+      StopRequest stop,
+      Optional<Resumption> resumption) {
+
+    RunFolder open(Backend backend) {
+      return resumption
+          .map(Resumption::reopen)
+          .orElseGet(() -> RunFolder.open(config, IDENTITY, backend.description()));
     }
   }
 
-  private static List<StepReport> trainNew(
-      RunConfig config, ScratchSection scratch, List<Example> examples, RunListener listener) {
+  private static List<StepReport> trainGiven(Job job) {
+    try (LoadedModel loaded = LoadedModel.open(job.config());
+        RunFolder folder = job.open(loaded.backend())) {
+      return trainAndSave(job, loaded, LoadedModel.modelDirectory(job.config()), folder);
+    }
+  }
+
+  private static List<StepReport> trainNew(Job job, ScratchSection scratch) {
     // The backend is closed with the loaded model, or here when making one fails; closing twice is
     // nothing.
-    try (Backend backend = LoadedModel.openBackend(config);
-        RunFolder folder = RunFolder.open(config, backend.description())) {
-      Path tokenizer = tokenizerOf(scratch, examples, folder.resolve("tokenizer"));
-      try (LoadedModel loaded = create(config, scratch, backend, tokenizer)) {
-        return trainAndSave(config, loaded, tokenizer, examples, folder, listener);
+    try (Backend backend = LoadedModel.openBackend(job.config());
+        RunFolder folder = job.open(backend)) {
+      Path tokenizer = tokenizerOf(scratch, job.examples(), folder.resolve("tokenizer"));
+      try (LoadedModel loaded = create(job.config(), scratch, backend, tokenizer)) {
+        return trainAndSave(job, loaded, tokenizer, folder);
       }
     }
   }
 
   private static List<StepReport> trainAndSave(
-      RunConfig config,
-      LoadedModel loaded,
-      Path tokenizerDirectory,
-      List<Example> examples,
-      RunFolder folder,
-      RunListener listener) {
-    train(config, loaded, examples, folder, listener);
-    save(config, loaded, tokenizerDirectory, folder);
-    folder.succeed("Fine-tuning", List.of(), List.of());
+      Job job, LoadedModel loaded, Path tokenizerDirectory, RunFolder folder) {
+    train(job, loaded, folder);
+    save(job.config(), loaded, tokenizerDirectory, folder);
+    folder.succeed();
     return folder.steps();
   }
 
@@ -88,53 +119,54 @@ public final class FineTune {
               + config.adapter().get()
               + ", but "
               + verb
-              + " trains fresh adapters on the model as it is; remove adapter");
+              + " trains fresh adapters on the model as it is; remove adapter"
+              + (verb.equals("unlearn") ? ", or train it on by lora.start=continue" : ""));
     }
   }
 
-  private static void train(
-      RunConfig config,
-      LoadedModel loaded,
-      List<Example> examples,
-      RunFolder folder,
-      RunListener listener) {
+  private static void train(Job job, LoadedModel loaded, RunFolder folder) {
+    RunConfig config = job.config();
     Model model = loaded.model();
+    Method method = Methods.fineTuning();
+    TrainingCheckpoints checkpoints = Checkpoints.of(config, IDENTITY, model, method);
     if (trainsAll(config)) {
       model.trainWeights();
     } else {
       model.addLora(loraConfig(config), config.seed());
     }
-    FineTuneBatches batches =
-        new FineTuneBatches(examples, loaded.encoder(), config.train().batchSize(), config.seed());
+    BatchSource batches =
+        TrainingRun.batches(
+            config,
+            new FineTuneBatches(
+                job.examples(), loaded.encoder(), config.train().batchSize(), config.seed()));
     int cut = loaded.encoder().truncatedCount();
     if (cut > 0) {
-      listener.note(
-          cut + " rows are longer than the context and were cut; raise data.context_length");
+      job.listener()
+          .note(cut + " rows are longer than the context and were cut; raise data.context_length");
     }
     TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
-    try (Trainer trainer = new Trainer(model, Methods.fineTuning(), settings, batches, null)) {
-      listener.phase("finetune", settings.steps());
-      trainer.run(
-          report -> {
-            folder.step(report);
-            listener.step(report);
-          });
-      listener.phaseEnd();
-    }
+    new TrainingRun(config, loaded, folder, checkpoints, job.listener(), job.stop())
+        .run(
+            "finetune",
+            method,
+            settings,
+            batches,
+            null,
+            job.resumption().flatMap(Resumption::checkpoint));
   }
 
   private static void save(
       RunConfig config, LoadedModel loaded, Path tokenizerDirectory, RunFolder folder) {
     if (trainsAll(config)) {
       ModelDirectory.save(
-          loaded.model(), loaded.config(), tokenizerDirectory, folder.resolve("model"), false);
+          loaded.model(), loaded.config(), tokenizerDirectory, folder.resolve("model"), true);
     } else {
       AdapterDirectory.save(
           loaded.model().lora(),
           loaded.model(),
           LoadedModel.modelDirectory(config).toString(),
           folder.resolve("adapter"),
-          false);
+          true);
     }
   }
 
@@ -155,7 +187,9 @@ public final class FineTune {
       texts.add(e.question());
       texts.add(e.answer());
     }
-    BpeTrainer.train(texts, scratch.vocabulary()).write(directory);
+    if (!Files.exists(directory)) {
+      BpeTrainer.train(texts, scratch.vocabulary()).write(directory);
+    }
     return directory;
   }
 

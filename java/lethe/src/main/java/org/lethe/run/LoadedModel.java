@@ -94,22 +94,27 @@ public final class LoadedModel implements AutoCloseable {
     return run.adapter().isPresent();
   }
 
+  /** The device it is on. */
   public Backend backend() {
     return backend;
   }
 
+  /** The weights. */
   public Model model() {
     return model;
   }
 
+  /** Its tokenizer. */
   public Tokenizer tokenizer() {
     return tokenizer;
   }
 
+  /** Makes token sequences of rows, with the model's prompt. */
   public ExampleEncoder encoder() {
     return encoder;
   }
 
+  /** What its config.json says. */
   public LlamaConfigFile config() {
     return config;
   }

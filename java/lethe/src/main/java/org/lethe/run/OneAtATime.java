@@ -1,5 +1,7 @@
 package org.lethe.run;
 
+import java.nio.file.Path;
+import org.lethe.evaluate.Evaluation;
 import org.lethe.train.StepReport;
 
 /** Passes on what several runs tell, one call at a time. */
@@ -23,6 +25,16 @@ final class OneAtATime implements RunListener {
   @Override
   public synchronized void phaseEnd() {
     listener.phaseEnd();
+  }
+
+  @Override
+  public synchronized void evaluated(int stepsDone, Evaluation evaluation) {
+    listener.evaluated(stepsDone, evaluation);
+  }
+
+  @Override
+  public synchronized void checkpoint(int stepsDone, Path directory) {
+    listener.checkpoint(stepsDone, directory);
   }
 
   @Override

@@ -1,5 +1,7 @@
 package org.lethe.run;
 
+import java.nio.file.Path;
+import org.lethe.evaluate.Evaluation;
 import org.lethe.train.StepReport;
 
 /** Told what a run does, on the run's own thread. */
@@ -12,6 +14,12 @@ public interface RunListener {
 
   /** A step of the phase is done. */
   default void step(StepReport report) {}
+
+  /** The model was judged in the middle of a phase. */
+  default void evaluated(int stepsDone, Evaluation evaluation) {}
+
+  /** A checkpoint is on the disk. */
+  default void checkpoint(int stepsDone, Path directory) {}
 
   /** The phase is over. */
   default void phaseEnd() {}

@@ -4,9 +4,13 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalDouble;
+import java.util.Set;
 import org.lethe.UserException;
 import org.lethe.config.DataConfig;
 import org.lethe.config.MethodSection;
@@ -16,13 +20,19 @@ import org.lethe.data.Example;
 import org.lethe.data.Jsonl;
 import org.lethe.data.Pairing;
 import org.lethe.data.Refusals;
+import org.lethe.evaluate.SetObservations;
 import org.lethe.method.EntropyDirection;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.method.Positions;
+import org.lethe.metric.Metric;
+import org.lethe.train.Every;
 import org.lethe.train.Schedule;
+import org.lethe.train.StopRule;
 import org.lethe.train.TrainSettings;
+import org.lethe.train.TrainingLoop;
+import org.lethe.train.Turns;
 
 /**
  * What a configuration's sections mean to the engine. Enums of both sides have equal names; a test
@@ -38,11 +48,26 @@ final class Settings {
    */
   static TrainSettings train(TrainConfig c, int stepsPerEpoch) {
     int steps = c.steps() > 0 ? c.steps() : Math.multiplyExact(c.epochs(), stepsPerEpoch);
+    int warmup =
+        c.warmupEpochs() > 0 ? (int) Math.round(c.warmupEpochs() * stepsPerEpoch) : c.warmupSteps();
+    if (warmup > steps) {
+      throw new UserException(
+          "the learning rate would rise over "
+              + warmup
+              + " steps, but the run has "
+              + steps
+              + (c.steps() > 0
+                  ? " (train.steps)"
+                  : " (train.epochs=" + c.epochs() + " of " + stepsPerEpoch + " steps)")
+              + "; make train.warmup_"
+              + (c.warmupEpochs() > 0 ? "epochs" : "steps")
+              + " smaller, or train longer");
+    }
     return new TrainSettings(
         steps,
         c.learningRate(),
         Schedule.valueOf(c.schedule().name()),
-        c.warmupSteps(),
+        warmup,
         c.adamBeta1(),
         c.adamBeta2(),
         c.adamEps(),
@@ -50,6 +75,60 @@ final class Settings {
         c.maxGradientNorm(),
         c.tokensPerMicroBatch(),
         TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()));
+  }
+
+  /** What a run does between its steps. */
+  static TrainingLoop.Plan plan(RunConfig c, Method method, int steps, int stepsPerEpoch) {
+    Every evaluate = Every.parse(c.evaluate().every(), "evaluate.every");
+    if (evaluate.unit() == Every.Unit.MINUTE) {
+      throw new UserException(
+          "evaluate.every is '"
+              + evaluate
+              + "': when a model is judged must not depend on the clock, since rules may end the"
+              + " run there; write N steps or N epochs");
+    }
+    Every checkpoint = Every.parse(c.checkpoint().every(), "checkpoint.every");
+    evaluate.requireWithin(steps, stepsPerEpoch, "evaluate.every");
+    checkpoint.requireWithin(steps, stepsPerEpoch, "checkpoint.every");
+    Set<String> scores = scores(c);
+    List<StopRule> rules = new ArrayList<>();
+    for (String text : c.train().stopWhen()) {
+      StopRule rule =
+          StopRule.parse(text, scores, Set.copyOf(method.lossNames()), "train.stop_when");
+      if (rule.needsEvaluation() && evaluate.equals(Every.NEVER)) {
+        throw new UserException(
+            "train.stop_when: '"
+                + text
+                + "' waits for an evaluation, but evaluate.every is never; set evaluate.every, for"
+                + " example to 20 steps");
+      }
+      rules.add(rule);
+    }
+    return new TrainingLoop.Plan(evaluate, checkpoint, rules);
+  }
+
+  /** The names of the scores that an evaluation of the configured sets gives. */
+  private static Set<String> scores(RunConfig c) {
+    Map<String, List<Path>> sets = new LinkedHashMap<>();
+    sets.put(SetObservations.FORGET, c.data().forget());
+    sets.put("retain", c.data().retain());
+    sets.put("general", c.data().general());
+    sets.put("holdout", c.data().holdout());
+    Set<String> names = new LinkedHashSet<>();
+    sets.forEach(
+        (set, files) -> {
+          if (!files.isEmpty()) {
+            Metric.list(text -> false).forEach(m -> names.add(set + "." + m.name()));
+          }
+        });
+    if (!names.isEmpty()) {
+      names.add("utility");
+    }
+    return names;
+  }
+
+  static Turns turns(TrainConfig c) {
+    return new Turns(Turns.Unit.valueOf(c.turns().name()), c.forgetTurn(), c.retainTurn());
   }
 
   static Method method(MethodSection c) {

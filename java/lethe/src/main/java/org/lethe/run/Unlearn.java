@@ -3,21 +3,25 @@ package org.lethe.run;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import org.lethe.checkpoint.AdapterDirectory;
+import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.checkpoint.TrainingCheckpoints;
+import org.lethe.config.LoraSection;
 import org.lethe.config.MethodSection;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.method.Method;
 import org.lethe.model.Model;
-import org.lethe.report.Table;
+import org.lethe.train.BatchSource;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
+import org.lethe.train.StopRequest;
 import org.lethe.train.TrainSettings;
-import org.lethe.train.Trainer;
 import org.lethe.train.UnlearnBatches;
 
 /**
@@ -33,132 +37,162 @@ public final class Unlearn {
    */
   public record Result(List<StepReport> steps, Evaluation before, Evaluation after) {}
 
+  private static final RunIdentity IDENTITY = new RunIdentity(RunIdentity.Task.UNLEARN);
+
   private Unlearn() {}
+
+  /** Runs it; nobody can ask it to stop. */
+  public static Result run(RunConfig config, Evaluation before, RunListener listener) {
+    return run(config, before, listener, new StopRequest());
+  }
 
   /**
    * Runs the configured unlearning and writes {@code adapter/} (or {@code model/}), {@code
    * evaluation/} and the report into the output directory.
    *
    * @param before the given model's evaluation when it is known already, else null: it is measured
+   * @throws org.lethe.StoppedException when it was asked to stop and has; it can be resumed
    */
-  public static Result run(RunConfig config, Evaluation before, RunListener listener) {
-    FineTune.refuseAdapter(config, "unlearn");
-    Method method = Settings.method(config.method());
-    Step.requireReference(method, config.train().fullParameters());
-    List<Example> forget = Settings.read(config.data().forget());
-    List<Example> retain = new ArrayList<>(Settings.read(config.data().retain()));
-    if (config.data().trainOnGeneral()) {
-      retain.addAll(Settings.read(config.data().general()));
-    }
-    try (LoadedModel loaded = LoadedModel.open(config)) {
-      // Before the output directory is touched: it refuses empty sets.
-      UnlearnBatches batches =
-          new UnlearnBatches(
-              method,
-              forget,
-              retain,
-              Settings.refusals(config),
-              loaded.encoder(),
-              config.train().batchSize(),
-              Settings.pairing(config.data()),
-              config.seed());
-      try (RunFolder folder = RunFolder.open(config, loaded.backend().description())) {
-        return run(config, method, batches, loaded, before, folder, listener);
-      }
-    }
+  public static Result run(
+      RunConfig config, Evaluation before, RunListener listener, StopRequest stop) {
+    return run(config, before, listener, stop, Optional.empty());
+  }
+
+  /** Goes on with a run that was interrupted. */
+  static Result resume(RunConfig config, RunListener listener, StopRequest stop, RunLock lock) {
+    return run(config, null, listener, stop, Optional.of(lock));
   }
 
   private static Result run(
       RunConfig config,
-      Method method,
-      UnlearnBatches batches,
-      LoadedModel loaded,
       Evaluation before,
+      RunListener listener,
+      StopRequest stop,
+      Optional<RunLock> resumed) {
+    if (config.lora().start() == LoraSection.Start.FRESH) {
+      FineTune.refuseAdapter(config, "unlearn");
+    }
+    Method method = Settings.method(config.method());
+    Step.requireReference(method, config.train().fullParameters());
+    Rows rows = Rows.read(config);
+    Optional<Resumption> resumption = Resumption.of(config, resumed, listener);
+    try (LoadedModel loaded = LoadedModel.open(config)) {
+      // Before the output directory is touched: it refuses empty sets.
+      BatchSource batches = batches(config, method, rows, loaded);
+      TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
+      // It refuses rules and cadences that cannot be.
+      Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
+      String backend = loaded.backend().description();
+      try (RunFolder folder =
+          resumption
+              .map(Resumption::reopen)
+              .orElseGet(() -> RunFolder.open(config, IDENTITY, backend))) {
+        return run(
+            new Job(config, method, batches, settings, loaded, folder, listener, stop),
+            before,
+            resumption.flatMap(Resumption::checkpoint));
+      }
+    }
+  }
+
+  /** What a run forgets and what it keeps. */
+  record Rows(List<Example> forget, List<Example> retain) {
+    static Rows read(RunConfig config) {
+      List<Example> retain = new ArrayList<>(Settings.read(config.data().retain()));
+      if (config.data().trainOnGeneral()) {
+        retain.addAll(Settings.read(config.data().general()));
+      }
+      return new Rows(Settings.read(config.data().forget()), retain);
+    }
+  }
+
+  /** The batches of a run; refuses empty sets. */
+  static BatchSource batches(RunConfig config, Method method, Rows rows, LoadedModel loaded) {
+    return TrainingRun.batches(
+        config,
+        new UnlearnBatches(
+            method,
+            rows.forget(),
+            rows.retain(),
+            Settings.refusals(config),
+            loaded.encoder(),
+            config.train().batchSize(),
+            Settings.pairing(config.data()),
+            Settings.turns(config.train()),
+            config.seed()));
+  }
+
+  /** A run that has everything open. */
+  private record Job(
+      RunConfig config,
+      Method method,
+      BatchSource batches,
+      TrainSettings settings,
+      LoadedModel loaded,
       RunFolder folder,
-      RunListener listener) {
-    Model model = loaded.model();
-    Evaluation given =
-        before != null ? before : Evaluate.run(config, loaded, false, listener).evaluation();
-    TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
-    ReferenceCache reference = reference(config, model, method, batches, settings, folder);
+      RunListener listener,
+      StopRequest stop) {}
+
+  private static Result run(
+      Job job, Evaluation before, Optional<CheckpointStore.Found> checkpoint) {
+    RunConfig config = job.config();
+    RunFolder folder = job.folder();
+    Model model = job.loaded().model();
+    TrainingCheckpoints checkpoints = Checkpoints.of(config, IDENTITY, model, job.method());
+    ReferenceCache reference = reference(job);
+    Evaluation given = folder.before(before, () -> given(job));
     if (config.train().fullParameters()) {
       model.trainWeights();
-    } else {
+    } else if (config.adapter().isEmpty()) {
       model.addLora(FineTune.loraConfig(config), config.seed());
+    } else if (model.lora() == null) {
+      AdapterDirectory.load(model, config.adapter().get(), true);
     }
-    train(model, method, settings, batches, reference, folder, listener);
-    Evaluate.Result after = Evaluate.run(config, loaded, true, listener);
-    save(config, loaded, folder);
-    OutputDirectory.write(
-        folder.resolve("evaluation"), false, 0, out -> Evaluate.write(after, out));
-    folder.succeed(
-        "Unlearning by " + method.name(),
-        List.of(comparison(given, after.evaluation())),
-        List.of(
-            "Forgetting is measured by the listed scores; it is no proof of deletion.",
-            "An adapter only hides: whoever has the base model without it has everything it"
-                + " knew."));
+    new TrainingRun(config, job.loaded(), folder, checkpoints, job.listener(), job.stop())
+        .run(
+            "unlearn " + job.method().name(),
+            job.method(),
+            job.settings(),
+            job.batches(),
+            reference,
+            checkpoint);
+    Evaluate.Result after = Evaluate.run(config, job.loaded(), true, job.listener());
+    save(config, job.loaded(), folder);
+    OutputDirectory.write(folder.resolve("evaluation"), true, 0, out -> Evaluate.write(after, out));
+    folder.succeed();
     return new Result(folder.steps(), given, after.evaluation());
   }
 
-  private static ReferenceCache reference(
-      RunConfig config,
-      Model model,
-      Method method,
-      UnlearnBatches batches,
-      TrainSettings settings,
-      RunFolder folder) {
+  /** The model as it was given, with the adapter that trains on, when there is one. */
+  private static Evaluation given(Job job) {
+    RunConfig config = job.config();
+    if (config.adapter().isPresent()) {
+      AdapterDirectory.load(job.loaded().model(), config.adapter().get(), true);
+    }
+    return Evaluate.run(config, job.loaded(), config.adapter().isPresent(), job.listener())
+        .evaluation();
+  }
+
+  private static ReferenceCache reference(Job job) {
+    RunConfig config = job.config();
     if (config.method().reference() == MethodSection.Reference.IN_BATCH
-        || !ReferenceCache.isNeeded(method)
+        || !ReferenceCache.isNeeded(job.method())
         || config.train().fullParameters()) {
       return null;
     }
-    ReferenceCache cache =
-        ReferenceCache.open(
-            config.method().referenceCache().orElse(folder.resolve("reference")), model);
-    cache.fill(model, method, batches.steps(settings.steps()));
+    Path directory = config.method().referenceCache().orElse(job.folder().resolve("reference"));
+    ReferenceCache cache = ReferenceCache.open(directory, job.loaded().model());
+    cache.fill(job.loaded().model(), job.method(), job.batches().steps(job.settings().steps()));
     return cache;
-  }
-
-  private static void train(
-      Model model,
-      Method method,
-      TrainSettings settings,
-      UnlearnBatches batches,
-      ReferenceCache reference,
-      RunFolder folder,
-      RunListener listener) {
-    try (Trainer trainer = new Trainer(model, method, settings, batches, reference)) {
-      listener.phase("unlearn " + method.name(), settings.steps());
-      trainer.run(
-          report -> {
-            folder.step(report);
-            listener.step(report);
-          });
-      listener.phaseEnd();
-    }
   }
 
   private static void save(RunConfig config, LoadedModel loaded, RunFolder folder) {
     Path base = LoadedModel.modelDirectory(config);
     if (config.train().fullParameters()) {
-      ModelDirectory.save(loaded.model(), loaded.config(), base, folder.resolve("model"), false);
+      ModelDirectory.save(loaded.model(), loaded.config(), base, folder.resolve("model"), true);
     } else {
       AdapterDirectory.save(
-          loaded.model().lora(), loaded.model(), base.toString(), folder.resolve("adapter"), false);
+          loaded.model().lora(), loaded.model(), base.toString(), folder.resolve("adapter"), true);
     }
-  }
-
-  private static Table comparison(Evaluation before, Evaluation after) {
-    List<List<Table.Cell>> rows = new ArrayList<>();
-    after
-        .sets()
-        .forEach(
-            (set, scores) ->
-                scores.forEach(
-                    (metric, score) ->
-                        rows.add(Table.row(set, metric, before.score(set, metric), score))));
-    rows.add(Table.row("retain, general", "model utility", before.utility(), after.utility()));
-    return new Table("Before and after", List.of("set", "metric", "before", "after"), rows);
   }
 }

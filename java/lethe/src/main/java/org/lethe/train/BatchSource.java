@@ -5,6 +5,7 @@ import java.util.stream.IntStream;
 
 /** The steps of a run: which sequences each consists of. A pure function of the step's number. */
 public interface BatchSource {
+  /** Steps in which every row is visited once. */
   int stepsPerEpoch();
 
   /** The sequences of a step, which may lie in any epoch. */

@@ -16,6 +16,7 @@ public final class FineTuneBatches implements BatchSource {
   private final int batchSize;
   private final Pairing order;
 
+  /** Encodes all rows; an empty list is refused. */
   public FineTuneBatches(List<Example> examples, ExampleEncoder encoder, int batchSize, long seed) {
     if (examples.isEmpty()) {
       throw new UserException("the training set is empty; give data.train a file with rows");

@@ -7,7 +7,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HexFormat;
@@ -17,10 +16,10 @@ import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.lethe.EnvironmentException;
+import org.lethe.Hashes;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
 import org.lethe.data.TokenSequence;
-import org.lethe.kernels.Staging;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.ReferenceUse;
@@ -37,7 +36,6 @@ import org.lethe.model.Model;
  * call {@link #fill}.
  */
 public final class ReferenceCache {
-  private static final int STAGING_BYTES = 1 << 20;
   // A SHA-256 and what Double.toHexString writes.
   private static final Pattern ENTRY =
       Pattern.compile("([0-9a-f]{64})\t(-?(?:0x[01]\\.[0-9a-f]+p-?\\d+|Infinity)|NaN)");
@@ -160,7 +158,7 @@ public final class ReferenceCache {
   }
 
   private static String key(TokenSequence sequence, Positions positions) {
-    MessageDigest digest = sha256();
+    MessageDigest digest = Hashes.sha256();
     digest.update(positions.name().getBytes(StandardCharsets.UTF_8));
     ByteBuffer bytes = ByteBuffer.allocate((sequence.ids().length + 1) * Integer.BYTES);
     bytes.putInt(sequence.answerStart());
@@ -171,23 +169,6 @@ public final class ReferenceCache {
 
   /** A hash of what the reference's numbers depend on besides the sequences. */
   private static String key(Model model) {
-    MessageDigest digest = sha256();
-    digest.update(model.ops().backend().description().getBytes(StandardCharsets.UTF_8));
-    digest.update(model.ops().dtype().name().getBytes(StandardCharsets.UTF_8));
-    digest.update(model.config().toString().getBytes(StandardCharsets.UTF_8));
-    try (Staging staging = new Staging(STAGING_BYTES)) {
-      for (String name : model.layout().parameters().keySet()) {
-        model.readWeight(name, staging, digest::update);
-      }
-    }
-    return HexFormat.of().formatHex(digest.digest());
-  }
-
-  private static MessageDigest sha256() {
-    try {
-      return MessageDigest.getInstance("SHA-256");
-    } catch (NoSuchAlgorithmException e) {
-      throw new InternalFaultException("this JDK has no SHA-256", e);
-    }
+    return Hashes.sha256(model.ops().backend().description() + "\n" + model.fingerprint());
   }
 }

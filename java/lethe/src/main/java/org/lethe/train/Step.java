@@ -1,5 +1,7 @@
 package org.lethe.train;
 
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.lethe.UserException;
@@ -29,6 +31,8 @@ public final class Step implements AutoCloseable {
   private final TrainSettings settings;
   private final MicroBatch.Layout layout;
   private final Trainable trainable;
+  private final Sharding sharding;
+  private final Sharding.Sum gradientSum;
   private final int budget;
   private final Decoder decoder;
   private final Head head;
@@ -47,6 +51,17 @@ public final class Step implements AutoCloseable {
       TrainSettings settings,
       ReferenceCache reference,
       int largestPiece) {
+    this(model, method, settings, reference, largestPiece, Sharding.none());
+  }
+
+  /** The same, shared out over processes or shards. */
+  public Step(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      int largestPiece,
+      Sharding sharding) {
     this.model = model;
     this.method = method;
     this.settings = settings;
@@ -57,6 +72,8 @@ public final class Step implements AutoCloseable {
           "nothing trains; add adapters to the model, or make its weights train");
     }
     requireReference(method, model.trainsWeights());
+    this.sharding = sharding;
+    this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
     this.decoder = new Decoder(model, budget, true);
     this.head = new Head(model, budget);
@@ -140,10 +157,28 @@ public final class Step implements AutoCloseable {
    * updated.
    */
   public Gradients gradients(List<StepSequence> sequences) {
-    List<MicroBatch> pieces =
-        MicroBatch.cut(sequences, layout, Math.min(budget, settings.tokensPerMicroBatch()));
-    MethodStep objective = method.begin(Totals.of(MicroBatch.outline(sequences, layout)));
+    boolean forgets = sequences.stream().anyMatch(StepSequence::forgets);
+    boolean retains = sequences.stream().anyMatch(s -> !s.forgets());
+    Method sides = method.on(forgets, retains);
+    Totals totals = Totals.of(MicroBatch.outline(sequences, layout));
+    List<Gradients> shards = new ArrayList<>();
+    List<List<StepSequence>> own = sharding.own(sequences);
+    for (List<StepSequence> shard : own) {
+      shards.add(gradients(sides, totals, shard));
+      gradientSum.add(shards.size() - 1, own.size());
+    }
+    return sharding.size() == 1 ? shards.get(0) : sum(sides, shards);
+  }
+
+  /** What a shard adds to the step. */
+  private Gradients gradients(Method sides, Totals totals, List<StepSequence> shard) {
     trainable.zeroGradients();
+    if (shard.isEmpty()) {
+      return new Gradients(0, Map.of(), 0, 0);
+    }
+    List<MicroBatch> pieces =
+        MicroBatch.cut(shard, layout, Math.min(budget, settings.tokensPerMicroBatch()));
+    MethodStep objective = sides.begin(totals, Totals.of(MicroBatch.outline(shard, layout)));
     int tokens = 0;
     for (MicroBatch piece : pieces) {
       long residual = decoder.forward(piece.packed());
@@ -155,6 +190,27 @@ public final class Step implements AutoCloseable {
       tokens += piece.packed().tokens();
     }
     return new Gradients(objective.loss(), objective.parts(), tokens, pieces.size());
+  }
+
+  private Gradients sum(Method sides, List<Gradients> shards) {
+    List<String> names = sides.lossNames();
+    List<double[]> rows = new ArrayList<>();
+    for (Gradients g : shards) {
+      double[] row = new double[names.size() + 3];
+      row[0] = g.loss();
+      row[1] = g.tokens();
+      row[2] = g.microBatches();
+      for (int i = 0; i < names.size(); i++) {
+        row[3 + i] = g.parts().getOrDefault(names.get(i), 0.0);
+      }
+      rows.add(row);
+    }
+    double[] sum = sharding.sum(rows);
+    Map<String, Double> parts = new LinkedHashMap<>();
+    for (int i = 0; i < names.size(); i++) {
+      parts.put(names.get(i), sum[3 + i]);
+    }
+    return new Gradients(sum[0], parts, (int) sum[1], (int) sum[2]);
   }
 
   private StepReport notFinite(
@@ -194,6 +250,7 @@ public final class Step implements AutoCloseable {
 
   @Override
   public void close() {
+    gradientSum.close();
     staging.close();
     head.close();
     decoder.close();

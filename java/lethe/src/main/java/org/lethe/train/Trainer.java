@@ -1,6 +1,7 @@
 package org.lethe.train;
 
 import java.util.function.Consumer;
+import org.lethe.UserException;
 import org.lethe.method.Method;
 import org.lethe.model.Model;
 
@@ -10,6 +11,7 @@ public final class Trainer implements AutoCloseable {
   private final BatchSource batches;
   private final Step step;
   private int done;
+  private int skipped;
 
   /**
    * Takes the memory of every step of the run.
@@ -24,10 +26,21 @@ public final class Trainer implements AutoCloseable {
       TrainSettings settings,
       BatchSource batches,
       ReferenceCache reference) {
+    this(model, method, settings, batches, reference, Sharding.none());
+  }
+
+  /** The same, with each step shared out over processes or shards. */
+  public Trainer(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      BatchSource batches,
+      ReferenceCache reference,
+      Sharding sharding) {
     this.settings = settings;
     this.batches = batches;
     int largest = Step.largestPiece(method, settings, reference, batches.steps(settings.steps()));
-    this.step = new Step(model, method, settings, reference, largest);
+    this.step = new Step(model, method, settings, reference, largest, sharding);
   }
 
   /** Bytes of activations and head together. */
@@ -35,8 +48,43 @@ public final class Trainer implements AutoCloseable {
     return step.bytes();
   }
 
+  /** Whether there is another step. */
   public boolean hasNext() {
     return done < settings.steps();
+  }
+
+  /** Steps done, from the first of the whole run. */
+  public int done() {
+    return done;
+  }
+
+  /** Steps among them that left the parameters alone, since something was not finite. */
+  public int skipped() {
+    return skipped;
+  }
+
+  /** Steps of an epoch. */
+  public int stepsPerEpoch() {
+    return batches.stepsPerEpoch();
+  }
+
+  /**
+   * Goes on where a checkpoint was made; the model's trainable state must have been restored to it.
+   *
+   * @param doneBefore steps done
+   * @param skippedBefore steps among them that were skipped
+   */
+  public void resumeAt(int doneBefore, int skippedBefore) {
+    if (doneBefore < 0 || doneBefore > settings.steps()) {
+      throw new UserException(
+          "a checkpoint after step "
+              + doneBefore
+              + " is none of a run of "
+              + settings.steps()
+              + " steps; resume with the configuration it was made with");
+    }
+    done = doneBefore;
+    skipped = skippedBefore;
   }
 
   /** Runs the next step. */
@@ -45,8 +93,12 @@ public final class Trainer implements AutoCloseable {
         settings
             .schedule()
             .rate(settings.learningRate(), done, settings.warmupSteps(), settings.steps());
+    StepEvent event = new StepEvent();
+    event.begin();
     StepReport report = step.run(done, batches.step(done), rate);
+    event.end(report);
     done++;
+    skipped += report.applied() ? 0 : 1;
     return report;
   }
 

@@ -2,7 +2,9 @@ package org.lethe.train;
 
 import java.util.ArrayList;
 import java.util.EnumSet;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import org.lethe.UserException;
 import org.lethe.data.Example;
@@ -16,7 +18,7 @@ import org.lethe.method.Use;
 /**
  * Unlearning: every epoch visits every forget row once; each brings its retain row and, for methods
  * that teach a refusal, both questions again with a refusal for an answer. Only the roles that the
- * method looks at are in a step.
+ * method looks at are in a step; with {@link Turns}, only those of the side whose turn it is.
  */
 public final class UnlearnBatches implements BatchSource {
   private final List<Example> forget;
@@ -25,8 +27,11 @@ public final class UnlearnBatches implements BatchSource {
   private final ExampleEncoder encoder;
   private final int batchSize;
   private final Pairing pairing;
+  private final Turns turns;
   private final Set<Role> roles = EnumSet.noneOf(Role.class);
+  private final Map<Example, TokenSequence> encoded = new HashMap<>();
 
+  /** Refuses sets that the method cannot work with. */
   public UnlearnBatches(
       Method method,
       List<Example> forget,
@@ -35,6 +40,7 @@ public final class UnlearnBatches implements BatchSource {
       ExampleEncoder encoder,
       int batchSize,
       Pairing.Kind pairing,
+      Turns turns,
       long seed) {
     if (forget.isEmpty()) {
       throw new UserException(
@@ -51,6 +57,13 @@ public final class UnlearnBatches implements BatchSource {
               + " pairs every forget row with a retain row; give data.retain a file with rows, or"
               + " set method.retain=none");
     }
+    if (turns.unit() != Turns.Unit.JOINT && (!keeps() || method.forget().isEmpty())) {
+      throw new UserException(
+          "train.turns takes a forget and a retain loss in turns, but the method is "
+              + method.name()
+              + "; set train.turns=joint, or give both losses");
+    }
+    this.turns = turns;
     this.forget = forget;
     this.retain = retain;
     this.refusals = refusals;
@@ -61,25 +74,32 @@ public final class UnlearnBatches implements BatchSource {
 
   @Override
   public int stepsPerEpoch() {
-    return (forget.size() + batchSize - 1) / batchSize;
+    return turns.stepsPerEpoch(batchesPerEpoch());
   }
 
   @Override
   public List<StepSequence> step(int index) {
-    int epoch = index / stepsPerEpoch();
-    int first = index % stepsPerEpoch() * batchSize;
+    Turns.Place place = turns.at(index, batchesPerEpoch());
+    int epoch = place.batch() / batchesPerEpoch();
+    int first = place.batch() % batchesPerEpoch() * batchSize;
     int[] permutation = pairing.order(forget.size(), epoch);
     List<StepSequence> step = new ArrayList<>();
     for (int i = first; i < Math.min(first + batchSize, forget.size()); i++) {
       int row = permutation[i];
       int pair = i - first;
-      add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
-      if (keeps()) {
+      if (place.forget()) {
+        add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
+      }
+      if (place.retain() && keeps()) {
         Example partner = retain.get(pairing.retainRow(epoch, row));
         add(step, Role.RETAIN, Role.RETAIN_IDK, pair, partner, epoch, row);
       }
     }
     return step;
+  }
+
+  private int batchesPerEpoch() {
+    return (forget.size() + batchSize - 1) / batchSize;
   }
 
   private boolean keeps() {
@@ -95,13 +115,18 @@ public final class UnlearnBatches implements BatchSource {
       int epoch,
       int row) {
     if (roles.contains(own)) {
-      TokenSequence tokens = encoder.encode(example.question(), example.answer(), example.source());
-      step.add(new StepSequence(own, pair, tokens, example.source()));
+      step.add(new StepSequence(own, pair, tokens(example), example.source()));
     }
     if (roles.contains(refused)) {
       String refusal = refusals.get(pairing.refusal(epoch, row));
       TokenSequence tokens = encoder.encode(example.question(), refusal, example.source());
       step.add(new StepSequence(refused, pair, tokens, example.source()));
     }
+  }
+
+  /** A row with its own answer, encoded once: an epoch meets it again. */
+  private TokenSequence tokens(Example example) {
+    return encoded.computeIfAbsent(
+        example, e -> encoder.encode(e.question(), e.answer(), e.source()));
   }
 }

@@ -1,0 +1,272 @@
+package org.lethe.checkpoint;
+
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.FloatBuffer;
+import java.nio.channels.WritableByteChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
+import org.lethe.UserException;
+
+/**
+ * Writes a model directory anew: in another storage type, in shards, with an adapter merged into
+ * its weights. Tensor by tensor and in pieces, so that no more than the adapter and a few megabytes
+ * are ever in memory.
+ *
+ * <p>A merged weight is W + scale · BA, added up in fp64 and rounded once to the type it is written
+ * in. What is neither merged nor converted keeps its bytes.
+ */
+public final class ModelExport {
+  private static final List<String> COPIED =
+      List.of(
+          HuggingFaceConfig.GENERATION_FILE,
+          "added_tokens.json",
+          "merges.txt",
+          "tokenizer.model",
+          "vocab.json");
+
+  /**
+   * What to write.
+   *
+   * @param model the model directory that is read
+   * @param adapter merged when given
+   * @param dtype F32, BF16 or F16 for every floating tensor; empty: each keeps its own
+   * @param maxShardBytes the weights of one file take no more, except a tensor that does alone
+   */
+  public record Request(
+      Path model,
+      Optional<Path> adapter,
+      Path output,
+      boolean overwrite,
+      Optional<StoredDtype> dtype,
+      long maxShardBytes) {}
+
+  /**
+   * What was written.
+   *
+   * @param parameters numbers in all tensors
+   * @param bytes of the weights' files
+   * @param files that hold weights
+   * @param survival of the adapter's delta; empty without one
+   */
+  public record Result(
+      int tensors, long parameters, long bytes, int files, Optional<Survival> survival) {}
+
+  private final Request request;
+  private final LlamaConfigFile config;
+  private final TensorSource source;
+  private final Map<String, LoraFactors> adapters;
+  private final double scale;
+  private final SurvivalSums sums = new SurvivalSums();
+
+  private ModelExport(
+      Request request,
+      LlamaConfigFile config,
+      TensorSource source,
+      Map<String, LoraFactors> adapters,
+      double scale) {
+    this.request = request;
+    this.config = config;
+    this.source = source;
+    this.adapters = adapters;
+    this.scale = scale;
+  }
+
+  /**
+   * Writes the model, whole or not at all.
+   *
+   * @throws UserException when an input is wrong or the target may not be written
+   * @throws org.lethe.EnvironmentException when the disk has no room or fails
+   */
+  public static Result write(Request request) {
+    LlamaConfigFile config = ModelDirectory.config(request.model());
+    List<String> problems = ModelCheck.problems(request.model(), config);
+    if (!problems.isEmpty()) {
+      throw new UserException(String.join("; ", problems));
+    }
+    Map<String, LoraFactors> adapters = Map.of();
+    double scale = 0;
+    if (request.adapter().isPresent()) {
+      Path directory = request.adapter().get();
+      Map<String, LinearShape> linears = ModelDirectory.linears(ModelDirectory.sizes(config));
+      try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
+        adapters = LoraFactors.read(directory, adapter, linears);
+        scale = adapter.config().scale();
+      }
+    }
+    try (ShardedSafetensors source = ShardedSafetensors.open(request.model())) {
+      return new ModelExport(request, config, source, adapters, scale).write();
+    }
+  }
+
+  private Result write() {
+    List<List<TensorSpec>> shards = shards();
+    long bytes = 0;
+    long parameters = 0;
+    for (List<TensorSpec> shard : shards) {
+      bytes += SafetensorsWriter.fileBytes(shard);
+      for (TensorSpec tensor : shard) {
+        parameters += source.info(tensor.name()).elements();
+      }
+    }
+    OutputDirectory.write(
+        request.output(),
+        request.overwrite(),
+        bytes,
+        out -> {
+          out.writeString(HuggingFaceConfig.FILE, configJson());
+          copyOthers(out);
+          for (int i = 0; i < shards.size(); i++) {
+            writeShard(out, fileName(i, shards.size()), shards.get(i));
+          }
+          if (shards.size() > 1) {
+            out.writeString(ShardedSafetensors.INDEX, index(shards));
+          }
+        });
+    return new Result(
+        source.names().size(),
+        parameters,
+        bytes,
+        shards.size(),
+        adapters.isEmpty() ? Optional.empty() : Optional.of(sums.result()));
+  }
+
+  /** The tensors in the order they are stored, cut where a file would become too large. */
+  private List<List<TensorSpec>> shards() {
+    List<List<TensorSpec>> shards = new ArrayList<>();
+    long filled = 0;
+    for (String name : source.names()) {
+      TensorInfo info = source.info(name);
+      TensorSpec spec = new TensorSpec(name, target(info), info.shape());
+      if (shards.isEmpty() || (filled > 0 && filled + spec.bytes() > request.maxShardBytes())) {
+        shards.add(new ArrayList<>());
+        filled = 0;
+      }
+      shards.get(shards.size() - 1).add(spec);
+      filled += spec.bytes();
+    }
+    return shards;
+  }
+
+  private StoredDtype target(TensorInfo info) {
+    return info.dtype().convertsToFloat() ? request.dtype().orElse(info.dtype()) : info.dtype();
+  }
+
+  private static String fileName(int shard, int shards) {
+    return shards == 1
+        ? ModelDirectory.WEIGHTS_FILE
+        : String.format(Locale.ROOT, "model-%05d-of-%05d.safetensors", shard + 1, shards);
+  }
+
+  private static String index(List<List<TensorSpec>> shards) {
+    ObjectNode root = JsonNodeFactory.instance.objectNode();
+    long total = 0;
+    ObjectNode map = JsonNodeFactory.instance.objectNode();
+    for (int i = 0; i < shards.size(); i++) {
+      for (TensorSpec tensor : shards.get(i)) {
+        total += tensor.bytes();
+        map.put(tensor.name(), fileName(i, shards.size()));
+      }
+    }
+    root.putObject("metadata").put("total_size", total);
+    root.set("weight_map", map);
+    return JsonFiles.write(root);
+  }
+
+  /** The model's own config, every key of it, with the type changed where that is asked for. */
+  private String configJson() {
+    ObjectNode node =
+        JsonFiles.readObject(request.model().resolve(HuggingFaceConfig.FILE)).deepCopy();
+    request
+        .dtype()
+        .ifPresent(
+            dtype -> {
+              String name = HuggingFaceConfig.dtypeName(dtype);
+              if (node.has("dtype")) {
+                node.put("dtype", name);
+              }
+              if (node.has("torch_dtype") || !node.has("dtype")) {
+                node.put("torch_dtype", name);
+              }
+            });
+    return JsonFiles.write(node);
+  }
+
+  private void copyOthers(OutputDirectory.Sink out) throws IOException {
+    List<String> names = new ArrayList<>(ModelDirectory.TOKENIZER_FILES);
+    names.addAll(COPIED);
+    for (String name : names) {
+      if (Files.exists(request.model().resolve(name))) {
+        out.copy(request.model().resolve(name), name);
+      }
+    }
+    if (!Files.exists(request.model().resolve(HuggingFaceConfig.GENERATION_FILE))) {
+      out.writeString(
+          HuggingFaceConfig.GENERATION_FILE, HuggingFaceConfig.generationConfigJson(config));
+    }
+  }
+
+  private void writeShard(OutputDirectory.Sink out, String file, List<TensorSpec> specs)
+      throws IOException {
+    try (WritableByteChannel channel = out.open(file)) {
+      SafetensorsWriter writer = new SafetensorsWriter(channel, specs);
+      for (TensorSpec spec : specs) {
+        LoraFactors adapter = adapters.get(module(spec.name()));
+        if (adapter != null) {
+          FloatStream.write(
+              writer, spec, (name, first, into) -> merged(spec, adapter, first, into));
+        } else if (spec.dtype() == source.info(spec.name()).dtype()) {
+          copy(writer, spec);
+        } else {
+          FloatStream.write(writer, spec, (name, first, into) -> converted(spec, first, into));
+        }
+      }
+      writer.finish();
+    }
+  }
+
+  private static String module(String tensor) {
+    String suffix = ".weight";
+    return tensor.endsWith(suffix)
+        ? tensor.substring(0, tensor.length() - suffix.length())
+        : tensor;
+  }
+
+  private void copy(SafetensorsWriter writer, TensorSpec spec) throws IOException {
+    ByteBuffer piece = ByteBuffer.allocateDirect((int) Math.min(1 << 20, spec.bytes()));
+    for (long at = 0; at < spec.bytes(); ) {
+      at += source.readInto(spec.name(), at, piece.clear());
+      writer.write(spec.name(), piece.flip());
+    }
+  }
+
+  private void converted(TensorSpec spec, long first, FloatBuffer into) {
+    FloatStream.read(source, spec.name(), first, into.duplicate());
+    Halves.requireRange(request.output(), spec.name(), spec.dtype(), into.duplicate());
+  }
+
+  private void merged(TensorSpec spec, LoraFactors adapter, long first, FloatBuffer into) {
+    int count = into.remaining();
+    double[] delta = new double[count];
+    FloatStream.read(source, spec.name(), first, into.duplicate());
+    adapter.product(scale, first, delta, count);
+    for (int i = 0; i < count; i++) {
+      float weight = into.get(i);
+      float sum =
+          spec.dtype() == StoredDtype.F32
+              ? (float) (weight + delta[i])
+              : FloatStream.toOdd(weight + delta[i]);
+      into.put(i, sum);
+      sums.add(
+          FloatStream.round(spec.dtype(), weight), FloatStream.round(spec.dtype(), sum), delta[i]);
+    }
+    Halves.requireRange(request.output(), spec.name(), spec.dtype(), into.duplicate());
+  }
+}

@@ -1,0 +1,67 @@
+package org.lethe.config;
+
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** What {@code merge} and {@code export} write anew, and where. */
+public record ExportConfig(
+    @Doc("Model directory to write anew, in Hugging Face's layout") Optional<Path> model,
+    @Doc("Adapter directory to merge into the model; unset: none") Optional<Path> adapter,
+    @Doc("Run directory, checkpoint or adapter directory whose adapter is written for PEFT")
+        Optional<Path> from,
+    @Doc("Directory for the result; must be empty or absent unless overwrite is true") Path output,
+    @Doc("Replace what the output directory holds") @Default("false") boolean overwrite,
+    @Doc("Storage of the tensors: stored (each as it is), fp32, bf16 or fp16") @Default("stored")
+        Storage dtype,
+    @Doc("Largest file of weights, such as 500MB or 2GiB; a model that is larger gets several")
+        @Default("5GB")
+        String maxShardSize) {
+  private static final Pattern SIZE =
+      Pattern.compile("(\\d+(?:\\.\\d+)?) *(b|kb|mb|gb|kib|mib|gib)", Pattern.CASE_INSENSITIVE);
+  private static final Map<String, Double> UNITS =
+      Map.of(
+          "b", 1.0, "kb", 1e3, "mb", 1e6, "gb", 1e9, "kib", 0x1p10, "mib", 0x1p20, "gib", 0x1p30);
+
+  /** Storage type of what is written. */
+  public enum Storage {
+    STORED,
+    FP32,
+    BF16,
+    FP16
+  }
+
+  public ExportConfig {
+    if (model.isPresent() == from.isPresent()) {
+      throw new IllegalArgumentException(
+          "give either model (a model directory) or from (a run, checkpoint or adapter), one of"
+              + " them");
+    }
+    if (adapter.isPresent() && model.isEmpty()) {
+      throw new IllegalArgumentException("adapter needs the model that it is to be merged into");
+    }
+    bytes(maxShardSize);
+  }
+
+  /** {@link #maxShardSize} in bytes, at least 1. */
+  public long maxShardBytes() {
+    return bytes(maxShardSize);
+  }
+
+  private static long bytes(String size) {
+    Matcher matcher = SIZE.matcher(size.strip());
+    if (!matcher.matches()) {
+      throw new IllegalArgumentException(
+          "max_shard_size is " + size + "; write a number and a unit, such as 500MB or 2GiB");
+    }
+    double bytes =
+        Double.parseDouble(matcher.group(1)) * UNITS.get(matcher.group(2).toLowerCase(Locale.ROOT));
+    if (bytes < 1 || bytes > Long.MAX_VALUE) {
+      throw new IllegalArgumentException("max_shard_size is " + size + "; give at least 1B");
+    }
+    return (long) bytes;
+  }
+}

@@ -1,0 +1,50 @@
+package org.lethe.engine;
+
+import java.util.Optional;
+import org.lethe.UserException;
+import org.lethe.data.ExampleEncoder;
+import org.lethe.kernels.Dtype;
+
+/**
+ * How a model is loaded.
+ *
+ * @param dtype storage of weights and activations; statistics, master weights and moments are fp32
+ *     either way
+ * @param contextLength tokens of the longest sequence; 0, or more than the model's own: the model's
+ *     own
+ * @param promptTemplate a text with {@code {question}} in it; empty for the tokenizer's chat
+ *     template
+ * @param longSequence what becomes of a row that is longer than the context
+ */
+public record LoadOptions(
+    Dtype dtype,
+    int contextLength,
+    Optional<String> promptTemplate,
+    ExampleEncoder.LongSequence longSequence) {
+  /** fp32, all of the model's context, its chat template; answers that are too long are cut. */
+  public static final LoadOptions DEFAULT =
+      new LoadOptions(Dtype.F32, 0, Optional.empty(), ExampleEncoder.LongSequence.TRUNCATE);
+
+  /** Refuses a context that is negative. */
+  public LoadOptions {
+    if (contextLength < 0) {
+      throw new UserException(
+          "a context of " + contextLength + " tokens is none; give 0 for the model's own");
+    }
+  }
+
+  /** The same with weights and activations in bf16: half the memory. */
+  public LoadOptions bf16() {
+    return new LoadOptions(Dtype.BF16, contextLength, promptTemplate, longSequence);
+  }
+
+  /** The same with a shorter context. */
+  public LoadOptions withContextLength(int tokens) {
+    return new LoadOptions(dtype, tokens, promptTemplate, longSequence);
+  }
+
+  /** The same with a plain prompt instead of the chat template. */
+  public LoadOptions withPromptTemplate(String template) {
+    return new LoadOptions(dtype, contextLength, Optional.of(template), longSequence);
+  }
+}

@@ -1,0 +1,66 @@
+package org.lethe.internal.cli;
+
+import java.util.LinkedHashMap;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.Callable;
+import org.lethe.config.RunConfig;
+import org.lethe.evaluate.Evaluation;
+import org.lethe.run.Evaluate;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+
+/** {@code lethe evaluate}: judges a model, with or without an adapter. */
+@Command(
+    name = "evaluate",
+    description = "Judge a model, with or without an adapter, on the configured sets.",
+    mixinStandardHelpOptions = true,
+    versionProvider = Main.Version.class,
+    footer = {
+      "",
+      "Example: lethe evaluate model=DIR adapter=runs/forgot/adapter output=runs/judged",
+      "         data.forget=[forget.jsonl] data.retain=[retain.jsonl]"
+    })
+final class EvaluateVerb implements Callable<Integer> {
+  @Mixin private ConfigOptions options;
+  @Mixin private JsonOption json;
+
+  private final Console console;
+
+  EvaluateVerb(Console console) {
+    this.console = console;
+  }
+
+  @Override
+  public Integer call() {
+    RunConfig config = options.load(RunConfig.class);
+    // Read before the work, so that a mistyped path is not found at the end of it.
+    Optional<Evaluation> neverSaw = config.evaluate().neverSaw().map(Evaluation::read);
+    Evaluation evaluation = evaluate(config);
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("sets", evaluation.sets());
+    facts.put("model_utility", evaluation.utility());
+    neverSaw.ifPresent(other -> facts.put("forget_quality", evaluation.forgetQuality(other)));
+    facts.put("output", config.output().toString());
+    json.print(console, facts, () -> print(config, evaluation, neverSaw));
+    return ExitCode.OK;
+  }
+
+  private void print(RunConfig config, Evaluation evaluation, Optional<Evaluation> neverSaw) {
+    console.out().print(Evaluate.table("Scores", evaluation).plain());
+    console.out().printf(Locale.ROOT, "model utility %.4f%n", evaluation.utility());
+    neverSaw.ifPresent(
+        other ->
+            console
+                .out()
+                .printf(Locale.ROOT, "forget quality %.4g%n", evaluation.forgetQuality(other)));
+    console.out().println("Written to " + config.output());
+  }
+
+  private Evaluation evaluate(RunConfig config) {
+    try (ProgressListener listener = new ProgressListener(console)) {
+      return Evaluate.runAndWrite(config, listener).evaluation();
+    }
+  }
+}

@@ -1,0 +1,67 @@
+package org.lethe.run;
+
+import java.util.List;
+import org.lethe.kernels.Buffer;
+import org.lethe.kernels.Ops;
+import org.lethe.method.Method;
+import org.lethe.method.Positions;
+import org.lethe.method.Use;
+import org.lethe.model.ModelConfig;
+import org.lethe.train.StepSequence;
+
+/**
+ * What the matrix products of a LoRA step cost if nothing else did: the frozen linears forward and
+ * back to their inputs, and the head's two products over the rows that a loss looks at. Adapters
+ * and attention are not counted. Only the backend's thread may call it.
+ */
+public final class GemmFloor {
+  /** Rows and columns of the square product whose rate is taken. */
+  static final int SIZE = 1024;
+
+  private static final int REPEATS = 30;
+
+  private GemmFloor() {}
+
+  /** Floating-point operations of one step. */
+  public static double flops(ModelConfig c, Method method, List<StepSequence> step) {
+    double attention = (double) c.hiddenSize() * (c.qkvWidth() + c.queryWidth());
+    double feedForward = 3.0 * c.hiddenSize() * c.feedForwardSize();
+    double weights = c.layers() * (attention + feedForward);
+    long tokens = 0;
+    long rows = 0;
+    for (StepSequence s : step) {
+      int length = s.tokens().ids().length;
+      tokens += length;
+      rows += length - first(method, s);
+    }
+    return 4 * weights * tokens + 4.0 * rows * c.hiddenSize() * c.vocabularySize();
+  }
+
+  /** FLOP/s of the best of several square products, in the storage of {@code ops}. */
+  public static double rate(Ops ops) {
+    long bytes = (long) SIZE * SIZE * ops.dtype().bytes();
+    try (Buffer w = ops.backend().allocate(bytes);
+        Buffer x = ops.backend().allocate(bytes);
+        Buffer y = ops.backend().allocate(bytes)) {
+      long linear = ops.linearCreate(SIZE, SIZE, w.at(0), 0);
+      long best = Long.MAX_VALUE;
+      for (int i = 0; i < REPEATS; i++) {
+        long start = System.nanoTime();
+        ops.linearForward(linear, SIZE, SIZE, x.at(0), 0, y.at(0), 0);
+        best = Math.min(best, System.nanoTime() - start);
+      }
+      ops.linearClose(linear);
+      return 2.0 * SIZE * SIZE * SIZE / best * 1e9;
+    }
+  }
+
+  /** The first position whose token is predicted by a head row. */
+  private static int first(Method method, StepSequence s) {
+    for (Use use : method.uses()) {
+      if (use.role() == s.role() && use.positions() == Positions.ALL) {
+        return 1;
+      }
+    }
+    return s.tokens().answerStart();
+  }
+}

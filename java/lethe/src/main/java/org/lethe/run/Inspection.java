@@ -1,0 +1,140 @@
+package org.lethe.run;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
+import org.lethe.EnvironmentException;
+import org.lethe.UserException;
+import org.lethe.checkpoint.CheckpointStore;
+import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.ModelCheck;
+import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.checkpoint.PeftAdapter;
+import org.lethe.checkpoint.SafetensorsFile;
+import org.lethe.checkpoint.ShardedSafetensors;
+import org.lethe.data.Tokenizer;
+
+/**
+ * What stands in a directory or file that Lethe reads or writes. Nothing is loaded onto a device;
+ * weights themselves are read for adapters alone.
+ *
+ * @param kind "model", "adapter", "run", "checkpoint" or "safetensors"
+ * @param facts by name, in the order to be shown: texts, numbers, truth values, maps of these, and
+ *     lists of maps with equal keys (tables)
+ */
+public record Inspection(String kind, Map<String, Object> facts) {
+  static final String MANIFEST = CheckpointStore.MANIFEST;
+
+  /**
+   * Looks at a path, telling by its content what it is.
+   *
+   * @param tensors whether every tensor is listed
+   * @throws UserException when it is nothing that Lethe knows, or is damaged
+   */
+  public static Inspection of(Path path, boolean tensors) {
+    if (!Files.exists(path)) {
+      throw new UserException(path + ": no such file or directory; check the path");
+    }
+    if (!Files.isDirectory(path)) {
+      return safetensors(path, tensors);
+    }
+    if (Files.exists(path.resolve(MANIFEST))) {
+      return new Inspection("checkpoint", CheckpointFacts.of(path, tensors));
+    }
+    if (Files.exists(path.resolve(PeftAdapter.CONFIG_FILE))) {
+      return new Inspection("adapter", AdapterFacts.of(path, tensors));
+    }
+    if (Files.exists(path.resolve("config.json"))) {
+      return model(path, tensors);
+    }
+    if (Files.exists(path.resolve("config.yaml")) && Files.exists(path.resolve("metrics.jsonl"))) {
+      return new Inspection("run", RunFacts.of(path));
+    }
+    throw new UserException(
+        path
+            + ": is no model (config.json), adapter ("
+            + PeftAdapter.CONFIG_FILE
+            + "), run (config.yaml and metrics.jsonl) or checkpoint ("
+            + MANIFEST
+            + "); give one of these or a .safetensors file");
+  }
+
+  private static Inspection safetensors(Path path, boolean tensors) {
+    try (SafetensorsFile file = SafetensorsFile.open(path)) {
+      Map<String, Object> facts = new LinkedHashMap<>();
+      facts.put("path", path.toString());
+      facts.put("file_bytes", size(path));
+      if (!file.metadata().isEmpty()) {
+        facts.put("metadata", new LinkedHashMap<>(file.metadata()));
+      }
+      TensorFacts.put(facts, file, tensors);
+      return new Inspection("safetensors", facts);
+    }
+  }
+
+  private static Inspection model(Path path, boolean tensors) {
+    LlamaConfigFile config = ModelDirectory.config(path);
+    Map<String, Object> facts = new LinkedHashMap<>();
+    facts.put("path", path.toString());
+    facts.put("architecture", "llama");
+    facts.put("layers", config.layers());
+    facts.put("hidden_size", config.hiddenSize());
+    facts.put("heads", config.heads());
+    facts.put("kv_heads", config.kvHeads());
+    facts.put("head_dim", config.headDim());
+    facts.put("feed_forward_size", config.intermediateSize());
+    facts.put("vocabulary", config.vocabSize());
+    facts.put("context_length", config.maxPositionEmbeddings());
+    facts.put("tied_head", config.tieWordEmbeddings());
+    facts.put("rope_theta", config.ropeTheta());
+    facts.put("tokenizer", tokenizer(path));
+    try (ShardedSafetensors file = ShardedSafetensors.open(path)) {
+      facts.put("files", file.names().stream().map(file::file).distinct().count());
+      TensorFacts.put(facts, file, tensors);
+    }
+    List<String> problems = ModelCheck.problems(path, config);
+    if (!problems.isEmpty()) {
+      facts.put("problems", String.join("; ", problems));
+    }
+    return new Inspection("model", facts);
+  }
+
+  private static Object tokenizer(Path path) {
+    if (!Files.exists(path.resolve("tokenizer.json"))) {
+      return "none";
+    }
+    try (Tokenizer tokenizer = Tokenizer.load(path)) {
+      Map<String, Object> facts = new LinkedHashMap<>();
+      facts.put("vocabulary", tokenizer.vocabularySize());
+      facts.put("chat_template", tokenizer.hasChatTemplate());
+      tokenizer.bosId().ifPresent(id -> facts.put("bos_id", id));
+      if (tokenizer.hasEos()) {
+        facts.put("eos_id", tokenizer.eosId());
+      }
+      return facts;
+    }
+  }
+
+  static long size(Path file) {
+    try {
+      return Files.size(file);
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          file + ": cannot be looked at (" + e + "); check its permissions", e);
+    }
+  }
+
+  /** Bytes of all files below a directory. */
+  static long treeSize(Path directory) {
+    try (Stream<Path> files = Files.walk(directory)) {
+      return files.filter(Files::isRegularFile).mapToLong(Inspection::size).sum();
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          directory + ": cannot be looked at (" + e + "); check its permissions", e);
+    }
+  }
+}

@@ -1,0 +1,294 @@
+package org.lethe.run;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.OptionalInt;
+import org.lethe.InternalFaultException;
+import org.lethe.LetheException;
+import org.lethe.NativeException;
+import org.lethe.checkpoint.AdapterFiles;
+import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.ModelCheck;
+import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.config.Config;
+import org.lethe.config.LoraSection;
+import org.lethe.config.RunConfig;
+import org.lethe.config.ScratchSection;
+import org.lethe.data.PromptTemplate;
+import org.lethe.data.Tokenizer;
+import org.lethe.evaluate.Evaluation;
+import org.lethe.kernels.Backend;
+import org.lethe.method.Method;
+import org.lethe.method.Role;
+import org.lethe.model.Lora;
+import org.lethe.model.Model;
+import org.lethe.model.ModelConfig;
+import org.lethe.train.Step;
+
+/**
+ * Everything about a run that can be checked without running it: keys, files and their rows, the
+ * model's directory, what the method needs, lengths, the output's place. Lists all of it instead of
+ * stopping at the first; trains nothing and writes nothing.
+ */
+public final class Validation {
+  /** Room for reports, metrics and evaluations, which the sizes of weights do not tell. */
+  private static final long SMALL_FILES_BYTES = 16L << 20;
+
+  private final RunConfig config;
+  private final Task task;
+  private final List<Finding> findings = new ArrayList<>();
+
+  private Validation(RunConfig config, Task task) {
+    this.config = config;
+    this.task = task;
+  }
+
+  /**
+   * What was found.
+   *
+   * @param task what the configuration was checked as; empty when too little of it could be read
+   */
+  public record Result(Optional<Task> task, List<Finding> findings) {
+    /** How many findings are of a level. */
+    public long count(Finding.Level level) {
+      return findings.stream().filter(f -> f.level() == level).count();
+    }
+  }
+
+  /**
+   * Checks a file with overrides laid over it.
+   *
+   * @param asked what it is to be run as; empty: guessed from the rows it names
+   */
+  public static Result check(Path file, List<String> overrides, Optional<Task> asked) {
+    Config.Checked<RunConfig> checked = Config.check(RunConfig.class, file, overrides);
+    List<Finding> findings = new ArrayList<>();
+    checked
+        .problems()
+        .forEach(p -> findings.add(new Finding(Finding.Level.ERROR, "keys", p.getMessage())));
+    if (checked.config().isEmpty()) {
+      return new Result(asked, findings);
+    }
+    if (!findings.isEmpty()) {
+      findings.add(
+          new Finding(
+              Finding.Level.NOTE,
+              "keys",
+              "what follows was checked with the defaults in the place of what was refused"));
+    }
+    RunConfig config = checked.config().get();
+    Task task = asked.orElseGet(() -> Task.guess(config));
+    Validation validation = new Validation(config, task);
+    validation.run();
+    findings.addAll(validation.findings);
+    return new Result(Optional.of(task), List.copyOf(findings));
+  }
+
+  private void run() {
+    DataCheck data = new DataCheck(config, task, this::add);
+    data.read();
+    attempt("method", () -> method(data));
+    attempt("device", () -> Backend.open(config.device(), Math.max(1, config.threads())).close());
+    attempt("evaluate.never_saw", () -> config.evaluate().neverSaw().ifPresent(Evaluation::read));
+    if (task == Task.FINETUNE || (task == Task.UNLEARN && !continuesAdapter())) {
+      attempt("adapter", () -> FineTune.refuseAdapter(config, task.verb()));
+    }
+    if (!config.phases().isEmpty()) {
+      add(
+          new Finding(
+              Finding.Level.NOTE,
+              "phases",
+              "were read, but not checked further: what a phase starts from is made by the one"
+                  + " before it"));
+    }
+    if (task == Task.FINETUNE && config.scratch().isPresent()) {
+      scratch(config.scratch().get(), data);
+    } else {
+      model(data);
+    }
+  }
+
+  private boolean continuesAdapter() {
+    return config.lora().start() == LoraSection.Start.CONTINUE;
+  }
+
+  private void add(Finding finding) {
+    findings.add(finding);
+  }
+
+  private void error(String key, String message) {
+    add(new Finding(Finding.Level.ERROR, key, message));
+  }
+
+  /** Runs one check; what it refuses is a finding. */
+  private void attempt(String key, Runnable check) {
+    try {
+      check.run();
+    } catch (InternalFaultException e) {
+      throw e;
+    } catch (NativeException e) {
+      // The rest is a trace through native code.
+      String first = e.getMessage().lines().findFirst().orElse("");
+      error(key, first + "; lethe doctor says what this machine has");
+    } catch (LetheException e) {
+      error(key, e.getMessage());
+    }
+  }
+
+  private void method(DataCheck data) {
+    if (task != Task.UNLEARN) {
+      return;
+    }
+    Method method = Settings.method(config.method());
+    attempt("method", () -> Step.requireReference(method, config.train().fullParameters()));
+    boolean refuses =
+        method.uses().stream()
+            .anyMatch(u -> u.role() == Role.FORGET_IDK || u.role() == Role.RETAIN_IDK);
+    boolean keeps =
+        method.uses().stream()
+            .anyMatch(u -> u.role() == Role.RETAIN || u.role() == Role.RETAIN_IDK);
+    if (refuses) {
+      attempt("data.refusals", () -> Settings.refusals(config));
+    }
+    if (keeps && data.isEmpty("retain") && !config.data().trainOnGeneral()) {
+      error(
+          "data.retain",
+          "the retain set is empty, but "
+              + method.name()
+              + " pairs every forget row with a retain row; give data.retain a file with rows, or"
+              + " set method.retain=none");
+    }
+  }
+
+  private void scratch(ScratchSection s, DataCheck data) {
+    int vocabulary = s.vocabulary();
+    if (s.tokenizer().isPresent()) {
+      OptionalInt size =
+          tokenizer("scratch.tokenizer", s.tokenizer().get(), s.contextLength(), data);
+      vocabulary = size.orElse(vocabulary);
+    }
+    int most = vocabulary;
+    attempt(
+        "scratch",
+        () -> {
+          ModelConfig sizes =
+              new ModelConfig(
+                  most,
+                  s.hiddenSize(),
+                  s.layers(),
+                  s.heads(),
+                  s.kvHeads(),
+                  s.hiddenSize() / s.heads(),
+                  s.feedForwardSize(),
+                  1e-5f,
+                  10_000,
+                  s.contextLength(),
+                  true);
+          output(Optional.of(sizes));
+        });
+  }
+
+  private void model(DataCheck data) {
+    ModelConfig[] sizes = {null};
+    attempt(
+        "model",
+        () -> {
+          Path directory = LoadedModel.modelDirectory(config);
+          LlamaConfigFile file = ModelDirectory.config(directory);
+          sizes[0] = ModelDirectory.sizes(file);
+          attempt(
+              "model", () -> ModelCheck.problems(directory, file).forEach(p -> error("model", p)));
+          OptionalInt vocabulary =
+              tokenizer("model", directory, file.maxPositionEmbeddings(), data);
+          if (vocabulary.orElse(0) > file.vocabSize()) {
+            error(
+                "model",
+                directory
+                    + ": the tokenizer has token ids up to "
+                    + (vocabulary.getAsInt() - 1)
+                    + ", but the model's vocabulary is "
+                    + file.vocabSize()
+                    + "; use the tokenizer that belongs to the model");
+          }
+        });
+    if (sizes[0] != null && (task == Task.EVALUATE || continuesAdapter())) {
+      attempt("adapter", () -> config.adapter().ifPresent(a -> AdapterFiles.check(a, sizes[0])));
+    }
+    output(Optional.ofNullable(sizes[0]));
+  }
+
+  /** Checks a tokenizer and, with it, every row's length; answers its vocabulary's size. */
+  private OptionalInt tokenizer(String key, Path directory, int ofModel, DataCheck data) {
+    int[] size = {-1};
+    int asked = config.data().contextLength();
+    if (asked > ofModel) {
+      add(
+          new Finding(
+              Finding.Level.NOTE,
+              "data.context_length",
+              "is " + asked + ", but the model has " + ofModel + " positions; those are used"));
+    }
+    int context = asked == 0 ? ofModel : Math.min(asked, ofModel);
+    attempt(
+        key,
+        () -> {
+          try (Tokenizer tokenizer = Tokenizer.load(directory)) {
+            size[0] = tokenizer.vocabularySize();
+            tokenizer.eosId();
+            data.lengths(tokenizer, PromptTemplate.chat(tokenizer), context);
+          }
+        });
+    return size[0] < 0 ? OptionalInt.empty() : OptionalInt.of(size[0]);
+  }
+
+  /** Whether the results can be written, and how large they are when the sizes are known. */
+  private void output(Optional<ModelConfig> sizes) {
+    long bytes = SMALL_FILES_BYTES;
+    if (sizes.isPresent()) {
+      try {
+        bytes += resultBytes(sizes.get());
+      } catch (LetheException e) {
+        error("lora", e.getMessage());
+      }
+    }
+    long expected = bytes;
+    if (config.output().toAbsolutePath().normalize().getFileName() == null) {
+      error("output", config.output() + ": is the root directory; choose another output");
+      return;
+    }
+    attempt("output", () -> OutputDirectory.check(config.output(), config.overwrite(), expected));
+    attempt("output", () -> Inputs.requireOutside(config));
+    Path parent = existingParent(Inputs.real(config.output()));
+    if (!Files.isDirectory(parent) || !Files.isWritable(parent)) {
+      error(
+          "output",
+          parent
+              + ": nothing can be written here; change its permissions or choose another output");
+    }
+  }
+
+  private long resultBytes(ModelConfig sizes) {
+    return switch (task) {
+      case EVALUATE -> 0;
+      case FINETUNE, UNLEARN -> {
+        if (config.scratch().isPresent() || config.train().fullParameters()) {
+          int width = config.dtype() == RunConfig.Dtype.BF16 ? Short.BYTES : Float.BYTES;
+          yield Model.layout(sizes).count() * width;
+        }
+        yield Lora.layout(sizes, FineTune.loraConfig(config)).count() * Float.BYTES;
+      }
+    };
+  }
+
+  private static Path existingParent(Path path) {
+    Path at = path;
+    while (!Files.exists(at) && at.getParent() != null) {
+      at = at.getParent();
+    }
+    return at;
+  }
+}

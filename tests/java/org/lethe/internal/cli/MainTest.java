@@ -1,0 +1,133 @@
+package org.lethe.internal.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.lethe.EnvironmentException;
+import org.lethe.InternalFaultException;
+import org.lethe.NativeException;
+import org.lethe.UserException;
+import org.lethe.internal.abi.Abi;
+
+class MainTest {
+  private final TestConsole console = new TestConsole(false);
+
+  private int run(String... args) {
+    return Main.run(console.console(), args);
+  }
+
+  @Test
+  void theVersionIsTheBuilds() {
+    assertEquals(0, run("--version"));
+    assertTrue(console.out().matches("(?s)Lethe \\d+\\.\\d+\\.\\d+.*Java .*"), console.out());
+  }
+
+  @Test
+  void theHelpListsVerbsAndExitCodes() {
+    assertEquals(0, run("--help"));
+    for (String verb :
+        new String[] {
+          "demo",
+          "finetune",
+          "unlearn",
+          "run",
+          "resume",
+          "sweep",
+          "evaluate",
+          "generate",
+          "bench",
+          "report",
+          "init",
+          "validate",
+          "config",
+          "inspect",
+          "inspect-data",
+          "merge",
+          "export",
+          "doctor",
+          "schema",
+          "completion"
+        }) {
+      assertTrue(console.out().matches("(?s).*\n  " + verb + " +[A-Z].*"), console.out());
+    }
+    assertTrue(console.out().contains("Exit codes:"), console.out());
+  }
+
+  @Test
+  void nothingToDoIsAUserError() {
+    assertEquals(2, run());
+    assertTrue(console.err().startsWith("Usage: lethe"), console.err());
+  }
+
+  @Test
+  void aMistypedVerbIsNamedWithTheNearest() {
+    assertEquals(2, run("confg"));
+    assertTrue(console.err().startsWith("lethe: Unmatched argument"), console.err());
+    assertTrue(console.err().contains("Did you mean: lethe config"), console.err());
+    assertEquals("", console.out());
+  }
+
+  @Test
+  void configPrintsFileOverridesAndDefaults(@TempDir Path directory) throws IOException {
+    Path file = directory.resolve("run.yaml");
+    Files.writeString(file, "model: modèle\noutput: out\ntrain: {epochs: 3, batch_size: 2}\n");
+    assertEquals(0, run("config", "--config", file.toString(), "--threads=2", "train.epochs=4"));
+    String yaml = console.out();
+    assertTrue(yaml.startsWith("version: 1\nmodel: modèle\noutput: out\noverwrite: false\n"), yaml);
+    assertTrue(yaml.contains("\nthreads: 2\n"), yaml);
+    assertTrue(yaml.contains("\n  epochs: 4\n"), yaml);
+    assertTrue(yaml.contains("\n  batch_size: 2\n"), yaml);
+    assertTrue(yaml.contains("\n  adam_beta2: 0.999\n"), yaml);
+    assertEquals("", console.err());
+
+    TestConsole again = new TestConsole(false);
+    Files.writeString(file, yaml);
+    assertEquals(0, Main.run(again.console(), "config", "-c", file.toString(), "--overwrite"));
+    assertEquals(yaml.replace("overwrite: false", "overwrite: true"), again.out());
+  }
+
+  @Test
+  void configCommentsOnRequest() {
+    assertEquals(0, run("config", "--comments", "model=m", "output=o"));
+    assertTrue(console.out().contains("\n# Model directory to start from"), console.out());
+  }
+
+  @Test
+  void aUserErrorIsOneLineWithoutAStackTrace() {
+    assertEquals(2, run("config", "model=m", "output=o", "trian.epochs=3"));
+    assertEquals(
+        "lethe: override 'trian.epochs=3': unknown key trian; did you mean train?\n",
+        console.err());
+    assertEquals("", console.out());
+  }
+
+  @Test
+  void theStackTraceComesOnRequest() {
+    assertEquals(2, run("config", "--stacktrace"));
+    assertTrue(console.err().startsWith("lethe: configuration: output is missing"), console.err());
+    assertTrue(console.err().contains("\n\tat org.lethe.config."), console.err());
+  }
+
+  @Test
+  void exitCodesSayWhoCanMendIt() {
+    assertEquals(2, ExitCode.of(new UserException("x")));
+    assertEquals(3, ExitCode.of(new EnvironmentException("x")));
+    assertEquals(3, ExitCode.of(new OutOfMemoryError("Java heap space")));
+    assertEquals(1, ExitCode.of(new InternalFaultException("x")));
+    assertEquals(1, ExitCode.of(new IllegalStateException("x")));
+    assertEquals(3, ExitCode.of(new NativeException(Abi.LETHE_NO_DEVICE, "LETHE_NO_DEVICE", "t")));
+    assertEquals(
+        3, ExitCode.of(new NativeException(Abi.LETHE_OUT_OF_MEMORY, "LETHE_OUT_OF_MEMORY", "t")));
+    assertEquals(1, ExitCode.of(new NativeException(Abi.LETHE_OVERLAP, "LETHE_OVERLAP", "t")));
+    String unexpected = ExitCode.message(new IllegalStateException("why"));
+    assertTrue(unexpected.contains("IllegalStateException: why"), unexpected);
+    assertTrue(unexpected.contains("--stacktrace"), unexpected);
+    assertFalse(ExitCode.message(new UserException("plain")).contains("fault"));
+  }
+}

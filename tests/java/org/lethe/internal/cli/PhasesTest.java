@@ -1,0 +1,175 @@
+package org.lethe.internal.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Phases one after the other, through the command line. */
+class PhasesTest {
+  @TempDir static Path dir;
+  private static TinyRuns runs;
+
+  @BeforeAll
+  static void tune() {
+    runs = new TinyRuns(dir).fineTuned();
+  }
+
+  private static TestConsole run(int expected, String... arguments) {
+    TestConsole console = new TestConsole(false);
+    assertEquals(expected, Main.run(console.console(), arguments), console.err());
+    return console;
+  }
+
+  /** Writes a file of phases over the sets of the tiny corpus. */
+  private static String[] file(String output, String head, String... phases) throws IOException {
+    List<String> lines = new ArrayList<>();
+    lines.add(head);
+    lines.add("output: " + runs.resolve(output));
+    lines.add("threads: 1");
+    lines.add("data:");
+    for (String part : new String[] {"forget", "retain", "general"}) {
+      lines.add("  " + part + ": [" + runs.data(part) + "]");
+    }
+    lines.add("  train: [" + runs.data("forget") + ", " + runs.data("retain") + "]");
+    lines.add("evaluate: {max_new_tokens: 4, rows: 2}");
+    lines.add("train: {steps: 3, batch_size: 3}");
+    lines.add("lora: {rank: 2}");
+    lines.add("phases:");
+    lines.addAll(Arrays.asList(phases));
+    Path file = runs.resolve(output + ".yaml");
+    Files.write(file, lines);
+    return new String[] {"run", "--config", file.toString()};
+  }
+
+  private static List<String> names(Path directory) throws IOException {
+    try (Stream<Path> entries = Files.list(directory)) {
+      return entries.map(p -> p.getFileName().toString()).sorted().toList();
+    }
+  }
+
+  private static String model() {
+    return "model: " + runs.model();
+  }
+
+  @Test
+  void fromScratchToAnEvaluation() throws IOException {
+    String scratch =
+        "scratch: {hidden_size: 32, layers: 1, heads: 4, kv_heads: 2, feed_forward_size: 64,"
+            + " context_length: 128, tokenizer: "
+            + runs.resolve("data/tokenizer")
+            + "}";
+    String[] arguments =
+        file(
+            "chain",
+            scratch,
+            "  - {task: finetune, train: {learning_rate: 3e-3}}",
+            "  - {task: unlearn, name: forget, method: {forget: NPO}}",
+            "  - {task: evaluate}");
+    TestConsole console = run(0, arguments);
+    Path out = runs.resolve("chain");
+    assertEquals(
+        List.of("01-finetune", "02-forget", "03-evaluate", "config.yaml", "run.json"), names(out));
+    assertTrue(console.out().contains("Written to " + out.resolve("03-evaluate")), console.out());
+    // The last phase judges what the second made, as the second did itself.
+    assertEquals(
+        Files.readString(out.resolve("02-forget/evaluation/evaluation.json")),
+        Files.readString(out.resolve("03-evaluate/evaluation.json")));
+    assertTrue(run(0, "resume", out.toString()).out().contains("had come to its end before"));
+  }
+
+  @Test
+  void aFixedReferenceTrainsTheAdapterOnAndAMovingOneMergesIt() throws IOException {
+    String[] phases = {
+      "  - {task: unlearn, method: {forget: NPO, retain: KL}}",
+      "  - {task: unlearn, method: {forget: NPO, retain: KL}, reference: REFERENCE}"
+    };
+    for (String reference : new String[] {"fixed", "moving"}) {
+      String second = phases[1].replace("REFERENCE", reference);
+      run(0, file("task-" + reference, model(), phases[0], second));
+    }
+    Path fixed = runs.resolve("task-fixed");
+    Path moving = runs.resolve("task-moving");
+    assertFalse(Files.exists(fixed.resolve("02-unlearn-base")));
+    assertTrue(Files.isRegularFile(moving.resolve("02-unlearn-base/model.safetensors")));
+    assertEquals(
+        TinyRuns.contents(fixed.resolve("01-unlearn/adapter")),
+        TinyRuns.contents(moving.resolve("01-unlearn/adapter")));
+    // Against a moving reference NPO begins at (2 / beta) ln 2 again; against the first base it has
+    // got somewhere.
+    double start = 2 / 0.1 * Math.log(2);
+    assertEquals(start, firstNpo(moving.resolve("02-unlearn")), 1e-9);
+    assertTrue(firstNpo(fixed.resolve("02-unlearn")) < start - 1e-3);
+    assertNotEquals(
+        TinyRuns.contents(fixed.resolve("02-unlearn/adapter")),
+        TinyRuns.contents(moving.resolve("02-unlearn/adapter")));
+  }
+
+  private static double firstNpo(Path run) throws IOException {
+    String line = Files.readAllLines(run.resolve("metrics.jsonl")).get(0);
+    String value = line.substring(line.indexOf("\"NPO\":") + 6);
+    return Double.parseDouble(value.substring(0, value.indexOf(',')));
+  }
+
+  @Test
+  void aGroupIsRepeatedAndAnInterruptedChainGoesOn() throws IOException {
+    String[] phases = {
+      "  - repeat: 2",
+      "    phases:",
+      "      - {task: unlearn, name: a}",
+      "      - {task: unlearn, name: b, method: {forget: GA}, train: {learning_rate: 1e-4}}"
+    };
+    run(0, file("whole", model(), phases));
+    Path whole = runs.resolve("whole");
+    assertEquals(List.of("01-a", "02-b", "03-a", "04-b", "config.yaml", "run.json"), names(whole));
+    String[] arguments = file("parted", model(), phases);
+    TestConsole console = new TestConsole(false);
+    console.console().stop().request("a test");
+    assertEquals(ExitCode.STOPPED, Main.run(console.console(), arguments), console.err());
+    Path parted = runs.resolve("parted");
+    assertEquals(List.of("01-a", "config.yaml", "run.json"), names(parted));
+    // A phase that a crash left before it said what it is.
+    Files.createDirectories(parted.resolve("02-b"));
+    run(0, "resume", parted.toString());
+    assertEquals(names(whole), names(parted));
+    for (String phase : List.of("01-a", "02-b", "03-a", "04-b")) {
+      Map<String, String> expected = TinyRuns.contents(whole.resolve(phase + "/adapter"));
+      Map<String, String> found = TinyRuns.contents(parted.resolve(phase + "/adapter"));
+      assertEquals(
+          expected.get("adapter_model.safetensors"), found.get("adapter_model.safetensors"), phase);
+    }
+  }
+
+  @Test
+  void whatCannotBeIsRefusedBeforeAnythingRuns() throws IOException {
+    Map<String, String[]> wrong =
+        Map.of(
+            "there are no phases", new String[] {"  []"},
+            "expected one of finetune, unlearn, evaluate", new String[] {"  - {task: teach}"},
+            "repeat: expected a whole number from 1", new String[] {"  - {repeat: 0, phases: []}"},
+            "has the keys repeat and phases", new String[] {"  - {phases: [], task: unlearn}"},
+            "unknown key phases[0].train.stepps",
+                new String[] {"  - {task: unlearn, train: {stepps: 1}}"},
+            "must be letters, digits", new String[] {"  - {task: unlearn, name: a/b}"});
+    for (Map.Entry<String, String[]> entry : wrong.entrySet()) {
+      String[] arguments = file("wrong", model(), entry.getValue());
+      String err = run(2, arguments).err();
+      assertTrue(err.contains(entry.getKey()), err);
+      assertFalse(Files.exists(runs.resolve("wrong")), err);
+    }
+    String[] noModel = file("wrong", "seed: 1", "  - {task: unlearn}");
+    assertTrue(run(2, noModel).err().contains("model is not set"));
+  }
+}

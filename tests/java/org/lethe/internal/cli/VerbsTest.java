@@ -1,0 +1,488 @@
+package org.lethe.internal.cli;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestInstance;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.lethe.checkpoint.SafetensorsFile;
+import org.lethe.model.Goldens;
+
+/** The verbs around a run: what they print for people and for scripts, and how they end. */
+@TestInstance(TestInstance.Lifecycle.PER_CLASS)
+class VerbsTest {
+  private TinyRuns runs;
+  private Path root;
+
+  private record Outcome(int code, String out, String err) {
+    JsonNode json() {
+      try {
+        assertEquals(1, out.lines().count(), out);
+        return new ObjectMapper().readTree(out);
+      } catch (IOException e) {
+        throw new AssertionError(out, e);
+      }
+    }
+  }
+
+  @BeforeAll
+  void train(@TempDir Path directory) {
+    root = directory;
+    runs = new TinyRuns(directory).fineTuned();
+    assertEquals(0, run(runs.unlearn("forgot", "ME+GD", "train.learning_rate=1e-2")).code());
+  }
+
+  private static Outcome run(String... args) {
+    TestConsole console = new TestConsole(false);
+    int code = Main.run(console.console(), args);
+    return new Outcome(code, console.out(), console.err());
+  }
+
+  private static Outcome succeed(String... args) {
+    Outcome outcome = run(args);
+    assertEquals(0, outcome.code(), outcome.err() + outcome.out());
+    return outcome;
+  }
+
+  private String path(String name) {
+    return root.resolve(name).toString();
+  }
+
+  private static String[] with(List<String> first, String... more) {
+    List<String> all = new ArrayList<>(first);
+    all.addAll(List.of(more));
+    return all.toArray(String[]::new);
+  }
+
+  private List<String> filledIn(String file) {
+    return List.of(
+        "validate",
+        file,
+        "model=" + runs.model(),
+        "output=" + path("new"),
+        "data.forget=[" + runs.data("forget") + "]",
+        "data.retain=[" + runs.data("retain") + "]",
+        "data.train=[" + runs.data("general") + "]");
+  }
+
+  @Test
+  void everyVerbHasHelpWithAnExample() {
+    String help = succeed("--help").out();
+    List<String> verbs =
+        help.lines()
+            .dropWhile(l -> !l.equals("Commands:"))
+            .takeWhile(l -> !l.isBlank())
+            .filter(l -> l.matches("  [a-z].*"))
+            .map(l -> l.strip().split(" ", 2)[0])
+            .toList();
+    assertTrue(verbs.size() >= 15, verbs.toString());
+    for (String verb : verbs) {
+      String text = succeed(verb, "--help").out();
+      assertTrue(text.matches("(?s).*Examples?: lethe " + verb + "\\b.*"), text);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"finetune", "unlearn", "evaluate"})
+  void whatInitWritesIsValidOncePathsAreFilledIn(String task) throws IOException {
+    String file = path("init-" + task + ".yaml");
+    Outcome written = succeed("init", file, "--for", task, "--schema", "s.json");
+    assertTrue(written.out().contains("lethe " + task + " --config " + file), written.out());
+    String text = Files.readString(Path.of(file));
+    assertTrue(text.startsWith("# yaml-language-server: $schema=s.json\n"), text);
+    assertEquals(task.equals("unlearn"), text.contains("\nmethod:\n"), text);
+    assertEquals(!task.equals("evaluate"), text.contains("\n  learning_rate: "), text);
+    // As it stands it names files that are not there.
+    assertEquals(2, run("validate", file, "--for", task).code());
+    JsonNode json = succeed(with(filledIn(file), "--for", task, "--json")).json();
+    assertEquals(task, json.path("task").asText());
+    assertEquals(0, json.path("errors").asInt(), json.toString());
+  }
+
+  @Test
+  void initReplacesNothingUnasked() throws IOException {
+    Path file = Files.writeString(root.resolve("mine.yaml"), "mine");
+    Outcome refused = run("init", file.toString());
+    assertEquals(2, refused.code());
+    assertTrue(refused.err().contains("--overwrite"), refused.err());
+    assertEquals("mine", Files.readString(file));
+    assertEquals(
+        "evaluate",
+        succeed("init", file.toString(), "--for", "EVALUATE", "--overwrite", "--json")
+            .json()
+            .path("task")
+            .asText());
+    assertNotEquals("mine", Files.readString(file));
+    assertEquals(2, run("init", root.toString()).code());
+    assertEquals(2, run("init", file.toString(), "--for", "soup").code());
+  }
+
+  private List<String> findings(Outcome outcome) {
+    List<String> findings = new ArrayList<>();
+    for (JsonNode f : outcome.json().path("findings")) {
+      findings.add(
+          f.path("level").asText()
+              + " "
+              + f.path("key").asText()
+              + ": "
+              + f.path("message").asText().replace(root + "/", ""));
+    }
+    return findings;
+  }
+
+  private static void assertFound(List<String> findings, String... starts) {
+    for (String start : starts) {
+      assertTrue(
+          findings.stream().anyMatch(f -> f.startsWith(start)),
+          start + " is not in " + String.join("\n", findings));
+    }
+    assertEquals(starts.length, findings.size(), String.join("\n", findings));
+  }
+
+  @Test
+  void validateListsEverythingThatIsWrong() throws IOException {
+    String file = path("wrong.yaml");
+    succeed("init", file);
+    Path rows =
+        Files.writeString(
+            root.resolve("bad.jsonl"),
+            """
+            {"question": "q", "answer": "a"}
+            {"question": "q"}
+            not json
+            {"question": "q", "answer": " "}
+            """);
+    Outcome outcome =
+        run(
+            with(
+                filledIn(file),
+                "data.forget=[" + rows + "]",
+                "data.retain=[" + path("none.jsonl") + "]",
+                "trian.epochs=3",
+                "method.forget=NPQ",
+                "lora.targets=[q_prj]",
+                "device=tpu",
+                "output=" + path("tuned"),
+                "--json"));
+    assertEquals(2, outcome.code());
+    assertFound(
+        findings(outcome),
+        "error keys: override 'trian.epochs=3': unknown key trian; did you mean train?",
+        "note keys: what follows was checked with the defaults",
+        "error data.forget: bad.jsonl:2: no field \"answer\"",
+        "error data.forget: bad.jsonl:3: not a JSON row",
+        "error data.forget: bad.jsonl:4: field \"answer\" is blank",
+        "error data.retain: none.jsonl does not exist",
+        "error method: method.forget: there is no loss \"NPQ\"; did you mean NPO?",
+        "error device: LETHE_NO_DEVICE: cannot load backend 'tpu'",
+        "error lora: lora.targets names q_prj",
+        "error output: tuned: is not empty",
+        "error output: tuned/model: lies in the output directory");
+    assertFalse(Files.exists(root.resolve("new")));
+  }
+
+  @Test
+  void validateKnowsWhatTheMethodNeeds() throws IOException {
+    String file = path("method.yaml");
+    succeed("init", file);
+    Outcome outcome =
+        run(
+            with(
+                filledIn(file),
+                "method.forget=NPO",
+                "method.retain=KL",
+                "data.retain=[]",
+                "train.full_parameters=true",
+                "adapter=" + path("forgot/adapter"),
+                "--for",
+                "unlearn",
+                "--json"));
+    assertFound(
+        findings(outcome),
+        "error method: NPO+KL compares with the reference model",
+        "error data.retain: the retain set is empty, but NPO+KL",
+        "error adapter: adapter is");
+    Outcome same = run(with(filledIn(file), "data.retain=[" + runs.data("forget") + "]", "--json"));
+    assertEquals(0, same.code());
+    assertFound(findings(same), "warning data.retain: 6 rows are in data.forget, too");
+  }
+
+  @Test
+  void validateTellsWhatTheContextCuts() throws IOException {
+    String file = path("context.yaml");
+    succeed("init", file);
+    Path rows =
+        Files.writeString(
+            root.resolve("long.jsonl"),
+            "{\"question\":\"Who?\",\"answer\":\"Me.\"}\n{\"question\":\"Who?\",\"answer\":\""
+                + "word ".repeat(200)
+                + "\"}\n{\"question\":\""
+                + "word ".repeat(200)
+                + "\",\"answer\":\"Me.\"}\n");
+    String[] cut = with(filledIn(file), "data.forget=[" + rows + "]", "--json");
+    assertFound(
+        findings(run(cut)),
+        "warning data.forget: 1 of 3 rows are longer than the context of 128 tokens",
+        "error data.forget: long.jsonl:3: the prompt has ");
+    String[] refused =
+        with(
+            filledIn(file),
+            "data.forget=[" + rows + "]",
+            "data.on_too_long=refuse",
+            "data.context_length=4000",
+            "--json");
+    assertFound(
+        findings(run(refused)),
+        "note data.context_length: is 4000, but the model has 128 positions",
+        "error data.forget: 1 of 3 rows are longer than the context of 128 tokens",
+        "error data.forget: long.jsonl:3: the prompt has ");
+  }
+
+  @Test
+  void validateReadsTheModelAndTheAdapter() throws IOException {
+    String file = path("model.yaml");
+    succeed("init", file, "--for", "evaluate");
+    Path broken = Files.createDirectories(root.resolve("broken"));
+    for (String name : List.of("model.safetensors", "tokenizer.json", "tokenizer_config.json")) {
+      Files.copy(runs.model().resolve(name), broken.resolve(name));
+    }
+    Files.writeString(
+        broken.resolve("config.json"),
+        Files.readString(runs.model().resolve("config.json"))
+            .replaceFirst("\"vocab_size\" : 700", "\"vocab_size\" : 690")
+            .replaceFirst("\"num_hidden_layers\" : 1", "\"num_hidden_layers\" : 2"));
+    Outcome outcome =
+        run(
+            with(
+                filledIn(file),
+                "model=" + broken,
+                "adapter=" + path("forgot/adapter"),
+                "evaluate.never_saw=" + path("nowhere.json"),
+                "--json"));
+    assertFound(
+        findings(outcome),
+        "error evaluate.never_saw: nowhere.json: cannot be read",
+        "error model: broken: the weights lack model.layers.1.input_layernorm.weight",
+        "error model: broken/model.safetensors: tensor 'model.embed_tokens.weight' has the shape"
+            + " [700, 32], by config.json [690, 32]",
+        "error model: broken: the tokenizer has token ids up to 699",
+        "error adapter: forgot/adapter/adapter_model.safetensors: does not fit");
+    Outcome fits = succeed(with(filledIn(file), "adapter=" + path("forgot/adapter")));
+    assertTrue(fits.out().endsWith(": nothing wrong, checked as evaluate\n"), fits.out());
+  }
+
+  @Test
+  void inspectTellsKindsByThemselves() {
+    JsonNode model = succeed("inspect", runs.model().toString(), "--json").json();
+    assertEquals("model", model.path("kind").asText());
+    assertEquals(700, model.path("tokenizer").path("vocabulary").asInt());
+    assertEquals(11, model.path("tensor_count").asInt());
+    // Embedding 700·32; q, o 32·32; k, v 16·32; three of 64·32; three norms of 32.
+    assertEquals(22400 + 2048 + 1024 + 6144 + 96, model.path("parameters").asLong());
+    assertEquals(4 * model.path("parameters").asLong(), model.path("tensor_bytes").asLong());
+    assertEquals(11, model.path("dtypes").path("F32").asInt());
+
+    JsonNode adapter = succeed("inspect", path("forgot/adapter"), "--json", "--tensors").json();
+    assertEquals("adapter", adapter.path("kind").asText());
+    assertEquals(2, adapter.path("rank").asInt());
+    assertEquals(8.0, adapter.path("scale").asDouble());
+    assertEquals(14, adapter.path("tensors").size());
+    assertEquals(7, adapter.path("norms").size());
+    assertTrue(adapter.at("/norms/0/norm_delta").asDouble() > 0);
+
+    JsonNode run = succeed("inspect", path("forgot"), "--json").json();
+    assertEquals("run", run.path("kind").asText());
+    assertEquals(4, run.path("steps").asInt());
+    assertTrue(run.path("finished").asBoolean());
+    assertEquals(3, run.at("/last/step").asInt());
+    assertEquals("2", run.at("/config/lora.rank").asText());
+    assertFalse(run.path("config").has("lora.alpha"), run.toString());
+
+    Outcome file = succeed("inspect", path("tuned/model/model.safetensors"));
+    assertTrue(file.out().startsWith("kind          safetensors\n"), file.out());
+    assertTrue(file.out().contains("model.layers.*.mlp.up_proj.weight"), file.out());
+
+    Outcome nothing = run("inspect", path("data"));
+    assertEquals(2, nothing.code());
+    assertTrue(nothing.err().contains("config.json"), nothing.err());
+    assertEquals(2, run("inspect", path("nowhere")).code());
+  }
+
+  @Test
+  void theNormOfAnAdaptersProductIsThatOfThePlainProduct() {
+    JsonNode adapter =
+        succeed("inspect", Goldens.path("llama-tiny/adapter").toString(), "--json", "--tensors")
+            .json();
+    String module = "model.layers.0.mlp.up_proj";
+    try (SafetensorsFile file =
+        SafetensorsFile.open(Goldens.path("llama-tiny/adapter/adapter_model.safetensors"))) {
+      float[] a = Goldens.floats(file, "base_model.model." + module + ".lora_A.weight");
+      float[] b = Goldens.floats(file, "base_model.model." + module + ".lora_B.weight");
+      double sum = 0;
+      for (int i = 0; i < 56; i++) {
+        for (int j = 0; j < 32; j++) {
+          double product = 0;
+          for (int k = 0; k < 4; k++) {
+            product += (double) b[i * 4 + k] * a[k * 32 + j];
+          }
+          sum += 4 * product * product;
+        }
+      }
+      for (JsonNode row : adapter.path("norms")) {
+        if (row.path("module").asText().equals(module)) {
+          assertEquals(Math.sqrt(sum), row.path("norm_delta").asDouble(), 1e-9 * Math.sqrt(sum));
+          assertEquals(Goldens.norm(a), row.path("norm_a").asDouble(), 1e-9);
+          return;
+        }
+      }
+    }
+    throw new AssertionError(adapter.toString());
+  }
+
+  @Test
+  void mergedAndExportedModelsAreJudgedAlike() throws IOException {
+    String adapter = "adapter=" + path("forgot/adapter");
+    JsonNode merged =
+        succeed("merge", "model=" + runs.model(), adapter, "output=" + path("merged"), "--json")
+            .json();
+    assertEquals(1, merged.path("delta_survives").asDouble(), 1e-3);
+    assertEquals(1, merged.path("files").asInt());
+    assertArrayEquals(
+        Files.readAllBytes(runs.model().resolve("tokenizer.json")),
+        Files.readAllBytes(root.resolve("merged/tokenizer.json")));
+    JsonNode apart =
+        succeed(with(List.of(runs.evaluate("judged-apart", adapter)), "--json")).json();
+    JsonNode whole =
+        succeed(with(List.of(runs.evaluate("judged-merged", "model=" + path("merged"))), "--json"))
+            .json();
+    double expected = apart.at("/sets/forget/probability").asDouble();
+    assertTrue(expected > 0);
+    // Sums of fp32 in another order, over some ten tokens a row.
+    assertEquals(expected, whole.at("/sets/forget/probability").asDouble(), 1e-4 * expected);
+    assertEquals(path("judged-merged"), whole.path("output").asText());
+    assertTrue(whole.path("model_utility").isNumber(), whole.toString());
+
+    Outcome text =
+        succeed(
+            "export",
+            "model=" + path("merged"),
+            "output=" + path("narrow"),
+            "--dtype",
+            "BF16",
+            "--max-shard-size",
+            "20KB");
+    assertTrue(text.out().contains("bytes in 2 files"), text.out());
+    assertEquals("2", succeed("inspect", path("narrow"), "--json").json().path("files").asText());
+    succeed(runs.evaluate("judged-narrow", "model=" + path("narrow"), "dtype=bf16"));
+
+    succeed("export", "from=" + path("forgot"), "output=" + path("for-peft"));
+    assertArrayEquals(
+        Files.readAllBytes(root.resolve("forgot/adapter/adapter_model.safetensors")),
+        Files.readAllBytes(root.resolve("for-peft/adapter_model.safetensors")));
+  }
+
+  @Test
+  void theLastCheckpointHoldsTheAdapterThatTheRunWrote() throws IOException {
+    succeed(runs.unlearn("kept", "ME+GD", "checkpoint.every=2 steps"));
+    String checkpoint = path("kept/checkpoints/step-000000004");
+    JsonNode json = succeed("inspect", checkpoint, "--json").json();
+    assertEquals("checkpoint", json.path("kind").asText());
+    assertTrue(json.path("verified").asBoolean(), json.toString());
+    assertEquals(4, json.path("step").asInt());
+    succeed("export", "from=" + checkpoint, "output=" + path("of-checkpoint"));
+    assertArrayEquals(
+        Files.readAllBytes(root.resolve("kept/adapter/adapter_model.safetensors")),
+        Files.readAllBytes(root.resolve("of-checkpoint/adapter_model.safetensors")));
+    Files.write(Path.of(checkpoint, "state.safetensors"), new byte[] {1});
+    Outcome damaged = run("export", "from=" + checkpoint, "output=" + path("never"));
+    assertEquals(2, damaged.code());
+    assertTrue(damaged.err().contains("state.safetensors"), damaged.err());
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "merge  | model=M output=O                     | merge needs both",
+        "merge  | model=M adapter=A output=R           | lies in the output directory",
+        "merge  | model=M adapter=A output=O dtype=f8  | expected one of stored, fp32",
+        "export | output=O                             | give either model",
+        "export | model=M from=R output=O              | give either model",
+        "export | from=M output=O                      | holds no adapter",
+        "export | model=M output=O max_shard_size=5    | max_shard_size",
+        "export | model=M output=O max_shard_size=5GX  | write a number and a unit",
+        "export | model=M output=M                     | is not empty",
+        "export | from=R output=O ouptut=P             | did you mean output?"
+      })
+  void whatCannotBeWrittenIsSaid(String verb, String arguments, String message) {
+    List<String> all = new ArrayList<>(List.of(verb));
+    for (String argument : arguments.split(" ", -1)) {
+      all.add(
+          argument
+              .replaceFirst("=M$", "=" + runs.model())
+              .replaceFirst("=A$", "=" + path("forgot/adapter"))
+              .replaceFirst("=O$", "=" + path("never"))
+              .replaceFirst("=R$", "=" + path("forgot")));
+    }
+    if (message.startsWith("lies in")) {
+      all.add("--overwrite");
+    }
+    Outcome outcome = run(all.toArray(String[]::new));
+    assertEquals(2, outcome.code(), outcome.err());
+    assertTrue(outcome.err().contains(message), outcome.err());
+    assertFalse(Files.exists(root.resolve("never")));
+    assertTrue(Files.exists(runs.model().resolve("model.safetensors")));
+  }
+
+  @Test
+  void theConfigurationComesAsJsonToo() {
+    JsonNode json =
+        succeed("config", "output=o", "data.forget=['a b.jsonl']", "seed=3", "--json").json();
+    assertEquals(3, json.path("seed").asInt());
+    assertEquals("a b.jsonl", json.at("/data/forget/0").asText());
+    assertEquals(0.999, json.at("/train/adam_beta2").asDouble());
+    assertFalse(json.has("model"), json.toString());
+  }
+
+  @Test
+  void answersComeAsJsonToo() {
+    String[] args = {
+      "generate", "--model", runs.model().toString(), "--max-new-tokens", "4", "Who?", "What?"
+    };
+    String text = succeed(args).out();
+    JsonNode json = succeed(with(List.of(args), "--json")).json();
+    assertEquals(2, json.path("answers").size());
+    assertEquals("Who?", json.at("/answers/0/question").asText());
+    assertEquals(text.lines().findFirst().orElseThrow(), json.at("/answers/0/answer").asText());
+  }
+
+  @Test
+  void doctorSaysWhatIsHereAndWhatIsNot() {
+    JsonNode json = succeed("doctor", "--json").json();
+    assertTrue(json.path("can_run").asBoolean());
+    assertEquals("cpu", json.at("/backends/0/name").asText());
+    assertTrue(json.at("/backends/0/available").asBoolean());
+    assertTrue(json.at("/libraries/glibc").asText().matches("\\d+\\.\\d+"), json.toString());
+    assertEquals("1.5.13", json.at("/libraries/javacpp").asText());
+    assertTrue(json.at("/memory/total_bytes").asLong() > 1 << 28);
+    if (!json.at("/backends/3/available").asBoolean()) {
+      assertTrue(json.path("advice").toString().contains("device=cuda"), json.toString());
+    }
+    String text = succeed("doctor").out();
+    assertFalse(text.contains(System.getProperty("user.home") + "/"), text);
+  }
+}
