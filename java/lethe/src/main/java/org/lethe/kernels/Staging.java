@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
 import org.lethe.UserException;
 import org.lethe.internal.abi.Abi;
 
@@ -19,6 +20,11 @@ public final class Staging implements AutoCloseable {
   public Staging(int capacityBytes) {
     this.pointer = new BytePointer((long) capacityBytes);
     this.bytes = pointer.asBuffer().order(ByteOrder.nativeOrder());
+  }
+
+  /** Bytes that all of this JVM's JavaCPP pointers hold outside the heap. Any thread may call. */
+  public static long allBytes() {
+    return Pointer.totalBytes();
   }
 
   /** Bytes that go at a time. */
