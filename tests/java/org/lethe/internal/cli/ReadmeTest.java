@@ -23,7 +23,7 @@ import picocli.CommandLine;
 class ReadmeTest {
   private static final Pattern BLOCK = Pattern.compile("(?ms)^```(\\w*)\\n(.*?)^```$");
   private static final Pattern WORD = Pattern.compile("'([^']*)'|\"([^\"]*)\"|(\\S+)");
-  private static final List<String> OF_THE_SCRIPT = List.of("test", "check-format", "check-tidy");
+  static final List<String> OF_THE_SCRIPT = List.of("test", "check-format", "check-tidy");
 
   /** The lines of its plain blocks that begin with ./lethe, continued ones joined. */
   static List<String> lines() throws IOException {
@@ -51,7 +51,7 @@ class ReadmeTest {
   }
 
   /** The words after ./lethe as a shell gives them, without comment, redirection and [optional]. */
-  private static List<String> words(String line) {
+  static List<String> words(String line) {
     List<String> words = new ArrayList<>();
     Matcher word = WORD.matcher(line.substring("./lethe ".length()));
     while (word.find()) {

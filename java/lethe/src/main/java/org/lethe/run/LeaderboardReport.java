@@ -48,6 +48,7 @@ public final class LeaderboardReport {
 
   private final Leaderboard board;
 
+  /** The report of a leaderboard. */
   public LeaderboardReport(Leaderboard board) {
     this.board = board;
   }
