@@ -25,23 +25,26 @@ int64_t dtype_bytes(int32_t dtype) {
   }
 }
 
-void Operands::require(bool condition, int status, const std::string &message) {
-  if (status_ == LETHE_OK && !condition) status_ = LETHE_FAIL(status, message);
+void Operands::refuse(int status, const std::string &message) {
+  if (status_ == LETHE_OK) status_ = LETHE_FAIL(status, message);
 }
 
-void Operands::size(const char *name, int64_t value) {
-  require(value >= 0, LETHE_INVALID_ARGUMENT,
-          std::string(name) + " is " + std::to_string(value) + ", must not be negative");
+void Operands::refuse_size(const char *name, int64_t value, const char *rule) {
+  refuse(LETHE_INVALID_ARGUMENT, std::string(name) + " is " + std::to_string(value) + ", " + rule);
 }
 
-void Operands::positive(const char *name, int64_t value) {
-  require(value >= 1, LETHE_INVALID_ARGUMENT,
-          std::string(name) + " is " + std::to_string(value) + ", must be at least 1");
+void Operands::keep(const Range &range) {
+  if (count_ < kFew) {
+    few_[count_] = range;
+  } else {
+    more_.push_back(range);
+  }
+  ++count_;
 }
 
 void Operands::floating(int32_t dtype) {
-  require(dtype == LETHE_F32 || dtype == LETHE_BF16, LETHE_INVALID_ARGUMENT,
-          "dtype " + std::to_string(dtype) + " is not LETHE_F32 or LETHE_BF16");
+  if (dtype == LETHE_F32 || dtype == LETHE_BF16) return;
+  refuse(LETHE_INVALID_ARGUMENT, "dtype " + std::to_string(dtype) + " is not LETHE_F32 or LETHE_BF16");
 }
 
 void *Operands::add(const char *name, lethe_ref ref, int32_t dtype, std::initializer_list<int64_t> shape,
@@ -64,9 +67,10 @@ void *Operands::add_rows(const char *name, lethe_ref ref, int32_t dtype, int64_t
   if (status_ != LETHE_OK) return nullptr;
   size(name, rows);
   size(name, width);
-  require(stride >= width, LETHE_INVALID_ARGUMENT,
-          std::string(name) + " has rows of " + std::to_string(width) + " elements but a stride of " +
-              std::to_string(stride));
+  if (stride < width) {
+    refuse(LETHE_INVALID_ARGUMENT, std::string(name) + " has rows of " + std::to_string(width) +
+                                       " elements but a stride of " + std::to_string(stride));
+  }
   if (status_ != LETHE_OK) return nullptr;
   int64_t width_bytes = 0;
   int64_t stride_bytes = 0;
@@ -99,7 +103,7 @@ void *Operands::add_bytes(const char *name, lethe_ref ref, int64_t rows, int64_t
                                             " bytes, its buffer has " + std::to_string(available) + " from there");
     return nullptr;
   }
-  if (needed > 0) ranges_.push_back({name, address, rows, width_bytes, stride_bytes, access});
+  if (needed > 0) keep({name, address, rows, width_bytes, stride_bytes, access});
   return address;
 }
 
@@ -115,10 +119,10 @@ bool Operands::overlap(const Range &a, const Range &b) {
 }
 
 int Operands::finish(std::initializer_list<std::pair<const char *, const char *>> may_alias) {
-  for (size_t i = 0; status_ == LETHE_OK && i < ranges_.size(); ++i) {
-    for (size_t j = i + 1; status_ == LETHE_OK && j < ranges_.size(); ++j) {
-      const Range &a = ranges_[i];
-      const Range &b = ranges_[j];
+  for (size_t i = 0; status_ == LETHE_OK && i < count_; ++i) {
+    for (size_t j = i + 1; status_ == LETHE_OK && j < count_; ++j) {
+      const Range &a = range(i);
+      const Range &b = range(j);
       if ((a.access == Access::kRead && b.access == Access::kRead) || !overlap(a, b)) continue;
       bool allowed = false;
       for (const auto &pair : may_alias) {

@@ -1,6 +1,7 @@
 // Argument checks shared by all ops: sizes, dtypes, bounds and overlap, before a backend sees anything.
 #pragma once
 
+#include <array>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -22,12 +23,21 @@ class Operands {
  public:
   explicit Operands(lethe_engine *engine) : engine_(engine) { status_ = lethe_engine::check(engine); }
 
-  // A count that may be zero.
-  void size(const char *name, int64_t value);
+  // A count that may be zero. Here and below a message is made only when it is needed: strings made at every call cost
+  // more than the call.
+  void size(const char *name, int64_t value) {
+    if (value < 0) refuse_size(name, value, "must not be negative");
+  }
   // A count that must be at least one.
-  void positive(const char *name, int64_t value);
+  void positive(const char *name, int64_t value) {
+    if (value < 1) refuse_size(name, value, "must be at least 1");
+  }
   void floating(int32_t dtype);
-  void require(bool condition, int status, const std::string &message);
+  void require(bool condition, int status, const char *message) {
+    if (!condition) refuse(status, message);
+  }
+  // Fails the call unless it has failed before.
+  void refuse(int status, const std::string &message);
 
   // Operands of the given shape; each dimension may be zero. A strided operand is [rows, width] with `stride` elements
   // from row to row.
@@ -78,10 +88,18 @@ class Operands {
   void *add_bytes(const char *name, lethe_ref ref, int64_t rows, int64_t width_bytes, int64_t stride_bytes,
                   Access access);
   static bool overlap(const Range &a, const Range &b);
+  void refuse_size(const char *name, int64_t value, const char *rule);
+  void keep(const Range &range);
+  const Range &range(size_t i) const { return i < kFew ? few_[i] : more_[i - kFew]; }
+
+  // Ops have at most a dozen operands, but for linears with many adapters.
+  static constexpr size_t kFew = 12;
 
   lethe_engine *engine_;
   int status_ = LETHE_OK;
-  std::vector<Range> ranges_;
+  size_t count_ = 0;
+  std::array<Range, kFew> few_;
+  std::vector<Range> more_;
 };
 
 // Calls an op of the backend's table; a backend that lacks it leaves the entry null.

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -20,6 +21,9 @@ std::vector<const lethe_engine *> &open_engines() {
   static std::vector<const lethe_engine *> engines;
   return engines;
 }
+
+// Counts closings: what a thread remembers of an engine holds as long as none has been closed since.
+std::atomic<uint64_t> closings{0};
 
 int host_fail(int status, const char *file, int line, const char *message) {
   return lethe::fail(status, file, line, message != nullptr ? message : "");
@@ -63,6 +67,11 @@ int load_backend(const char *name, const char *plugin_dir, void **library, const
 
 int lethe_engine::check(const lethe_engine *engine) {
   if (engine == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "engine is null");
+  // The engine this thread last used and may use: it is looked up once and not at every call.
+  static thread_local const lethe_engine *known = nullptr;
+  static thread_local uint64_t known_closings = 0;
+  const uint64_t closed = closings.load(std::memory_order_acquire);
+  if (engine == known && closed == known_closings) return LETHE_OK;
   {
     const std::lock_guard<std::mutex> lock(open_engines_mutex);
     const auto &open = open_engines();
@@ -73,6 +82,8 @@ int lethe_engine::check(const lethe_engine *engine) {
   if (engine->owner != std::this_thread::get_id()) {
     return LETHE_FAIL(LETHE_WRONG_THREAD, "the engine belongs to the thread that opened it; call it from there");
   }
+  known = engine;
+  known_closings = closed;
   return LETHE_OK;
 }
 
@@ -175,6 +186,7 @@ int lethe_engine_close(lethe_engine *engine) {
       const std::lock_guard<std::mutex> lock(open_engines_mutex);
       auto &open = open_engines();
       open.erase(std::remove(open.begin(), open.end(), engine), open.end());
+      closings.fetch_add(1, std::memory_order_release);
     }
     const std::unique_ptr<lethe_engine> owned(engine);
     for (const Buffer &buffer : engine->buffers) {

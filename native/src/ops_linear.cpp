@@ -82,8 +82,9 @@ int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t firs
     operands.size("first_out", first_out);
     operands.positive("part_out", part_out);
     operands.positive("rank", rank);
-    operands.require(first_out <= target->out && part_out <= target->out - first_out, LETHE_OUT_OF_BOUNDS,
-                     "the adapter's outputs leave the weight's " + std::to_string(target->out));
+    if (first_out > target->out || part_out > target->out - first_out) {
+      operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapter's outputs leave the weight's " + std::to_string(target->out));
+    }
     operands.require((da == 0) == (db == 0), LETHE_INVALID_ARGUMENT, "da and db are given together or not at all");
     operands.in("a", a, target->dtype, {rank, target->in});
     operands.in("b", b, target->dtype, {part_out, rank});
