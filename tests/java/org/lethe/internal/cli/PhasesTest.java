@@ -172,4 +172,25 @@ class PhasesTest {
     String[] noModel = file("wrong", "seed: 1", "  - {task: unlearn}");
     assertTrue(run(2, noModel).err().contains("model is not set"));
   }
+
+  @Test
+  void validateChecksEveryPhase() throws IOException {
+    String good = "  - {task: unlearn}";
+    String[] arguments = file("checked", model(), good, good.replace("}", ", train: {steps: 5}}"));
+    run(0, "validate", arguments[2]);
+    Map<String, String> wrong =
+        Map.of(
+            "  - {task: unlearn, method: {forget: NOP}}", "phases[1].method",
+            "  - {task: unlearn, data: {forget: [none.jsonl]}}", "none.jsonl",
+            "  - {task: unlearn, train: {warmup_steps: 9}}", "the run has 3 (train.steps)",
+            "  - {task: unlearn, evaluate: {every: 9 steps}}", "it would never happen");
+    for (Map.Entry<String, String> entry : wrong.entrySet()) {
+      String file = file("checked", model(), good, entry.getKey())[2];
+      TestConsole console = run(2, "validate", file);
+      String said = console.out() + console.err();
+      assertTrue(said.contains(entry.getValue()), said);
+      assertTrue(said.contains("phases[1]"), said);
+    }
+    assertFalse(Files.exists(runs.resolve("checked")));
+  }
 }

@@ -58,6 +58,11 @@ final class DataCheck {
     return parts.get(part).isEmpty() && files(part).isEmpty();
   }
 
+  /** Rows of a part that could be read. */
+  int rows(String part) {
+    return parts.get(part).size();
+  }
+
   private List<Path> files(String part) {
     DataConfig data = config.data();
     return switch (part) {

@@ -83,7 +83,7 @@ public final class Phases {
     return true;
   }
 
-  private static void requirePhases(RunConfig config) {
+  static void requirePhases(RunConfig config) {
     if (config.phases().isEmpty()) {
       throw new UserException(
           "there are no phases; give the file a list of them, for example phases: [{task:"
@@ -108,7 +108,7 @@ public final class Phases {
       PhaseSection phase = config.phases().get(i);
       Path directory = directory(config, i);
       state = prepare(phase, directory, state);
-      RunConfig own = configOf(phase, directory, state, i);
+      RunConfig own = configOf(config, phase, directory, state, i);
       if (isDone(phase, directory)) {
         listener.note(directory.getFileName() + " is done");
       } else {
@@ -162,7 +162,15 @@ public final class Phases {
     return new State(Optional.of(merged), Optional.empty());
   }
 
-  private RunConfig configOf(PhaseSection phase, Path directory, State state, int index) {
+  /** A phase as a run of its own, as far as that is known before the phases before it have run. */
+  static RunConfig alone(RunConfig config, int index) {
+    State given = new State(config.model(), index == 0 ? config.adapter() : Optional.empty());
+    PhaseSection phase = config.phases().get(index);
+    return configOf(config, phase, directory(config, index), given, index);
+  }
+
+  private static RunConfig configOf(
+      RunConfig config, PhaseSection phase, Path directory, State state, int index) {
     boolean continues = phase.task() == PhaseSection.Task.UNLEARN && state.adapter().isPresent();
     LoraSection lora = phase.lora();
     return new RunConfig(

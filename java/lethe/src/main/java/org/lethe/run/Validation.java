@@ -18,11 +18,13 @@ import org.lethe.config.Config;
 import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
+import org.lethe.config.TrainConfig;
 import org.lethe.data.PromptTemplate;
 import org.lethe.data.Tokenizer;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.kernels.Backend;
 import org.lethe.method.Method;
+import org.lethe.method.Methods;
 import org.lethe.method.Role;
 import org.lethe.model.Lora;
 import org.lethe.model.Model;
@@ -89,27 +91,72 @@ public final class Validation {
   }
 
   private void run() {
-    DataCheck data = new DataCheck(config, task, this::add);
-    data.read();
-    attempt("method", () -> method(data));
+    if (!config.phases().isEmpty()) {
+      phases();
+      return;
+    }
+    DataCheck data = sections();
     attempt("device", () -> Backend.open(config.device(), Math.max(1, config.threads())).close());
     attempt("evaluate.never_saw", () -> config.evaluate().neverSaw().ifPresent(Evaluation::read));
     if (task == Task.FINETUNE || (task == Task.UNLEARN && !continuesAdapter())) {
       attempt("adapter", () -> FineTune.refuseAdapter(config, task.verb()));
-    }
-    if (!config.phases().isEmpty()) {
-      add(
-          new Finding(
-              Finding.Level.NOTE,
-              "phases",
-              "were read, but not checked further: what a phase starts from is made by the one"
-                  + " before it"));
     }
     if (task == Task.FINETUNE && config.scratch().isPresent()) {
       scratch(config.scratch().get(), data);
     } else {
       model(data);
     }
+  }
+
+  /** Rows, method and schedule, which need no model. */
+  private DataCheck sections() {
+    DataCheck data = new DataCheck(config, task, this::add);
+    data.read();
+    int before = findings.size();
+    attempt("method", () -> method(data));
+    // Rules name the method's losses: without a method the same fault would be told twice.
+    if (findings.size() == before) {
+      attempt("train", () -> schedule(data));
+    }
+    return data;
+  }
+
+  /** Cadences, rules and warm-up against the steps that the rows come to. */
+  private void schedule(DataCheck data) {
+    boolean unlearns = task == Task.UNLEARN;
+    int rows = data.rows(unlearns ? "forget" : "train");
+    if (task == Task.EVALUATE || rows == 0) {
+      return;
+    }
+    TrainConfig train = config.train();
+    int batches = (rows + train.batchSize() - 1) / train.batchSize();
+    int perEpoch =
+        Math.multiplyExact(
+            unlearns ? Settings.turns(train).stepsPerEpoch(batches) : batches,
+            train.stepsPerBatch());
+    Method method = unlearns ? Settings.method(config.method()) : Methods.fineTuning();
+    Settings.plan(config, method, Settings.train(train, perEpoch).steps(), perEpoch);
+  }
+
+  /**
+   * The first phase whole; of the others what does not depend on the model that the one before them
+   * makes.
+   */
+  private void phases() {
+    attempt("phases", () -> Phases.requirePhases(config));
+    for (int i = 0; i < config.phases().size(); i++) {
+      Task own = Task.valueOf(config.phases().get(i).task().name());
+      Validation phase = new Validation(Phases.alone(config, i), own);
+      if (i == 0) {
+        phase.run();
+      } else {
+        phase.sections();
+      }
+      for (Finding found : phase.findings) {
+        add(new Finding(found.level(), "phases[" + i + "]." + found.key(), found.message()));
+      }
+    }
+    output(Optional.empty());
   }
 
   private boolean continuesAdapter() {

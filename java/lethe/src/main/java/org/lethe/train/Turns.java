@@ -53,7 +53,7 @@ public record Turns(Unit unit, int forget, int retain) {
   }
 
   /** Steps in which the forget rows are visited once, the retain turns between them included. */
-  int stepsPerEpoch(int batchesPerEpoch) {
+  public int stepsPerEpoch(int batchesPerEpoch) {
     return switch (unit) {
       case JOINT -> batchesPerEpoch;
       case STEPS ->
