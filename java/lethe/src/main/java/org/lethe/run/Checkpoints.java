@@ -35,7 +35,7 @@ final class Checkpoints {
         RunFolder.checkpoints(Inputs.real(config.output())), config.checkpoint().keep());
   }
 
-  /** Hash of what determines a run: all of its configuration but where its checkpoints matter. */
+  /** Hash of the whole configuration: a run goes on only as it was begun. */
   static String hash(RunConfig config) {
     return Hashes.sha256(Config.toYaml(config));
   }

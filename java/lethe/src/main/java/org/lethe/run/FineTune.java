@@ -193,22 +193,26 @@ public final class FineTune {
     return directory;
   }
 
+  /** The sizes of a new model. */
+  static ModelConfig sizes(ScratchSection s, int vocabulary) {
+    return new ModelConfig(
+        vocabulary,
+        s.hiddenSize(),
+        s.layers(),
+        s.heads(),
+        s.kvHeads(),
+        s.hiddenSize() / s.heads(),
+        s.feedForwardSize(),
+        1e-5f,
+        10_000,
+        s.contextLength(),
+        true);
+  }
+
   private static LoadedModel create(
       RunConfig config, ScratchSection s, Backend backend, Path tokenizerDirectory) {
     Tokenizer tokenizer = Tokenizer.load(tokenizerDirectory);
-    ModelConfig sizes =
-        new ModelConfig(
-            tokenizer.vocabularySize(),
-            s.hiddenSize(),
-            s.layers(),
-            s.heads(),
-            s.kvHeads(),
-            s.hiddenSize() / s.heads(),
-            s.feedForwardSize(),
-            1e-5f,
-            10_000,
-            s.contextLength(),
-            true);
+    ModelConfig sizes = sizes(s, tokenizer.vocabularySize());
     Ops ops = LoadedModel.ops(config, backend);
     Model model = Model.load(ops, sizes, new RandomWeights(sizes, config.seed()));
     LlamaConfigFile file =

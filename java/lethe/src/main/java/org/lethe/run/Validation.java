@@ -219,24 +219,7 @@ public final class Validation {
       vocabulary = size.orElse(vocabulary);
     }
     int most = vocabulary;
-    attempt(
-        "scratch",
-        () -> {
-          ModelConfig sizes =
-              new ModelConfig(
-                  most,
-                  s.hiddenSize(),
-                  s.layers(),
-                  s.heads(),
-                  s.kvHeads(),
-                  s.hiddenSize() / s.heads(),
-                  s.feedForwardSize(),
-                  1e-5f,
-                  10_000,
-                  s.contextLength(),
-                  true);
-          output(Optional.of(sizes));
-        });
+    attempt("scratch", () -> output(Optional.of(FineTune.sizes(s, most))));
   }
 
   private void model(DataCheck data) {
