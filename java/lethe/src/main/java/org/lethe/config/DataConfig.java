@@ -8,6 +8,10 @@ import java.util.Optional;
 public record DataConfig(
     @Doc("Rows that finetune learns") @Default("[]") List<Path> train,
     @Doc("Rows to forget") @Default("[]") List<Path> forget,
+    @Doc(
+            "The part of the forget rows that is forgotten and judged: 2/4 is the second of four"
+                + " consecutive chunks; unset: all")
+        Optional<String> forgetChunk,
     @Doc("Rows to keep, trained on beside the forget rows") @Default("[]") List<Path> retain,
     @Doc("Rows of general knowledge, evaluated as a set of their own") @Default("[]")
         List<Path> general,
@@ -56,6 +60,7 @@ public record DataConfig(
 
   public DataConfig {
     Check.atLeast("context_length", 0, contextLength);
+    forgetChunk.ifPresent(Chunk::parse);
     if (prompt.isPresent() && (systemPrompt.isPresent() || dateString.isPresent())) {
       throw new IllegalArgumentException(
           "system_prompt and date_string are for a chat template, but prompt replaces it; write"

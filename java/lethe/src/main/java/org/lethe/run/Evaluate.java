@@ -48,7 +48,7 @@ public final class Evaluate {
   public static Result run(
       RunConfig config, LoadedModel loaded, boolean adapted, RunListener listener) {
     Map<String, List<Example>> sets = new LinkedHashMap<>();
-    sets.put(SetObservations.FORGET, Settings.read(config.data().forget()));
+    sets.put(SetObservations.FORGET, Settings.forget(config.data()));
     sets.put("retain", Settings.read(config.data().retain()));
     sets.put("general", Settings.read(config.data().general()));
     sets.put("holdout", Settings.read(config.data().holdout()));

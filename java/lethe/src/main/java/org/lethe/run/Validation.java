@@ -128,7 +128,8 @@ public final class Validation {
       return;
     }
     TrainConfig train = config.train();
-    int batches = (rows + train.batchSize() - 1) / train.batchSize();
+    int batchSize = unlearns ? Settings.batchSize(train, rows) : train.batchSize();
+    int batches = (rows + batchSize - 1) / batchSize;
     int perEpoch =
         Math.multiplyExact(
             unlearns ? Settings.turns(train).stepsPerEpoch(batches) : batches,
