@@ -65,28 +65,8 @@ class ViewTest {
     return values;
   }
 
-  /** log p of every token of the vocabulary at every position: [positions * V]. */
   private static float[] logProbabilities(Model model, View view) {
-    int vocabulary = model.config().vocabularySize();
-    try (Decoder decoder = new Decoder(model, IDS.length, false);
-        Head head = new Head(model, IDS.length * vocabulary)) {
-      PackedBatch batch = PackedBatch.of(List.of(IDS), 0);
-      HeadRows.Builder rows = new HeadRows.Builder();
-      for (int t = 0; t < IDS.length; t++) {
-        int source = rows.source(t);
-        for (int v = 0; v < vocabulary; v++) {
-          rows.row(source, v, RowKind.STATISTICS.code(), -1);
-        }
-      }
-      long x = decoder.forward(view, batch);
-      float[] statistics = head.forward(x, IDS.length, rows.build(0), false);
-      float[] log = new float[IDS.length * vocabulary];
-      for (int i = 0; i < log.length; i++) {
-        int row = i * Ops.STATISTICS;
-        log[i] = statistics[row + 1] - statistics[row];
-      }
-      return log;
-    }
+    return Logits.logProbabilities(model, view, IDS);
   }
 
   private float[] merged(Map<Lora, Double> adapters) {
@@ -97,13 +77,8 @@ class ViewTest {
   }
 
   private static void assertClose(float[] expected, float[] found) {
-    double largest = 0;
-    double worst = 0;
-    for (int i = 0; i < expected.length; i++) {
-      largest = Math.max(largest, Math.abs(expected[i]));
-      worst = Math.max(worst, Math.abs(expected[i] - found[i]));
-    }
-    assertTrue(worst <= TOLERANCE * largest, worst + " of " + largest);
+    double error = Logits.error(expected, found);
+    assertTrue(error <= TOLERANCE, "differ by " + error);
   }
 
   @Test

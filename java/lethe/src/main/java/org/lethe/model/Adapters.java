@@ -1,5 +1,8 @@
 package org.lethe.model;
 
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -52,6 +55,18 @@ final class Adapters implements AutoCloseable {
 
   View reference() {
     return reference;
+  }
+
+  /** Adds what the reference has beside the base; nothing when that is nothing. */
+  void digestStart(MessageDigest digest) {
+    for (View.Weighted w : reference.adapters()) {
+      String facts = w.coefficient() + " " + w.adapter().config();
+      digest.update(facts.getBytes(StandardCharsets.UTF_8));
+      ByteBuffer bytes = ByteBuffer.allocate(Float.BYTES);
+      for (float value : w.adapter().values()) {
+        digest.update(bytes.clear().putFloat(value).flip());
+      }
+    }
   }
 
   /** The reference with the own adapter, when there is one. */

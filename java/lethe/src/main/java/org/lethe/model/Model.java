@@ -258,8 +258,8 @@ public final class Model implements AutoCloseable {
   }
 
   /**
-   * SHA-256 over the sizes, the storage and every weight as it stands now, in hexadecimal: two
-   * models with the same fingerprint give the same numbers.
+   * SHA-256 over the sizes, the storage, every weight as it stands now and the adapters that {@link
+   * #reference} has, in hexadecimal: two models with the same fingerprint give the same numbers.
    */
   public String fingerprint() {
     MessageDigest digest = Hashes.sha256();
@@ -270,6 +270,7 @@ public final class Model implements AutoCloseable {
         readWeight(name, staging, digest::update);
       }
     }
+    adapters.digestStart(digest);
     return HexFormat.of().formatHex(digest.digest());
   }
 

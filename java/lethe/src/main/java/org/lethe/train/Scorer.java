@@ -60,9 +60,14 @@ public final class Scorer implements AutoCloseable {
 
   /** A scorer for these sequences, some two thousand tokens at a time. */
   public static Scorer forSequences(Model model, List<TokenSequence> sequences, boolean adapted) {
+    return forSequences(model, sequences, adapted ? model.view() : model.reference());
+  }
+
+  /** The same, in any view of the model. */
+  public static Scorer forSequences(Model model, List<TokenSequence> sequences, View view) {
     int longest = sequences.stream().mapToInt(s -> s.ids().length).max().orElse(1);
     int total = sequences.stream().mapToInt(s -> s.ids().length).sum();
-    return new Scorer(model, Math.max(longest, Math.min(total, 2048)), adapted);
+    return new Scorer(model, Math.max(longest, Math.min(total, 2048)), view);
   }
 
   /** What is taken from a sequence's rows. */
