@@ -200,12 +200,7 @@ public final class LanguageModel implements AutoCloseable {
         own -> {
           Evaluator evaluator =
               new Evaluator(
-                  model,
-                  tokenizer,
-                  encoder,
-                  model.lora() != null,
-                  maxNewTokens,
-                  QUESTIONS_AT_A_TIME);
+                  model, tokenizer, encoder, model.view(), maxNewTokens, QUESTIONS_AT_A_TIME);
           List<SetObservations> observed = new ArrayList<>();
           ordered.forEach((name, rows) -> observed.add(evaluator.observe(name, rows)));
           return Evaluation.of(observed, Refusals::isRefusal);

@@ -14,6 +14,7 @@ import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelCheck;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.config.AdapterSection;
 import org.lethe.config.Config;
 import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
@@ -245,6 +246,11 @@ public final class Validation {
                     + "; use the tokenizer that belongs to the model");
           }
         });
+    if (sizes[0] != null) {
+      for (AdapterSection a : config.adapters()) {
+        attempt("adapters", () -> AdapterFiles.check(a.path(), sizes[0]));
+      }
+    }
     if (sizes[0] != null && (task == Task.EVALUATE || continuesAdapter())) {
       attempt("adapter", () -> config.adapter().ifPresent(a -> AdapterFiles.check(a, sizes[0])));
     }
