@@ -16,9 +16,10 @@ import make_forward
 import make_full_gradients
 import make_lora
 import make_models
+import make_tokenizers
 
-LIMIT_BYTES = 800_000
-MADE = (common.UNTIED, common.TIED)
+LIMIT_BYTES = 1_100_000
+MADE = (common.UNTIED, common.TIED, make_tokenizers.FOLDER)
 
 
 def digests(out):
@@ -29,7 +30,7 @@ def digests(out):
 
 
 def make(out):
-    for maker in (make_models, make_forward, make_full_gradients, make_lora):
+    for maker in (make_models, make_forward, make_full_gradients, make_lora, make_tokenizers):
         maker.make(out)
     return digests(out)
 

@@ -3,7 +3,6 @@ package org.lethe.evaluate;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Set;
 import org.lethe.data.Example;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.data.TokenSequence;
@@ -99,7 +98,7 @@ public final class Evaluator {
     int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
     int slots = Math.max(1, Math.min(batchSize, prompts.size()));
     try (Generator generator = new Generator(model, slots, longest + maxNewTokens, adapted)) {
-      return generator.greedy(prompts, maxNewTokens, Set.of(tokenizer.eosId()));
+      return generator.greedy(prompts, maxNewTokens, encoder.stopIds());
     }
   }
 

@@ -19,7 +19,6 @@ import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
 import org.lethe.config.TrainConfig;
-import org.lethe.data.PromptTemplate;
 import org.lethe.data.Tokenizer;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.kernels.Backend;
@@ -269,7 +268,7 @@ public final class Validation {
           try (Tokenizer tokenizer = Tokenizer.load(directory)) {
             size[0] = tokenizer.vocabularySize();
             tokenizer.eosId();
-            data.lengths(tokenizer, PromptTemplate.chat(tokenizer), context);
+            data.lengths(tokenizer, context);
           }
         });
     return size[0] < 0 ? OptionalInt.empty() : OptionalInt.of(size[0]);

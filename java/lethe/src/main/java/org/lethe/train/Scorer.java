@@ -13,6 +13,7 @@ import org.lethe.model.Head;
 import org.lethe.model.HeadRows;
 import org.lethe.model.Model;
 import org.lethe.model.PackedBatch;
+import org.lethe.model.View;
 
 /**
  * Teacher-forced likelihoods of sequences, without a gradient. Only the backend's thread may call
@@ -21,7 +22,7 @@ import org.lethe.model.PackedBatch;
 public final class Scorer implements AutoCloseable {
   private final Model model;
   private final int budget;
-  private final boolean adapted;
+  private final View view;
   private final Decoder decoder;
   private final Head head;
 
@@ -45,9 +46,14 @@ public final class Scorer implements AutoCloseable {
    * @param adapted whether the model's adapters act; without them this is the reference model
    */
   public Scorer(Model model, int budget, boolean adapted) {
+    this(model, budget, adapted ? model.view() : model.reference());
+  }
+
+  /** The same, in any view of the model. */
+  public Scorer(Model model, int budget, View view) {
     this.model = model;
     this.budget = budget;
-    this.adapted = adapted;
+    this.view = view;
     this.decoder = new Decoder(model, budget, false);
     this.head = new Head(model, budget);
   }
@@ -102,8 +108,7 @@ public final class Scorer implements AutoCloseable {
 
   private <T> List<T> readBatch(
       List<TokenSequence> batch, Positions positions, Reading<T> reading) {
-    PackedBatch packed =
-        PackedBatch.of(batch.stream().map(TokenSequence::ids).toList(), adapted ? batch.size() : 0);
+    PackedBatch packed = PackedBatch.of(batch.stream().map(TokenSequence::ids).toList(), 0);
     HeadRows.Builder rows = new HeadRows.Builder();
     List<Sequence> sequences = new ArrayList<>();
     int firstRow = 0;
@@ -117,7 +122,7 @@ public final class Scorer implements AutoCloseable {
       sequences.add(new Sequence(Role.RETAIN, i, firstRow, count, Double.NaN));
       firstRow += count;
     }
-    long residual = decoder.forward(packed);
+    long residual = decoder.forward(view, packed);
     float[] values = head.forward(residual, packed.tokens(), rows.build(0), false);
     RowStatistics statistics = new RowStatistics(values, model.config().vocabularySize());
     List<T> readings = new ArrayList<>();
