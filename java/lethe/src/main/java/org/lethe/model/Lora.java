@@ -102,6 +102,8 @@ public final class Lora implements AutoCloseable {
         out,
         config.rank(),
         config.scale(),
+        0f,
+        0,
         ref(a),
         ref(b),
         trainable == null ? 0 : trainable.gradient(a),
