@@ -12,13 +12,14 @@ import tempfile
 from pathlib import Path
 
 import common
+import make_families
 import make_forward
 import make_full_gradients
 import make_lora
 import make_models
 
-LIMIT_BYTES = 800_000
-MADE = (common.UNTIED, common.TIED)
+LIMIT_BYTES = 4_000_000
+MADE = (common.UNTIED, common.TIED, "families")
 
 
 def digests(out):
@@ -29,7 +30,7 @@ def digests(out):
 
 
 def make(out):
-    for maker in (make_models, make_forward, make_full_gradients, make_lora):
+    for maker in (make_models, make_forward, make_full_gradients, make_lora, make_families):
         maker.make(out)
     return digests(out)
 

@@ -125,9 +125,9 @@ public final class Head implements AutoCloseable {
     ops.rmsnormForward(
         s,
         d,
-        c.rmsNormEps(),
+        c.norms().eps(),
         arena.at(hidden),
-        model.weight(ParameterNames.FINAL_NORM),
+        model.weight(c.modules().finalNorm() + ".weight"),
         arena.at(normed),
         arena.at(rstd));
     ops.headForward(
@@ -153,7 +153,7 @@ public final class Head implements AutoCloseable {
     long d = c.hiddenSize();
     int n = current.trainedRows();
     int s = current.trainedSources();
-    String norm = ParameterNames.FINAL_NORM;
+    String norm = c.modules().finalNorm() + ".weight";
     if (model.trainsWeights()) {
       staging.upload(coefficient, n, arena.buffer(), coefficients);
       ops.headBackward(
