@@ -85,12 +85,12 @@ public final class Lora implements AutoCloseable {
     return values;
   }
 
-  static String nameA(int layer, String projection) {
-    return PREFIX + ParameterNames.module(layer, projection) + ".lora_A.weight";
+  static String nameA(int layer, String module) {
+    return PREFIX + ParameterNames.module(layer, module) + ".lora_A.weight";
   }
 
-  static String nameB(int layer, String projection) {
-    return PREFIX + ParameterNames.module(layer, projection) + ".lora_B.weight";
+  static String nameB(int layer, String module) {
+    return PREFIX + ParameterNames.module(layer, module) + ".lora_B.weight";
   }
 
   void attach(
@@ -123,11 +123,11 @@ public final class Lora implements AutoCloseable {
             group.parts().stream().filter(p -> config.targets().contains(p.name())).toList();
         builder.align();
         for (Projection.Part part : parts) {
-          builder.matrix(nameA(layer, part.name()), config.rank(), group.in());
+          builder.matrix(nameA(layer, part.module()), config.rank(), group.in());
         }
         builder.align();
         for (Projection.Part part : parts) {
-          builder.matrix(nameB(layer, part.name()), part.out(), config.rank());
+          builder.matrix(nameB(layer, part.module()), part.out(), config.rank());
         }
       }
     }
