@@ -13,6 +13,8 @@ import java.util.OptionalInt;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
+import org.lethe.model.Layout;
+import org.lethe.model.Lora;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Parameter;
@@ -126,12 +128,10 @@ public final class ModelDirectory {
   /** The linears an adapter may sit on, by module name, as PEFT's files are checked against. */
   static Map<String, LinearShape> linears(ModelConfig c) {
     Map<String, LinearShape> linears = new LinkedHashMap<>();
-    for (Parameter p : Model.layout(c).parameters().values()) {
-      boolean projection = p.name().endsWith("_proj.weight");
-      if (projection) {
-        String module = p.name().substring(0, p.name().length() - ".weight".length());
-        linears.put(module, new LinearShape(p.rows(), p.columns()));
-      }
+    Layout layout = Model.layout(c);
+    for (String module : Lora.modules(c)) {
+      Parameter p = layout.parameter(module + ".weight");
+      linears.put(module, new LinearShape(p.rows(), p.columns()));
     }
     return linears;
   }

@@ -31,9 +31,8 @@ record Projection(long linear, int in, int out, int totalRank) {
     int totalRank = 0;
     int firstOut = 0;
     for (Part part : parts) {
-      if (lora != null && lora.config().targets().contains(part.name())) {
-        lora.attach(linear, layer, part.name(), firstOut, part.out());
-        totalRank += lora.config().rank();
+      if (lora != null) {
+        totalRank += lora.attach(linear, layer, part.name(), firstOut, part.out());
       }
       firstOut += part.out();
     }
