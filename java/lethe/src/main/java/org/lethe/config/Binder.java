@@ -8,7 +8,10 @@ import java.math.BigInteger;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.regex.Pattern;
 import org.lethe.InternalFaultException;
@@ -142,6 +145,9 @@ final class Binder {
     if (component.getType() == Optional.class) {
       return Optional.empty();
     }
+    if (component.getType() == Map.class) {
+      return Map.of();
+    }
     if (component.getType().isRecord()) {
       return record(component.getType(), Yaml.Mapping.empty(section.where()), full);
     }
@@ -198,11 +204,31 @@ final class Binder {
     if (raw == List.class) {
       return list(Schema.argument(type), yaml, path);
     }
+    if (raw == Map.class) {
+      return absent ? Map.of() : options(yaml, path);
+    }
     if (absent) {
       throw new UserException(
           yaml.where() + ": " + path + " has no value; give one, or remove the key");
     }
     return scalar(raw, yaml, path);
+  }
+
+  private static Map<String, OptionValue> options(Yaml yaml, String path) {
+    if (!(yaml instanceof Yaml.Mapping mapping)) {
+      throw expected(path, "a section of names and values", yaml);
+    }
+    Map<String, OptionValue> options = new LinkedHashMap<>();
+    mapping
+        .entries()
+        .forEach(
+            (key, value) -> {
+              if (!(value instanceof Yaml.Scalar scalar) || scalar.type() == Yaml.ScalarType.NULL) {
+                throw expected(Schema.join(path, key), "a text or a number", value);
+              }
+              options.put(key, new OptionValue(scalar.text(), scalar.where()));
+            });
+    return Collections.unmodifiableMap(options);
   }
 
   private List<Object> list(Type element, Yaml yaml, String path) {

@@ -65,6 +65,7 @@ public final class JsonSchema {
   private static boolean isRequired(RecordComponent component) {
     return component.getAnnotation(Default.class) == null
         && component.getType() != Optional.class
+        && component.getType() != Map.class
         && !component.getType().isRecord();
   }
 
@@ -76,7 +77,10 @@ public final class JsonSchema {
       node.put("description", doc.value());
     }
     // A section or an optional key that is written without a value counts as not given.
-    boolean nullable = component.getType() == Optional.class || component.getType().isRecord();
+    boolean nullable =
+        component.getType() == Optional.class
+            || component.getType() == Map.class
+            || component.getType().isRecord();
     ObjectNode plain = type(Schema.unwrap(type));
     if (component.isAnnotationPresent(Inherits.class)) {
       Class<?> entry = Schema.raw(Schema.argument(type));
@@ -104,6 +108,12 @@ public final class JsonSchema {
     }
     if (raw == List.class) {
       node.put("type", "array").set("items", type(Schema.argument(type)));
+      return node;
+    }
+    if (raw == Map.class) {
+      ArrayNode scalars =
+          node.put("type", "object").putObject("additionalProperties").putArray("type");
+      scalars.add("string").add("number").add("boolean");
       return node;
     }
     if (raw.isEnum()) {

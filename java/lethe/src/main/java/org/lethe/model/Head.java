@@ -23,11 +23,13 @@ public final class Head implements AutoCloseable {
   private final Model model;
   private final ModelConfig c;
   private final Ops ops;
+  private final int sourceCapacity;
   private final int capacity;
   private final Arena arena;
   private final Staging staging;
   private final long sources;
   private final long rows;
+  private final long temperatures;
   private final long coefficients;
   private final long stats;
   private final long hidden;
@@ -47,22 +49,34 @@ public final class Head implements AutoCloseable {
    * @param capacity the most rows, and the most sources, of one batch
    */
   public Head(Model model, int capacity) {
+    this(model, capacity, capacity);
+  }
+
+  /**
+   * Takes the memory of the largest batch.
+   *
+   * @param sourceCapacity the most sources of one batch
+   * @param capacity the most rows, at least as many
+   */
+  public Head(Model model, int sourceCapacity, int capacity) {
     this.model = model;
     this.c = model.config();
     this.ops = model.ops();
+    this.sourceCapacity = sourceCapacity;
     this.capacity = capacity;
     this.arena = new Arena(ops.backend());
     long d = c.hiddenSize();
     Dtype storage = ops.dtype();
-    this.sources = arena.reserve(capacity, Dtype.I32);
+    this.sources = arena.reserve(sourceCapacity, Dtype.I32);
     this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
+    this.temperatures = arena.reserve(capacity, Dtype.F32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
-    this.hidden = arena.reserve(capacity * d, storage);
-    this.rstd = arena.reserve(capacity, Dtype.F32);
-    this.normed = arena.reserve(capacity * d, storage);
+    this.hidden = arena.reserve(sourceCapacity * d, storage);
+    this.rstd = arena.reserve(sourceCapacity, Dtype.F32);
+    this.normed = arena.reserve(sourceCapacity * d, storage);
     this.dhRows = arena.reserve(capacity * d, storage);
-    this.dNormed = arena.reserve(capacity * d, storage);
+    this.dNormed = arena.reserve(sourceCapacity * d, storage);
     this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
     this.sampled = arena.reserve(capacity, Dtype.I32);
     Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, c.vocabularySize());
@@ -89,9 +103,16 @@ public final class Head implements AutoCloseable {
    * @param x the residual stream after the last layer, [tokens, d]
    */
   public float[] forward(long x, int streamTokens, HeadRows headRows, boolean gradients) {
-    if (headRows.rows() > capacity || headRows.sources() > capacity) {
+    if (headRows.rows() > capacity || headRows.sources() > sourceCapacity) {
       throw new UserException(
-          headRows.rows() + " head rows exceed the " + capacity + " that memory was taken for");
+          headRows.rows()
+              + " head rows on "
+              + headRows.sources()
+              + " positions exceed the "
+              + capacity
+              + " on "
+              + sourceCapacity
+              + " that memory was taken for");
     }
     current = headRows;
     long d = c.hiddenSize();
@@ -99,6 +120,7 @@ public final class Head implements AutoCloseable {
     int s = headRows.sources();
     staging.upload(headRows.sourceTokens(), s, arena.buffer(), sources);
     staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
+    uploadTemperatures(headRows);
     ops.gatherRows(s, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
     ops.rmsnormForward(
         s,
@@ -114,7 +136,7 @@ public final class Head implements AutoCloseable {
         model.headWeight(),
         model.headMean(),
         arena.at(rows),
-        0,
+        temperature(headRows),
         arena.at(stats),
         gradients && !model.trainsWeights() ? arena.at(dhRows) : 0);
     float[] statistics = new float[n * Ops.STATISTICS];
@@ -139,7 +161,7 @@ public final class Head implements AutoCloseable {
           arena.at(normed),
           model.headWeight(),
           arena.at(rows),
-          0,
+          temperature(current),
           arena.at(coefficients),
           arena.at(dhRows),
           model.headGradient());
@@ -172,6 +194,21 @@ public final class Head implements AutoCloseable {
         arena.at(sources),
         decoder.residualGradient(),
         d);
+  }
+
+  private void uploadTemperatures(HeadRows headRows) {
+    if (headRows.parameters().length > 0) {
+      float[] ofRows = new float[headRows.rows()];
+      for (int row = 0; row < ofRows.length; row++) {
+        ofRows[row] = headRows.parameters()[row * HeadRows.PARAMETERS];
+      }
+      staging.upload(ofRows, ofRows.length, arena.buffer(), temperatures);
+    }
+  }
+
+  /** Where the rows' temperatures lie; 0 where all are 1. */
+  private long temperature(HeadRows headRows) {
+    return headRows.parameters().length > 0 ? arena.at(temperatures) : 0;
   }
 
   /** Greedy choice per row of the last {@link #forward}: the argmax column of its statistics. */
