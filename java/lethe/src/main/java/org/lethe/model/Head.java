@@ -23,11 +23,13 @@ public final class Head implements AutoCloseable {
   private final Model model;
   private final ModelConfig c;
   private final Ops ops;
+  private final int sourceCapacity;
   private final int capacity;
   private final Arena arena;
   private final Staging staging;
   private final long sources;
   private final long rows;
+  private final long parameters;
   private final long coefficients;
   private final long stats;
   private final long hidden;
@@ -47,22 +49,34 @@ public final class Head implements AutoCloseable {
    * @param capacity the most rows, and the most sources, of one batch
    */
   public Head(Model model, int capacity) {
+    this(model, capacity, capacity);
+  }
+
+  /**
+   * Takes the memory of the largest batch.
+   *
+   * @param sourceCapacity the most sources of one batch
+   * @param capacity the most rows, at least as many
+   */
+  public Head(Model model, int sourceCapacity, int capacity) {
     this.model = model;
     this.c = model.config();
     this.ops = model.ops();
+    this.sourceCapacity = sourceCapacity;
     this.capacity = capacity;
     this.arena = new Arena(ops.backend());
     long d = c.hiddenSize();
     Dtype storage = ops.dtype();
-    this.sources = arena.reserve(capacity, Dtype.I32);
+    this.sources = arena.reserve(sourceCapacity, Dtype.I32);
     this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
+    this.parameters = arena.reserve((long) capacity * HeadRows.PARAMETERS, Dtype.F32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
-    this.hidden = arena.reserve(capacity * d, storage);
-    this.rstd = arena.reserve(capacity, Dtype.F32);
-    this.normed = arena.reserve(capacity * d, storage);
+    this.hidden = arena.reserve(sourceCapacity * d, storage);
+    this.rstd = arena.reserve(sourceCapacity, Dtype.F32);
+    this.normed = arena.reserve(sourceCapacity * d, storage);
     this.dhRows = arena.reserve(capacity * d, storage);
-    this.dNormed = arena.reserve(capacity * d, storage);
+    this.dNormed = arena.reserve(sourceCapacity * d, storage);
     this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
     this.sampled = arena.reserve(capacity, Dtype.I32);
     Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, c.vocabularySize());
@@ -121,6 +135,7 @@ public final class Head implements AutoCloseable {
     int own = headRows.sourceTokens().length;
     staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
     staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
+    uploadParameters(headRows);
     ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
     ops.normForward(
         Ops.NormShape.rms(s, d, c.norms().eps()),
@@ -137,7 +152,7 @@ public final class Head implements AutoCloseable {
         model.headWeight(),
         model.headMean(),
         arena.at(rows),
-        0,
+        parameters(headRows),
         arena.at(stats),
         gradients && !model.trainsWeights() ? arena.at(dhRows) : 0);
     float[] statistics = new float[n * Ops.STATISTICS];
@@ -162,7 +177,7 @@ public final class Head implements AutoCloseable {
           arena.at(normed),
           model.headWeight(),
           arena.at(rows),
-          0,
+          parameters(current),
           arena.at(coefficients),
           arena.at(dhRows),
           model.headGradient(),
@@ -201,6 +216,18 @@ public final class Head implements AutoCloseable {
         d);
   }
 
+  private void uploadParameters(HeadRows headRows) {
+    float[] ofRows = headRows.parameters();
+    if (ofRows.length > 0) {
+      staging.upload(ofRows, ofRows.length, arena.buffer(), parameters);
+    }
+  }
+
+  /** Where the rows' parameters lie; 0 where all are the default ones. */
+  private long parameters(HeadRows headRows) {
+    return headRows.parameters().length > 0 ? arena.at(parameters) : 0;
+  }
+
   /** Greedy choice per row of the last {@link #forward}: the argmax column of its statistics. */
   static int argmax(float[] statistics, int row) {
     return (int) statistics[row * Ops.STATISTICS + Ops.ARGMAX];
@@ -222,11 +249,18 @@ public final class Head implements AutoCloseable {
   }
 
   private void requireRoom(HeadRows headRows) {
-    int most = Math.max(headRows.rows(), headRows.sources());
-    if (most > capacity) {
+    if (headRows.rows() > capacity || headRows.sources() > sourceCapacity) {
       throw new UserException(
-          most + " head rows exceed the " + capacity + " that memory was taken for");
+          headRows.rows()
+              + " head rows on "
+              + headRows.sources()
+              + " positions exceed the "
+              + capacity
+              + " on "
+              + sourceCapacity
+              + " that memory was taken for");
     }
+  }
   }
 
   private Ops.HeadShape shape(int n, int s) {
