@@ -2,6 +2,7 @@ package org.lethe.model;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.NormKind;
@@ -180,7 +181,6 @@ final class Activations implements AutoCloseable {
     if (index == c.layers()) {
       return Slot.last(x);
     }
-    Model.Layer layer = model.widest(Math.min(index, c.layers() - 1));
     boolean headNorms = c.attention().queryKeyNorm();
     boolean after = c.norms().after();
     return new Slot(
@@ -199,10 +199,10 @@ final class Activations implements AutoCloseable {
         reserve(model, c.feedForwardInWidth()),
         after ? reserve(model, c.hiddenSize()) : ABSENT,
         reserveKept(c, after, 1),
-        reserve(model, layer.qkv().totalRank()),
-        reserve(model, layer.o().totalRank()),
-        reserve(model, layer.gateUp().totalRank()),
-        reserve(model, layer.down().totalRank()));
+        reserve(model, widest(model, Model.Layer::qkv)),
+        reserve(model, widest(model, Model.Layer::o)),
+        reserve(model, widest(model, Model.Layer::gateUp)),
+        reserve(model, widest(model, Model.Layer::down)));
   }
 
   private long reserve(Model model, int width) {
@@ -221,11 +221,10 @@ final class Activations implements AutoCloseable {
   private Backward reserveBackward(Model model) {
     ModelConfig c = model.config();
     Dtype storage = model.ops().dtype();
-    Model.Layer layer = model.widest(0);
     int rank =
         Math.max(
-            Math.max(layer.qkv().totalRank(), layer.o().totalRank()),
-            Math.max(layer.gateUp().totalRank(), layer.down().totalRank()));
+            Math.max(widest(model, Model.Layer::qkv), widest(model, Model.Layer::o)),
+            Math.max(widest(model, Model.Layer::gateUp), widest(model, Model.Layer::down)));
     return new Backward(
         arena.reserve((long) tokens * c.hiddenSize(), storage),
         arena.reserve((long) tokens * c.hiddenSize(), storage),
@@ -233,5 +232,14 @@ final class Activations implements AutoCloseable {
         arena.reserve((long) tokens * c.qkvWidth(), storage),
         arena.reserve((long) tokens * c.feedForwardSize(), storage),
         arena.reserve((long) tokens * rank, storage));
+  }
+
+  /** The largest total rank of a projection: layers share slots, and may differ in rank. */
+  private static int widest(Model model, Function<Model.Layer, Projection> projection) {
+    int widest = 0;
+    for (int layer = 0; layer < model.config().layers(); layer++) {
+      widest = Math.max(widest, projection.apply(model.widest(layer)).totalRank());
+    }
+    return widest;
   }
 }
