@@ -31,7 +31,7 @@ import org.lethe.train.TrainSettings;
  * from the cache, and the gradients of adapters and of every weight. {@code
  * tests/oracle/make_families.py} makes what is compared with.
  */
-class FamilyGoldenTest {
+public class FamilyGoldenTest {
   // The project's bounds for fp32 against fp64.
   private static final double LOGIT_TOLERANCE = 1e-5;
   private static final double GRADIENT_TOLERANCE = 1e-5;
@@ -43,7 +43,7 @@ class FamilyGoldenTest {
   // constant moves it far more in models of three layers.
   private static final double BF16_RATIO = 1.5;
 
-  static List<String> families() {
+  public static List<String> families() {
     return List.of("llama-3.1", "llama-bias", "gemma");
   }
 
