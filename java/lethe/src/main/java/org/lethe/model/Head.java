@@ -4,6 +4,7 @@ import java.util.Arrays;
 import org.lethe.UserException;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.NormKind;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 
@@ -23,6 +24,7 @@ public final class Head implements AutoCloseable {
   private final Model model;
   private final ModelConfig c;
   private final Ops ops;
+  private final NormRunner norms;
   private final int sourceCapacity;
   private final int capacity;
   private final Arena arena;
@@ -33,6 +35,7 @@ public final class Head implements AutoCloseable {
   private final long coefficients;
   private final long stats;
   private final long hidden;
+  private final long mean;
   private final long rstd;
   private final long normed;
   private final long dhRows;
@@ -62,6 +65,7 @@ public final class Head implements AutoCloseable {
     this.model = model;
     this.c = model.config();
     this.ops = model.ops();
+    this.norms = new NormRunner(model);
     this.sourceCapacity = sourceCapacity;
     this.capacity = capacity;
     this.arena = new Arena(ops.backend());
@@ -73,6 +77,7 @@ public final class Head implements AutoCloseable {
     this.coefficients = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
     this.hidden = arena.reserve(sourceCapacity * d, storage);
+    this.mean = arena.reserve(sourceCapacity, Dtype.F32);
     this.rstd = arena.reserve(sourceCapacity, Dtype.F32);
     this.normed = arena.reserve(sourceCapacity * d, storage);
     this.dhRows = arena.reserve(capacity * d, storage);
@@ -137,15 +142,7 @@ public final class Head implements AutoCloseable {
     staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
     uploadParameters(headRows);
     ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
-    ops.normForward(
-        Ops.NormShape.rms(s, d, c.norms().eps()),
-        arena.at(hidden),
-        model.weight(c.modules().finalNorm() + ".weight"),
-        0,
-        0,
-        arena.at(normed),
-        0,
-        arena.at(rstd));
+    norms.forward(c.modules().finalNorm(), s, arena.at(hidden), 0, arena.at(normed), kept());
     ops.headForward(
         shape(n, s),
         arena.at(normed),
@@ -169,7 +166,6 @@ public final class Head implements AutoCloseable {
     long d = c.hiddenSize();
     int n = current.trainedRows();
     int s = current.trainedSources();
-    String norm = c.modules().finalNorm() + ".weight";
     if (model.trainsWeights()) {
       staging.upload(coefficient, n, arena.buffer(), coefficients);
       ops.headBackward(
@@ -181,7 +177,7 @@ public final class Head implements AutoCloseable {
           arena.at(coefficients),
           arena.at(dhRows),
           model.headGradient(),
-          0);
+          c.ends().headBias() ? model.gradient(ParameterNames.HEAD_BIAS) : 0);
       float[] ones = new float[n];
       Arrays.fill(ones, 1f);
       staging.upload(ones, n, arena.buffer(), coefficients);
@@ -191,19 +187,14 @@ public final class Head implements AutoCloseable {
     ops.headCombine(
         n, s, d, arena.at(rows), arena.at(coefficients), arena.at(dhRows), arena.at(dNormed));
     // dhRows is free now and takes the gradient through the norm.
-    ops.zero(arena.at(dhRows), s * d * ops.dtype().bytes());
-    ops.normBackward(
-        Ops.NormShape.rms(s, d, c.norms().eps()),
+    norms.backward(
+        c.modules().finalNorm(),
+        s,
         arena.at(dNormed),
         arena.at(hidden),
-        model.weight(norm),
-        0,
-        arena.at(rstd),
+        kept(),
         arena.at(dhRows),
-        d,
-        true,
-        model.gradient(norm),
-        0);
+        false);
     ops.zero(decoder.residualGradient(), (long) current.trainedTokens() * d * ops.dtype().bytes());
     ops.scatterRows(
         s,
@@ -248,6 +239,11 @@ public final class Head implements AutoCloseable {
     return ids;
   }
 
+  private NormRunner.Kept kept() {
+    return new NormRunner.Kept(
+        c.norms().kind() == NormKind.LAYER ? arena.at(mean) : 0, arena.at(rstd));
+  }
+
   private void requireRoom(HeadRows headRows) {
     if (headRows.rows() > capacity || headRows.sources() > sourceCapacity) {
       throw new UserException(
@@ -261,11 +257,17 @@ public final class Head implements AutoCloseable {
               + " that memory was taken for");
     }
   }
-  }
 
   private Ops.HeadShape shape(int n, int s) {
     return new Ops.HeadShape(
-        n, s, c.hiddenSize(), c.vocabularySize(), arena.at(workspace), workspaceBytes);
+        n,
+        s,
+        c.hiddenSize(),
+        c.vocabularySize(),
+        c.ends().headBias() ? model.weight(ParameterNames.HEAD_BIAS) : 0,
+        c.ends().logitSoftCap(),
+        arena.at(workspace),
+        workspaceBytes);
   }
 
   @Override

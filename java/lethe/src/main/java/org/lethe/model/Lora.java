@@ -107,8 +107,7 @@ public final class Lora implements AutoCloseable {
    *
    * @return its rank; 0 where the projection has none
    */
-  int attach(
-      long linear, int layer, String projection, int firstOut, int out, double coefficient) {
+  int attach(long linear, int layer, String projection, int firstOut, int out, double coefficient) {
     LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, projection));
     if (adapter == null) {
       return 0;

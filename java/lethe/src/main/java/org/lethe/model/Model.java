@@ -75,7 +75,6 @@ public final class Model implements AutoCloseable {
    * errors.
    */
   public static Model load(Ops ops, ModelConfig config, WeightSource source) {
-    requireComputed(config);
     Model model = new Model(ops, config);
     try {
       model.checkNames(source);
@@ -87,24 +86,6 @@ public final class Model implements AutoCloseable {
       throw e;
     }
     return model;
-  }
-
-  private static void requireComputed(ModelConfig c) {
-    ModelConfig plain =
-        ModelConfig.llama(c.sizes(), c.norms().eps(), c.rotary().theta(), c.tiedHead());
-    if (!plain.equals(
-        new ModelConfig(
-            "llama",
-            c.sizes(),
-            c.norms(),
-            plain.rotary(),
-            c.attention(),
-            c.feedForward(),
-            c.ends(),
-            c.modules()))) {
-      throw new UserException(
-          "this release reads the config of " + c.family() + " but does not compute it yet");
-    }
   }
 
   /** Where a model's parameters stand, by Hugging Face's names. */
@@ -343,7 +324,7 @@ public final class Model implements AutoCloseable {
     for (int layer = 0; layer < config.layers(); layer++) {
       List<Projection> p = new ArrayList<>();
       for (Group group : groups(config)) {
-        p.add(Projection.create(ops, this, layer, group.in(), group.parts(), view, trainable));
+        p.add(Projection.create(ops, this, layer, group, view, trainable));
       }
       created.add(new Layer(p.get(0), p.get(1), p.get(2), p.get(3)));
     }

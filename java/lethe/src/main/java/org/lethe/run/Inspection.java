@@ -6,6 +6,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
@@ -93,6 +94,8 @@ public record Inspection(String kind, Map<String, Object> facts) {
     facts.put("context_length", model.contextLength());
     facts.put("tied_head", model.tiedHead());
     facts.put("rope_theta", model.rotary().theta());
+    facts.put("rope_scaling", model.rotary().name());
+    facts.put("windows", windows(model));
     facts.put("tokenizer", tokenizer(path));
     try (ShardedSafetensors file = ShardedSafetensors.open(path)) {
       facts.put("files", file.names().stream().map(file::file).distinct().count());
@@ -103,6 +106,16 @@ public record Inspection(String kind, Map<String, Object> facts) {
       facts.put("problems", String.join("; ", problems));
     }
     return new Inspection("model", facts);
+  }
+
+  /** How many layers see how much: a window, or everything before. */
+  private static String windows(ModelConfig model) {
+    Map<Integer, Long> counts =
+        model.attention().windows().stream()
+            .collect(Collectors.groupingBy(w -> w, LinkedHashMap::new, Collectors.counting()));
+    return counts.entrySet().stream()
+        .map(e -> e.getValue() + " x " + (e.getKey() == 0 ? "all" : e.getKey()))
+        .collect(Collectors.joining(", "));
   }
 
   private static Object tokenizer(Path path) {
