@@ -93,7 +93,8 @@ public final class Lora implements AutoCloseable {
     return PREFIX + ParameterNames.module(layer, projection) + ".lora_B.weight";
   }
 
-  void attach(long linear, int layer, String projection, int firstOut, int out) {
+  void attach(
+      long linear, int layer, String projection, int firstOut, int out, double coefficient) {
     String a = nameA(layer, projection);
     String b = nameB(layer, projection);
     ops.linearAdapter(
@@ -101,7 +102,7 @@ public final class Lora implements AutoCloseable {
         firstOut,
         out,
         config.rank(),
-        config.scale(),
+        (float) (coefficient * config.scale()),
         0f,
         0,
         ref(a),
