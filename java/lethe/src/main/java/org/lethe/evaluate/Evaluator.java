@@ -53,7 +53,7 @@ public final class Evaluator {
     List<TokenSequence> answers = new ArrayList<>();
     List<TokenSequence> all = new ArrayList<>();
     for (Example e : examples) {
-      TokenSequence answer = encoder.encode(e.question(), e.answer(), e.source());
+      TokenSequence answer = encoder.encode(e);
       answers.add(answer);
       all.add(answer);
       for (String reworded : e.paraphrasedAnswers()) {
