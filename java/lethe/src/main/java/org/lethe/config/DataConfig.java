@@ -23,7 +23,9 @@ public record DataConfig(
     @Doc("Longest sequence, in tokens; 0: the model's context") @Default("0") int contextLength,
     @Doc("A row longer than that: truncate (counted in a warning) or refuse") @Default("truncate")
         Truncation onTooLong,
-    @Doc("Retain row of a forget row: fresh (drawn anew each epoch) or fixed (by index)")
+    @Doc(
+            "Retain row of a forget row: fresh (drawn anew each epoch), fixed (by index) or"
+                + " closer_look (by index, the very rows its code draws)")
         @Default("fresh")
         PairingMode pairing,
     @Doc("Prompt with {question} in it, such as [INST] {question} [/INST]; unset: chat template")
@@ -55,7 +57,8 @@ public record DataConfig(
   /** How retain rows and refusal lines are chosen for forget rows. */
   public enum PairingMode {
     FRESH,
-    FIXED
+    FIXED,
+    CLOSER_LOOK
   }
 
   public DataConfig {

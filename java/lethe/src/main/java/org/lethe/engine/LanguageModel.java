@@ -19,6 +19,7 @@ import org.lethe.data.TokenSequence;
 import org.lethe.data.Tokenizer;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.evaluate.Evaluator;
+import org.lethe.evaluate.Scoring;
 import org.lethe.evaluate.SetObservations;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Ops;
@@ -203,7 +204,7 @@ public final class LanguageModel implements AutoCloseable {
                   model, tokenizer, encoder, model.view(), maxNewTokens, QUESTIONS_AT_A_TIME);
           List<SetObservations> observed = new ArrayList<>();
           ordered.forEach((name, rows) -> observed.add(evaluator.observe(name, rows)));
-          return Evaluation.of(observed, Refusals::isRefusal);
+          return Evaluation.of(observed, Scoring.of(Refusals::isRefusal));
         });
   }
 

@@ -27,6 +27,8 @@ import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.method.Positions;
+import org.lethe.metric.Definitions;
+import org.lethe.metric.MembershipAttack;
 import org.lethe.metric.Metric;
 import org.lethe.train.Every;
 import org.lethe.train.Schedule;
@@ -114,14 +116,19 @@ final class Settings {
     sets.put(SetObservations.FORGET, c.data().forget());
     sets.put("retain", c.data().retain());
     sets.put("general", c.data().general());
-    sets.put("holdout", c.data().holdout());
+    sets.put(SetObservations.HOLDOUT, c.data().holdout());
     Set<String> names = new LinkedHashSet<>();
     sets.forEach(
         (set, files) -> {
           if (!files.isEmpty()) {
-            Metric.list(text -> false).forEach(m -> names.add(set + "." + m.name()));
+            Metric.list(Definitions.LETHE, text -> false)
+                .forEach(m -> names.add(set + "." + m.name()));
           }
         });
+    if (!c.data().forget().isEmpty() && !c.data().holdout().isEmpty()) {
+      MembershipAttack.list(Definitions.LETHE, c.evaluate().minK())
+          .forEach(a -> names.add("membership." + a.name()));
+    }
     if (!names.isEmpty()) {
       names.add("utility");
     }
