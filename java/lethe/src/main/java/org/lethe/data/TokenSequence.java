@@ -51,6 +51,13 @@ public record TokenSequence(int[] ids, int answerStart, List<Span> spans) {
     return ids.length - answerStart;
   }
 
+  /** The marked tokens, by index. */
+  public BitSet marked() {
+    BitSet marked = new BitSet();
+    spans.forEach(span -> marked.set(span.from(), span.to()));
+    return marked;
+  }
+
   /** Runs of set bits as spans. */
   public static List<Span> spans(BitSet marked) {
     List<Span> spans = new ArrayList<>();
