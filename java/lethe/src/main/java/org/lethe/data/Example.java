@@ -43,6 +43,12 @@ public record Example(
     this(question, answer, paraphrasedAnswers, perturbedAnswers, List.of(), List.of(), source);
   }
 
+  /** The same with these alternates. */
+  public Example withAlternates(List<String> alternates) {
+    return new Example(
+        question, answer, paraphrasedAnswers, perturbedAnswers, alternates, sensitive, source);
+  }
+
   /** A question and its answer that were not read from a file. */
   public static Example of(String question, String answer) {
     return new Example(question, answer, List.of(), List.of(), "a row in memory");
