@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import common
+import make_families
 import make_forward
 import make_full_gradients
 import make_lora
@@ -29,6 +30,7 @@ MAKERS = (
     make_lora,
     make_tokenizers,
     make_views,
+    make_families,
 )
 
 # Every folder under tests/golden that they write.
@@ -37,6 +39,7 @@ MADE = (
     common.TIED,
     make_tokenizers.FOLDER,
     make_views.FOLDER,
+    "families",
 )
 
 
