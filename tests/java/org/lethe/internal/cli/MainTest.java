@@ -42,6 +42,7 @@ class MainTest {
           "evaluate",
           "calibrate",
           "generate",
+          "alternates",
           "bench",
           "report",
           "init",
