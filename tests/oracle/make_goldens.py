@@ -16,6 +16,7 @@ import make_forward
 import make_full_gradients
 import make_lora
 import make_models
+import make_view_methods
 import make_views
 
 LIMIT_BYTES = 800_000
@@ -30,7 +31,7 @@ def digests(out):
 
 
 def make(out):
-    for maker in (make_models, make_forward, make_full_gradients, make_lora, make_views):
+    for maker in (make_models, make_forward, make_full_gradients, make_lora, make_views, make_view_methods):
         maker.make(out)
     return digests(out)
 
