@@ -3,6 +3,7 @@ package org.lethe.model;
 import java.util.List;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
+import org.lethe.kernels.Activation;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 
@@ -95,6 +96,7 @@ public final class Decoder implements AutoCloseable {
         tokens,
         d,
         c.vocabularySize(),
+        1f,
         model.weight(ParameterNames.EMBEDDING),
         a.at(a.idsOffset()),
         x);
@@ -124,6 +126,7 @@ public final class Decoder implements AutoCloseable {
         packed.tokens(),
         c.hiddenSize(),
         c.vocabularySize(),
+        1f,
         model.weight(ParameterNames.EMBEDDING),
         a.at(a.idsOffset()),
         a.at(a.slot(0).x()));
@@ -159,6 +162,7 @@ public final class Decoder implements AutoCloseable {
           tokens,
           c.hiddenSize(),
           c.vocabularySize(),
+          1f,
           a.dResidual(),
           a.at(a.idsOffset()),
           model.gradient(ParameterNames.EMBEDDING));
@@ -171,7 +175,7 @@ public final class Decoder implements AutoCloseable {
     long x = a.at(s.x());
     long qkv = a.at(s.qkv());
     norm(ParameterNames.inputNorm(l), tokens, x, a.at(s.rstdIn()));
-    ops.linearForward(layer.qkv().linear(), tokens, adapted, a.normed(), 0, qkv, a.at(s.uQkv()));
+    ops.linearForward(layer.qkv().linear(), tokens, adapted, a.normed(), 0, qkv, 0, a.at(s.uQkv()));
     rotate(tokens, qkv, false);
     if (cached == null) {
       long k = qkv + bytes(c.queryWidth());
@@ -192,6 +196,7 @@ public final class Decoder implements AutoCloseable {
         a.at(s.attention()),
         x,
         a.at(s.middle()),
+        0,
         a.at(s.uO()));
   }
 
@@ -201,10 +206,10 @@ public final class Decoder implements AutoCloseable {
     long gateUp = a.at(s.gateUp());
     norm(ParameterNames.postAttentionNorm(l), tokens, middle, a.at(s.rstdMiddle()));
     ops.linearForward(
-        layer.gateUp().linear(), tokens, adapted, a.normed(), 0, gateUp, a.at(s.uGateUp()));
-    ops.swigluForward(tokens, c.feedForwardSize(), gateUp, a.act());
+        layer.gateUp().linear(), tokens, adapted, a.normed(), 0, gateUp, 0, a.at(s.uGateUp()));
+    ops.gatedForward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.act());
     ops.linearForward(
-        layer.down().linear(), tokens, adapted, a.act(), middle, next, a.at(s.uDown()));
+        layer.down().linear(), tokens, adapted, a.act(), middle, next, 0, a.at(s.uDown()));
   }
 
   private void feedForwardBackward(int l, Activations.Slot s, int tokens) {
@@ -212,10 +217,17 @@ public final class Decoder implements AutoCloseable {
     long middle = a.at(s.middle());
     long gateUp = a.at(s.gateUp());
     String norm = ParameterNames.postAttentionNorm(l);
-    ops.swigluForward(tokens, c.feedForwardSize(), gateUp, a.act());
+    ops.gatedForward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.act());
     ops.linearBackward(
-        layer.down().linear(), tokens, a.act(), a.at(s.uDown()), a.dResidual(), a.du(), a.dAct());
-    ops.swigluBackward(tokens, c.feedForwardSize(), gateUp, a.dAct(), gateUp);
+        layer.down().linear(),
+        tokens,
+        a.act(),
+        a.at(s.uDown()),
+        a.dResidual(),
+        0,
+        a.du(),
+        a.dAct());
+    ops.gatedBackward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.dAct(), gateUp);
     norm(norm, tokens, middle, 0);
     ops.linearBackward(
         layer.gateUp().linear(),
@@ -223,17 +235,21 @@ public final class Decoder implements AutoCloseable {
         a.normed(),
         a.at(s.uGateUp()),
         gateUp,
+        0,
         a.du(),
         a.dNormed());
-    ops.rmsnormBackward(
-        tokens,
-        c.hiddenSize(),
+    ops.normBackward(
+        Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
         a.dNormed(),
         middle,
         model.weight(norm),
+        0,
         a.at(s.rstdMiddle()),
         a.dResidual(),
-        model.gradient(norm));
+        c.hiddenSize(),
+        true,
+        model.gradient(norm),
+        0);
   }
 
   private void attentionBackward(int l, Activations.Slot s, int tokens) {
@@ -250,6 +266,7 @@ public final class Decoder implements AutoCloseable {
         a.at(s.attention()),
         a.at(s.uO()),
         a.dResidual(),
+        0,
         a.du(),
         a.dAttention());
     ops.attentionBackward(
@@ -274,24 +291,35 @@ public final class Decoder implements AutoCloseable {
         a.normed(),
         a.at(s.uQkv()),
         dQkv,
+        0,
         a.du(),
         wanted ? a.dNormed() : 0);
     if (wanted) {
-      ops.rmsnormBackward(
-          tokens,
-          c.hiddenSize(),
+      ops.normBackward(
+          Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
           a.dNormed(),
           x,
           model.weight(norm),
+          0,
           a.at(s.rstdIn()),
           a.dResidual(),
-          model.gradient(norm));
+          c.hiddenSize(),
+          true,
+          model.gradient(norm),
+          0);
     }
   }
 
   private void norm(String weight, int tokens, long x, long rstd) {
-    ops.rmsnormForward(
-        tokens, c.hiddenSize(), c.rmsNormEps(), x, model.weight(weight), a.normed(), rstd);
+    ops.normForward(
+        Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
+        x,
+        model.weight(weight),
+        0,
+        0,
+        a.normed(),
+        0,
+        rstd);
   }
 
   /** Queries and keys stand side by side and turn alike, so one call turns both. */

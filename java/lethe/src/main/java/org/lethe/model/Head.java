@@ -122,13 +122,14 @@ public final class Head implements AutoCloseable {
     staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
     staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
     ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
-    ops.rmsnormForward(
-        s,
-        d,
-        c.rmsNormEps(),
+    ops.normForward(
+        Ops.NormShape.rms(s, d, c.rmsNormEps()),
         arena.at(hidden),
         model.weight(ParameterNames.FINAL_NORM),
+        0,
+        0,
         arena.at(normed),
+        0,
         arena.at(rstd));
     ops.headForward(
         shape(n, s),
@@ -164,7 +165,8 @@ public final class Head implements AutoCloseable {
           0,
           arena.at(coefficients),
           arena.at(dhRows),
-          model.headGradient());
+          model.headGradient(),
+          0);
       float[] ones = new float[n];
       Arrays.fill(ones, 1f);
       staging.upload(ones, n, arena.buffer(), coefficients);
@@ -175,15 +177,18 @@ public final class Head implements AutoCloseable {
         n, s, d, arena.at(rows), arena.at(coefficients), arena.at(dhRows), arena.at(dNormed));
     // dhRows is free now and takes the gradient through the norm.
     ops.zero(arena.at(dhRows), s * d * ops.dtype().bytes());
-    ops.rmsnormBackward(
-        s,
-        d,
+    ops.normBackward(
+        Ops.NormShape.rms(s, d, c.rmsNormEps()),
         arena.at(dNormed),
         arena.at(hidden),
         model.weight(norm),
+        0,
         arena.at(rstd),
         arena.at(dhRows),
-        model.gradient(norm));
+        d,
+        true,
+        model.gradient(norm),
+        0);
     ops.zero(decoder.residualGradient(), (long) current.trainedTokens() * d * ops.dtype().bytes());
     ops.scatterRows(
         s,

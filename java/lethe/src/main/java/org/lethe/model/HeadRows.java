@@ -11,7 +11,8 @@ import org.lethe.kernels.Ops;
  * first.
  *
  * @param sourceTokens token index of each source, [S]; no token twice
- * @param records {source, label or -1, kind, reference source or -1} of each row, [N * 4]
+ * @param records {source, label or -1, kind, reference source or -1, second reference source or -1}
+ *     of each row, [N * 5]
  * @param trainedSources sources of trained sequences, at the front
  * @param trainedRows rows on those, at the front
  * @param trainedTokens tokens of the trained sequences
@@ -63,7 +64,7 @@ public record HeadRows(
 
     private final List<IntList> passes = new ArrayList<>();
     private int[] sourceTokens = new int[64];
-    private int[] records = new int[256];
+    private int[] records = new int[64 * Ops.ROW_FIELDS];
     private int sources;
     private int rows;
     private int trainedSources = -1;
@@ -107,6 +108,7 @@ public record HeadRows(
       records[at + 1] = label;
       records[at + 2] = kind;
       records[at + 3] = referenceSource;
+      records[at + 4] = -1;
       return rows++;
     }
 

@@ -103,6 +103,8 @@ public final class Lora implements AutoCloseable {
         out,
         config.rank(),
         (float) (coefficient * config.scale()),
+        0f,
+        0,
         ref(a),
         ref(b),
         trainable == null ? 0 : trainable.gradient(a),

@@ -27,7 +27,7 @@ record Projection(long linear, int in, int out, int totalRank) {
     int out = parts.stream().mapToInt(Part::out).sum();
     String first = ParameterNames.weight(layer, parts.get(0).name());
     long gradient = weights == null ? 0 : weights.gradient(first);
-    long linear = ops.linearCreate(out, in, model.weight(first), gradient);
+    long linear = ops.linearCreate(out, in, model.weight(first), gradient, 0, 0);
     int totalRank = 0;
     for (View.Weighted weighted : view.adapters()) {
       Lora lora = weighted.adapter();

@@ -10,7 +10,6 @@ import org.lethe.config.AdapterSection;
 import org.lethe.config.DataConfig;
 import org.lethe.config.RunConfig;
 import org.lethe.data.ExampleEncoder;
-import org.lethe.data.PromptTemplate;
 import org.lethe.data.Tokenizer;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -148,9 +147,9 @@ public final class LoadedModel implements AutoCloseable {
   }
 
   private static ExampleEncoder encoder(RunConfig config, Tokenizer tokenizer, int context) {
-    return new ExampleEncoder(
+    return Prompts.encoder(
+        config.data(),
         tokenizer,
-        PromptTemplate.chat(tokenizer),
         context,
         config.data().onTooLong() == DataConfig.Truncation.REFUSE
             ? ExampleEncoder.LongSequence.REFUSE

@@ -20,7 +20,6 @@ import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
 import org.lethe.config.TrainConfig;
-import org.lethe.data.PromptTemplate;
 import org.lethe.data.Tokenizer;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.kernels.Backend;
@@ -130,7 +129,8 @@ public final class Validation {
       return;
     }
     TrainConfig train = config.train();
-    int batches = (rows + train.batchSize() - 1) / train.batchSize();
+    int batchSize = unlearns ? Settings.batchSize(train, rows) : train.batchSize();
+    int batches = (rows + batchSize - 1) / batchSize;
     int perEpoch =
         Math.multiplyExact(
             unlearns ? Settings.turns(train).stepsPerEpoch(batches) : batches,
@@ -275,7 +275,7 @@ public final class Validation {
           try (Tokenizer tokenizer = Tokenizer.load(directory)) {
             size[0] = tokenizer.vocabularySize();
             tokenizer.eosId();
-            data.lengths(tokenizer, PromptTemplate.chat(tokenizer), context);
+            data.lengths(tokenizer, context);
           }
         });
     return size[0] < 0 ? OptionalInt.empty() : OptionalInt.of(size[0]);

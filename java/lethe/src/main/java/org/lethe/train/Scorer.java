@@ -70,15 +70,35 @@ public final class Scorer implements AutoCloseable {
     return new Scorer(model, Math.max(longest, Math.min(total, 2048)), view);
   }
 
+  /** What is taken from a sequence's rows. */
+  @FunctionalInterface
+  public interface Reading<T> {
+    /**
+     * The reading of one sequence.
+     *
+     * @param statistics of all rows of a batch
+     * @param rows those of the sequence: one per token that is predicted, in order
+     */
+    T of(TokenSequence sequence, RowStatistics statistics, Sequence rows);
+  }
+
   /** The score of each sequence over the given positions. */
   public List<Score> score(List<TokenSequence> sequences, Positions positions) {
-    List<Score> scores = new ArrayList<>();
+    return read(
+        sequences,
+        positions,
+        (sequence, statistics, rows) -> new Score(statistics.nll(rows), rows.rows()));
+  }
+
+  /** A reading of each sequence over the given positions. */
+  public <T> List<T> read(List<TokenSequence> sequences, Positions positions, Reading<T> reading) {
+    List<T> readings = new ArrayList<>();
     List<TokenSequence> batch = new ArrayList<>();
     int tokens = 0;
     for (TokenSequence sequence : sequences) {
       int length = sequence.ids().length;
       if (!batch.isEmpty() && tokens + length > budget) {
-        scores.addAll(scoreBatch(batch, positions));
+        readings.addAll(readBatch(batch, positions, reading));
         batch.clear();
         tokens = 0;
       }
@@ -86,12 +106,13 @@ public final class Scorer implements AutoCloseable {
       tokens += length;
     }
     if (!batch.isEmpty()) {
-      scores.addAll(scoreBatch(batch, positions));
+      readings.addAll(readBatch(batch, positions, reading));
     }
-    return scores;
+    return readings;
   }
 
-  private List<Score> scoreBatch(List<TokenSequence> batch, Positions positions) {
+  private <T> List<T> readBatch(
+      List<TokenSequence> batch, Positions positions, Reading<T> reading) {
     PackedBatch packed = PackedBatch.of(batch.stream().map(TokenSequence::ids).toList(), 0);
     HeadRows.Builder rows = new HeadRows.Builder();
     List<Sequence> sequences = new ArrayList<>();
@@ -109,7 +130,11 @@ public final class Scorer implements AutoCloseable {
     long residual = decoder.forward(view, packed);
     float[] values = head.forward(residual, packed.tokens(), rows.build(0), false);
     RowStatistics statistics = new RowStatistics(values, model.config().vocabularySize());
-    return sequences.stream().map(s -> new Score(statistics.nll(s), s.rows())).toList();
+    List<T> readings = new ArrayList<>();
+    for (int i = 0; i < batch.size(); i++) {
+      readings.add(reading.of(batch.get(i), statistics, sequences.get(i)));
+    }
+    return readings;
   }
 
   @Override

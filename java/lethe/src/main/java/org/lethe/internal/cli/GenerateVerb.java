@@ -105,7 +105,7 @@ final class GenerateVerb implements Callable<Integer> {
               slots,
               (int) Math.min((long) longest + maxNewTokens, Integer.MAX_VALUE),
               loaded.model().view())) {
-        Set<Integer> stop = Set.of(loaded.tokenizer().eosId());
+        Set<Integer> stop = loaded.encoder().stopIds();
         List<int[]> answers =
             temperature > 0
                 ? generator.sample(
