@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import common
+import make_families
 import make_forward
 import make_full_gradients
 import make_lora
@@ -30,6 +31,7 @@ MAKERS = (
     make_lora,
     make_tokenizers,
     make_views,
+    make_families,
     make_view_methods,
 )
 
@@ -39,6 +41,7 @@ MADE = (
     common.TIED,
     make_tokenizers.FOLDER,
     make_views.FOLDER,
+    "families",
 )
 
 

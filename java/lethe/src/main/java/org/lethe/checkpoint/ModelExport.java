@@ -60,23 +60,20 @@ public final class ModelExport {
       int tensors, long parameters, long bytes, int files, Optional<Survival> survival) {}
 
   private final Request request;
-  private final LlamaConfigFile config;
+  private final ModelConfigFile config;
   private final TensorSource source;
   private final Map<String, LoraFactors> adapters;
-  private final double scale;
   private final SurvivalSums sums = new SurvivalSums();
 
   private ModelExport(
       Request request,
-      LlamaConfigFile config,
+      ModelConfigFile config,
       TensorSource source,
-      Map<String, LoraFactors> adapters,
-      double scale) {
+      Map<String, LoraFactors> adapters) {
     this.request = request;
     this.config = config;
     this.source = source;
     this.adapters = adapters;
-    this.scale = scale;
   }
 
   /**
@@ -86,23 +83,21 @@ public final class ModelExport {
    * @throws org.lethe.EnvironmentException when the disk has no room or fails
    */
   public static Result write(Request request) {
-    LlamaConfigFile config = ModelDirectory.config(request.model());
+    ModelConfigFile config = ModelDirectory.config(request.model());
     List<String> problems = ModelCheck.problems(request.model(), config);
     if (!problems.isEmpty()) {
       throw new UserException(String.join("; ", problems));
     }
     Map<String, LoraFactors> adapters = Map.of();
-    double scale = 0;
     if (request.adapter().isPresent()) {
       Path directory = request.adapter().get();
-      Map<String, LinearShape> linears = ModelDirectory.linears(ModelDirectory.sizes(config));
+      Map<String, LinearShape> linears = ModelDirectory.linears(config.model());
       try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
         adapters = LoraFactors.read(directory, adapter, linears);
-        scale = adapter.config().scale();
       }
     }
     try (ShardedSafetensors source = ShardedSafetensors.open(request.model())) {
-      return new ModelExport(request, config, source, adapters, scale).write();
+      return new ModelExport(request, config, source, adapters).write();
     }
   }
 
@@ -180,23 +175,12 @@ public final class ModelExport {
     return JsonFiles.write(root);
   }
 
-  /** The model's own config, every key of it, with the type changed where that is asked for. */
+  /** The model's own config, with the type changed where that is asked for. */
   private String configJson() {
-    ObjectNode node =
-        JsonFiles.readObject(request.model().resolve(HuggingFaceConfig.FILE)).deepCopy();
-    request
+    return request
         .dtype()
-        .ifPresent(
-            dtype -> {
-              String name = HuggingFaceConfig.dtypeName(dtype);
-              if (node.has("dtype")) {
-                node.put("dtype", name);
-              }
-              if (node.has("torch_dtype") || !node.has("dtype")) {
-                node.put("torch_dtype", name);
-              }
-            });
-    return JsonFiles.write(node);
+        .map(dtype -> HuggingFaceConfig.configJson(config, dtype))
+        .orElse(config.json());
   }
 
   private void copyOthers(OutputDirectory.Sink out) throws IOException {
@@ -256,7 +240,7 @@ public final class ModelExport {
     int count = into.remaining();
     double[] delta = new double[count];
     FloatStream.read(source, spec.name(), first, into.duplicate());
-    adapter.product(scale, first, delta, count);
+    adapter.product(first, delta, count);
     for (int i = 0; i < count; i++) {
       float weight = into.get(i);
       float sum =

@@ -174,7 +174,7 @@ public final class Decoder implements AutoCloseable {
     Model.Layer layer = layers.get(l);
     long x = a.at(s.x());
     long qkv = a.at(s.qkv());
-    norm(ParameterNames.inputNorm(l), tokens, x, a.at(s.rstdIn()));
+    norm(ParameterNames.weight(l, c.modules().inputNorm()), tokens, x, a.at(s.rstdIn()));
     ops.linearForward(layer.qkv().linear(), tokens, adapted, a.normed(), 0, qkv, 0, a.at(s.uQkv()));
     rotate(tokens, qkv, false);
     if (cached == null) {
@@ -204,7 +204,11 @@ public final class Decoder implements AutoCloseable {
     Model.Layer layer = layers.get(l);
     long middle = a.at(s.middle());
     long gateUp = a.at(s.gateUp());
-    norm(ParameterNames.postAttentionNorm(l), tokens, middle, a.at(s.rstdMiddle()));
+    norm(
+        ParameterNames.weight(l, c.modules().feedForwardNorm()),
+        tokens,
+        middle,
+        a.at(s.rstdMiddle()));
     ops.linearForward(
         layer.gateUp().linear(), tokens, adapted, a.normed(), 0, gateUp, 0, a.at(s.uGateUp()));
     ops.gatedForward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.act());
@@ -216,7 +220,7 @@ public final class Decoder implements AutoCloseable {
     Model.Layer layer = model.layer(l);
     long middle = a.at(s.middle());
     long gateUp = a.at(s.gateUp());
-    String norm = ParameterNames.postAttentionNorm(l);
+    String norm = ParameterNames.weight(l, c.modules().feedForwardNorm());
     ops.gatedForward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.act());
     ops.linearBackward(
         layer.down().linear(),
@@ -239,7 +243,7 @@ public final class Decoder implements AutoCloseable {
         a.du(),
         a.dNormed());
     ops.normBackward(
-        Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
+        Ops.NormShape.rms(tokens, c.hiddenSize(), c.norms().eps()),
         a.dNormed(),
         middle,
         model.weight(norm),
@@ -259,7 +263,7 @@ public final class Decoder implements AutoCloseable {
     long k = qkv + bytes(c.queryWidth());
     long dQkv = a.dQkv();
     long dk = dQkv + bytes(c.queryWidth());
-    String norm = ParameterNames.inputNorm(l);
+    String norm = ParameterNames.weight(l, c.modules().inputNorm());
     ops.linearBackward(
         layer.o().linear(),
         tokens,
@@ -296,7 +300,7 @@ public final class Decoder implements AutoCloseable {
         wanted ? a.dNormed() : 0);
     if (wanted) {
       ops.normBackward(
-          Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
+          Ops.NormShape.rms(tokens, c.hiddenSize(), c.norms().eps()),
           a.dNormed(),
           x,
           model.weight(norm),
@@ -312,7 +316,7 @@ public final class Decoder implements AutoCloseable {
 
   private void norm(String weight, int tokens, long x, long rstd) {
     ops.normForward(
-        Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
+        Ops.NormShape.rms(tokens, c.hiddenSize(), c.norms().eps()),
         x,
         model.weight(weight),
         0,
@@ -328,11 +332,11 @@ public final class Decoder implements AutoCloseable {
         tokens,
         c.heads() + c.kvHeads(),
         c.headDim(),
-        c.headDim(),
+        c.rotary().width(),
         qkv,
         c.qkvWidth(),
         a.at(a.positionsOffset()),
-        c.contextLength(),
+        c.rotaryRows(),
         model.cos(),
         model.sin(),
         inverse);
@@ -374,7 +378,7 @@ public final class Decoder implements AutoCloseable {
     }
     batch = packed;
     staging.upload(packed.ids(), packed.tokens(), a.arena().buffer(), a.idsOffset());
-    staging.upload(packed.positions(), packed.tokens(), a.arena().buffer(), a.positionsOffset());
+    staging.upload(rotaryRows(packed), packed.tokens(), a.arena().buffer(), a.positionsOffset());
     int[] segments = new int[packed.sequences() * Ops.SEGMENT_FIELDS];
     for (int s = 0; s < packed.sequences(); s++) {
       int start = packed.starts()[s];
@@ -386,6 +390,20 @@ public final class Decoder implements AutoCloseable {
       segments[at + 3] = length;
     }
     staging.upload(segments, segments.length, a.arena().buffer(), a.segmentsOffset());
+  }
+
+  /** The row of the tables of angles that each token turns by. */
+  private int[] rotaryRows(PackedBatch packed) {
+    int[] rows = packed.positions().clone();
+    for (int s = 0; s < packed.sequences(); s++) {
+      int first = packed.starts()[s];
+      int end = packed.starts()[s + 1];
+      int table = c.rotary().table(end - first);
+      for (int t = first; t < end; t++) {
+        rows[t] += table * c.contextLength();
+      }
+    }
+    return rows;
   }
 
   private long bytes(long elements) {

@@ -123,9 +123,9 @@ public final class Head implements AutoCloseable {
     staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
     ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
     ops.normForward(
-        Ops.NormShape.rms(s, d, c.rmsNormEps()),
+        Ops.NormShape.rms(s, d, c.norms().eps()),
         arena.at(hidden),
-        model.weight(ParameterNames.FINAL_NORM),
+        model.weight(c.modules().finalNorm() + ".weight"),
         0,
         0,
         arena.at(normed),
@@ -154,7 +154,7 @@ public final class Head implements AutoCloseable {
     long d = c.hiddenSize();
     int n = current.trainedRows();
     int s = current.trainedSources();
-    String norm = ParameterNames.FINAL_NORM;
+    String norm = c.modules().finalNorm() + ".weight";
     if (model.trainsWeights()) {
       staging.upload(coefficient, n, arena.buffer(), coefficients);
       ops.headBackward(
@@ -178,7 +178,7 @@ public final class Head implements AutoCloseable {
     // dhRows is free now and takes the gradient through the norm.
     ops.zero(arena.at(dhRows), s * d * ops.dtype().bytes());
     ops.normBackward(
-        Ops.NormShape.rms(s, d, c.rmsNormEps()),
+        Ops.NormShape.rms(s, d, c.norms().eps()),
         arena.at(dNormed),
         arena.at(hidden),
         model.weight(norm),

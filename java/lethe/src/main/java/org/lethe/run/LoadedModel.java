@@ -4,7 +4,7 @@ import java.nio.file.Path;
 import java.util.List;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
-import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.config.AdapterSection;
 import org.lethe.config.DataConfig;
@@ -27,14 +27,14 @@ public final class LoadedModel implements AutoCloseable {
   private final Model model;
   private final Tokenizer tokenizer;
   private final ExampleEncoder encoder;
-  private final LlamaConfigFile config;
+  private final ModelConfigFile config;
 
   private LoadedModel(
       Backend backend,
       Model model,
       Tokenizer tokenizer,
       ExampleEncoder encoder,
-      LlamaConfigFile config) {
+      ModelConfigFile config) {
     this.backend = backend;
     this.model = model;
     this.tokenizer = tokenizer;
@@ -49,12 +49,12 @@ public final class LoadedModel implements AutoCloseable {
 
   /** Opens another directory as the configuration says. */
   static LoadedModel open(RunConfig config, Path directory) {
-    LlamaConfigFile file = ModelDirectory.config(directory);
+    ModelConfigFile file = ModelDirectory.config(directory);
     Tokenizer tokenizer = Tokenizer.load(directory);
     Backend backend = null;
     try {
-      tokenizer.requireVocabulary(file.vocabSize());
-      int context = contextLength(config, file.maxPositionEmbeddings());
+      tokenizer.requireVocabulary(file.model().vocabularySize());
+      int context = contextLength(config, file.model().contextLength());
       backend = openBackend(config);
       Model model = ModelDirectory.load(ops(config, backend), directory, context);
       startFrom(model, config.adapters());
@@ -71,8 +71,8 @@ public final class LoadedModel implements AutoCloseable {
 
   /** Takes over a model that was made rather than read. */
   static LoadedModel of(
-      RunConfig config, Backend backend, Model model, Tokenizer tokenizer, LlamaConfigFile file) {
-    int context = contextLength(config, file.maxPositionEmbeddings());
+      RunConfig config, Backend backend, Model model, Tokenizer tokenizer, ModelConfigFile file) {
+    int context = contextLength(config, file.model().contextLength());
     return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
   }
 
@@ -143,7 +143,7 @@ public final class LoadedModel implements AutoCloseable {
   }
 
   /** What its config.json says. */
-  public LlamaConfigFile config() {
+  public ModelConfigFile config() {
     return config;
   }
 

@@ -10,8 +10,8 @@ import org.lethe.InternalFaultException;
 import org.lethe.LetheException;
 import org.lethe.NativeException;
 import org.lethe.checkpoint.AdapterFiles;
-import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelCheck;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.AdapterSection;
@@ -230,20 +230,20 @@ public final class Validation {
         "model",
         () -> {
           Path directory = LoadedModel.modelDirectory(config);
-          LlamaConfigFile file = ModelDirectory.config(directory);
-          sizes[0] = ModelDirectory.sizes(file);
+          ModelConfigFile file = ModelDirectory.config(directory);
+          sizes[0] = file.model();
           attempt(
               "model", () -> ModelCheck.problems(directory, file).forEach(p -> error("model", p)));
           OptionalInt vocabulary =
-              tokenizer("model", directory, file.maxPositionEmbeddings(), data);
-          if (vocabulary.orElse(0) > file.vocabSize()) {
+              tokenizer("model", directory, file.model().contextLength(), data);
+          if (vocabulary.orElse(0) > file.model().vocabularySize()) {
             error(
                 "model",
                 directory
                     + ": the tokenizer has token ids up to "
                     + (vocabulary.getAsInt() - 1)
                     + ", but the model's vocabulary is "
-                    + file.vocabSize()
+                    + file.model().vocabularySize()
                     + "; use the tokenizer that belongs to the model");
           }
         });
@@ -319,7 +319,7 @@ public final class Validation {
           int width = config.dtype() == RunConfig.Dtype.BF16 ? Short.BYTES : Float.BYTES;
           yield Model.layout(sizes).count() * width;
         }
-        yield Lora.layout(sizes, FineTune.loraConfig(config)).count() * Float.BYTES;
+        yield Lora.layout(sizes, FineTune.loraConfig(config, sizes)).count() * Float.BYTES;
       }
     };
   }
