@@ -18,6 +18,7 @@ import make_full_gradients
 import make_lora
 import make_models
 import make_tokenizers
+import make_view_methods
 import make_views
 
 LIMIT_BYTES = 6_000_000
@@ -31,6 +32,7 @@ MAKERS = (
     make_tokenizers,
     make_views,
     make_families,
+    make_view_methods,
 )
 
 # Every folder under tests/golden that they write.

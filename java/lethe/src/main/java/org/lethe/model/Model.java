@@ -141,6 +141,20 @@ public final class Model implements AutoCloseable {
     closeProjections();
   }
 
+  /** Gives a view a name, by which a method asks for it. */
+  public void name(String name, View view) {
+    adapters.name(name, view);
+  }
+
+  /**
+   * The view of that name; "" is {@link #reference}.
+   *
+   * @throws UserException when there is none
+   */
+  public View view(String name) {
+    return adapters.view(name);
+  }
+
   /** A frozen adapter that {@link #addFrozen} added. */
   public Lora frozen(String name) {
     return adapters.named(name);
