@@ -57,8 +57,8 @@ class PairingTest {
   }
 
   /**
-   * The first partners of the published code, recorded from torch 2.13: {@code torch.manual_seed(i)},
-   * {@code (i + randint(0, rows)) % rows}, {@code randint(0, 100)}.
+   * The first partners of the published code, recorded from torch 2.13: {@code
+   * torch.manual_seed(i)}, {@code (i + randint(0, rows)) % rows}, {@code randint(0, 100)}.
    */
   @Test
   void closerLooksPartnersAreThoseOfItsCode() {
@@ -84,8 +84,7 @@ class PairingTest {
     met.forEach(
         (forget, expected) -> {
           Pairing p = new Pairing(Pairing.Kind.CLOSER_LOOK, 9, expected[0], 100);
-          long distinct =
-              IntStream.range(0, forget).map(i -> p.retainRow(0, i)).distinct().count();
+          long distinct = IntStream.range(0, forget).map(i -> p.retainRow(0, i)).distinct().count();
           assertEquals(expected[1], distinct);
         });
   }

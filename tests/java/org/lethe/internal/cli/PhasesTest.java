@@ -275,7 +275,9 @@ class PhasesTest {
         runs.evaluate(
             "before-old", "adapter=" + old, "evaluate.max_new_tokens=4", "evaluate.rows=2"));
     double given = probability(out.resolve("02-negated"));
-    assertTrue(given < 0.99 * probability(runs.resolve("before-old")), "negated: " + given + " of " + probability(runs.resolve("before-old")));
+    assertTrue(
+        given < 0.99 * probability(runs.resolve("before-old")),
+        "negated: " + given + " of " + probability(runs.resolve("before-old")));
     assertEquals(2 / 0.1 * Math.log(2), firstNpo(trained), 1e-4);
     String[] sum = {
       "combine",

@@ -179,9 +179,11 @@ public final class Decoder implements AutoCloseable {
     rotate(tokens, qkv, false);
     if (cached == null) {
       long k = qkv + bytes(c.queryWidth());
-      Ops.AttentionShape shape = shape(batch.sequences(), tokens, tokens, c.qkvWidth());
+      Ops.AttentionShape shape =
+          shape(batch.attending(batch.sequences()), tokens, tokens, c.qkvWidth());
       ops.attentionForward(
           shape, qkv, k, k + bytes(c.kvWidth()), a.at(s.attention()), a.at(s.lse()));
+      silence(batch.sequences(), a.at(s.attention()), c.queryWidth());
     } else {
       long k = cached.cache().keys(l);
       cached.cache().append(ops, l, tokens, qkv + bytes(c.queryWidth()), c.qkvWidth());
@@ -274,7 +276,7 @@ public final class Decoder implements AutoCloseable {
         a.du(),
         a.dAttention());
     ops.attentionBackward(
-        shape(batch.trainedSequences(), tokens, tokens, c.qkvWidth()),
+        shape(batch.attending(batch.trainedSequences()), tokens, tokens, c.qkvWidth()),
         qkv,
         k,
         k + bytes(c.kvWidth()),
@@ -284,6 +286,7 @@ public final class Decoder implements AutoCloseable {
         dQkv,
         dk,
         dk + bytes(c.kvWidth()));
+    silence(batch.trainedSequences(), dQkv, c.qkvWidth());
     rotate(tokens, dQkv, true);
     norm(norm, tokens, x, 0);
     // Below the first layer there is only the embedding: with adapters alone nothing there wants a
@@ -311,6 +314,18 @@ public final class Decoder implements AutoCloseable {
           true,
           model.gradient(norm),
           0);
+    }
+  }
+
+  /**
+   * Zeroes the rows of the silent ones of the first sequences: the kernel leaves them as they are.
+   */
+  private void silence(int sequences, long rows, long width) {
+    for (int s : batch.silent()) {
+      if (s < sequences) {
+        long start = batch.starts()[s];
+        ops.zero(rows + bytes(start * width), bytes((batch.starts()[s + 1] - start) * width));
+      }
     }
   }
 
@@ -365,30 +380,18 @@ public final class Decoder implements AutoCloseable {
               + a.tokens()
               + " that memory was taken for; raise train.tokens_per_micro_batch");
     }
-    for (int s = 0; s < packed.sequences(); s++) {
-      int length = packed.starts()[s + 1] - packed.starts()[s];
-      if (length > c.contextLength()) {
-        throw new UserException(
-            "a sequence of "
-                + length
-                + " tokens exceeds the model's context of "
-                + c.contextLength()
-                + "; shorten it, or set data.context_length");
-      }
+    if (packed.reach() > c.contextLength()) {
+      throw new UserException(
+          "a sequence of "
+              + packed.reach()
+              + " tokens exceeds the model's context of "
+              + c.contextLength()
+              + "; shorten it, or set data.context_length");
     }
     batch = packed;
     staging.upload(packed.ids(), packed.tokens(), a.arena().buffer(), a.idsOffset());
     staging.upload(rotaryRows(packed), packed.tokens(), a.arena().buffer(), a.positionsOffset());
-    int[] segments = new int[packed.sequences() * Ops.SEGMENT_FIELDS];
-    for (int s = 0; s < packed.sequences(); s++) {
-      int start = packed.starts()[s];
-      int length = packed.starts()[s + 1] - start;
-      int at = s * Ops.SEGMENT_FIELDS;
-      segments[at] = start;
-      segments[at + 1] = length;
-      segments[at + 2] = start;
-      segments[at + 3] = length;
-    }
+    int[] segments = packed.segments();
     staging.upload(segments, segments.length, a.arena().buffer(), a.segmentsOffset());
   }
 
