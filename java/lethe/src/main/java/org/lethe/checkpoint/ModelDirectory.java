@@ -11,6 +11,8 @@ import java.util.Map;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
+import org.lethe.model.Layout;
+import org.lethe.model.Lora;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Parameter;
