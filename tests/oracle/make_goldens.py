@@ -17,6 +17,7 @@ import make_forward
 import make_full_gradients
 import make_lora
 import make_models
+import make_parity
 import make_tokenizers
 import make_view_methods
 import make_views
@@ -29,6 +30,7 @@ MAKERS = (
     make_forward,
     make_full_gradients,
     make_lora,
+    make_parity,
     make_tokenizers,
     make_views,
     make_families,
