@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -192,5 +193,74 @@ class PhasesTest {
       assertTrue(said.contains("phases[1]"), said);
     }
     assertFalse(Files.exists(runs.resolve("checked")));
+  }
+
+  @Test
+  void whatWasLearntIsTakenAwayBeforeSomethingElseIsLearnt() throws IOException {
+    // "Forgetting before learning": base - lambda * old, then new on top; nothing is merged.
+    run(
+        0,
+        file(
+            "before",
+            model(),
+            "  - {task: finetune, name: old, train: {learning_rate: 1e-2, steps: 30}}",
+            "  - {task: evaluate, name: negated, adapter_coefficient: -1}",
+            "  - {task: unlearn, name: new, adapter_coefficient: -0.5, method: {forget: NPO,"
+                + " retain: GD}}",
+            "  - {task: evaluate}"));
+    Path out = runs.resolve("before");
+    assertEquals(
+        List.of("01-old", "02-negated", "03-new", "04-evaluate", "config.yaml", "run.json"),
+        names(out));
+    Path old = out.resolve("01-old/adapter");
+    Path trained = out.resolve("03-new");
+    // To take it away undoes it, whatever the phase between looked at; step 0 of NPO is that of a
+    // policy that is its reference.
+    run(
+        0,
+        runs.evaluate(
+            "before-old", "adapter=" + old, "evaluate.max_new_tokens=4", "evaluate.rows=2"));
+    double given = probability(out.resolve("02-negated"));
+    assertTrue(
+        given < 0.99 * probability(runs.resolve("before-old")),
+        "negated: " + given + " of " + probability(runs.resolve("before-old")));
+    assertEquals(2 / 0.1 * Math.log(2), firstNpo(trained), 1e-4);
+    String[] sum = {
+      "combine",
+      "--adapter",
+      old + ":-0.5",
+      "--adapter",
+      trained.resolve("adapter").toString(),
+      "--base-model",
+      runs.model().toString(),
+      "-o",
+      runs.resolve("before-sum").toString()
+    };
+    run(0, sum);
+    assertEquals(
+        TinyRuns.contents(runs.resolve("before-sum")),
+        TinyRuns.contents(trained.resolve("combined")));
+    // The sum, as one adapter on the base, is what the phase made and the last one judged.
+    run(
+        0,
+        runs.evaluate(
+            "before-one",
+            "adapter=" + runs.resolve("before-sum"),
+            "evaluate.max_new_tokens=4",
+            "evaluate.rows=2"));
+    assertEquals(
+        probability(out.resolve("04-evaluate")), probability(runs.resolve("before-one")), 1e-5);
+    assertEquals(
+        Files.readString(trained.resolve("evaluation/evaluation.json")),
+        Files.readString(out.resolve("04-evaluate/evaluation.json")));
+  }
+
+  private static double probability(Path evaluation) throws IOException {
+    return new ObjectMapper()
+        .readTree(Files.readString(evaluation.resolve("evaluation.json")))
+        .path("sets")
+        .path("forget")
+        .path("probability")
+        .asDouble();
   }
 }

@@ -21,7 +21,26 @@ public record DataConfig(
         Truncation onTooLong,
     @Doc("Retain row of a forget row: fresh (drawn anew each epoch) or fixed (by index)")
         @Default("fresh")
-        PairingMode pairing) {
+        PairingMode pairing,
+    @Doc("Prompt with {question} in it, such as [INST] {question} [/INST]; unset: chat template")
+        Optional<String> prompt,
+    @Doc("System message of the chat template, before the question; unset: none")
+        Optional<String> systemPrompt,
+    @Doc("Date that the chat template shows (its date_string); unset: the template's own")
+        Optional<String> dateString,
+    @Doc(
+            "How prompt and answer become tokens: separate (apart), joint (in one go; a token with"
+                + " a character of the answer is a label) or joint_prefix (as many tokens as the"
+                + " prompt alone has are no labels, as in open-unlearning)")
+        @Default("separate")
+        Tokenization tokenization) {
+
+  /** How prompt and answer become tokens. */
+  public enum Tokenization {
+    SEPARATE,
+    JOINT,
+    JOINT_PREFIX
+  }
 
   /** What happens to a row that exceeds the context. */
   public enum Truncation {
@@ -37,5 +56,10 @@ public record DataConfig(
 
   public DataConfig {
     Check.atLeast("context_length", 0, contextLength);
+    if (prompt.isPresent() && (systemPrompt.isPresent() || dateString.isPresent())) {
+      throw new IllegalArgumentException(
+          "system_prompt and date_string are for a chat template, but prompt replaces it; write"
+              + " them into prompt, or unset it");
+    }
   }
 }

@@ -16,6 +16,11 @@ public record PhaseSection(
                 + " on) or moving (the adapter is merged into the base, and a fresh one trains)")
         @Default("fixed")
         Base reference,
+    @Doc(
+            "Makes the adapter of the phases before, times this, part of the base: -0.3 takes away"
+                + " that much of what it learnt, and a fresh adapter trains; unset: as reference"
+                + " says")
+        Optional<Double> adapterCoefficient,
     @Doc("As outside, for this phase alone") DataConfig data,
     @Doc("As outside, for this phase alone") MethodSection method,
     @Doc("As outside, for this phase alone") TrainConfig train,
@@ -36,6 +41,13 @@ public record PhaseSection(
   }
 
   public PhaseSection {
+    adapterCoefficient.ifPresent(
+        c -> {
+          if (!Double.isFinite(c)) {
+            throw new IllegalArgumentException(
+                "adapter_coefficient must be a finite number, but is " + c);
+          }
+        });
     name.ifPresent(
         n -> {
           if (!n.matches("[A-Za-z0-9][A-Za-z0-9_.-]*")) {

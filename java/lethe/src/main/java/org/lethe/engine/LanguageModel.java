@@ -6,7 +6,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
 import java.util.function.Function;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
@@ -172,7 +171,7 @@ public final class LanguageModel implements AutoCloseable {
           boolean adapted = model.lora() != null;
           try (Generator generator =
               new Generator(model, slots, longest + Math.max(1, maxNewTokens), adapted)) {
-            return generator.greedy(prompts, maxNewTokens, Set.of(tokenizer.eosId())).stream()
+            return generator.greedy(prompts, maxNewTokens, encoder.stopIds()).stream()
                 .map(ids -> tokenizer.decode(ids).strip())
                 .toList();
           }
@@ -201,12 +200,7 @@ public final class LanguageModel implements AutoCloseable {
         own -> {
           Evaluator evaluator =
               new Evaluator(
-                  model,
-                  tokenizer,
-                  encoder,
-                  model.lora() != null,
-                  maxNewTokens,
-                  QUESTIONS_AT_A_TIME);
+                  model, tokenizer, encoder, model.view(), maxNewTokens, QUESTIONS_AT_A_TIME);
           List<SetObservations> observed = new ArrayList<>();
           ordered.forEach((name, rows) -> observed.add(evaluator.observe(name, rows)));
           return Evaluation.of(observed, Refusals::isRefusal);

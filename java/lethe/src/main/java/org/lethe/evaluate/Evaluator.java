@@ -3,7 +3,6 @@ package org.lethe.evaluate;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Set;
 import org.lethe.data.Example;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.data.TokenSequence;
@@ -12,6 +11,7 @@ import org.lethe.method.Positions;
 import org.lethe.metric.Observation;
 import org.lethe.model.Generator;
 import org.lethe.model.Model;
+import org.lethe.model.View;
 import org.lethe.train.Scorer;
 
 /**
@@ -22,14 +22,14 @@ public final class Evaluator {
   private final Model model;
   private final Tokenizer tokenizer;
   private final ExampleEncoder encoder;
-  private final boolean adapted;
+  private final View view;
   private final int maxNewTokens;
   private final int batchSize;
 
   /**
    * An evaluator of a model.
    *
-   * @param adapted whether the model's adapters act
+   * @param view which of the models on these weights is judged
    * @param maxNewTokens the longest answer that is generated
    * @param batchSize questions answered at a time; the answers do not depend on it
    */
@@ -37,13 +37,13 @@ public final class Evaluator {
       Model model,
       Tokenizer tokenizer,
       ExampleEncoder encoder,
-      boolean adapted,
+      View view,
       int maxNewTokens,
       int batchSize) {
     this.model = model;
     this.tokenizer = tokenizer;
     this.encoder = encoder;
-    this.adapted = adapted;
+    this.view = view;
     this.maxNewTokens = maxNewTokens;
     this.batchSize = batchSize;
   }
@@ -64,7 +64,7 @@ public final class Evaluator {
       }
     }
     List<Scorer.Score> scores;
-    try (Scorer scorer = Scorer.forSequences(model, all, adapted)) {
+    try (Scorer scorer = Scorer.forSequences(model, all, view)) {
       scores = scorer.score(all, Positions.ANSWER);
     }
     List<int[]> generated = generate(examples);
@@ -99,8 +99,8 @@ public final class Evaluator {
     List<int[]> prompts = examples.stream().map(e -> encoder.encodePrompt(e.question())).toList();
     int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
     int slots = Math.max(1, Math.min(batchSize, prompts.size()));
-    try (Generator generator = new Generator(model, slots, longest + maxNewTokens, adapted)) {
-      return generator.greedy(prompts, maxNewTokens, Set.of(tokenizer.eosId()));
+    try (Generator generator = new Generator(model, slots, longest + maxNewTokens, view)) {
+      return generator.greedy(prompts, maxNewTokens, encoder.stopIds());
     }
   }
 

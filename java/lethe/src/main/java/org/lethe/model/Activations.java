@@ -185,7 +185,7 @@ final class Activations implements AutoCloseable {
   private static int widest(Model model, Function<Model.Layer, Projection> projection) {
     int widest = 0;
     for (int layer = 0; layer < model.config().layers(); layer++) {
-      widest = Math.max(widest, projection.apply(model.layer(layer)).totalRank());
+      widest = Math.max(widest, projection.apply(model.widest(layer)).totalRank());
     }
     return widest;
   }

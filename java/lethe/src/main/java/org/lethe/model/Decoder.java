@@ -1,5 +1,7 @@
 package org.lethe.model;
 
+import java.util.List;
+import org.lethe.InternalFaultException;
 import org.lethe.UserException;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -23,6 +25,7 @@ public final class Decoder implements AutoCloseable {
   private final Activations a;
   private final Staging staging;
   private PackedBatch batch;
+  private List<Model.Layer> layers;
 
   /**
    * Takes the memory of the largest batch.
@@ -63,7 +66,28 @@ public final class Decoder implements AutoCloseable {
    * @param adapted the adapters act on that many tokens of the front
    */
   public long forward(PackedBatch packed, int adapted) {
+    if (adapted < packed.tokens() && !model.reference().equals(View.BASE)) {
+      throw new InternalFaultException(
+          "the rows without adapters are the base, but the reference is another view: it needs a"
+              + " pass of its own");
+    }
+    return forward(model.view(), packed, adapted);
+  }
+
+  /**
+   * Runs all layers in another view than the model's own; the backward pass is not for this. It
+   * writes where {@link #forward(PackedBatch)} does: what a loss needs of it is copied away before
+   * the batch that trains is run ({@link Head#gather}).
+   *
+   * @return the ref of the residual stream after the last layer, [T, d]
+   */
+  public long forward(View view, PackedBatch packed) {
+    return forward(view, packed, packed.tokens());
+  }
+
+  private long forward(View view, PackedBatch packed, int adapted) {
     upload(packed);
+    layers = model.layers(view);
     int tokens = packed.tokens();
     long d = c.hiddenSize();
     long x = a.at(a.slot(0).x());
@@ -89,8 +113,10 @@ public final class Decoder implements AutoCloseable {
    * @param step which rows of the cache each sequence reads and writes
    * @return the ref of the residual stream after the last layer, [T, d]
    */
-  long forwardCached(PackedBatch packed, KvCache.Step step, int adapted) {
+  long forwardCached(View view, PackedBatch packed, KvCache.Step step) {
     upload(packed);
+    layers = model.layers(view);
+    int adapted = packed.tokens();
     staging.upload(step.segments(), step.segments().length, a.arena().buffer(), a.segmentsOffset());
     staging.upload(
         step.positions(), step.positions().length, a.arena().buffer(), a.positionsOffset());
@@ -141,7 +167,7 @@ public final class Decoder implements AutoCloseable {
 
   private void attentionForward(
       int l, Activations.Slot s, int tokens, int adapted, KvCache.Step cached) {
-    Model.Layer layer = model.layer(l);
+    Model.Layer layer = layers.get(l);
     long x = a.at(s.x());
     long qkv = a.at(s.qkv());
     norm(ParameterNames.inputNorm(l), tokens, x, a.at(s.rstdIn()));
@@ -170,7 +196,7 @@ public final class Decoder implements AutoCloseable {
   }
 
   private void feedForward(int l, Activations.Slot s, int tokens, int adapted, long next) {
-    Model.Layer layer = model.layer(l);
+    Model.Layer layer = layers.get(l);
     long middle = a.at(s.middle());
     long gateUp = a.at(s.gateUp());
     norm(ParameterNames.postAttentionNorm(l), tokens, middle, a.at(s.rstdMiddle()));

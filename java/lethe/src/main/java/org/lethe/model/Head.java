@@ -83,23 +83,45 @@ public final class Head implements AutoCloseable {
   }
 
   /**
+   * Keeps the sources that another pass gives; called with each pass, before {@link #forward} with
+   * the same rows.
+   *
+   * @param x the pass's residual stream after the last layer, [tokens, d]
+   * @param pass from 0, by {@link HeadRows#passTokens}
+   */
+  public void gather(long x, int streamTokens, HeadRows headRows, int pass) {
+    requireRoom(headRows);
+    long d = c.hiddenSize();
+    int[] tokens = headRows.passTokens().get(pass);
+    long first = headRows.firstSource(pass);
+    staging.upload(tokens, tokens.length, arena.buffer(), sources + first * Integer.BYTES);
+    ops.gatherRows(
+        tokens.length,
+        d,
+        streamTokens,
+        x,
+        d,
+        arena.at(sources + first * Integer.BYTES),
+        arena.at(hidden + first * d * ops.dtype().bytes()),
+        d);
+  }
+
+  /**
    * Statistics of every row, [rows, {@link Ops#STATISTICS}]; with {@code gradients} also, when the
    * head is frozen, the rows' unscaled gradients for {@link #backward}.
    *
    * @param x the residual stream after the last layer, [tokens, d]
    */
   public float[] forward(long x, int streamTokens, HeadRows headRows, boolean gradients) {
-    if (headRows.rows() > capacity || headRows.sources() > capacity) {
-      throw new UserException(
-          headRows.rows() + " head rows exceed the " + capacity + " that memory was taken for");
-    }
+    requireRoom(headRows);
     current = headRows;
     long d = c.hiddenSize();
     int n = headRows.rows();
     int s = headRows.sources();
-    staging.upload(headRows.sourceTokens(), s, arena.buffer(), sources);
+    int own = headRows.sourceTokens().length;
+    staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
     staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
-    ops.gatherRows(s, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
+    ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
     ops.rmsnormForward(
         s,
         d,
@@ -192,6 +214,14 @@ public final class Head implements AutoCloseable {
     int[] ids = new int[n];
     staging.download(arena.buffer(), sampled, ids, n);
     return ids;
+  }
+
+  private void requireRoom(HeadRows headRows) {
+    int most = Math.max(headRows.rows(), headRows.sources());
+    if (most > capacity) {
+      throw new UserException(
+          most + " head rows exceed the " + capacity + " that memory was taken for");
+    }
   }
 
   private Ops.HeadShape shape(int n, int s) {

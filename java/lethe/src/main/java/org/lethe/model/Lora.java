@@ -105,9 +105,10 @@ public final class Lora implements AutoCloseable {
   /**
    * Puts a projection's adapter on its linear.
    *
+   * @param coefficient on its scale
    * @return its rank; 0 where the projection has none
    */
-  int attach(long linear, int layer, String projection, int firstOut, int out) {
+  int attach(long linear, int layer, String projection, int firstOut, int out, double coefficient) {
     LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, projection));
     if (adapter == null) {
       return 0;
@@ -119,7 +120,7 @@ public final class Lora implements AutoCloseable {
         firstOut,
         out,
         adapter.rank(),
-        (float) adapter.scale(),
+        (float) (coefficient * adapter.scale()),
         ref(a),
         ref(b),
         trainable == null ? 0 : trainable.gradient(a),

@@ -4,8 +4,10 @@ import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import org.lethe.Hashes;
@@ -30,9 +32,9 @@ public final class Model implements AutoCloseable {
   private final Layout layout;
   private final Arena arena;
   private final Offsets offsets;
-  private Lora lora;
+  private final Adapters adapters = new Adapters();
+  private final Map<View, List<Layer>> layers = new HashMap<>();
   private Trainable trainable;
-  private List<Layer> layers;
 
   /** The projections of one layer. */
   record Layer(Projection qkv, Projection o, Projection gateUp, Projection down) {}
@@ -79,7 +81,6 @@ public final class Model implements AutoCloseable {
       model.readWeights(source);
       model.writeRotaryTables();
       model.refreshHeadMean();
-      model.createProjections();
     } catch (RuntimeException e) {
       model.close();
       throw e;
@@ -144,9 +145,42 @@ public final class Model implements AutoCloseable {
     return layout;
   }
 
-  /** The adapters, or null. */
+  /** The adapter that trains, or was given as the model's own; null without one. */
   public Lora lora() {
-    return lora;
+    return adapters.own();
+  }
+
+  /** What the model computes, and trains: {@link #reference} and its own adapter. */
+  public View view() {
+    return adapters.all();
+  }
+
+  /** What it is compared with, and started from: the base, or what {@link #startFrom} said. */
+  public View reference() {
+    return adapters.reference();
+  }
+
+  /** Starts from a view of frozen adapters instead of from the base. */
+  public void startFrom(View view) {
+    adapters.startFrom(view);
+    closeProjections();
+  }
+
+  /** A frozen adapter that {@link #addFrozen} added. */
+  public Lora frozen(String name) {
+    return adapters.named(name);
+  }
+
+  /**
+   * Adds a frozen adapter, which acts in the views that name it and nowhere else.
+   *
+   * @param name by which {@link #frozen} finds it
+   * @param values fp32 in the order of {@link Lora#layout}
+   */
+  public Lora addFrozen(String name, LoraConfig loraConfig, float[] values) {
+    Lora added = Lora.of(ops, config, loraConfig, values, false);
+    adapters.add(name, added);
+    return added;
   }
 
   /**
@@ -154,7 +188,7 @@ public final class Model implements AutoCloseable {
    * frozen.
    */
   public Trainable trainable() {
-    return lora != null ? lora.trainable() : trainable;
+    return lora() != null ? lora().trainable() : trainable;
   }
 
   /** Whether the base weights themselves train. */
@@ -165,9 +199,7 @@ public final class Model implements AutoCloseable {
   /** Adds fresh adapters; the base stays frozen. */
   public Lora addLora(LoraConfig loraConfig, long seed) {
     requireFrozen();
-    lora = Lora.fresh(ops, config, loraConfig, seed);
-    createProjections();
-    return lora;
+    return own(Lora.fresh(ops, config, loraConfig, seed));
   }
 
   /**
@@ -178,16 +210,24 @@ public final class Model implements AutoCloseable {
    */
   public Lora addLora(LoraConfig loraConfig, float[] values, boolean trains) {
     requireFrozen();
-    lora = Lora.of(ops, config, loraConfig, values, trains);
-    createProjections();
+    return own(Lora.of(ops, config, loraConfig, values, trains));
+  }
+
+  private Lora own(Lora lora) {
+    adapters.own(lora);
+    closeProjections();
     return lora;
   }
 
   /** Makes every weight trainable: the same code as adapters, with dense gradients. */
   public Trainable trainWeights() {
     requireFrozen();
+    if (adapters.hasFrozen()) {
+      throw new UserException(
+          "all weights train, and adapters lie on them; merge the adapters into the model first");
+    }
     trainable = new Trainable(ops, layout, arena.at(offsets.weights()));
-    createProjections();
+    closeProjections();
     return trainable;
   }
 
@@ -218,8 +258,8 @@ public final class Model implements AutoCloseable {
   }
 
   /**
-   * SHA-256 over the sizes, the storage and every weight as it stands now, in hexadecimal: two
-   * models with the same fingerprint give the same numbers.
+   * SHA-256 over the sizes, the storage, every weight as it stands now and the adapters that {@link
+   * #reference} has, in hexadecimal: two models with the same fingerprint give the same numbers.
    */
   public String fingerprint() {
     MessageDigest digest = Hashes.sha256();
@@ -230,6 +270,7 @@ public final class Model implements AutoCloseable {
         readWeight(name, staging, digest::update);
       }
     }
+    adapters.digestStart(digest);
     return HexFormat.of().formatHex(digest.digest());
   }
 
@@ -266,16 +307,31 @@ public final class Model implements AutoCloseable {
     return arena.at(offsets.sin());
   }
 
+  /** A layer of {@link #view}. */
   Layer layer(int index) {
-    return layers.get(index);
+    return layers(view()).get(index);
+  }
+
+  /** A layer with every adapter on it: no view's has a larger rank. */
+  Layer widest(int index) {
+    return layers(adapters.widest()).get(index);
+  }
+
+  /** The layers as a view has them. */
+  List<Layer> layers(View view) {
+    List<Layer> made = layers.get(view);
+    if (made == null) {
+      adapters.requireOwned(view);
+      made = createProjections(view);
+      layers.put(view, made);
+    }
+    return made;
   }
 
   @Override
   public void close() {
     closeProjections();
-    if (lora != null) {
-      lora.close();
-    }
+    adapters.close();
     if (trainable != null) {
       trainable.close();
     }
@@ -283,33 +339,33 @@ public final class Model implements AutoCloseable {
   }
 
   private void requireFrozen() {
-    if (lora != null || trainable != null) {
+    if (lora() != null || trainable != null) {
       throw new UserException("this model already trains; load a second one");
     }
   }
 
-  private void createProjections() {
-    closeProjections();
+  private List<Layer> createProjections(View view) {
     List<Layer> created = new ArrayList<>();
     for (int layer = 0; layer < config.layers(); layer++) {
       List<Projection> p = new ArrayList<>();
       for (Group group : groups(config)) {
-        p.add(Projection.create(ops, this, layer, group.in(), group.parts(), lora, trainable));
+        p.add(Projection.create(ops, this, layer, group.in(), group.parts(), view, trainable));
       }
       created.add(new Layer(p.get(0), p.get(1), p.get(2), p.get(3)));
     }
-    layers = created;
+    return created;
   }
 
+  // They are made again when they are next asked for.
   private void closeProjections() {
-    if (layers != null) {
-      for (Layer layer : layers) {
+    for (List<Layer> ofView : layers.values()) {
+      for (Layer layer : ofView) {
         for (Projection p : List.of(layer.qkv(), layer.o(), layer.gateUp(), layer.down())) {
           ops.linearClose(p.linear());
         }
       }
-      layers = null;
     }
+    layers.clear();
   }
 
   private void checkNames(WeightSource source) {

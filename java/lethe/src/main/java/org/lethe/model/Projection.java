@@ -19,22 +19,25 @@ record Projection(long linear, int in, int out, int totalRank) {
   record Part(String name, int out) {}
 
   /**
-   * @param lora null: no adapters
+   * @param view the adapters on it
    * @param weights null: the base weight is frozen
    */
   static Projection create(
-      Ops ops, Model model, int layer, int in, List<Part> parts, Lora lora, Trainable weights) {
+      Ops ops, Model model, int layer, int in, List<Part> parts, View view, Trainable weights) {
     int out = parts.stream().mapToInt(Part::out).sum();
     String first = ParameterNames.weight(layer, parts.get(0).name());
     long gradient = weights == null ? 0 : weights.gradient(first);
     long linear = ops.linearCreate(out, in, model.weight(first), gradient);
     int totalRank = 0;
-    int firstOut = 0;
-    for (Part part : parts) {
-      if (lora != null) {
-        totalRank += lora.attach(linear, layer, part.name(), firstOut, part.out());
+    for (View.Weighted weighted : view.adapters()) {
+      int firstOut = 0;
+      for (Part part : parts) {
+        totalRank +=
+            weighted
+                .adapter()
+                .attach(linear, layer, part.name(), firstOut, part.out(), weighted.coefficient());
+        firstOut += part.out();
       }
-      firstOut += part.out();
     }
     return new Projection(linear, in, out, totalRank);
   }

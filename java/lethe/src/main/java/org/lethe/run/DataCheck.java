@@ -14,7 +14,6 @@ import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.data.Jsonl;
-import org.lethe.data.PromptTemplate;
 import org.lethe.data.TokenSequence;
 import org.lethe.data.Tokenizer;
 
@@ -136,11 +135,11 @@ final class DataCheck {
   }
 
   /** Tokenises every row and tells which do not fit. */
-  void lengths(Tokenizer tokenizer, PromptTemplate template, int context) {
+  void lengths(Tokenizer tokenizer, int context) {
     boolean refuse = config.data().onTooLong() == DataConfig.Truncation.REFUSE;
     ExampleEncoder encoder =
-        new ExampleEncoder(
-            tokenizer, template, Integer.MAX_VALUE, ExampleEncoder.LongSequence.TRUNCATE);
+        Prompts.encoder(
+            config.data(), tokenizer, Integer.MAX_VALUE, ExampleEncoder.LongSequence.TRUNCATE);
     parts.forEach((part, rows) -> lengths(part, rows, encoder, context, refuse));
   }
 

@@ -140,7 +140,7 @@ public final class DataInspection implements AutoCloseable {
 
   /** The token that ends an answer. */
   public int eosId() {
-    return tokenizer.eosId();
+    return encoder.endId();
   }
 
   /**

@@ -18,6 +18,8 @@ import org.lethe.evaluate.SetObservations;
 import org.lethe.metric.Metric;
 import org.lethe.metric.Observation;
 import org.lethe.metric.Probability;
+import org.lethe.model.Model;
+import org.lethe.model.View;
 import org.lethe.report.Table;
 
 /** Judges a model on the configured sets. */
@@ -47,6 +49,12 @@ public final class Evaluate {
   /** Judges a model that is already loaded. */
   public static Result run(
       RunConfig config, LoadedModel loaded, boolean adapted, RunListener listener) {
+    Model model = loaded.model();
+    return run(config, loaded, adapted ? model.view() : model.reference(), listener);
+  }
+
+  /** Judges one of the models that stand on the loaded weights. */
+  static Result run(RunConfig config, LoadedModel loaded, View view, RunListener listener) {
     Map<String, List<Example>> sets = new LinkedHashMap<>();
     sets.put(SetObservations.FORGET, Settings.read(config.data().forget()));
     sets.put("retain", Settings.read(config.data().retain()));
@@ -67,7 +75,7 @@ public final class Evaluate {
             loaded.model(),
             loaded.tokenizer(),
             loaded.encoder(),
-            adapted,
+            view,
             config.evaluate().maxNewTokens(),
             config.evaluate().batchSize());
     int truncated = loaded.encoder().truncatedCount();

@@ -168,6 +168,7 @@ public final class FineTune {
           LoadedModel.modelDirectory(config).toString(),
           folder.resolve("adapter"),
           true);
+      Export.withStart(config, LoadedModel.modelDirectory(config).toString(), folder);
     }
   }
 

@@ -193,6 +193,7 @@ public final class Unlearn {
     } else {
       AdapterDirectory.save(
           loaded.model().lora(), loaded.model(), base.toString(), folder.resolve("adapter"), true);
+      Export.withStart(config, base.toString(), folder);
     }
   }
 }

@@ -14,12 +14,12 @@ import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelCheck;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.config.AdapterSection;
 import org.lethe.config.Config;
 import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
 import org.lethe.config.TrainConfig;
-import org.lethe.data.PromptTemplate;
 import org.lethe.data.Tokenizer;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.kernels.Backend;
@@ -245,6 +245,11 @@ public final class Validation {
                     + "; use the tokenizer that belongs to the model");
           }
         });
+    if (sizes[0] != null) {
+      for (AdapterSection a : config.adapters()) {
+        attempt("adapters", () -> AdapterFiles.check(a.path(), sizes[0]));
+      }
+    }
     if (sizes[0] != null && (task == Task.EVALUATE || continuesAdapter())) {
       attempt("adapter", () -> config.adapter().ifPresent(a -> AdapterFiles.check(a, sizes[0])));
     }
@@ -269,7 +274,7 @@ public final class Validation {
           try (Tokenizer tokenizer = Tokenizer.load(directory)) {
             size[0] = tokenizer.vocabularySize();
             tokenizer.eosId();
-            data.lengths(tokenizer, PromptTemplate.chat(tokenizer), context);
+            data.lengths(tokenizer, context);
           }
         });
     return size[0] < 0 ? OptionalInt.empty() : OptionalInt.of(size[0]);
