@@ -21,6 +21,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.lethe.UserException;
+import org.lethe.model.Goldens;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 
@@ -279,6 +280,19 @@ class PeftAdapterTest {
         assertThrows(UserException.class, () -> PeftAdapter.open(target, LINEARS).close())
             .getMessage()
             .contains("[2, 5], which is rank 2; adapter_config.json says 3"));
+  }
+
+  @Test
+  void aNamedAdapterLiesInItsSubFolder() {
+    Path parent = Goldens.path("peft/named");
+    assertEquals(List.of("forget"), AdapterFiles.named(parent));
+    String message =
+        assertThrows(UserException.class, () -> PeftAdapter.open(parent, LINEARS).close())
+            .getMessage();
+    assertTrue(message.contains("give one of these: " + parent.resolve("forget")), message);
+    try (PeftAdapter adapter = PeftAdapter.open(parent.resolve("forget"))) {
+      assertEquals(0.1, adapter.config().lora().dropout());
+    }
   }
 
   @Test

@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
@@ -77,6 +78,7 @@ public final class AdapterArithmetic {
     if (summands.isEmpty()) {
       throw new UserException("there is no adapter to add up; name at least one");
     }
+    Optional<String> mark = mark(summands);
     List<Operand> operands = summands.stream().map(AdapterArithmetic::read).toList();
     Map<String, LinearShape> linears = linears(operands);
     int rank = operands.stream().mapToInt(Operand::rank).sum();
@@ -95,15 +97,32 @@ public final class AdapterArithmetic {
         target,
         overwrite,
         bytes,
-        out ->
-            PeftAdapter.write(
-                out,
-                config,
-                linears,
-                name -> StoredDtype.F32,
-                (name, first, into) ->
-                    into.put(sums.get(name), Math.toIntExact(first), into.remaining())));
+        out -> {
+          PeftAdapter.write(
+              out,
+              config,
+              linears,
+              name -> StoredDtype.F32,
+              (name, first, into) ->
+                  into.put(sums.get(name), Math.toIntExact(first), into.remaining()));
+          if (mark.isPresent()) {
+            out.writeString(BaseMark.FILE, BaseMark.json(mark.get()));
+          }
+        });
     return new Result(rank, linears.size(), bytes);
+  }
+
+  /** The weights that the summands were trained on, where they say so. */
+  private static Optional<String> mark(List<Summand> summands) {
+    Optional<String> mark = Optional.empty();
+    for (Summand summand : summands) {
+      if (mark.isPresent()) {
+        BaseMark.require(summand.directory(), mark.get());
+      } else {
+        mark = BaseMark.read(summand.directory());
+      }
+    }
+    return mark;
   }
 
   private static Operand read(Summand summand) {
