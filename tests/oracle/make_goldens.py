@@ -18,6 +18,7 @@ import make_full_gradients
 import make_lora
 import make_models
 import make_parity
+import make_peft
 import make_tokenizers
 import make_view_methods
 import make_views
@@ -35,6 +36,7 @@ MAKERS = (
     make_views,
     make_families,
     make_view_methods,
+    make_peft,
 )
 
 # Every folder under tests/golden that they write.
@@ -44,6 +46,7 @@ MADE = (
     make_tokenizers.FOLDER,
     make_views.FOLDER,
     "families",
+    make_peft.FOLDER,
 )
 
 

@@ -97,6 +97,7 @@ public final class ModelExport {
       }
     }
     try (ShardedSafetensors source = ShardedSafetensors.open(request.model())) {
+      request.adapter().ifPresent(adapter -> BaseMark.require(adapter, BaseMark.of(source)));
       return new ModelExport(request, config, source, adapters).write();
     }
   }

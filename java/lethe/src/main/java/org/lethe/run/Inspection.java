@@ -10,6 +10,7 @@ import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
+import org.lethe.checkpoint.AdapterFiles;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelCheck;
 import org.lethe.checkpoint.ModelConfigFile;
@@ -55,6 +56,13 @@ public record Inspection(String kind, Map<String, Object> facts) {
     }
     if (Files.exists(path.resolve("config.yaml")) && Files.exists(path.resolve("metrics.jsonl"))) {
       return new Inspection("run", RunFacts.of(path));
+    }
+    List<String> named = AdapterFiles.named(path);
+    if (!named.isEmpty()) {
+      Map<String, Object> facts = new LinkedHashMap<>();
+      facts.put("path", path.toString());
+      facts.put("adapters", String.join(", ", named));
+      return new Inspection("adapters", facts);
     }
     throw new UserException(
         path
