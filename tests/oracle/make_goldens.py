@@ -16,9 +16,10 @@ import make_forward
 import make_full_gradients
 import make_lora
 import make_models
+import make_quant
 
-LIMIT_BYTES = 800_000
-MADE = (common.UNTIED, common.TIED)
+LIMIT_BYTES = 1_300_000
+MADE = (common.UNTIED, common.TIED, make_quant.FOLDER)
 
 
 def digests(out):
@@ -29,7 +30,7 @@ def digests(out):
 
 
 def make(out):
-    for maker in (make_models, make_forward, make_full_gradients, make_lora):
+    for maker in (make_models, make_forward, make_full_gradients, make_lora, make_quant):
         maker.make(out)
     return digests(out)
 

@@ -182,6 +182,8 @@ public final class HuggingFaceConfig {
       architecture();
       HARMLESS.forEach(json::take);
       MUST_BE_FALSE.forEach(json::requireFalse);
+      // Read again by whoever opens the weights; here it is held to what Lethe reads.
+      QuantizationConfig.take(json);
       json.requireText("hidden_act", "silu");
       JsonNode dropout = json.take("attention_dropout");
       if (dropout != null && (!dropout.isNumber() || dropout.doubleValue() != 0)) {

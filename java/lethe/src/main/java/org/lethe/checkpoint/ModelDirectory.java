@@ -81,7 +81,7 @@ public final class ModelDirectory {
    */
   public static Model load(Ops ops, Path directory, int contextLength) {
     ModelConfig sizes = sizes(config(directory)).withContextLength(contextLength);
-    try (ShardedSafetensors tensors = ShardedSafetensors.open(directory)) {
+    try (ModelWeights tensors = ModelWeights.open(directory)) {
       return Model.load(ops, sizes, new CheckpointWeights(tensors));
     }
   }
