@@ -108,6 +108,14 @@ class PromptTemplateTest {
   }
 
   @Test
+  void blanksBeforeABlockAreDroppedOnlyWhereTheLineBeginsWithThem() {
+    assertEquals("Q: q", render("Q: {% if true %}{{ messages[0].content }}{% endif %}", "q"));
+    assertEquals("a\nq", render("a\n  {% if true %}q{% endif %}", "q"));
+    assertEquals("a\n  q", render("a\n  {{ messages[0].content }}", "q"));
+    assertEquals("aq", render("a  {%- if true %}\n  {%- endif %}q", "q"));
+  }
+
+  @Test
   void oneNewlineAtTheEndOfTheSourceIsDropped() {
     assertEquals("q\n", render("{{ messages[0].content }}\n\n", "q"));
     assertEquals("q\n", render("{{ messages[0].content }}\n", "q\n"));
@@ -150,8 +158,8 @@ class PromptTemplateTest {
     tokenizer(null).close();
     Files.writeString(
         directory.resolve("tokenizer_config.json"),
-        "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"x\"},"
-            + "{\"name\":\"default\",\"template\":\"Q: {{ messages[0]['content'] }}\"}]}");
+        "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"x\"},{\"name\":\"default\",\"template\":\"Q:"
+            + " {% for m in messages %}{{ m['content'] }}{% endfor %}\"}]}");
     try (Tokenizer tokenizer = Tokenizer.load(directory)) {
       assertEquals("Q: Who?", PromptTemplate.chat(tokenizer).prompt("Who?"));
     }

@@ -53,6 +53,7 @@ class SettingsTest {
     assertSameNames(MethodSection.Positions.class, Positions.class);
     assertSameNames(MethodSection.MeDirection.class, EntropyDirection.class);
     assertSameNames(DataConfig.PairingMode.class, Pairing.Kind.class);
+    assertSameNames(DataConfig.Tokenization.class, ExampleEncoder.Border.class);
     assertSameNames(DataConfig.Truncation.class, ExampleEncoder.LongSequence.class);
   }
 

@@ -40,6 +40,7 @@ class MainTest {
           "resume",
           "sweep",
           "evaluate",
+          "calibrate",
           "generate",
           "bench",
           "report",
@@ -49,6 +50,7 @@ class MainTest {
           "inspect",
           "inspect-data",
           "merge",
+          "combine",
           "export",
           "doctor",
           "schema",
@@ -79,7 +81,9 @@ class MainTest {
     Files.writeString(file, "model: modèle\noutput: out\ntrain: {epochs: 3, batch_size: 2}\n");
     assertEquals(0, run("config", "--config", file.toString(), "--threads=2", "train.epochs=4"));
     String yaml = console.out();
-    assertTrue(yaml.startsWith("version: 1\nmodel: modèle\noutput: out\noverwrite: false\n"), yaml);
+    assertTrue(
+        yaml.startsWith("version: 1\nmodel: modèle\nadapters: []\noutput: out\noverwrite: false\n"),
+        yaml);
     assertTrue(yaml.contains("\nthreads: 2\n"), yaml);
     assertTrue(yaml.contains("\n  epochs: 4\n"), yaml);
     assertTrue(yaml.contains("\n  batch_size: 2\n"), yaml);

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -124,6 +125,59 @@ class PhasesTest {
   }
 
   @Test
+  void chunksAreForgottenOneAfterTheOther() throws IOException {
+    run(
+        0,
+        file(
+            "chunks",
+            model(),
+            "  - chunks: 2",
+            "    phases:",
+            "      - {task: unlearn, method: {forget: GA, retain: none}, train: {full_batch:"
+                + " true}}",
+            "  - {task: evaluate, evaluate: {rows: 0}}"));
+    Path out = runs.resolve("chunks");
+    List<String> forget = Files.readAllLines(runs.data("forget"));
+    assertEquals(6, forget.size());
+    String last = "";
+    for (int chunk = 1; chunk <= 2; chunk++) {
+      Path phase = out.resolve("0" + chunk + "-unlearn");
+      String config = Files.readString(phase.resolve("config.yaml"));
+      assertTrue(config.matches("(?s).*forget_chunk: \"?" + chunk + "/2.*"), config);
+      // Three steps of full batches of three: every step has all rows of the chunk.
+      assertEquals(3, Files.readAllLines(phase.resolve("metrics.jsonl")).size());
+      String adapter = TinyRuns.contents(phase.resolve("adapter")).get("adapter_model.safetensors");
+      assertNotEquals(last, adapter);
+      last = adapter;
+    }
+    // The phases of a chunk are judged on it; the one outside on all rows.
+    assertEquals(2, forgetRows(out.resolve("01-unlearn/evaluation")).size());
+    assertTrue(forgetRows(out.resolve("02-unlearn/evaluation")).get(0).contains("forget.jsonl:4"));
+    assertEquals(6, forgetRows(out.resolve("03-evaluate")).size());
+  }
+
+  private static List<String> forgetRows(Path evaluation) throws IOException {
+    return Files.readAllLines(evaluation.resolve("evaluation-rows.jsonl")).stream()
+        .filter(line -> line.contains("\"set\":\"forget\""))
+        .toList();
+  }
+
+  @Test
+  void whatChunksAndFullBatchesRefuse() throws IOException {
+    String[] both = {"  - {chunks: 2, repeat: 2, phases: [{task: unlearn}]}"};
+    assertTrue(run(2, file("both", model(), both)).err().contains("not both"));
+    String[] many = {"  - {chunks: 7, phases: [{task: unlearn}]}"};
+    String few = run(2, file("many", model(), many)).err();
+    assertTrue(few.contains("data.forget_chunk is 1/7, but there are only 6 forget rows"), few);
+    String[] odd = {"  - {task: unlearn, train: {full_batch: true}}"};
+    String message = run(2, file("odd", model(), odd)).err();
+    assertTrue(message.contains("train.batch_size is 3 and there are 6 forget rows"), message);
+    String[] word = {"  - {task: unlearn, data: {forget_chunk: half}}"};
+    String half = run(2, file("word", model(), word)).err();
+    assertTrue(half.contains("2/4, the second of four chunks"), half);
+  }
+
+  @Test
   void aGroupIsRepeatedAndAnInterruptedChainGoesOn() throws IOException {
     String[] phases = {
       "  - repeat: 2",
@@ -159,7 +213,8 @@ class PhasesTest {
             "there are no phases", new String[] {"  []"},
             "expected one of finetune, unlearn, evaluate", new String[] {"  - {task: teach}"},
             "repeat: expected a whole number from 1", new String[] {"  - {repeat: 0, phases: []}"},
-            "has the keys repeat and phases", new String[] {"  - {phases: [], task: unlearn}"},
+            "has the keys phases and repeat or chunks",
+                new String[] {"  - {phases: [], task: unlearn}"},
             "unknown key phases[0].train.stepps",
                 new String[] {"  - {task: unlearn, train: {stepps: 1}}"},
             "must be letters, digits", new String[] {"  - {task: unlearn, name: a/b}"});
@@ -192,5 +247,74 @@ class PhasesTest {
       assertTrue(said.contains("phases[1]"), said);
     }
     assertFalse(Files.exists(runs.resolve("checked")));
+  }
+
+  @Test
+  void whatWasLearntIsTakenAwayBeforeSomethingElseIsLearnt() throws IOException {
+    // "Forgetting before learning": base - lambda * old, then new on top; nothing is merged.
+    run(
+        0,
+        file(
+            "before",
+            model(),
+            "  - {task: finetune, name: old, train: {learning_rate: 1e-2, steps: 30}}",
+            "  - {task: evaluate, name: negated, adapter_coefficient: -1}",
+            "  - {task: unlearn, name: new, adapter_coefficient: -0.5, method: {forget: NPO,"
+                + " retain: GD}}",
+            "  - {task: evaluate}"));
+    Path out = runs.resolve("before");
+    assertEquals(
+        List.of("01-old", "02-negated", "03-new", "04-evaluate", "config.yaml", "run.json"),
+        names(out));
+    Path old = out.resolve("01-old/adapter");
+    Path trained = out.resolve("03-new");
+    // To take it away undoes it, whatever the phase between looked at; step 0 of NPO is that of a
+    // policy that is its reference.
+    run(
+        0,
+        runs.evaluate(
+            "before-old", "adapter=" + old, "evaluate.max_new_tokens=4", "evaluate.rows=2"));
+    double given = probability(out.resolve("02-negated"));
+    assertTrue(
+        given < 0.99 * probability(runs.resolve("before-old")),
+        "negated: " + given + " of " + probability(runs.resolve("before-old")));
+    assertEquals(2 / 0.1 * Math.log(2), firstNpo(trained), 1e-4);
+    String[] sum = {
+      "combine",
+      "--adapter",
+      old + ":-0.5",
+      "--adapter",
+      trained.resolve("adapter").toString(),
+      "--base-model",
+      runs.model().toString(),
+      "-o",
+      runs.resolve("before-sum").toString()
+    };
+    run(0, sum);
+    assertEquals(
+        TinyRuns.contents(runs.resolve("before-sum")),
+        TinyRuns.contents(trained.resolve("combined")));
+    // The sum, as one adapter on the base, is what the phase made and the last one judged.
+    run(
+        0,
+        runs.evaluate(
+            "before-one",
+            "adapter=" + runs.resolve("before-sum"),
+            "evaluate.max_new_tokens=4",
+            "evaluate.rows=2"));
+    assertEquals(
+        probability(out.resolve("04-evaluate")), probability(runs.resolve("before-one")), 1e-5);
+    assertEquals(
+        Files.readString(trained.resolve("evaluation/evaluation.json")),
+        Files.readString(out.resolve("04-evaluate/evaluation.json")));
+  }
+
+  private static double probability(Path evaluation) throws IOException {
+    return new ObjectMapper()
+        .readTree(Files.readString(evaluation.resolve("evaluation.json")))
+        .path("sets")
+        .path("forget")
+        .path("probability")
+        .asDouble();
   }
 }

@@ -20,6 +20,20 @@ public final class AdapterDirectory {
    * @param trains whether they get optimizer state
    */
   public static Lora load(Model model, Path directory, boolean trains) {
+    Values read = read(model, directory);
+    return model.addLora(read.config(), read.values(), trains);
+  }
+
+  /** Loads a frozen adapter that acts in the views that name it. */
+  public static Lora loadFrozen(Model model, String name, Path directory) {
+    Values read = read(model, directory);
+    return model.addFrozen(name, read.config(), read.values());
+  }
+
+  /** A directory's adapter as this model would hold it. */
+  private record Values(LoraConfig config, float[] values) {}
+
+  private static Values read(Model model, Path directory) {
     Map<String, LinearShape> linears = ModelDirectory.linears(model.config());
     try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
       PeftConfig file = adapter.config();
@@ -34,7 +48,7 @@ public final class AdapterDirectory {
                   values,
                   Math.toIntExact(layout.parameter(name).offset() + first),
                   piece.remaining()));
-      return model.addLora(config, values, trains);
+      return new Values(config, values);
     }
   }
 

@@ -77,7 +77,7 @@ public final class ModelExport {
       int tensors, long parameters, long bytes, int files, Optional<Survival> survival) {}
 
   private final Request request;
-  private final LlamaConfigFile config;
+  private final ModelConfigFile config;
   private final ModelWeights source;
   private final Map<String, LoraFactors> adapters;
   private final double scale;
@@ -86,7 +86,7 @@ public final class ModelExport {
 
   private ModelExport(
       Request request,
-      LlamaConfigFile config,
+      ModelConfigFile config,
       ModelWeights source,
       Map<String, LoraFactors> adapters,
       double scale) {
@@ -95,7 +95,7 @@ public final class ModelExport {
     this.source = source;
     this.adapters = adapters;
     this.scale = scale;
-    this.linears = ModelDirectory.linears(ModelDirectory.sizes(config)).keySet();
+    this.linears = ModelDirectory.linears(config.model()).keySet();
   }
 
   /**
@@ -105,7 +105,7 @@ public final class ModelExport {
    * @throws org.lethe.EnvironmentException when the disk has no room or fails
    */
   public static Result write(Request request) {
-    LlamaConfigFile config = ModelDirectory.config(request.model());
+    ModelConfigFile config = ModelDirectory.config(request.model());
     List<String> problems = ModelCheck.problems(request.model(), config);
     if (!problems.isEmpty()) {
       throw new UserException(String.join("; ", problems));
@@ -114,7 +114,7 @@ public final class ModelExport {
     double scale = 0;
     if (request.adapter().isPresent()) {
       Path directory = request.adapter().get();
-      Map<String, LinearShape> linears = ModelDirectory.linears(ModelDirectory.sizes(config));
+      Map<String, LinearShape> linears = ModelDirectory.linears(config.model());
       try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
         adapters = LoraFactors.read(directory, adapter, linears);
         scale = adapter.config().scale();
@@ -224,31 +224,23 @@ public final class ModelExport {
     return JsonFiles.write(root);
   }
 
-  /** The model's own config, every key of it, with the type changed where that is asked for. */
+  /** The model's own config, with the type changed where that is asked for. */
   private String configJson() {
-    ObjectNode node =
-        JsonFiles.readObject(request.model().resolve(HuggingFaceConfig.FILE)).deepCopy();
-    request
-        .dtype()
-        .ifPresent(
-            dtype -> {
-              String name = HuggingFaceConfig.dtypeName(dtype);
-              if (node.has("dtype")) {
-                node.put("dtype", name);
-              }
-              if (node.has("torch_dtype") || !node.has("dtype")) {
-                node.put("torch_dtype", name);
-              }
-            });
-    node.remove(QuantizationConfig.KEY);
-    if (request.quantize().isPresent()) {
-      StoredDtype dtype = request.dtype().or(config::dtype).orElse(StoredDtype.F32);
-      QuantizationConfig.put(
-          node,
-          request.quantize().get(),
-          HuggingFaceConfig.dtypeName(dtype),
-          List.of(module(ParameterNames.HEAD)));
+    String json =
+        request
+            .dtype()
+            .map(dtype -> HuggingFaceConfig.configJson(config, dtype))
+            .orElse(config.json());
+    if (request.quantize().isEmpty()) {
+      return json;
     }
+    StoredDtype dtype = request.dtype().or(config::dtype).orElse(StoredDtype.F32);
+    ObjectNode node = JsonFiles.parseObject(json);
+    QuantizationConfig.put(
+        node,
+        request.quantize().get(),
+        HuggingFaceConfig.dtypeName(dtype),
+        List.of(module(ParameterNames.HEAD)));
     return JsonFiles.write(node);
   }
 

@@ -44,11 +44,11 @@ record QuantizationConfig(boolean fourBit) {
    */
   static Optional<QuantizationConfig> read(Path directory) {
     Path file = directory.resolve(HuggingFaceConfig.FILE);
-    return take(new StrictJson(file, JsonFiles.readObject(file)));
+    return take(new JsonConfigKeys(file, JsonFiles.readObject(file)));
   }
 
   /** The same, from a file whose keys are being taken. */
-  static Optional<QuantizationConfig> take(StrictJson json) {
+  static Optional<QuantizationConfig> take(JsonConfigKeys json) {
     JsonNode node = json.take(KEY);
     if (node == null) {
       return Optional.empty();
@@ -80,7 +80,7 @@ record QuantizationConfig(boolean fourBit) {
     return Optional.of(new QuantizationConfig(fourBit));
   }
 
-  private static void method(StrictJson json, ObjectNode object) {
+  private static void method(JsonConfigKeys json, ObjectNode object) {
     JsonNode method = object.path("quant_method");
     // The key came with transformers 4.32; older files have only the two flags.
     if (!method.isMissingNode() && !method.asText().equals(METHOD)) {
@@ -115,13 +115,13 @@ record QuantizationConfig(boolean fourBit) {
   }
 
   /** transformers writes the flags twice, once with an underscore. */
-  private static boolean either(StrictJson json, ObjectNode object, String key) {
+  private static boolean either(JsonConfigKeys json, ObjectNode object, String key) {
     boolean plain = flag(json, object, key);
     boolean underscored = flag(json, object, "_" + key);
     return plain || underscored;
   }
 
-  private static boolean flag(StrictJson json, ObjectNode object, String key) {
+  private static boolean flag(JsonConfigKeys json, ObjectNode object, String key) {
     JsonNode node = object.path(key);
     if (node.isMissingNode() || node.isNull()) {
       return false;

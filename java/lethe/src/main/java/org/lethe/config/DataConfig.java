@@ -8,6 +8,10 @@ import java.util.Optional;
 public record DataConfig(
     @Doc("Rows that finetune learns") @Default("[]") List<Path> train,
     @Doc("Rows to forget") @Default("[]") List<Path> forget,
+    @Doc(
+            "The part of the forget rows that is forgotten and judged: 2/4 is the second of four"
+                + " consecutive chunks; unset: all")
+        Optional<String> forgetChunk,
     @Doc("Rows to keep, trained on beside the forget rows") @Default("[]") List<Path> retain,
     @Doc("Rows of general knowledge, evaluated as a set of their own") @Default("[]")
         List<Path> general,
@@ -19,9 +23,30 @@ public record DataConfig(
     @Doc("Longest sequence, in tokens; 0: the model's context") @Default("0") int contextLength,
     @Doc("A row longer than that: truncate (counted in a warning) or refuse") @Default("truncate")
         Truncation onTooLong,
-    @Doc("Retain row of a forget row: fresh (drawn anew each epoch) or fixed (by index)")
+    @Doc(
+            "Retain row of a forget row: fresh (drawn anew each epoch), fixed (by index) or"
+                + " closer_look (by index, the very rows its code draws)")
         @Default("fresh")
-        PairingMode pairing) {
+        PairingMode pairing,
+    @Doc("Prompt with {question} in it, such as [INST] {question} [/INST]; unset: chat template")
+        Optional<String> prompt,
+    @Doc("System message of the chat template, before the question; unset: none")
+        Optional<String> systemPrompt,
+    @Doc("Date that the chat template shows (its date_string); unset: the template's own")
+        Optional<String> dateString,
+    @Doc(
+            "How prompt and answer become tokens: separate (apart), joint (in one go; a token with"
+                + " a character of the answer is a label) or joint_prefix (as many tokens as the"
+                + " prompt alone has are no labels, as in open-unlearning)")
+        @Default("separate")
+        Tokenization tokenization) {
+
+  /** How prompt and answer become tokens. */
+  public enum Tokenization {
+    SEPARATE,
+    JOINT,
+    JOINT_PREFIX
+  }
 
   /** What happens to a row that exceeds the context. */
   public enum Truncation {
@@ -32,10 +57,17 @@ public record DataConfig(
   /** How retain rows and refusal lines are chosen for forget rows. */
   public enum PairingMode {
     FRESH,
-    FIXED
+    FIXED,
+    CLOSER_LOOK
   }
 
   public DataConfig {
     Check.atLeast("context_length", 0, contextLength);
+    forgetChunk.ifPresent(Chunk::parse);
+    if (prompt.isPresent() && (systemPrompt.isPresent() || dateString.isPresent())) {
+      throw new IllegalArgumentException(
+          "system_prompt and date_string are for a chat template, but prompt replaces it; write"
+              + " them into prompt, or unset it");
+    }
   }
 }

@@ -14,11 +14,26 @@ public record EvaluateSection(
     @Doc(
             "evaluation.json of a model that never saw the forget set, for the forget quality;"
                 + " unset: none")
-        Optional<Path> neverSaw) {
+        Optional<Path> neverSaw,
+    @Doc(
+            "Whose formulas where sources differ: lethe, open_unlearning (its printed digits) or"
+                + " closer_look")
+        @Default("lethe")
+        Definitions definitions,
+    @Doc("Share of an answer's least likely tokens that the attack Min-K% looks at") @Default("0.4")
+        double minK) {
+
+  /** Whose formulas the metrics follow. */
+  public enum Definitions {
+    LETHE,
+    OPEN_UNLEARNING,
+    CLOSER_LOOK
+  }
 
   public EvaluateSection {
     Check.atLeast("max_new_tokens", 1, maxNewTokens);
     Check.atLeast("rows", 0, rows);
     Check.atLeast("batch_size", 1, batchSize);
+    Check.part("min_k", minK);
   }
 }

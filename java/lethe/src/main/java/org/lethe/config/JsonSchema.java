@@ -155,14 +155,16 @@ public final class JsonSchema {
   private ObjectNode entryOrGroup(Class<?> entry) {
     String name = definition(entry) + "OrGroup";
     ObjectNode reference = object().put("$ref", "#/$defs/" + name);
-    ObjectNode group = object().put("type", "object");
-    ObjectNode properties = group.putObject("properties");
-    properties.putObject("repeat").put("type", "integer").put("minimum", 1);
-    properties.putObject("phases").put("type", "array").set("items", reference);
-    group.putArray("required").add("repeat").add("phases");
-    group.put("additionalProperties", false);
-    ObjectNode either = definitions.putObject(name);
-    either.putArray("anyOf").add(object().put("$ref", "#/$defs/" + definition(entry))).add(group);
+    ArrayNode forms = definitions.putObject(name).putArray("anyOf");
+    forms.add(object().put("$ref", "#/$defs/" + definition(entry)));
+    for (String times : Inheritance.TIMES) {
+      ObjectNode group = object().put("type", "object");
+      ObjectNode properties = group.putObject("properties");
+      properties.putObject(times).put("type", "integer").put("minimum", 1);
+      properties.putObject("phases").put("type", "array").set("items", reference);
+      group.putArray("required").add(times).add("phases");
+      forms.add(group.put("additionalProperties", false));
+    }
     return reference;
   }
 

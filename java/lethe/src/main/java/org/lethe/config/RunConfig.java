@@ -11,6 +11,11 @@ public record RunConfig(
         Optional<Path> model,
     @Doc("Adapter directory in PEFT's layout, put on the model; unset: none")
         Optional<Path> adapter,
+    @Doc(
+            "Frozen adapters that the model is to begin with, each {path: DIR, coefficient: C};"
+                + " what trains comes on top, and the reference model has them, too")
+        @Default("[]")
+        List<AdapterSection> adapters,
     @Doc("Directory for results; must be empty or absent unless overwrite is true") Path output,
     @Doc("Replace what the output directory holds") @Default("false") boolean overwrite,
     @Doc("Seed of everything random") @Default("0") long seed,
@@ -24,6 +29,7 @@ public record RunConfig(
     @Doc("A new model to train from random weights, with a tokenizer of its own, instead of model")
         Optional<ScratchSection> scratch,
     @Doc("How a model is judged") EvaluateSection evaluate,
+    @Doc("How lethe calibrate chooses how much of an adapter is kept") CalibrateSection calibrate,
     @Doc("What is kept of a run on the way, so that it can go on") CheckpointSection checkpoint,
     @Doc("Whether event files for TensorBoard are written, too") @Default("true")
         boolean tensorboard,
@@ -53,6 +59,10 @@ public record RunConfig(
     Check.atLeast("threads", 0, threads);
     if (model.isPresent() && scratch.isPresent()) {
       throw new IllegalArgumentException("model and scratch exclude each other; give one of them");
+    }
+    if (!adapters.isEmpty() && scratch.isPresent()) {
+      throw new IllegalArgumentException(
+          "adapters lie on a model that is given, scratch makes a new one; give one of them");
     }
     if (device.isBlank()) {
       throw new IllegalArgumentException("device must name a backend, for example cpu");

@@ -8,12 +8,15 @@ import com.hubspot.jinjava.lib.fn.ELFunctionDefinition;
 import com.hubspot.jinjava.loader.ResourceNotFoundException;
 import java.time.LocalDate;
 import java.time.format.DateTimeFormatter;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.IntUnaryOperator;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import org.lethe.UserException;
 
 /**
@@ -36,10 +39,21 @@ final class ChatTemplate {
   private static final Pattern LOOP_WITH_CONDITION =
       Pattern.compile("\\{%[-+]?\\s*for\\s[^%]*?\\sif\\s");
 
+  /**
+   * What Jinja's lstrip_blocks drops: blanks before a block that begins its line. The engine's own
+   * form of it drops them behind text, too ({@code "Q: {% if ... %}"}).
+   */
+  private static final Pattern INDENT = Pattern.compile("(?m)^[ \\t]+(?=\\{[%#](?!\\+))");
+
   private static final Pattern DATE_FIELD = Pattern.compile("%(.)");
 
   private static final long LARGEST_OUTPUT = 1L << 20;
   private static final int LARGEST_COLLECTION = 10_000;
+
+  /**
+   * One turn of a conversation: {@code system}, {@code user} or {@code assistant} says something.
+   */
+  record Message(String role, String content) {}
 
   private final Jinjava engine;
   private final String source;
@@ -55,21 +69,39 @@ final class ChatTemplate {
     }
     // Jinja drops one newline at the very end of a template; this engine keeps it.
     String trimmed = source.endsWith("\n") ? source.substring(0, source.length() - 1) : source;
-    this.source = NOT_IS_DEFINED.matcher(trimmed).replaceAll("$1 is not defined");
+    String unindented = INDENT.matcher(trimmed).replaceAll("");
+    this.source = NOT_IS_DEFINED.matcher(unindented).replaceAll("$1 is not defined");
     this.specialTokens = Map.copyOf(specialTokens);
     this.engine = engine();
   }
 
   /** The prompt: one user message, then the header of the assistant's turn. */
   String render(String question) {
+    return render(List.of(new Message("user", question)), true, Optional.empty());
+  }
+
+  /**
+   * A conversation.
+   *
+   * @param prompt whether the header of the assistant's turn follows
+   * @param date bound to {@code date_string} where given; else the template's own
+   */
+  String render(List<Message> messages, boolean prompt, Optional<String> date) {
     Map<String, Object> bindings = new HashMap<>(specialTokens);
-    int disguise = disguise(question);
-    String shielded =
-        mapped(question, c -> c < ' ' && c != '\t' && c != '\n' && c != '\r' ? disguise + c : c);
-    bindings.put("messages", List.of(Map.of("role", "user", "content", shielded)));
-    bindings.put("add_generation_prompt", true);
+    int disguise = disguise(messages.stream().map(Message::content).collect(Collectors.joining()));
+    List<Map<String, String>> shielded = new ArrayList<>();
+    for (Message message : messages) {
+      String content =
+          mapped(
+              message.content(),
+              c -> c < ' ' && c != '\t' && c != '\n' && c != '\r' ? disguise + c : c);
+      shielded.add(Map.of("role", message.role(), "content", content));
+    }
+    bindings.put("messages", shielded);
+    bindings.put("add_generation_prompt", prompt);
     bindings.put("tools", null);
     bindings.put("documents", null);
+    date.ifPresent(text -> bindings.put("date_string", text));
     RenderResult result = engine.renderForResult(source, bindings);
     if (result.hasErrors()) {
       var error = result.getErrors().get(0);
@@ -81,15 +113,15 @@ final class ChatTemplate {
 
   /**
    * The engine spells control characters out as escapes, so they pass it in disguise: as the last
-   * 32 private code points that the question itself does not use.
+   * 32 private code points that the texts themselves do not use.
    */
-  private static int disguise(String question) {
+  private static int disguise(String texts) {
     int first = Character.MAX_CODE_POINT + 1;
     boolean used;
     do {
       first -= ' ';
       int begin = first;
-      used = question.codePoints().anyMatch(c -> c >= begin && c < begin + ' ');
+      used = texts.codePoints().anyMatch(c -> c >= begin && c < begin + ' ');
     } while (used);
     return first;
   }
@@ -144,7 +176,6 @@ final class ChatTemplate {
         JinjavaConfig.newBuilder()
             .withLocale(Locale.ENGLISH)
             .withTrimBlocks(true)
-            .withLstripBlocks(true)
             .withLegacyOverrides(overrides)
             // Otherwise a question that holds "{{" would be run as a template.
             .withNestedInterpretationEnabled(false)
@@ -186,6 +217,6 @@ final class ChatTemplate {
     return new UserException(
         "The chat template cannot be rendered: "
             + reason
-            + "; set a plain prompt template with {question} in it instead.");
+            + "; set a plain prompt template with {question} in it instead (data.prompt).");
   }
 }

@@ -1,54 +1,99 @@
 package org.lethe.data;
 
 import java.util.Arrays;
+import java.util.LinkedHashSet;
+import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.lethe.UserException;
 
 /**
- * Turns rows into token sequences: {@code [bos] prompt answer eos}.
- *
- * <p>Prompt and answer are tokenised apart and joined as ids. Tokenised together, a token could
- * straddle the border (a prompt that ends in {@code ]} and an answer that starts with a quotation
- * mark merge into one), and the label mask would lose the answer's first characters; and a model
- * that generates continues from the prompt's own ids, which only separate tokenisation gives. A
- * tokenizer that puts a space marker before every text (Llama 2) thus begins the answer with it.
+ * Turns rows into token sequences: {@code [bos] prompt answer end}. What is learnt or unlearnt
+ * begins exactly at the answer; {@link Border} says what that means where a tokenizer would merge
+ * the prompt's last characters with the answer's first (a prompt that ends in {@code ]} and an
+ * answer that starts with a quotation mark; {@code "Answer: "} and the space that a byte-level
+ * tokenizer puts in front of a word).
  *
  * <p>bos: a chat template prints it or does without, and nothing is added. Before a plain template
- * it is added when the tokenizer's own post-processing would add it.
+ * it is added when the tokenizer's own post-processing would add it. The end is the token that
+ * closes an answer, as {@link PromptTemplate} says.
  *
  * <p>Any thread may call.
  */
 public final class ExampleEncoder {
   /** What becomes of a sequence longer than the context. */
   public enum LongSequence {
-    /** The end of the answer, eos included, is cut off, and counted. */
+    /** The end of the answer, its end token included, is cut off, and counted. */
     TRUNCATE,
     /** A {@link UserException} names the row. */
     REFUSE
   }
 
+  /** How prompt and answer meet. */
+  public enum Border {
+    /**
+     * Tokenised apart and joined as ids: no token straddles the border, and the labels are the
+     * answer's own ids. A model that generates continues from the prompt's own ids, which only this
+     * gives. A tokenizer that puts a space marker before every text (Llama 2) begins the answer
+     * with it.
+     */
+    SEPARATE,
+    /**
+     * Tokenised in one go, with what the chat template writes between them, and split by character
+     * offsets: a token is a label if and only if it holds a character of the answer. So a token
+     * that straddles the border is the first label, and no character of the answer goes unlearnt.
+     */
+    JOINT,
+    /**
+     * Tokenised in one go, and as many tokens are no labels as the prompt has on its own, as in the
+     * code of TOFU ({@code data_module.py}), open-unlearning ({@code src/data/utils.py}) and
+     * closer-look. A straddling token that takes the place of the prompt's last one is no label
+     * (the answer's first characters are lost); where the prompt alone has more tokens than it
+     * takes up in the whole, labels are lost, too. For comparisons with that code.
+     */
+    JOINT_PREFIX
+  }
+
+  /** Prompt and answer without the end token. */
+  // Made, read once and dropped; copies would guard nothing.
+  @SuppressWarnings("ArrayRecordComponent")
+  private record Open(int[] ids, int answerStart) {}
+
   private final Tokenizer tokenizer;
   private final PromptTemplate template;
   private final int contextLength;
   private final LongSequence longSequence;
+  private final Border border;
   private final boolean addsBos;
   private final AtomicInteger truncated = new AtomicInteger();
 
-  /**
-   * @param contextLength the most tokens a sequence may have, at least 2
-   */
+  /** An encoder that tokenises prompt and answer apart. */
   public ExampleEncoder(
       Tokenizer tokenizer, PromptTemplate template, int contextLength, LongSequence longSequence) {
+    this(tokenizer, template, contextLength, longSequence, Border.SEPARATE);
+  }
+
+  /**
+   * @param contextLength the most tokens a sequence may have, at least 2
+   * @throws UserException when the template writes a control token that the tokenizer lacks
+   */
+  public ExampleEncoder(
+      Tokenizer tokenizer,
+      PromptTemplate template,
+      int contextLength,
+      LongSequence longSequence,
+      Border border) {
     if (contextLength < 2) {
       throw new UserException(
           "A context of "
               + contextLength
               + " tokens holds no prompt and answer; it must be at least 2.");
     }
+    template.requireTokens(tokenizer);
     this.tokenizer = tokenizer;
     this.template = template;
     this.contextLength = contextLength;
     this.longSequence = longSequence;
+    this.border = border;
     this.addsBos = !template.writesSpecialTokens() && tokenizer.addsBos();
   }
 
@@ -57,21 +102,97 @@ public final class ExampleEncoder {
    *
    * @param where the row's source, for messages
    * @throws UserException when the row is too long: the prompt alone fills the context, or the
-   *     whole does and is to be refused
+   *     whole does and is to be refused; or when no token of the answer is a label
    */
   public TokenSequence encode(String question, String answer, String where) {
-    int[] prompt = promptIds(question, where);
-    if (prompt.length >= contextLength) {
+    return switch (border) {
+      case SEPARATE -> {
+        int[] prompt = promptIds(question, where);
+        int[] tail = tokenizer.encode(answer);
+        int[] ids = Arrays.copyOf(prompt, prompt.length + tail.length);
+        System.arraycopy(tail, 0, ids, prompt.length, tail.length);
+        yield closed(ids, prompt.length, where);
+      }
+      case JOINT -> {
+        Open joint = joint(question, answer, where);
+        yield closed(joint.ids(), joint.answerStart(), where);
+      }
+      case JOINT_PREFIX -> {
+        int masked = promptIds(question, where).length;
+        int[] ids = joint(question, answer, where).ids();
+        if (masked >= ids.length) {
+          throw new UserException(
+              where
+                  + ": tokenised together, prompt and answer have "
+                  + ids.length
+                  + " tokens, and the prompt alone has "
+                  + masked
+                  + ", so no token of the answer would be learnt; set data.tokenization to separate"
+                  + " or joint.");
+        }
+        yield closed(ids, masked, where);
+      }
+    };
+  }
+
+  /** The ids that generation of an answer starts from: {@code [bos] prompt}; at least one. */
+  public int[] encodePrompt(String question) {
+    return promptIds(question, "question \"" + question + "\"");
+  }
+
+  /** The id of the token that closes an answer. */
+  public int endId() {
+    return template.end().isPresent()
+        ? tokenizer.tokenId(template.end().get()).orElseThrow()
+        : tokenizer.eosId();
+  }
+
+  /** The ids at which generation of an answer stops: the closing token and eos. */
+  public Set<Integer> stopIds() {
+    Set<Integer> ids = new LinkedHashSet<>();
+    ids.add(endId());
+    if (tokenizer.hasEos()) {
+      ids.add(tokenizer.eosId());
+    }
+    return ids;
+  }
+
+  /** How many sequences have been cut so far; each call of {@link #encode} counts. */
+  public int truncatedCount() {
+    return truncated.get();
+  }
+
+  private Open joint(String question, String answer, String where) {
+    String before = template.prompt(question) + template.lead();
+    Tokenizer.Located whole = tokenizer.encodeLocated(before + answer);
+    int border = before.codePointCount(0, before.length());
+    int start = 0;
+    while (start < whole.ends().length && whole.ends()[start] <= border) {
+      start++;
+    }
+    int[] ids = whole.ids();
+    if (addsBos) {
+      ids = withBos(ids);
+      start++;
+    }
+    if (start == 0) {
+      throw noPrompt(where);
+    }
+    return new Open(ids, start);
+  }
+
+  /** Adds the end, and sees to what is too long. */
+  private TokenSequence closed(int[] open, int answerStart, String where) {
+    if (answerStart >= contextLength) {
       throw new UserException(
           where
               + ": the prompt has "
-              + prompt.length
+              + answerStart
               + " tokens and leaves no room for an answer in a context of "
               + contextLength
               + "; raise the context length or shorten the question.");
     }
-    int[] tail = tokenizer.encode(answer);
-    int length = prompt.length + tail.length + 1;
+    int length = open.length + 1;
     if (length > contextLength && longSequence == LongSequence.REFUSE) {
       throw new UserException(
           where
@@ -81,38 +202,35 @@ public final class ExampleEncoder {
               + contextLength
               + "; raise the context length, shorten the row, or let long rows be truncated.");
     }
-    int[] ids = Arrays.copyOf(prompt, length);
-    System.arraycopy(tail, 0, ids, prompt.length, tail.length);
-    ids[length - 1] = tokenizer.eosId();
+    int[] ids = Arrays.copyOf(open, length);
+    ids[length - 1] = endId();
     if (length > contextLength) {
       truncated.incrementAndGet();
       ids = Arrays.copyOf(ids, contextLength);
     }
-    return new TokenSequence(ids, prompt.length);
-  }
-
-  /** The ids that generation of an answer starts from: {@code [bos] prompt}; at least one. */
-  public int[] encodePrompt(String question) {
-    return promptIds(question, "question \"" + question + "\"");
-  }
-
-  /** How many sequences have been cut so far; each call of {@link #encode} counts. */
-  public int truncatedCount() {
-    return truncated.get();
+    return new TokenSequence(ids, answerStart);
   }
 
   private int[] promptIds(String question, String where) {
     int[] body = tokenizer.encode(template.prompt(question));
-    if (!addsBos) {
-      if (body.length == 0) {
-        throw new UserException(
-            where + ": the prompt has no tokens, so nothing predicts the answer; fill it in.");
-      }
-      return body;
+    if (addsBos) {
+      return withBos(body);
     }
+    if (body.length == 0) {
+      throw noPrompt(where);
+    }
+    return body;
+  }
+
+  private int[] withBos(int[] body) {
     int[] ids = new int[body.length + 1];
     ids[0] = tokenizer.bosId().orElseThrow();
     System.arraycopy(body, 0, ids, 1, body.length);
     return ids;
+  }
+
+  private static UserException noPrompt(String where) {
+    return new UserException(
+        where + ": the prompt has no tokens, so nothing predicts the answer; fill it in.");
   }
 }

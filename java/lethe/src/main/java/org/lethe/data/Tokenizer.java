@@ -3,6 +3,7 @@ package org.lethe.data;
 import ai.djl.engine.EngineException;
 import ai.djl.huggingface.tokenizers.Encoding;
 import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
+import ai.djl.huggingface.tokenizers.jni.CharSpan;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.ByteArrayInputStream;
@@ -11,11 +12,13 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
+import java.util.Set;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
 
@@ -40,17 +43,31 @@ public final class Tokenizer implements AutoCloseable {
   private final HuggingFaceTokenizer delegate;
   private final TokenizerFiles.Config config;
   private final Map<String, Integer> ids;
+  private final Set<String> controlTokens;
   private final int vocabularySize;
+
+  /**
+   * A text's tokens and where each ends in it.
+   *
+   * @param ids token ids [tokens]
+   * @param ends index behind the last character of the text that a token has part in, in code
+   *     points [tokens]
+   */
+  // Made, read once and dropped; copies would guard nothing.
+  @SuppressWarnings("ArrayRecordComponent")
+  record Located(int[] ids, int[] ends) {}
 
   private Tokenizer(
       Path file,
       HuggingFaceTokenizer delegate,
       TokenizerFiles.Config config,
-      Map<String, Integer> ids) {
+      Map<String, Integer> ids,
+      Set<String> controlTokens) {
     this.file = file;
     this.delegate = delegate;
     this.config = config;
     this.ids = ids;
+    this.controlTokens = controlTokens;
     this.vocabularySize = ids.values().stream().mapToInt(Integer::intValue).max().orElse(-1) + 1;
   }
 
@@ -86,7 +103,7 @@ public final class Tokenizer implements AutoCloseable {
     // Length is the encoder's affair; left in, the library would silently cut or pad.
     root.putNull("truncation");
     root.putNull("padding");
-    return new Tokenizer(file, open(file, root), config, ids);
+    return new Tokenizer(file, open(file, root), config, ids, TokenizerFiles.controlTokens(root));
   }
 
   private static synchronized HuggingFaceTokenizer open(Path file, JsonNode root) {
@@ -125,6 +142,17 @@ public final class Tokenizer implements AutoCloseable {
   /** The ids of a text, without added special tokens; empty for the empty text. */
   public int[] encode(String text) {
     return encode(text, false);
+  }
+
+  /** As {@link #encode(String)}, with the place of each token in the text. */
+  Located encodeLocated(String text) {
+    Encoding encoding = encoding(text, false);
+    CharSpan[] spans = encoding.getCharTokenSpans();
+    int[] ends = new int[spans.length];
+    for (int i = 0; i < spans.length; i++) {
+      ends[i] = spans[i] == null ? 0 : spans[i].getEnd();
+    }
+    return new Located(ids(encoding), ends);
   }
 
   /** The text of some ids; special tokens are left out. */
@@ -224,6 +252,13 @@ public final class Tokenizer implements AutoCloseable {
     return id == null ? OptionalInt.empty() : OptionalInt.of(id);
   }
 
+  /** The longest control token (a special added token) that a text begins with. */
+  Optional<String> controlTokenAtStart(String text) {
+    return controlTokens.stream()
+        .filter(text::startsWith)
+        .max(Comparator.comparingInt(String::length));
+  }
+
   /** Whether the tokenizer's own post-processing puts the bos token before a text. */
   public boolean addsBos() {
     int[] marked = encode("a", true);
@@ -272,11 +307,18 @@ public final class Tokenizer implements AutoCloseable {
   }
 
   private int[] encode(String text, boolean addSpecialTokens) {
+    return ids(encoding(text, addSpecialTokens));
+  }
+
+  private Encoding encoding(String text, boolean addSpecialTokens) {
     if (!isWellFormed(text)) {
       throw new UserException(
           "A text to be tokenised holds half of a surrogate pair; repair it where it comes from.");
     }
-    Encoding encoding = delegate.encode(text, addSpecialTokens, false);
+    return delegate.encode(text, addSpecialTokens, false);
+  }
+
+  private static int[] ids(Encoding encoding) {
     long[] wide = encoding.getIds();
     int[] tokens = new int[wide.length];
     for (int i = 0; i < wide.length; i++) {

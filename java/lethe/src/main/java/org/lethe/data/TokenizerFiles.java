@@ -11,8 +11,10 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import org.lethe.UserException;
 
 /** Reads what {@link Tokenizer} needs of {@code tokenizer.json} and its neighbours. */
@@ -87,6 +89,17 @@ final class TokenizerFiles {
       ids.put(added.path("content").asText(), added.path("id").asInt());
     }
     return ids;
+  }
+
+  /** The added tokens that steer rather than spell: those that are marked special. */
+  static Set<String> controlTokens(ObjectNode root) {
+    Set<String> tokens = new HashSet<>();
+    for (JsonNode added : root.path("added_tokens")) {
+      if (added.path("special").asBoolean() && !added.path("content").asText().isEmpty()) {
+        tokens.add(added.path("content").asText());
+      }
+    }
+    return tokens;
   }
 
   /** The config of a directory; all empty when it holds none. */

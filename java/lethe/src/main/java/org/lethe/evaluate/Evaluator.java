@@ -3,15 +3,18 @@ package org.lethe.evaluate;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Set;
 import org.lethe.data.Example;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.data.TokenSequence;
 import org.lethe.data.Tokenizer;
 import org.lethe.method.Positions;
+import org.lethe.method.RowStatistics;
+import org.lethe.method.Sequence;
+import org.lethe.metric.AnswerTokens;
 import org.lethe.metric.Observation;
 import org.lethe.model.Generator;
 import org.lethe.model.Model;
+import org.lethe.model.View;
 import org.lethe.train.Scorer;
 
 /**
@@ -22,14 +25,14 @@ public final class Evaluator {
   private final Model model;
   private final Tokenizer tokenizer;
   private final ExampleEncoder encoder;
-  private final boolean adapted;
+  private final View view;
   private final int maxNewTokens;
   private final int batchSize;
 
   /**
    * An evaluator of a model.
    *
-   * @param adapted whether the model's adapters act
+   * @param view which of the models on these weights is judged
    * @param maxNewTokens the longest answer that is generated
    * @param batchSize questions answered at a time; the answers do not depend on it
    */
@@ -37,13 +40,13 @@ public final class Evaluator {
       Model model,
       Tokenizer tokenizer,
       ExampleEncoder encoder,
-      boolean adapted,
+      View view,
       int maxNewTokens,
       int batchSize) {
     this.model = model;
     this.tokenizer = tokenizer;
     this.encoder = encoder;
-    this.adapted = adapted;
+    this.view = view;
     this.maxNewTokens = maxNewTokens;
     this.batchSize = batchSize;
   }
@@ -63,31 +66,27 @@ public final class Evaluator {
         all.add(encoder.encode(e.question(), wrong, e.source()));
       }
     }
-    List<Scorer.Score> scores;
-    try (Scorer scorer = Scorer.forSequences(model, all, adapted)) {
-      scores = scorer.score(all, Positions.ANSWER);
+    List<Read> read;
+    try (Scorer scorer = Scorer.forSequences(model, all, view)) {
+      read = scorer.read(all, Positions.ANSWER, this::read);
     }
     List<int[]> generated = generate(examples);
     List<Observation> observations = new ArrayList<>();
     int next = 0;
     for (int i = 0; i < examples.size(); i++) {
       Example e = examples.get(i);
-      double answerNll = mean(scores.get(next++));
-      double paraphrasedNll = answerNll;
-      for (int p = 0; p < e.paraphrasedAnswers().size(); p++, next++) {
-        // Where a row has several rewordings the first one counts, as in TOFU, which has one.
-        paraphrasedNll = p == 0 ? mean(scores.get(next)) : paraphrasedNll;
-      }
-      List<Double> wrongNll = new ArrayList<>();
-      for (int p = 0; p < e.perturbedAnswers().size(); p++) {
-        wrongNll.add(mean(scores.get(next++)));
-      }
+      Read answer = read.get(next++);
+      List<Double> rewordedNll = nlls(read, next, e.paraphrasedAnswers().size());
+      next += rewordedNll.size();
+      List<Double> wrongNll = nlls(read, next, e.perturbedAnswers().size());
+      next += wrongNll.size();
       int[] ids = generated.get(i);
       observations.add(
           new Observation(
-              answerNll,
-              paraphrasedNll,
+              answer.nll(),
+              rewordedNll.isEmpty() ? List.of(answer.nll()) : rewordedNll,
               wrongNll,
+              answer.tokens(),
               e.answer(),
               tokenizer.decode(ids).strip(),
               Arrays.stream(ids).boxed().toList()));
@@ -99,12 +98,21 @@ public final class Evaluator {
     List<int[]> prompts = examples.stream().map(e -> encoder.encodePrompt(e.question())).toList();
     int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
     int slots = Math.max(1, Math.min(batchSize, prompts.size()));
-    try (Generator generator = new Generator(model, slots, longest + maxNewTokens, adapted)) {
-      return generator.greedy(prompts, maxNewTokens, Set.of(tokenizer.eosId()));
+    try (Generator generator = new Generator(model, slots, longest + maxNewTokens, view)) {
+      return generator.greedy(prompts, maxNewTokens, encoder.stopIds());
     }
   }
 
-  private static double mean(Scorer.Score score) {
-    return score.nll() / score.rows();
+  /** What one pass says of an answer: its mean nll, end token included, and its tokens. */
+  private record Read(double nll, AnswerTokens tokens) {}
+
+  private Read read(TokenSequence sequence, RowStatistics statistics, Sequence rows) {
+    return new Read(
+        statistics.nll(rows) / rows.rows(),
+        AnswerTokens.of(sequence, statistics, rows, tokenizer.eosId()));
+  }
+
+  private static List<Double> nlls(List<Read> read, int from, int count) {
+    return read.subList(from, from + count).stream().map(Read::nll).toList();
   }
 }

@@ -8,17 +8,19 @@ import java.util.List;
  * needs.
  *
  * @param answerNll of the example's answer
- * @param paraphrasedNll of a rewording of the answer; of the answer itself in a set without
+ * @param paraphrasedNll of each rewording of the answer; of the answer itself in a set without
  *     rewordings
  * @param perturbedNll of each wrong answer
+ * @param tokens the example's answer token by token, its end token included
  * @param answer the example's answer
  * @param generation what the model answered
  * @param generatedIds the token ids of what the model answered
  */
 public record Observation(
     double answerNll,
-    double paraphrasedNll,
+    List<Double> paraphrasedNll,
     List<Double> perturbedNll,
+    AnswerTokens tokens,
     String answer,
     String generation,
     List<Integer> generatedIds) {}

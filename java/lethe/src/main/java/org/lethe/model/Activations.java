@@ -149,7 +149,7 @@ final class Activations implements AutoCloseable {
     if (index == c.layers()) {
       return new Slot(x, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     }
-    Model.Layer layer = model.layer(Math.min(index, c.layers() - 1));
+    Model.Layer layer = model.widest(Math.min(index, c.layers() - 1));
     return new Slot(
         x,
         arena.reserve(tokens, Dtype.F32),
@@ -168,7 +168,7 @@ final class Activations implements AutoCloseable {
   private Backward reserveBackward(Model model) {
     ModelConfig c = model.config();
     Dtype storage = model.ops().dtype();
-    Model.Layer layer = model.layer(0);
+    Model.Layer layer = model.widest(0);
     int rank =
         Math.max(
             Math.max(layer.qkv().totalRank(), layer.o().totalRank()),

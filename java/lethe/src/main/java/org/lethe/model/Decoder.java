@@ -1,6 +1,9 @@
 package org.lethe.model;
 
+import java.util.List;
+import org.lethe.InternalFaultException;
 import org.lethe.UserException;
+import org.lethe.kernels.Activation;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 
@@ -23,6 +26,7 @@ public final class Decoder implements AutoCloseable {
   private final Activations a;
   private final Staging staging;
   private PackedBatch batch;
+  private List<Model.Layer> layers;
 
   /**
    * Takes the memory of the largest batch.
@@ -63,7 +67,28 @@ public final class Decoder implements AutoCloseable {
    * @param adapted the adapters act on that many tokens of the front
    */
   public long forward(PackedBatch packed, int adapted) {
+    if (adapted < packed.tokens() && !model.reference().equals(View.BASE)) {
+      throw new InternalFaultException(
+          "the rows without adapters are the base, but the reference is another view: it needs a"
+              + " pass of its own");
+    }
+    return forward(model.view(), packed, adapted);
+  }
+
+  /**
+   * Runs all layers in another view than the model's own; the backward pass is not for this. It
+   * writes where {@link #forward(PackedBatch)} does: what a loss needs of it is copied away before
+   * the batch that trains is run ({@link Head#gather}).
+   *
+   * @return the ref of the residual stream after the last layer, [T, d]
+   */
+  public long forward(View view, PackedBatch packed) {
+    return forward(view, packed, packed.tokens());
+  }
+
+  private long forward(View view, PackedBatch packed, int adapted) {
     upload(packed);
+    layers = model.layers(view);
     int tokens = packed.tokens();
     long d = c.hiddenSize();
     long x = a.at(a.slot(0).x());
@@ -71,6 +96,7 @@ public final class Decoder implements AutoCloseable {
         tokens,
         d,
         c.vocabularySize(),
+        1f,
         model.weight(ParameterNames.EMBEDDING),
         a.at(a.idsOffset()),
         x);
@@ -89,8 +115,10 @@ public final class Decoder implements AutoCloseable {
    * @param step which rows of the cache each sequence reads and writes
    * @return the ref of the residual stream after the last layer, [T, d]
    */
-  long forwardCached(PackedBatch packed, KvCache.Step step, int adapted) {
+  long forwardCached(View view, PackedBatch packed, KvCache.Step step) {
     upload(packed);
+    layers = model.layers(view);
+    int adapted = packed.tokens();
     staging.upload(step.segments(), step.segments().length, a.arena().buffer(), a.segmentsOffset());
     staging.upload(
         step.positions(), step.positions().length, a.arena().buffer(), a.positionsOffset());
@@ -98,6 +126,7 @@ public final class Decoder implements AutoCloseable {
         packed.tokens(),
         c.hiddenSize(),
         c.vocabularySize(),
+        1f,
         model.weight(ParameterNames.EMBEDDING),
         a.at(a.idsOffset()),
         a.at(a.slot(0).x()));
@@ -133,6 +162,7 @@ public final class Decoder implements AutoCloseable {
           tokens,
           c.hiddenSize(),
           c.vocabularySize(),
+          1f,
           a.dResidual(),
           a.at(a.idsOffset()),
           model.gradient(ParameterNames.EMBEDDING));
@@ -141,11 +171,11 @@ public final class Decoder implements AutoCloseable {
 
   private void attentionForward(
       int l, Activations.Slot s, int tokens, int adapted, KvCache.Step cached) {
-    Model.Layer layer = model.layer(l);
+    Model.Layer layer = layers.get(l);
     long x = a.at(s.x());
     long qkv = a.at(s.qkv());
-    norm(ParameterNames.inputNorm(l), tokens, x, a.at(s.rstdIn()));
-    ops.linearForward(layer.qkv().linear(), tokens, adapted, a.normed(), 0, qkv, a.at(s.uQkv()));
+    norm(ParameterNames.weight(l, c.modules().inputNorm()), tokens, x, a.at(s.rstdIn()));
+    ops.linearForward(layer.qkv().linear(), tokens, adapted, a.normed(), 0, qkv, 0, a.at(s.uQkv()));
     rotate(tokens, qkv, false);
     if (cached == null) {
       long k = qkv + bytes(c.queryWidth());
@@ -166,30 +196,42 @@ public final class Decoder implements AutoCloseable {
         a.at(s.attention()),
         x,
         a.at(s.middle()),
+        0,
         a.at(s.uO()));
   }
 
   private void feedForward(int l, Activations.Slot s, int tokens, int adapted, long next) {
-    Model.Layer layer = model.layer(l);
+    Model.Layer layer = layers.get(l);
     long middle = a.at(s.middle());
     long gateUp = a.at(s.gateUp());
-    norm(ParameterNames.postAttentionNorm(l), tokens, middle, a.at(s.rstdMiddle()));
+    norm(
+        ParameterNames.weight(l, c.modules().feedForwardNorm()),
+        tokens,
+        middle,
+        a.at(s.rstdMiddle()));
     ops.linearForward(
-        layer.gateUp().linear(), tokens, adapted, a.normed(), 0, gateUp, a.at(s.uGateUp()));
-    ops.swigluForward(tokens, c.feedForwardSize(), gateUp, a.act());
+        layer.gateUp().linear(), tokens, adapted, a.normed(), 0, gateUp, 0, a.at(s.uGateUp()));
+    ops.gatedForward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.act());
     ops.linearForward(
-        layer.down().linear(), tokens, adapted, a.act(), middle, next, a.at(s.uDown()));
+        layer.down().linear(), tokens, adapted, a.act(), middle, next, 0, a.at(s.uDown()));
   }
 
   private void feedForwardBackward(int l, Activations.Slot s, int tokens) {
     Model.Layer layer = model.layer(l);
     long middle = a.at(s.middle());
     long gateUp = a.at(s.gateUp());
-    String norm = ParameterNames.postAttentionNorm(l);
-    ops.swigluForward(tokens, c.feedForwardSize(), gateUp, a.act());
+    String norm = ParameterNames.weight(l, c.modules().feedForwardNorm());
+    ops.gatedForward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.act());
     ops.linearBackward(
-        layer.down().linear(), tokens, a.act(), a.at(s.uDown()), a.dResidual(), a.du(), a.dAct());
-    ops.swigluBackward(tokens, c.feedForwardSize(), gateUp, a.dAct(), gateUp);
+        layer.down().linear(),
+        tokens,
+        a.act(),
+        a.at(s.uDown()),
+        a.dResidual(),
+        0,
+        a.du(),
+        a.dAct());
+    ops.gatedBackward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.dAct(), gateUp);
     norm(norm, tokens, middle, 0);
     ops.linearBackward(
         layer.gateUp().linear(),
@@ -197,17 +239,21 @@ public final class Decoder implements AutoCloseable {
         a.normed(),
         a.at(s.uGateUp()),
         gateUp,
+        0,
         a.du(),
         a.dNormed());
-    ops.rmsnormBackward(
-        tokens,
-        c.hiddenSize(),
+    ops.normBackward(
+        Ops.NormShape.rms(tokens, c.hiddenSize(), c.norms().eps()),
         a.dNormed(),
         middle,
         model.weight(norm),
+        0,
         a.at(s.rstdMiddle()),
         a.dResidual(),
-        model.gradient(norm));
+        c.hiddenSize(),
+        true,
+        model.gradient(norm),
+        0);
   }
 
   private void attentionBackward(int l, Activations.Slot s, int tokens) {
@@ -217,13 +263,14 @@ public final class Decoder implements AutoCloseable {
     long k = qkv + bytes(c.queryWidth());
     long dQkv = a.dQkv();
     long dk = dQkv + bytes(c.queryWidth());
-    String norm = ParameterNames.inputNorm(l);
+    String norm = ParameterNames.weight(l, c.modules().inputNorm());
     ops.linearBackward(
         layer.o().linear(),
         tokens,
         a.at(s.attention()),
         a.at(s.uO()),
         a.dResidual(),
+        0,
         a.du(),
         a.dAttention());
     ops.attentionBackward(
@@ -248,24 +295,35 @@ public final class Decoder implements AutoCloseable {
         a.normed(),
         a.at(s.uQkv()),
         dQkv,
+        0,
         a.du(),
         wanted ? a.dNormed() : 0);
     if (wanted) {
-      ops.rmsnormBackward(
-          tokens,
-          c.hiddenSize(),
+      ops.normBackward(
+          Ops.NormShape.rms(tokens, c.hiddenSize(), c.norms().eps()),
           a.dNormed(),
           x,
           model.weight(norm),
+          0,
           a.at(s.rstdIn()),
           a.dResidual(),
-          model.gradient(norm));
+          c.hiddenSize(),
+          true,
+          model.gradient(norm),
+          0);
     }
   }
 
   private void norm(String weight, int tokens, long x, long rstd) {
-    ops.rmsnormForward(
-        tokens, c.hiddenSize(), c.rmsNormEps(), x, model.weight(weight), a.normed(), rstd);
+    ops.normForward(
+        Ops.NormShape.rms(tokens, c.hiddenSize(), c.norms().eps()),
+        x,
+        model.weight(weight),
+        0,
+        0,
+        a.normed(),
+        0,
+        rstd);
   }
 
   /** Queries and keys stand side by side and turn alike, so one call turns both. */
@@ -274,11 +332,11 @@ public final class Decoder implements AutoCloseable {
         tokens,
         c.heads() + c.kvHeads(),
         c.headDim(),
-        c.headDim(),
+        c.rotary().width(),
         qkv,
         c.qkvWidth(),
         a.at(a.positionsOffset()),
-        c.contextLength(),
+        c.rotaryRows(),
         model.cos(),
         model.sin(),
         inverse);
@@ -320,7 +378,7 @@ public final class Decoder implements AutoCloseable {
     }
     batch = packed;
     staging.upload(packed.ids(), packed.tokens(), a.arena().buffer(), a.idsOffset());
-    staging.upload(packed.positions(), packed.tokens(), a.arena().buffer(), a.positionsOffset());
+    staging.upload(rotaryRows(packed), packed.tokens(), a.arena().buffer(), a.positionsOffset());
     int[] segments = new int[packed.sequences() * Ops.SEGMENT_FIELDS];
     for (int s = 0; s < packed.sequences(); s++) {
       int start = packed.starts()[s];
@@ -332,6 +390,20 @@ public final class Decoder implements AutoCloseable {
       segments[at + 3] = length;
     }
     staging.upload(segments, segments.length, a.arena().buffer(), a.segmentsOffset());
+  }
+
+  /** The row of the tables of angles that each token turns by. */
+  private int[] rotaryRows(PackedBatch packed) {
+    int[] rows = packed.positions().clone();
+    for (int s = 0; s < packed.sequences(); s++) {
+      int first = packed.starts()[s];
+      int end = packed.starts()[s + 1];
+      int table = c.rotary().table(end - first);
+      for (int t = first; t < end; t++) {
+        rows[t] += table * c.contextLength();
+      }
+    }
+    return rows;
   }
 
   private long bytes(long elements) {

@@ -19,7 +19,7 @@ public final class Generator implements AutoCloseable {
   private final Decoder decoder;
   private final Head head;
   private final KvCache cache;
-  private final boolean adapted;
+  private final View view;
 
   /**
    * Takes the memory of all slots.
@@ -30,6 +30,11 @@ public final class Generator implements AutoCloseable {
    * @param adapted whether the model's adapters act; without them this is the reference model
    */
   public Generator(Model model, int slots, int length, boolean adapted) {
+    this(model, slots, length, adapted ? model.view() : model.reference());
+  }
+
+  /** The same, in any view of the model. */
+  public Generator(Model model, int slots, int length, View view) {
     this.slots = slots;
     this.length = Math.min(length, model.config().contextLength());
     if (slots < 1 || this.length < 2) {
@@ -40,7 +45,7 @@ public final class Generator implements AutoCloseable {
               + " tokens at a time: generation needs at least 1 prompt, and 2 tokens for it and its"
               + " continuation");
     }
-    this.adapted = adapted;
+    this.view = view;
     this.decoder = new Decoder(model, slots * this.length, false);
     this.head = new Head(model, slots);
     this.cache = new KvCache(model, slots, this.length);
@@ -111,14 +116,13 @@ public final class Generator implements AutoCloseable {
   /** Feeds what is pending of every active sequence and chooses the next token of each. */
   private int[] step(List<Continuation> active, Ops.Sampling sampling) {
     int n = active.size();
-    PackedBatch batch =
-        PackedBatch.of(active.stream().map(k -> k.pending).toList(), adapted ? n : 0);
+    PackedBatch batch = PackedBatch.of(active.stream().map(k -> k.pending).toList(), 0);
     KvCache.Step step =
         cache.step(
             active.stream().mapToInt(k -> k.slot).toArray(),
             active.stream().mapToInt(k -> k.filled).toArray(),
             active.stream().mapToInt(k -> k.pending.length).toArray());
-    long x = decoder.forwardCached(batch, step, batch.trainedTokens());
+    long x = decoder.forwardCached(view, batch, step);
     HeadRows.Builder rows = new HeadRows.Builder();
     for (int i = 0; i < n; i++) {
       rows.row(rows.source(batch.starts()[i + 1] - 1), -1, 0, -1);

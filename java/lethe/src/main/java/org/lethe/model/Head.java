@@ -83,30 +83,53 @@ public final class Head implements AutoCloseable {
   }
 
   /**
+   * Keeps the sources that another pass gives; called with each pass, before {@link #forward} with
+   * the same rows.
+   *
+   * @param x the pass's residual stream after the last layer, [tokens, d]
+   * @param pass from 0, by {@link HeadRows#passTokens}
+   */
+  public void gather(long x, int streamTokens, HeadRows headRows, int pass) {
+    requireRoom(headRows);
+    long d = c.hiddenSize();
+    int[] tokens = headRows.passTokens().get(pass);
+    long first = headRows.firstSource(pass);
+    staging.upload(tokens, tokens.length, arena.buffer(), sources + first * Integer.BYTES);
+    ops.gatherRows(
+        tokens.length,
+        d,
+        streamTokens,
+        x,
+        d,
+        arena.at(sources + first * Integer.BYTES),
+        arena.at(hidden + first * d * ops.dtype().bytes()),
+        d);
+  }
+
+  /**
    * Statistics of every row, [rows, {@link Ops#STATISTICS}]; with {@code gradients} also, when the
    * head is frozen, the rows' unscaled gradients for {@link #backward}.
    *
    * @param x the residual stream after the last layer, [tokens, d]
    */
   public float[] forward(long x, int streamTokens, HeadRows headRows, boolean gradients) {
-    if (headRows.rows() > capacity || headRows.sources() > capacity) {
-      throw new UserException(
-          headRows.rows() + " head rows exceed the " + capacity + " that memory was taken for");
-    }
+    requireRoom(headRows);
     current = headRows;
     long d = c.hiddenSize();
     int n = headRows.rows();
     int s = headRows.sources();
-    staging.upload(headRows.sourceTokens(), s, arena.buffer(), sources);
+    int own = headRows.sourceTokens().length;
+    staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
     staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
-    ops.gatherRows(s, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
-    ops.rmsnormForward(
-        s,
-        d,
-        c.rmsNormEps(),
+    ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
+    ops.normForward(
+        Ops.NormShape.rms(s, d, c.norms().eps()),
         arena.at(hidden),
-        model.weight(ParameterNames.FINAL_NORM),
+        model.weight(c.modules().finalNorm() + ".weight"),
+        0,
+        0,
         arena.at(normed),
+        0,
         arena.at(rstd));
     ops.headForward(
         shape(n, s),
@@ -131,7 +154,7 @@ public final class Head implements AutoCloseable {
     long d = c.hiddenSize();
     int n = current.trainedRows();
     int s = current.trainedSources();
-    String norm = ParameterNames.FINAL_NORM;
+    String norm = c.modules().finalNorm() + ".weight";
     if (model.trainsWeights()) {
       staging.upload(coefficient, n, arena.buffer(), coefficients);
       ops.headBackward(
@@ -142,7 +165,8 @@ public final class Head implements AutoCloseable {
           0,
           arena.at(coefficients),
           arena.at(dhRows),
-          model.headGradient());
+          model.headGradient(),
+          0);
       float[] ones = new float[n];
       Arrays.fill(ones, 1f);
       staging.upload(ones, n, arena.buffer(), coefficients);
@@ -153,15 +177,18 @@ public final class Head implements AutoCloseable {
         n, s, d, arena.at(rows), arena.at(coefficients), arena.at(dhRows), arena.at(dNormed));
     // dhRows is free now and takes the gradient through the norm.
     ops.zero(arena.at(dhRows), s * d * ops.dtype().bytes());
-    ops.rmsnormBackward(
-        s,
-        d,
+    ops.normBackward(
+        Ops.NormShape.rms(s, d, c.norms().eps()),
         arena.at(dNormed),
         arena.at(hidden),
         model.weight(norm),
+        0,
         arena.at(rstd),
         arena.at(dhRows),
-        model.gradient(norm));
+        d,
+        true,
+        model.gradient(norm),
+        0);
     ops.zero(decoder.residualGradient(), (long) current.trainedTokens() * d * ops.dtype().bytes());
     ops.scatterRows(
         s,
@@ -192,6 +219,14 @@ public final class Head implements AutoCloseable {
     int[] ids = new int[n];
     staging.download(arena.buffer(), sampled, ids, n);
     return ids;
+  }
+
+  private void requireRoom(HeadRows headRows) {
+    int most = Math.max(headRows.rows(), headRows.sources());
+    if (most > capacity) {
+      throw new UserException(
+          most + " head rows exceed the " + capacity + " that memory was taken for");
+    }
   }
 
   private Ops.HeadShape shape(int n, int s) {

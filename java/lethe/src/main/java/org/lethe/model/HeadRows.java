@@ -1,6 +1,9 @@
 package org.lethe.model;
 
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
+import org.lethe.InternalFaultException;
 import org.lethe.kernels.Ops;
 
 /**
@@ -8,13 +11,28 @@ import org.lethe.kernels.Ops;
  * first.
  *
  * @param sourceTokens token index of each source, [S]; no token twice
- * @param records {source, label or -1, kind, reference source or -1} of each row, [N * 4]
+ * @param records {source, label or -1, kind, reference source or -1, second reference source or -1}
+ *     of each row, [N * 5]
  * @param trainedSources sources of trained sequences, at the front
  * @param trainedRows rows on those, at the front
  * @param trainedTokens tokens of the trained sequences
+ * @param passTokens token index, in its own batch, of each source that another pass over the model
+ *     gives ({@link Decoder#forward(View, PackedBatch)}), by pass; in the records these sources
+ *     follow those of {@code sourceTokens}, pass by pass
  */
 public record HeadRows(
-    int[] sourceTokens, int[] records, int trainedSources, int trainedRows, int trainedTokens) {
+    int[] sourceTokens,
+    int[] records,
+    int trainedSources,
+    int trainedRows,
+    int trainedTokens,
+    List<int[]> passTokens) {
+
+  /** Rows that look at one pass alone. */
+  public HeadRows(
+      int[] sourceTokens, int[] records, int trainedSources, int trainedRows, int trainedTokens) {
+    this(sourceTokens, records, trainedSources, trainedRows, trainedTokens, List.of());
+  }
 
   /** Number of rows. */
   public int rows() {
@@ -23,13 +41,30 @@ public record HeadRows(
 
   /** Number of different positions that the rows look at. */
   public int sources() {
-    return sourceTokens.length;
+    return firstSource(passTokens.size());
+  }
+
+  /** The first source of another pass. */
+  int firstSource(int pass) {
+    int first = sourceTokens.length;
+    for (int i = 0; i < pass; i++) {
+      first += passTokens.get(i).length;
+    }
+    return first;
   }
 
   /** Collects rows; sources are given as tokens and used once each. */
   public static final class Builder {
+    // Sources of other passes are numbered from here until all are known; the batch's own come
+    // first.
+    private static final int OF_PASSES = 1 << 24;
+    private static final int PASS_LIMIT = 1 << 4;
+    private static final int LABEL = 1;
+    private static final int KIND = 2;
+
+    private final List<IntList> passes = new ArrayList<>();
     private int[] sourceTokens = new int[64];
-    private int[] records = new int[256];
+    private int[] records = new int[64 * Ops.ROW_FIELDS];
     private int sources;
     private int rows;
     private int trainedSources = -1;
@@ -44,6 +79,25 @@ public record HeadRows(
       return sources++;
     }
 
+    /**
+     * Adds a source: the residual stream at a token of another pass. Returns what stands for its
+     * index until {@link #build}.
+     *
+     * @param pass from 0, in the order in which {@link Head#gather} is called
+     * @param token in that pass's batch
+     */
+    public int source(int pass, int token) {
+      while (passes.size() <= pass) {
+        passes.add(new IntList());
+      }
+      IntList tokens = passes.get(pass);
+      tokens.add(token);
+      if (passes.size() > PASS_LIMIT || tokens.size > OF_PASSES) {
+        throw new InternalFaultException("too many passes, or too many rows of one");
+      }
+      return OF_PASSES * (1 + pass) + tokens.size - 1;
+    }
+
     /** Adds a row and returns its index. */
     public int row(int source, int label, int kind, int referenceSource) {
       int at = rows * Ops.ROW_FIELDS;
@@ -54,6 +108,7 @@ public record HeadRows(
       records[at + 1] = label;
       records[at + 2] = kind;
       records[at + 3] = referenceSource;
+      records[at + 4] = -1;
       return rows++;
     }
 
@@ -73,12 +128,38 @@ public record HeadRows(
       if (trainedSources < 0) {
         endTrained();
       }
-      return new HeadRows(
-          Arrays.copyOf(sourceTokens, sources),
-          Arrays.copyOf(records, rows * Ops.ROW_FIELDS),
-          trainedSources,
-          trainedRows,
-          trainedTokens);
+      HeadRows built =
+          new HeadRows(
+              Arrays.copyOf(sourceTokens, sources),
+              Arrays.copyOf(records, rows * Ops.ROW_FIELDS),
+              trainedSources,
+              trainedRows,
+              trainedTokens,
+              passes.stream().map(IntList::toArray).toList());
+      for (int i = 0; i < built.records.length; i++) {
+        int field = i % Ops.ROW_FIELDS;
+        int source = built.records[i];
+        if (field != LABEL && field != KIND && source >= OF_PASSES) {
+          built.records[i] = built.firstSource(source / OF_PASSES - 1) + source % OF_PASSES;
+        }
+      }
+      return built;
+    }
+  }
+
+  private static final class IntList {
+    private int[] values = new int[64];
+    private int size;
+
+    void add(int value) {
+      if (size == values.length) {
+        values = Arrays.copyOf(values, 2 * size);
+      }
+      values[size++] = value;
+    }
+
+    int[] toArray() {
+      return Arrays.copyOf(values, size);
     }
   }
 }

@@ -85,15 +85,16 @@ public final class Lora implements AutoCloseable {
     return values;
   }
 
-  static String nameA(int layer, String projection) {
-    return PREFIX + ParameterNames.module(layer, projection) + ".lora_A.weight";
+  static String nameA(int layer, String module) {
+    return PREFIX + ParameterNames.module(layer, module) + ".lora_A.weight";
   }
 
-  static String nameB(int layer, String projection) {
-    return PREFIX + ParameterNames.module(layer, projection) + ".lora_B.weight";
+  static String nameB(int layer, String module) {
+    return PREFIX + ParameterNames.module(layer, module) + ".lora_B.weight";
   }
 
-  void attach(long linear, int layer, String projection, int firstOut, int out) {
+  void attach(
+      long linear, int layer, String projection, int firstOut, int out, double coefficient) {
     String a = nameA(layer, projection);
     String b = nameB(layer, projection);
     ops.linearAdapter(
@@ -101,7 +102,9 @@ public final class Lora implements AutoCloseable {
         firstOut,
         out,
         config.rank(),
-        config.scale(),
+        (float) (coefficient * config.scale()),
+        0f,
+        0,
         ref(a),
         ref(b),
         trainable == null ? 0 : trainable.gradient(a),
@@ -120,11 +123,11 @@ public final class Lora implements AutoCloseable {
             group.parts().stream().filter(p -> config.targets().contains(p.name())).toList();
         builder.align();
         for (Projection.Part part : parts) {
-          builder.matrix(nameA(layer, part.name()), config.rank(), group.in());
+          builder.matrix(nameA(layer, part.module()), config.rank(), group.in());
         }
         builder.align();
         for (Projection.Part part : parts) {
-          builder.matrix(nameB(layer, part.name()), part.out(), config.rank());
+          builder.matrix(nameB(layer, part.module()), part.out(), config.rank());
         }
       }
     }

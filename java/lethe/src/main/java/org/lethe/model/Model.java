@@ -4,8 +4,10 @@ import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import org.lethe.Hashes;
@@ -30,15 +32,15 @@ public final class Model implements AutoCloseable {
   private final Layout layout;
   private final Arena arena;
   private final Offsets offsets;
-  private Lora lora;
+  private final Adapters adapters = new Adapters();
+  private final Map<View, List<Layer>> layers = new HashMap<>();
   private Trainable trainable;
-  private List<Layer> layers;
 
   /** The projections of one layer. */
   record Layer(Projection qkv, Projection o, Projection gateUp, Projection down) {}
 
-  /** Projections that read the same input of width {@code in}. */
-  record Group(int in, List<Projection.Part> parts) {}
+  /** Projections that read the same input of width {@code in}; all or none have a bias. */
+  record Group(int in, List<Projection.Part> parts, boolean bias) {}
 
   private Model(Ops ops, ModelConfig config) {
     this.ops = ops;
@@ -52,7 +54,7 @@ public final class Model implements AutoCloseable {
   /** Byte offsets in the model's arena. */
   private record Offsets(long weights, long cos, long sin, long headMean) {
     static Offsets reserve(Arena arena, ModelConfig config, Layout layout, Dtype dtype) {
-      long positions = (long) config.contextLength() * (config.headDim() / 2);
+      long positions = config.rotaryRows() * (config.rotary().width() / 2);
       return new Offsets(
           arena.reserve(layout.elements(), dtype),
           arena.reserve(positions, Dtype.F32),
@@ -73,13 +75,13 @@ public final class Model implements AutoCloseable {
    * errors.
    */
   public static Model load(Ops ops, ModelConfig config, WeightSource source) {
+    requireComputed(config);
     Model model = new Model(ops, config);
     try {
       model.checkNames(source);
       model.readWeights(source);
       model.writeRotaryTables();
       model.refreshHeadMean();
-      model.createProjections();
     } catch (RuntimeException e) {
       model.close();
       throw e;
@@ -87,46 +89,39 @@ public final class Model implements AutoCloseable {
     return model;
   }
 
+  private static void requireComputed(ModelConfig c) {
+    ModelConfig plain =
+        ModelConfig.llama(c.sizes(), c.norms().eps(), c.rotary().theta(), c.tiedHead());
+    if (!plain.equals(
+        new ModelConfig(
+            "llama",
+            c.sizes(),
+            c.norms(),
+            plain.rotary(),
+            c.attention(),
+            c.feedForward(),
+            c.ends(),
+            c.modules()))) {
+      throw new UserException(
+          "this release reads the config of " + c.family() + " but does not compute it yet");
+    }
+  }
+
   /** Where a model's parameters stand, by Hugging Face's names. */
-  public static Layout layout(ModelConfig c) {
-    Layout.Builder builder = new Layout.Builder();
-    builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
-    for (int layer = 0; layer < c.layers(); layer++) {
-      for (Group group : groups(c)) {
-        builder.align();
-        for (Projection.Part part : group.parts()) {
-          builder.matrix(ParameterNames.weight(layer, part.name()), part.out(), group.in());
-        }
-      }
-    }
-    if (!c.tiedHead()) {
-      builder.align().matrix(ParameterNames.HEAD, c.vocabularySize(), c.hiddenSize());
-    }
-    for (int layer = 0; layer < c.layers(); layer++) {
-      builder.vector(ParameterNames.inputNorm(layer), c.hiddenSize());
-      builder.vector(ParameterNames.postAttentionNorm(layer), c.hiddenSize());
-    }
-    return builder.vector(ParameterNames.FINAL_NORM, c.hiddenSize()).build();
+  public static Layout layout(ModelConfig config) {
+    return ModelLayout.of(config);
+  }
+
+  /** The weights that adapters may sit on, by their modules' full names; [out, in] each. */
+  public static Map<String, Parameter> projections(ModelConfig config) {
+    return ModelLayout.projections(config);
   }
 
   /**
    * The projections of a layer in the order it runs them, grouped by the GEMM that computes them.
    */
-  static List<Group> groups(ModelConfig c) {
-    return List.of(
-        new Group(
-            c.hiddenSize(),
-            List.of(
-                new Projection.Part("q_proj", c.queryWidth()),
-                new Projection.Part("k_proj", c.kvWidth()),
-                new Projection.Part("v_proj", c.kvWidth()))),
-        new Group(c.queryWidth(), List.of(new Projection.Part("o_proj", c.hiddenSize()))),
-        new Group(
-            c.hiddenSize(),
-            List.of(
-                new Projection.Part("gate_proj", c.feedForwardSize()),
-                new Projection.Part("up_proj", c.feedForwardSize()))),
-        new Group(c.feedForwardSize(), List.of(new Projection.Part("down_proj", c.hiddenSize()))));
+  static List<Group> groups(ModelConfig config) {
+    return ModelLayout.groups(config);
   }
 
   /** Its sizes. */
@@ -144,9 +139,42 @@ public final class Model implements AutoCloseable {
     return layout;
   }
 
-  /** The adapters, or null. */
+  /** The adapter that trains, or was given as the model's own; null without one. */
   public Lora lora() {
-    return lora;
+    return adapters.own();
+  }
+
+  /** What the model computes, and trains: {@link #reference} and its own adapter. */
+  public View view() {
+    return adapters.all();
+  }
+
+  /** What it is compared with, and started from: the base, or what {@link #startFrom} said. */
+  public View reference() {
+    return adapters.reference();
+  }
+
+  /** Starts from a view of frozen adapters instead of from the base. */
+  public void startFrom(View view) {
+    adapters.startFrom(view);
+    closeProjections();
+  }
+
+  /** A frozen adapter that {@link #addFrozen} added. */
+  public Lora frozen(String name) {
+    return adapters.named(name);
+  }
+
+  /**
+   * Adds a frozen adapter, which acts in the views that name it and nowhere else.
+   *
+   * @param name by which {@link #frozen} finds it
+   * @param values fp32 in the order of {@link Lora#layout}
+   */
+  public Lora addFrozen(String name, LoraConfig loraConfig, float[] values) {
+    Lora added = Lora.of(ops, config, loraConfig, values, false);
+    adapters.add(name, added);
+    return added;
   }
 
   /**
@@ -154,7 +182,7 @@ public final class Model implements AutoCloseable {
    * frozen.
    */
   public Trainable trainable() {
-    return lora != null ? lora.trainable() : trainable;
+    return lora() != null ? lora().trainable() : trainable;
   }
 
   /** Whether the base weights themselves train. */
@@ -165,9 +193,7 @@ public final class Model implements AutoCloseable {
   /** Adds fresh adapters; the base stays frozen. */
   public Lora addLora(LoraConfig loraConfig, long seed) {
     requireFrozen();
-    lora = Lora.fresh(ops, config, loraConfig, seed);
-    createProjections();
-    return lora;
+    return own(Lora.fresh(ops, config, loraConfig, seed));
   }
 
   /**
@@ -178,16 +204,24 @@ public final class Model implements AutoCloseable {
    */
   public Lora addLora(LoraConfig loraConfig, float[] values, boolean trains) {
     requireFrozen();
-    lora = Lora.of(ops, config, loraConfig, values, trains);
-    createProjections();
+    return own(Lora.of(ops, config, loraConfig, values, trains));
+  }
+
+  private Lora own(Lora lora) {
+    adapters.own(lora);
+    closeProjections();
     return lora;
   }
 
   /** Makes every weight trainable: the same code as adapters, with dense gradients. */
   public Trainable trainWeights() {
     requireFrozen();
+    if (adapters.hasFrozen()) {
+      throw new UserException(
+          "all weights train, and adapters lie on them; merge the adapters into the model first");
+    }
     trainable = new Trainable(ops, layout, arena.at(offsets.weights()));
-    createProjections();
+    closeProjections();
     return trainable;
   }
 
@@ -218,8 +252,8 @@ public final class Model implements AutoCloseable {
   }
 
   /**
-   * SHA-256 over the sizes, the storage and every weight as it stands now, in hexadecimal: two
-   * models with the same fingerprint give the same numbers.
+   * SHA-256 over the sizes, the storage, every weight as it stands now and the adapters that {@link
+   * #reference} has, in hexadecimal: two models with the same fingerprint give the same numbers.
    */
   public String fingerprint() {
     MessageDigest digest = Hashes.sha256();
@@ -230,6 +264,7 @@ public final class Model implements AutoCloseable {
         readWeight(name, staging, digest::update);
       }
     }
+    adapters.digestStart(digest);
     return HexFormat.of().formatHex(digest.digest());
   }
 
@@ -266,16 +301,31 @@ public final class Model implements AutoCloseable {
     return arena.at(offsets.sin());
   }
 
+  /** A layer of {@link #view}. */
   Layer layer(int index) {
-    return layers.get(index);
+    return layers(view()).get(index);
+  }
+
+  /** A layer with every adapter on it: no view's has a larger rank. */
+  Layer widest(int index) {
+    return layers(adapters.widest()).get(index);
+  }
+
+  /** The layers as a view has them. */
+  List<Layer> layers(View view) {
+    List<Layer> made = layers.get(view);
+    if (made == null) {
+      adapters.requireOwned(view);
+      made = createProjections(view);
+      layers.put(view, made);
+    }
+    return made;
   }
 
   @Override
   public void close() {
     closeProjections();
-    if (lora != null) {
-      lora.close();
-    }
+    adapters.close();
     if (trainable != null) {
       trainable.close();
     }
@@ -283,33 +333,33 @@ public final class Model implements AutoCloseable {
   }
 
   private void requireFrozen() {
-    if (lora != null || trainable != null) {
+    if (lora() != null || trainable != null) {
       throw new UserException("this model already trains; load a second one");
     }
   }
 
-  private void createProjections() {
-    closeProjections();
+  private List<Layer> createProjections(View view) {
     List<Layer> created = new ArrayList<>();
     for (int layer = 0; layer < config.layers(); layer++) {
       List<Projection> p = new ArrayList<>();
       for (Group group : groups(config)) {
-        p.add(Projection.create(ops, this, layer, group.in(), group.parts(), lora, trainable));
+        p.add(Projection.create(ops, this, layer, group.in(), group.parts(), view, trainable));
       }
       created.add(new Layer(p.get(0), p.get(1), p.get(2), p.get(3)));
     }
-    layers = created;
+    return created;
   }
 
+  // They are made again when they are next asked for.
   private void closeProjections() {
-    if (layers != null) {
-      for (Layer layer : layers) {
+    for (List<Layer> ofView : layers.values()) {
+      for (Layer layer : ofView) {
         for (Projection p : List.of(layer.qkv(), layer.o(), layer.gateUp(), layer.down())) {
           ops.linearClose(p.linear());
         }
       }
-      layers = null;
     }
+    layers.clear();
   }
 
   private void checkNames(WeightSource source) {
@@ -379,24 +429,26 @@ public final class Model implements AutoCloseable {
     }
   }
 
-  // Frequencies and angles are rounded to fp32 where Hugging Face rounds them, so that positions
-  // turn by the same angles.
+  // Angles are rounded to fp32 where Hugging Face rounds them, so that positions turn by the same.
   private void writeRotaryTables() {
-    int half = config.headDim() / 2;
+    Rotary rotary = config.rotary();
+    int half = rotary.width() / 2;
     float[] cos = new float[half];
     float[] sin = new float[half];
+    long row = 0;
     try (Staging staging = new Staging(half * Float.BYTES)) {
-      for (int position = 0; position < config.contextLength(); position++) {
-        for (int j = 0; j < half; j++) {
-          float exponent = (float) (2 * j) / config.headDim();
-          float frequency = 1f / (float) StrictMath.pow(config.ropeTheta(), exponent);
-          float angle = position * frequency;
-          cos[j] = (float) StrictMath.cos(angle);
-          sin[j] = (float) StrictMath.sin(angle);
+      for (int table = 0; table < rotary.tables(); table++) {
+        float[] frequencies = rotary.frequencies(table);
+        for (int position = 0; position < config.contextLength(); position++, row++) {
+          for (int j = 0; j < half; j++) {
+            float angle = position * frequencies[j];
+            cos[j] = (float) StrictMath.cos(angle) * rotary.attentionFactor();
+            sin[j] = (float) StrictMath.sin(angle) * rotary.attentionFactor();
+          }
+          long at = row * half * Float.BYTES;
+          staging.upload(cos, half, arena.buffer(), offsets.cos() + at);
+          staging.upload(sin, half, arena.buffer(), offsets.sin() + at);
         }
-        long row = (long) position * half * Float.BYTES;
-        staging.upload(cos, half, arena.buffer(), offsets.cos() + row);
-        staging.upload(sin, half, arena.buffer(), offsets.sin() + row);
       }
     }
   }

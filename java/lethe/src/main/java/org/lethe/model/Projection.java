@@ -15,27 +15,35 @@ import org.lethe.kernels.Ops;
  */
 record Projection(long linear, int in, int out, int totalRank) {
 
-  /** A part: its Hugging Face name ({@code q_proj}) and its output width. */
-  record Part(String name, int out) {}
+  /** A part: its Hugging Face module in the layer ({@code self_attn.q_proj}), its output width. */
+  record Part(String module, int out) {
+    /** The last part of the module's name, as adapters target it. */
+    String name() {
+      return module.substring(module.lastIndexOf('.') + 1);
+    }
+  }
 
   /**
-   * @param lora null: no adapters
+   * @param view the adapters on it
    * @param weights null: the base weight is frozen
    */
   static Projection create(
-      Ops ops, Model model, int layer, int in, List<Part> parts, Lora lora, Trainable weights) {
+      Ops ops, Model model, int layer, int in, List<Part> parts, View view, Trainable weights) {
     int out = parts.stream().mapToInt(Part::out).sum();
-    String first = ParameterNames.weight(layer, parts.get(0).name());
+    String first = ParameterNames.weight(layer, parts.get(0).module());
     long gradient = weights == null ? 0 : weights.gradient(first);
-    long linear = ops.linearCreate(out, in, model.weight(first), gradient);
+    long linear = ops.linearCreate(out, in, model.weight(first), gradient, 0, 0);
     int totalRank = 0;
-    int firstOut = 0;
-    for (Part part : parts) {
-      if (lora != null && lora.config().targets().contains(part.name())) {
-        lora.attach(linear, layer, part.name(), firstOut, part.out());
-        totalRank += lora.config().rank();
+    for (View.Weighted weighted : view.adapters()) {
+      Lora lora = weighted.adapter();
+      int firstOut = 0;
+      for (Part part : parts) {
+        if (lora.config().targets().contains(part.name())) {
+          lora.attach(linear, layer, part.module(), firstOut, part.out(), weighted.coefficient());
+          totalRank += lora.config().rank();
+        }
+        firstOut += part.out();
       }
-      firstOut += part.out();
     }
     return new Projection(linear, in, out, totalRank);
   }

@@ -9,12 +9,12 @@ import java.util.Map;
 import java.util.Set;
 import java.util.function.Consumer;
 import org.lethe.UserException;
+import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.data.Jsonl;
-import org.lethe.data.PromptTemplate;
 import org.lethe.data.TokenSequence;
 import org.lethe.data.Tokenizer;
 
@@ -47,10 +47,28 @@ final class DataCheck {
         (part, paths) -> {
           List<Example> rows = new ArrayList<>();
           paths.forEach(path -> rows.addAll(read(part, path)));
-          parts.put(part, rows);
+          parts.put(part, part.equals("forget") ? chunk(rows) : rows);
         });
     requireRows();
     overlap();
+  }
+
+  private List<Example> chunk(List<Example> rows) {
+    if (config.data().forgetChunk().isEmpty()) {
+      return rows;
+    }
+    Chunk chunk = Chunk.parse(config.data().forgetChunk().get());
+    if (rows.size() < chunk.count()) {
+      add(
+          Finding.Level.ERROR,
+          "forget_chunk",
+          "is "
+              + chunk
+              + ", but there are only "
+              + rows.size()
+              + " forget rows; make fewer chunks");
+    }
+    return chunk.of(rows);
   }
 
   /** Whether a part names no file; one whose rows are all bad was reported already. */
@@ -136,11 +154,11 @@ final class DataCheck {
   }
 
   /** Tokenises every row and tells which do not fit. */
-  void lengths(Tokenizer tokenizer, PromptTemplate template, int context) {
+  void lengths(Tokenizer tokenizer, int context) {
     boolean refuse = config.data().onTooLong() == DataConfig.Truncation.REFUSE;
     ExampleEncoder encoder =
-        new ExampleEncoder(
-            tokenizer, template, Integer.MAX_VALUE, ExampleEncoder.LongSequence.TRUNCATE);
+        Prompts.encoder(
+            config.data(), tokenizer, Integer.MAX_VALUE, ExampleEncoder.LongSequence.TRUNCATE);
     parts.forEach((part, rows) -> lengths(part, rows, encoder, context, refuse));
   }
 

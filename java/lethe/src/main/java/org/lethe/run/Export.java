@@ -8,13 +8,16 @@ import java.util.List;
 import java.util.Optional;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
+import org.lethe.checkpoint.AdapterArithmetic;
 import org.lethe.checkpoint.AdapterFiles;
 import org.lethe.checkpoint.CheckpointState;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelExport;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.checkpoint.StoredDtype;
+import org.lethe.config.AdapterSection;
 import org.lethe.config.ExportConfig;
+import org.lethe.config.RunConfig;
 
 /** Writes models and adapters anew, for others to load. */
 public final class Export {
@@ -32,7 +35,7 @@ public final class Export {
             .orElseThrow(() -> new UserException("model is not set; give model=DIR to write"));
     List<Path> inputs = new ArrayList<>(List.of(model));
     config.adapter().ifPresent(inputs::add);
-    requireOutside(config, inputs);
+    requireOutside(config.output(), config.overwrite(), inputs);
     return ModelExport.write(
         new ModelExport.Request(
             model,
@@ -52,7 +55,7 @@ public final class Export {
   public static long adapter(ExportConfig config) {
     Path from =
         config.from().orElseThrow(() -> new UserException("from is not set; give from=DIR"));
-    requireOutside(config, List.of(from));
+    requireOutside(config.output(), config.overwrite(), List.of(from));
     StoredDtype dtype = dtype(config.dtype()).orElse(StoredDtype.F32);
     if (Files.exists(from.resolve(CheckpointStore.MANIFEST))) {
       requireWhole(from);
@@ -93,15 +96,46 @@ public final class Export {
     };
   }
 
-  private static void requireOutside(ExportConfig config, List<Path> inputs) {
-    OutputDirectory.check(config.output(), config.overwrite(), 0);
-    Path output = Inputs.real(config.output());
+  /**
+   * Writes one adapter that is the sum of adapters, each times its coefficient.
+   *
+   * @param baseModel what PEFT shall call the base; empty: what the adapters call it
+   */
+  public static AdapterArithmetic.Result combine(
+      List<AdapterSection> adapters, String baseModel, Path output, boolean overwrite) {
+    requireOutside(output, overwrite, adapters.stream().map(AdapterSection::path).toList());
+    List<AdapterArithmetic.Summand> summands =
+        adapters.stream()
+            .map(a -> new AdapterArithmetic.Summand(a.path(), a.coefficient()))
+            .toList();
+    return AdapterArithmetic.write(summands, baseModel, output, overwrite);
+  }
+
+  /**
+   * Writes {@code combined/} beside {@code adapter/} of a run that started from adapters: what it
+   * trained means something only together with those.
+   */
+  static void withStart(RunConfig config, String baseModel, RunFolder folder) {
+    if (config.adapters().isEmpty()) {
+      return;
+    }
+    List<AdapterArithmetic.Summand> summands = new ArrayList<>();
+    config
+        .adapters()
+        .forEach(a -> summands.add(new AdapterArithmetic.Summand(a.path(), a.coefficient())));
+    summands.add(new AdapterArithmetic.Summand(folder.resolve("adapter"), 1));
+    AdapterArithmetic.write(summands, baseModel, folder.resolve("combined"), true);
+  }
+
+  private static void requireOutside(Path target, boolean overwrite, List<Path> inputs) {
+    OutputDirectory.check(target, overwrite, 0);
+    Path output = Inputs.real(target);
     for (Path input : inputs) {
       if (Inputs.real(input).startsWith(output)) {
         throw new UserException(
             input
                 + ": lies in the output directory "
-                + config.output()
+                + target
                 + ", which would be replaced; choose another output");
       }
     }

@@ -36,6 +36,7 @@ final class Inputs {
     List<Path> inputs = new ArrayList<>();
     config.model().ifPresent(inputs::add);
     config.adapter().ifPresent(inputs::add);
+    config.adapters().forEach(a -> inputs.add(a.path()));
     config.scratch().flatMap(s -> s.tokenizer()).ifPresent(inputs::add);
     config.evaluate().neverSaw().ifPresent(inputs::add);
     DataConfig data = config.data();

@@ -10,13 +10,14 @@ import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
 import org.lethe.checkpoint.CheckpointStore;
-import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelCheck;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.PeftAdapter;
 import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.checkpoint.ShardedSafetensors;
 import org.lethe.data.Tokenizer;
+import org.lethe.model.ModelConfig;
 
 /**
  * What stands in a directory or file that Lethe reads or writes. Nothing is loaded onto a device;
@@ -77,20 +78,21 @@ public record Inspection(String kind, Map<String, Object> facts) {
   }
 
   private static Inspection model(Path path, boolean tensors) {
-    LlamaConfigFile config = ModelDirectory.config(path);
+    ModelConfigFile config = ModelDirectory.config(path);
+    ModelConfig model = config.model();
     Map<String, Object> facts = new LinkedHashMap<>();
     facts.put("path", path.toString());
-    facts.put("architecture", "llama");
-    facts.put("layers", config.layers());
-    facts.put("hidden_size", config.hiddenSize());
-    facts.put("heads", config.heads());
-    facts.put("kv_heads", config.kvHeads());
-    facts.put("head_dim", config.headDim());
-    facts.put("feed_forward_size", config.intermediateSize());
-    facts.put("vocabulary", config.vocabSize());
-    facts.put("context_length", config.maxPositionEmbeddings());
-    facts.put("tied_head", config.tieWordEmbeddings());
-    facts.put("rope_theta", config.ropeTheta());
+    facts.put("architecture", model.family());
+    facts.put("layers", model.layers());
+    facts.put("hidden_size", model.hiddenSize());
+    facts.put("heads", model.heads());
+    facts.put("kv_heads", model.kvHeads());
+    facts.put("head_dim", model.headDim());
+    facts.put("feed_forward_size", model.feedForwardSize());
+    facts.put("vocabulary", model.vocabularySize());
+    facts.put("context_length", model.contextLength());
+    facts.put("tied_head", model.tiedHead());
+    facts.put("rope_theta", model.rotary().theta());
     facts.put("tokenizer", tokenizer(path));
     try (ShardedSafetensors file = ShardedSafetensors.open(path)) {
       facts.put("files", file.names().stream().map(file::file).distinct().count());

@@ -1,19 +1,21 @@
 package org.lethe.run;
 
 import java.nio.file.Path;
+import java.util.List;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
-import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.config.AdapterSection;
 import org.lethe.config.DataConfig;
 import org.lethe.config.RunConfig;
 import org.lethe.data.ExampleEncoder;
-import org.lethe.data.PromptTemplate;
 import org.lethe.data.Tokenizer;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.model.Model;
+import org.lethe.model.View;
 
 /**
  * A model directory opened for a run: backend, weights, tokenizer, and the encoder of its prompts.
@@ -24,14 +26,14 @@ public final class LoadedModel implements AutoCloseable {
   private final Model model;
   private final Tokenizer tokenizer;
   private final ExampleEncoder encoder;
-  private final LlamaConfigFile config;
+  private final ModelConfigFile config;
 
   private LoadedModel(
       Backend backend,
       Model model,
       Tokenizer tokenizer,
       ExampleEncoder encoder,
-      LlamaConfigFile config) {
+      ModelConfigFile config) {
     this.backend = backend;
     this.model = model;
     this.tokenizer = tokenizer;
@@ -46,14 +48,15 @@ public final class LoadedModel implements AutoCloseable {
 
   /** Opens another directory as the configuration says. */
   static LoadedModel open(RunConfig config, Path directory) {
-    LlamaConfigFile file = ModelDirectory.config(directory);
+    ModelConfigFile file = ModelDirectory.config(directory);
     Tokenizer tokenizer = Tokenizer.load(directory);
     Backend backend = null;
     try {
-      tokenizer.requireVocabulary(file.vocabSize());
-      int context = contextLength(config, file.maxPositionEmbeddings());
+      tokenizer.requireVocabulary(file.model().vocabularySize());
+      int context = contextLength(config, file.model().contextLength());
       backend = openBackend(config);
       Model model = ModelDirectory.load(ops(config, backend), directory, context);
+      startFrom(model, config.adapters());
       return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
     } catch (RuntimeException e) {
       tokenizer.close();
@@ -66,9 +69,21 @@ public final class LoadedModel implements AutoCloseable {
 
   /** Takes over a model that was made rather than read. */
   static LoadedModel of(
-      RunConfig config, Backend backend, Model model, Tokenizer tokenizer, LlamaConfigFile file) {
-    int context = contextLength(config, file.maxPositionEmbeddings());
+      RunConfig config, Backend backend, Model model, Tokenizer tokenizer, ModelConfigFile file) {
+    int context = contextLength(config, file.model().contextLength());
     return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
+  }
+
+  private static void startFrom(Model model, List<AdapterSection> adapters) {
+    View start = View.BASE;
+    for (int i = 0; i < adapters.size(); i++) {
+      AdapterSection a = adapters.get(i);
+      // The same directory may be named twice; then its coefficients add up.
+      start =
+          start.plus(
+              AdapterDirectory.loadFrozen(model, "adapters[" + i + "]", a.path()), a.coefficient());
+    }
+    model.startFrom(start);
   }
 
   static Backend openBackend(RunConfig config) {
@@ -115,7 +130,7 @@ public final class LoadedModel implements AutoCloseable {
   }
 
   /** What its config.json says. */
-  public LlamaConfigFile config() {
+  public ModelConfigFile config() {
     return config;
   }
 
@@ -132,9 +147,9 @@ public final class LoadedModel implements AutoCloseable {
   }
 
   private static ExampleEncoder encoder(RunConfig config, Tokenizer tokenizer, int context) {
-    return new ExampleEncoder(
+    return Prompts.encoder(
+        config.data(),
         tokenizer,
-        PromptTemplate.chat(tokenizer),
         context,
         config.data().onTooLong() == DataConfig.Truncation.REFUSE
             ? ExampleEncoder.LongSequence.REFUSE

@@ -12,6 +12,7 @@ import org.lethe.UserException;
 import org.lethe.checkpoint.ModelExport;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.checkpoint.StoredDtype;
+import org.lethe.config.AdapterSection;
 import org.lethe.config.Config;
 import org.lethe.config.LoraSection;
 import org.lethe.config.PhaseSection;
@@ -33,9 +34,18 @@ public final class Phases {
    * What a phase begins with.
    *
    * @param model directory; empty only before the first phase of a run from scratch
+   * @param adapters frozen ones, part of the base
    * @param adapter on it, when there is one
    */
-  private record State(Optional<Path> model, Optional<Path> adapter) {}
+  private record State(
+      Optional<Path> model, List<AdapterSection> adapters, Optional<Path> adapter) {
+    /** The adapter becomes part of the base. */
+    State freezing(double coefficient) {
+      List<AdapterSection> frozen = new ArrayList<>(adapters);
+      frozen.add(new AdapterSection(adapter.orElseThrow(), coefficient));
+      return new State(model, List.copyOf(frozen), Optional.empty());
+    }
+  }
 
   private final RunConfig config;
   private final RunListener listener;
@@ -103,18 +113,19 @@ public final class Phases {
 
   private List<Path> run() {
     List<Path> directories = new ArrayList<>();
-    State state = new State(config.model(), config.adapter());
+    State state = new State(config.model(), config.adapters(), config.adapter());
     for (int i = 0; i < config.phases().size(); i++) {
       PhaseSection phase = config.phases().get(i);
       Path directory = directory(config, i);
-      state = prepare(phase, directory, state);
-      RunConfig own = configOf(config, phase, directory, state, i);
+      State begin = prepare(phase, directory, state);
+      RunConfig own = configOf(config, phase, directory, begin, i);
       if (isDone(phase, directory)) {
         listener.note(directory.getFileName() + " is done");
       } else {
         run(phase, directory, own);
       }
-      state = after(phase, directory, state);
+      // To judge a model is not to change it.
+      state = phase.task() == PhaseSection.Task.EVALUATE ? state : after(directory, begin);
       directories.add(directory);
     }
     return directories;
@@ -137,6 +148,17 @@ public final class Phases {
    * The base a phase works on: where the reference moves, the adapter so far becomes part of it.
    */
   private State prepare(PhaseSection phase, Path directory, State state) {
+    if (phase.adapterCoefficient().isPresent()) {
+      if (state.adapter().isEmpty()) {
+        throw new UserException(
+            "phases: "
+                + directory.getFileName()
+                + " has an adapter_coefficient, but no phase before it made an adapter, and adapter"
+                + " is not set; remove the key, or train adapters before (train.full_parameters="
+                + "false, no scratch)");
+      }
+      return state.freezing(phase.adapterCoefficient().get());
+    }
     boolean trains = phase.task() != PhaseSection.Task.EVALUATE;
     boolean moves =
         phase.reference() == PhaseSection.Base.MOVING
@@ -144,6 +166,10 @@ public final class Phases {
             || phase.train().fullParameters();
     if (!trains || !moves || state.adapter().isEmpty()) {
       return state;
+    }
+    if (!state.adapters().isEmpty()) {
+      // Those cannot be left out of a merged model, so what was trained on them stays beside them.
+      return state.freezing(1);
     }
     Path merged = directory.resolveSibling(directory.getFileName() + "-base");
     if (!Files.isRegularFile(merged.resolve("config.json"))) {
@@ -159,12 +185,14 @@ public final class Phases {
               Optional.of(dtype),
               SHARD_BYTES));
     }
-    return new State(Optional.of(merged), Optional.empty());
+    return new State(Optional.of(merged), List.of(), Optional.empty());
   }
 
   /** A phase as a run of its own, as far as that is known before the phases before it have run. */
   static RunConfig alone(RunConfig config, int index) {
-    State given = new State(config.model(), index == 0 ? config.adapter() : Optional.empty());
+    State given =
+        new State(
+            config.model(), config.adapters(), index == 0 ? config.adapter() : Optional.empty());
     PhaseSection phase = config.phases().get(index);
     return configOf(config, phase, directory(config, index), given, index);
   }
@@ -177,6 +205,7 @@ public final class Phases {
         config.version(),
         state.model(),
         state.adapter(),
+        state.adapters(),
         directory,
         false,
         config.seed(),
@@ -191,19 +220,17 @@ public final class Phases {
             : lora,
         index == 0 ? config.scratch() : Optional.empty(),
         phase.evaluate(),
+        config.calibrate(),
         config.checkpoint(),
         config.tensorboard(),
         List.of());
   }
 
-  private static State after(PhaseSection phase, Path directory, State state) {
-    if (phase.task() == PhaseSection.Task.EVALUATE) {
-      return state;
-    }
+  private static State after(Path directory, State state) {
     Path model = directory.resolve("model");
     return Files.isDirectory(model)
-        ? new State(Optional.of(model), Optional.empty())
-        : new State(state.model(), Optional.of(directory.resolve("adapter")));
+        ? new State(Optional.of(model), List.of(), Optional.empty())
+        : new State(state.model(), state.adapters(), Optional.of(directory.resolve("adapter")));
   }
 
   private static boolean isDone(PhaseSection phase, Path directory) {

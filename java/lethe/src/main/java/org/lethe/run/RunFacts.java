@@ -21,7 +21,7 @@ import org.lethe.report.RunFiles;
 final class RunFacts {
   private static final ObjectMapper YAML = new YAMLMapper();
   private static final List<String> RESULTS =
-      List.of("model", "adapter", "evaluation", "report.html", "report.md");
+      List.of("model", "adapter", "combined", "evaluation", "report.html", "report.md");
 
   private RunFacts() {}
 

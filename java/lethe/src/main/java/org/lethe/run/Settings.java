@@ -12,6 +12,7 @@ import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.Set;
 import org.lethe.UserException;
+import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
 import org.lethe.config.MethodSection;
 import org.lethe.config.RunConfig;
@@ -26,6 +27,8 @@ import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.method.Positions;
+import org.lethe.metric.Definitions;
+import org.lethe.metric.MembershipAttack;
 import org.lethe.metric.Metric;
 import org.lethe.train.Every;
 import org.lethe.train.Schedule;
@@ -113,14 +116,19 @@ final class Settings {
     sets.put(SetObservations.FORGET, c.data().forget());
     sets.put("retain", c.data().retain());
     sets.put("general", c.data().general());
-    sets.put("holdout", c.data().holdout());
+    sets.put(SetObservations.HOLDOUT, c.data().holdout());
     Set<String> names = new LinkedHashSet<>();
     sets.forEach(
         (set, files) -> {
           if (!files.isEmpty()) {
-            Metric.list(text -> false).forEach(m -> names.add(set + "." + m.name()));
+            Metric.list(Definitions.LETHE, text -> false)
+                .forEach(m -> names.add(set + "." + m.name()));
           }
         });
+    if (!c.data().forget().isEmpty() && !c.data().holdout().isEmpty()) {
+      MembershipAttack.list(Definitions.LETHE, c.evaluate().minK())
+          .forEach(a -> names.add("membership." + a.name()));
+    }
     if (!names.isEmpty()) {
       names.add("utility");
     }
@@ -147,6 +155,44 @@ final class Settings {
 
   static Pairing.Kind pairing(DataConfig c) {
     return Pairing.Kind.valueOf(c.pairing().name());
+  }
+
+  /** The forget rows, or the configured chunk of them. */
+  static List<Example> forget(DataConfig data) {
+    List<Example> all = read(data.forget());
+    if (data.forgetChunk().isEmpty()) {
+      return all;
+    }
+    Chunk chunk = Chunk.parse(data.forgetChunk().get());
+    if (all.size() < chunk.count() && !data.forget().isEmpty()) {
+      throw new UserException(
+          "data.forget_chunk is "
+              + chunk
+              + ", but there are only "
+              + all.size()
+              + " forget rows; make fewer chunks");
+    }
+    return chunk.of(all);
+  }
+
+  /**
+   * The rows of an unlearning step.
+   *
+   * @throws UserException when it must be all of them and is not
+   */
+  static int batchSize(TrainConfig train, int forgetRows) {
+    if (train.fullBatch() && train.batchSize() != forgetRows) {
+      throw new UserException(
+          "train.full_batch asks for one update an epoch, but train.batch_size is "
+              + train.batchSize()
+              + " and there are "
+              + forgetRows
+              + " forget rows; set train.batch_size="
+              + forgetRows
+              + " (train.tokens_per_micro_batch bounds the memory), or forget in chunks of that"
+              + " size");
+    }
+    return train.batchSize();
   }
 
   /** All rows of a part's files, one file after the other. */

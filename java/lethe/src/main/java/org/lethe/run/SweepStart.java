@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import org.lethe.UserException;
+import org.lethe.config.AdapterSection;
 import org.lethe.config.DataConfig;
 import org.lethe.config.EvaluateSection;
 import org.lethe.config.RunConfig;
@@ -22,6 +23,7 @@ import org.lethe.train.TrainSettings;
 record SweepStart(
     Optional<Path> model,
     Optional<Path> adapter,
+    List<AdapterSection> adapters,
     RunConfig.Dtype dtype,
     String device,
     int threads,
@@ -30,7 +32,14 @@ record SweepStart(
 
   static SweepStart of(RunConfig c) {
     return new SweepStart(
-        c.model(), c.adapter(), c.dtype(), c.device(), c.threads(), c.data(), c.evaluate());
+        c.model(),
+        c.adapter(),
+        c.adapters(),
+        c.dtype(),
+        c.device(),
+        c.threads(),
+        c.data(),
+        c.evaluate());
   }
 
   /** The runs by what they start from, in their order. */

@@ -13,6 +13,7 @@ import org.lethe.model.Head;
 import org.lethe.model.HeadRows;
 import org.lethe.model.Model;
 import org.lethe.model.PackedBatch;
+import org.lethe.model.View;
 
 /**
  * Teacher-forced likelihoods of sequences, without a gradient. Only the backend's thread may call
@@ -21,7 +22,7 @@ import org.lethe.model.PackedBatch;
 public final class Scorer implements AutoCloseable {
   private final Model model;
   private final int budget;
-  private final boolean adapted;
+  private final View view;
   private final Decoder decoder;
   private final Head head;
 
@@ -45,29 +46,59 @@ public final class Scorer implements AutoCloseable {
    * @param adapted whether the model's adapters act; without them this is the reference model
    */
   public Scorer(Model model, int budget, boolean adapted) {
+    this(model, budget, adapted ? model.view() : model.reference());
+  }
+
+  /** The same, in any view of the model. */
+  public Scorer(Model model, int budget, View view) {
     this.model = model;
     this.budget = budget;
-    this.adapted = adapted;
+    this.view = view;
     this.decoder = new Decoder(model, budget, false);
     this.head = new Head(model, budget);
   }
 
   /** A scorer for these sequences, some two thousand tokens at a time. */
   public static Scorer forSequences(Model model, List<TokenSequence> sequences, boolean adapted) {
+    return forSequences(model, sequences, adapted ? model.view() : model.reference());
+  }
+
+  /** The same, in any view of the model. */
+  public static Scorer forSequences(Model model, List<TokenSequence> sequences, View view) {
     int longest = sequences.stream().mapToInt(s -> s.ids().length).max().orElse(1);
     int total = sequences.stream().mapToInt(s -> s.ids().length).sum();
-    return new Scorer(model, Math.max(longest, Math.min(total, 2048)), adapted);
+    return new Scorer(model, Math.max(longest, Math.min(total, 2048)), view);
+  }
+
+  /** What is taken from a sequence's rows. */
+  @FunctionalInterface
+  public interface Reading<T> {
+    /**
+     * The reading of one sequence.
+     *
+     * @param statistics of all rows of a batch
+     * @param rows those of the sequence: one per token that is predicted, in order
+     */
+    T of(TokenSequence sequence, RowStatistics statistics, Sequence rows);
   }
 
   /** The score of each sequence over the given positions. */
   public List<Score> score(List<TokenSequence> sequences, Positions positions) {
-    List<Score> scores = new ArrayList<>();
+    return read(
+        sequences,
+        positions,
+        (sequence, statistics, rows) -> new Score(statistics.nll(rows), rows.rows()));
+  }
+
+  /** A reading of each sequence over the given positions. */
+  public <T> List<T> read(List<TokenSequence> sequences, Positions positions, Reading<T> reading) {
+    List<T> readings = new ArrayList<>();
     List<TokenSequence> batch = new ArrayList<>();
     int tokens = 0;
     for (TokenSequence sequence : sequences) {
       int length = sequence.ids().length;
       if (!batch.isEmpty() && tokens + length > budget) {
-        scores.addAll(scoreBatch(batch, positions));
+        readings.addAll(readBatch(batch, positions, reading));
         batch.clear();
         tokens = 0;
       }
@@ -75,14 +106,14 @@ public final class Scorer implements AutoCloseable {
       tokens += length;
     }
     if (!batch.isEmpty()) {
-      scores.addAll(scoreBatch(batch, positions));
+      readings.addAll(readBatch(batch, positions, reading));
     }
-    return scores;
+    return readings;
   }
 
-  private List<Score> scoreBatch(List<TokenSequence> batch, Positions positions) {
-    PackedBatch packed =
-        PackedBatch.of(batch.stream().map(TokenSequence::ids).toList(), adapted ? batch.size() : 0);
+  private <T> List<T> readBatch(
+      List<TokenSequence> batch, Positions positions, Reading<T> reading) {
+    PackedBatch packed = PackedBatch.of(batch.stream().map(TokenSequence::ids).toList(), 0);
     HeadRows.Builder rows = new HeadRows.Builder();
     List<Sequence> sequences = new ArrayList<>();
     int firstRow = 0;
@@ -96,10 +127,14 @@ public final class Scorer implements AutoCloseable {
       sequences.add(new Sequence(Role.RETAIN, i, firstRow, count, Double.NaN));
       firstRow += count;
     }
-    long residual = decoder.forward(packed);
+    long residual = decoder.forward(view, packed);
     float[] values = head.forward(residual, packed.tokens(), rows.build(0), false);
     RowStatistics statistics = new RowStatistics(values, model.config().vocabularySize());
-    return sequences.stream().map(s -> new Score(statistics.nll(s), s.rows())).toList();
+    List<T> readings = new ArrayList<>();
+    for (int i = 0; i < batch.size(); i++) {
+      readings.add(reading.of(batch.get(i), statistics, sequences.get(i)));
+    }
+    return readings;
   }
 
   @Override

@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
 import org.lethe.UserException;
-import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.kernels.Ops;
@@ -32,8 +32,11 @@ final class GenerateVerb implements Callable<Integer> {
   @Option(names = "--model", required = true, paramLabel = "DIR", description = "Model directory.")
   private Path model;
 
-  @Option(names = "--adapter", paramLabel = "DIR", description = "Adapter directory.")
-  private Path adapter;
+  @Option(
+      names = "--adapter",
+      paramLabel = "DIR[:COEFFICIENT]",
+      description = "Adapter directory, and its coefficient (1); may be given several times.")
+  private List<String> adapters = List.of();
 
   @Option(
       names = "--max-new-tokens",
@@ -87,12 +90,12 @@ final class GenerateVerb implements Callable<Integer> {
     RunConfig config =
         Config.of(
             RunConfig.class,
-            List.of("output=unused", "threads=" + threads, "model='" + quoted(model) + "'"));
+            List.of(
+                "output=unused",
+                "threads=" + threads,
+                "model='" + quoted(model) + "'",
+                "adapters=[" + adapters() + "]"));
     try (LoadedModel loaded = LoadedModel.open(config)) {
-      boolean adapted = adapter != null;
-      if (adapted) {
-        AdapterDirectory.load(loaded.model(), adapter, false);
-      }
       List<int[]> prompts = questions.stream().map(loaded.encoder()::encodePrompt).toList();
       int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
       int slots = Math.min(16, prompts.size());
@@ -101,8 +104,8 @@ final class GenerateVerb implements Callable<Integer> {
               loaded.model(),
               slots,
               (int) Math.min((long) longest + maxNewTokens, Integer.MAX_VALUE),
-              adapted)) {
-        Set<Integer> stop = Set.of(loaded.tokenizer().eosId());
+              loaded.model().view())) {
+        Set<Integer> stop = loaded.encoder().stopIds();
         List<int[]> answers =
             temperature > 0
                 ? generator.sample(
@@ -126,6 +129,12 @@ final class GenerateVerb implements Callable<Integer> {
     if (!holds) {
       throw new UserException(option + " is " + value + ", must be " + rule);
     }
+  }
+
+  private String adapters() {
+    return WeightedAdapter.parse("--adapter", adapters).stream()
+        .map(a -> "{path: '" + quoted(a.path()) + "', coefficient: " + a.coefficient() + "}")
+        .collect(Collectors.joining(", "));
   }
 
   private static String quoted(Path path) {

@@ -1,0 +1,103 @@
+package org.lethe.model;
+
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import org.lethe.InternalFaultException;
+import org.lethe.UserException;
+
+/**
+ * The adapters of a model: frozen ones by name, the view of them that it starts from, and the one
+ * that trains or was given as its own. Owns them. Only the backend's thread may call it.
+ */
+final class Adapters implements AutoCloseable {
+  private final Map<String, Lora> frozen = new LinkedHashMap<>();
+  private Lora own;
+  private View reference = View.BASE;
+
+  void add(String name, Lora adapter) {
+    if (frozen.putIfAbsent(name, adapter) != null) {
+      adapter.close();
+      throw new UserException("the model has an adapter " + name + " already; name each apart");
+    }
+  }
+
+  Lora named(String name) {
+    return Optional.ofNullable(frozen.get(name))
+        .orElseThrow(
+            () -> new InternalFaultException("no adapter " + name + " among " + frozen.keySet()));
+  }
+
+  boolean hasFrozen() {
+    return !frozen.isEmpty();
+  }
+
+  void own(Lora adapter) {
+    own = adapter;
+  }
+
+  /** The one that trains or was given as the model's own, or null. */
+  Lora own() {
+    return own;
+  }
+
+  void startFrom(View view) {
+    requireOwned(view);
+    if (view.adapters().stream().anyMatch(w -> w.adapter() == own)) {
+      throw new InternalFaultException("a model cannot start from the adapter that it trains");
+    }
+    reference = view;
+  }
+
+  View reference() {
+    return reference;
+  }
+
+  /** Adds what the reference has beside the base; nothing when that is nothing. */
+  void digestStart(MessageDigest digest) {
+    for (View.Weighted w : reference.adapters()) {
+      String facts = w.coefficient() + " " + w.adapter().config();
+      digest.update(facts.getBytes(StandardCharsets.UTF_8));
+      ByteBuffer bytes = ByteBuffer.allocate(Float.BYTES);
+      for (float value : w.adapter().values()) {
+        digest.update(bytes.clear().putFloat(value).flip());
+      }
+    }
+  }
+
+  /** The reference with the own adapter, when there is one. */
+  View all() {
+    return own == null ? reference : reference.plus(own, 1);
+  }
+
+  /** Every adapter once: no view of this model has a larger rank. */
+  View widest() {
+    View view = own == null ? View.BASE : View.of(own);
+    for (Lora adapter : frozen.values()) {
+      view = view.plus(adapter, 1);
+    }
+    return view;
+  }
+
+  void requireOwned(View view) {
+    List<View.Weighted> foreign =
+        view.adapters().stream()
+            .filter(w -> w.adapter() != own && !frozen.containsValue(w.adapter()))
+            .toList();
+    if (!foreign.isEmpty()) {
+      throw new InternalFaultException("a view names " + foreign.size() + " adapters of others");
+    }
+  }
+
+  @Override
+  public void close() {
+    frozen.values().forEach(Lora::close);
+    if (own != null) {
+      own.close();
+    }
+  }
+}
