@@ -90,7 +90,14 @@ class QuantizedModelTest {
   private static ModelExport.Request request(
       Path model, Path output, Optional<StoredDtype> dtype, Quantization quantize, long shard) {
     return new ModelExport.Request(
-        model, Optional.empty(), output, false, dtype, shard, Optional.ofNullable(quantize));
+        model,
+        Optional.empty(),
+        output,
+        false,
+        dtype,
+        shard,
+        Optional.ofNullable(quantize),
+        List.of());
   }
 
   private static byte[] bytes(TensorSource source, String name) {
@@ -220,6 +227,30 @@ class QuantizedModelTest {
   }
 
   @Test
+  void skippedModulesStayPlainAndConfigJsonNamesThem() throws IOException {
+    Path written = directory.resolve("written");
+    ModelExport.write(
+        new ModelExport.Request(
+            Goldens.path("llama-tiny"),
+            Optional.empty(),
+            written,
+            false,
+            Optional.empty(),
+            Long.MAX_VALUE,
+            Optional.of(Quantization.INT8),
+            List.of("model.layers.0", "down_proj", "model.layers.2.mlp.up_proj")));
+    try (ModelWeights weights = ModelWeights.open(written)) {
+      // Seven linears of layer 0, two down projections of the others, one by its full name.
+      assertEquals(LINEARS - 10, weights.quantizedNames().size());
+      assertTrue(weights.quantizedNames().contains("model.layers.1.mlp.up_proj.weight"));
+    }
+    JsonNode skipped = config(written).at("/quantization_config/llm_int8_skip_modules");
+    assertEquals(11, skipped.size());
+    assertEquals("lm_head", skipped.get(0).textValue());
+    assertTrue(skipped.toString().contains("\"model.layers.1.mlp.down_proj\""), skipped.toString());
+  }
+
+  @Test
   void anAdapterMergesIntoAQuantisedModel() {
     Path merged = directory.resolve("merged");
     Path base = Goldens.path("quant/llama-nf4");
@@ -233,7 +264,8 @@ class QuantizedModelTest {
                 false,
                 Optional.empty(),
                 Long.MAX_VALUE,
-                Optional.of(Quantization.NF4_DOUBLE)));
+                Optional.of(Quantization.NF4_DOUBLE),
+                List.of()));
     // The weights are read twice for double quantisation, but merged once.
     assertEquals(1, result.survival().orElseThrow().fraction(), 1e-6);
     Path plain = directory.resolve("plain");

@@ -9,6 +9,7 @@ import java.nio.channels.WritableByteChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -43,6 +44,8 @@ public final class ModelExport {
    * @param maxShardBytes the weights of one file take no more, except a tensor that does alone
    * @param quantize layout of the linears, the head excepted; empty: none is quantised, also where
    *     the model that is read is
+   * @param quantizeSkip linears that stay plain besides the head: a module's full name, or the
+   *     names it begins or ends with
    */
   public record Request(
       Path model,
@@ -51,7 +54,8 @@ public final class ModelExport {
       boolean overwrite,
       Optional<StoredDtype> dtype,
       long maxShardBytes,
-      Optional<Quantization> quantize) {
+      Optional<Quantization> quantize,
+      List<String> quantizeSkip) {
     /** Without quantisation. */
     public Request(
         Path model,
@@ -60,7 +64,7 @@ public final class ModelExport {
         boolean overwrite,
         Optional<StoredDtype> dtype,
         long maxShardBytes) {
-      this(model, adapter, output, overwrite, dtype, maxShardBytes, Optional.empty());
+      this(model, adapter, output, overwrite, dtype, maxShardBytes, Optional.empty(), List.of());
     }
   }
 
@@ -81,7 +85,7 @@ public final class ModelExport {
   private final ModelWeights source;
   private final Map<String, LoraFactors> adapters;
   private final double scale;
-  private final Set<String> linears;
+  private final Set<String> quantized;
   private final SurvivalSums sums = new SurvivalSums();
 
   private ModelExport(
@@ -95,7 +99,7 @@ public final class ModelExport {
     this.source = source;
     this.adapters = adapters;
     this.scale = scale;
-    this.linears = ModelDirectory.linears(config.model()).keySet();
+    this.quantized = quantized();
   }
 
   /**
@@ -189,10 +193,34 @@ public final class ModelExport {
   private Output output(String name) {
     TensorInfo info = source.info(name);
     TensorSpec plain = new TensorSpec(name, target(info), info.shape());
-    boolean quantized = request.quantize().isPresent() && linears.contains(module(name));
-    return quantized
+    return quantized.contains(module(name))
         ? new Output(plain, quantizer().specs(plain, values(plain, false)), true)
         : new Output(plain, List.of(plain), false);
+  }
+
+  /** The modules whose weights are quantised. */
+  private Set<String> quantized() {
+    Set<String> linears = ModelDirectory.linears(config.model()).keySet();
+    if (request.quantize().isEmpty()) {
+      return Set.of();
+    }
+    Set<String> kept = new LinkedHashSet<>(linears);
+    for (String skip : request.quantizeSkip()) {
+      boolean any = kept.removeIf(module -> isSkipped(module, skip));
+      if (!any && linears.stream().noneMatch(module -> isSkipped(module, skip))) {
+        throw new UserException(
+            request.model()
+                + ": quantize_skip names '"
+                + skip
+                + "', which is no linear of the model; its first is "
+                + linears.iterator().next());
+      }
+    }
+    return kept;
+  }
+
+  private static boolean isSkipped(String module, String skip) {
+    return module.equals(skip) || module.startsWith(skip + ".") || module.endsWith("." + skip);
   }
 
   private QuantizedWriter quantizer() {
@@ -235,12 +263,13 @@ public final class ModelExport {
       return json;
     }
     StoredDtype dtype = request.dtype().or(config::dtype).orElse(StoredDtype.F32);
+    // Full names, which every version of transformers takes for these modules and no others.
+    List<String> skipped = new ArrayList<>(List.of(module(ParameterNames.HEAD)));
+    skipped.addAll(ModelDirectory.linears(config.model()).keySet());
+    skipped.removeAll(quantized);
     ObjectNode node = JsonFiles.parseObject(json);
     QuantizationConfig.put(
-        node,
-        request.quantize().get(),
-        HuggingFaceConfig.dtypeName(dtype),
-        List.of(module(ParameterNames.HEAD)));
+        node, request.quantize().get(), HuggingFaceConfig.dtypeName(dtype), skipped);
     return JsonFiles.write(node);
   }
 
