@@ -19,6 +19,7 @@ import make_lora
 import make_models
 import make_parity
 import make_peft
+import make_quant
 import make_tokenizers
 import make_view_methods
 import make_views
@@ -37,6 +38,7 @@ MAKERS = (
     make_families,
     make_view_methods,
     make_peft,
+    make_quant,
 )
 
 # Every folder under tests/golden that they write.
@@ -47,6 +49,7 @@ MADE = (
     make_views.FOLDER,
     "families",
     make_peft.FOLDER,
+    make_quant.FOLDER,
 )
 
 
