@@ -110,6 +110,12 @@ FAMILIES = {
         SEPARATE,
         dict(layer_types=None, hidden_act="gelu_pytorch_tanh"),
     ),
+    "starcoder2": (
+        "Starcoder2Config",
+        dict(rope_parameters=default_rope()),
+        ["q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"],
+        None,
+    ),
 }
 
 
