@@ -127,7 +127,10 @@ final class Settings {
     sets.forEach(
         (set, files) -> {
           if (!files.isEmpty()) {
-            Metric.list(Definitions.LETHE, text -> false)
+            boolean extracted =
+                c.evaluate().extractionN() > 0 && SetObservations.EXTRACTED.contains(set);
+            Metric.list(Definitions.LETHE, text -> false).stream()
+                .filter(m -> extracted || !m.needs().contains(Metric.Need.EXTRACTION))
                 .forEach(m -> names.add(set + "." + m.name()));
           }
         });

@@ -156,7 +156,6 @@ public final class UnlearnBatches implements BatchSource {
 
   /** A row with its own answer, encoded once: an epoch meets it again. */
   private TokenSequence tokens(Example example) {
-    return encoded.computeIfAbsent(
-        example, e -> encoder.encode(e.question(), e.answer(), e.source()));
+    return encoded.computeIfAbsent(example, encoder::encode);
   }
 }
