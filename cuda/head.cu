@@ -61,10 +61,12 @@ __device__ void store_group(T *row, int begin, int V, const T (&in)[kGroup]) {
 // Sums over the columns a thread has seen, but for the label's, each relative to the largest of them.
 struct Running {
   float max, reference_max;  // of z, of z + delta
-  int argmax;
-  float e, ez, ezz;                 // sum of e = exp(x), e x, e x^2, with x = (z - max) / temperature
-  float z, above;                   // sum of z; how many exceed the label's
-  float shift, e_delta, reference;  // sum of e expm1(delta), e delta, exp((z + delta - reference max) / temperature)
+  int argmax, reference_argmax;
+  float e, ez, ezz;  // sum of e = exp(x), e x, e x^2, with x = (z - max) / temperature
+  float z, above;    // sum of z; how many exceed the label's
+  float shift, e_delta,
+      reference;       // sum of e expm1(delta), e delta, f = exp(y), y = (z + delta - reference max) / temp.
+  float reference_ez;  // sum of f y
 
   // Makes the sums relative to another maximum.
   __device__ void rescale(float to, float beta) {
@@ -79,7 +81,11 @@ struct Running {
     max = to;
   }
   __device__ void rescale_reference(float to, float beta) {
-    if (reference_max != -infinity()) reference *= fast_exp(floored((reference_max - to) * beta));
+    if (reference_max != -infinity()) {
+      const float y = floored((reference_max - to) * beta), f = fast_exp(y);
+      reference_ez = f * (reference_ez + y * reference);
+      reference *= f;
+    }
     reference_max = to;
   }
 };
@@ -88,7 +94,7 @@ template <bool kReference>
 __device__ void see_group(Running *r, const float (&z)[kGroup], const float (&delta)[kGroup], int begin, int V,
                           int label, float z_label, float beta) {
   float x[kGroup], largest = r->max, reference_largest = r->reference_max;
-  int argmax = r->argmax;
+  int argmax = r->argmax, reference_argmax = r->reference_argmax;
   for (int i = 0; i < kGroup; ++i) {
     const int v = begin + i;
     const bool inside = v >= 0 && v < V;
@@ -99,14 +105,18 @@ __device__ void see_group(Running *r, const float (&z)[kGroup], const float (&de
       largest = x[i];
       argmax = v;
     }
-    if (kReference && x[i] + delta[i] > reference_largest) reference_largest = x[i] + delta[i];
+    if (kReference && x[i] + delta[i] > reference_largest) {
+      reference_largest = x[i] + delta[i];
+      reference_argmax = v;
+    }
   }
   if (largest > r->max) r->rescale(largest, beta);
   r->argmax = argmax;
+  r->reference_argmax = reference_argmax;
   if (kReference && reference_largest > r->reference_max) r->rescale_reference(reference_largest, beta);
   const float base = r->max == -infinity() ? 0.0f : r->max;
   const float reference_base = r->reference_max == -infinity() ? 0.0f : r->reference_max;
-  float e = 0, ez = 0, ezz = 0, shift = 0, e_delta = 0, reference = 0;
+  float e = 0, ez = 0, ezz = 0, shift = 0, e_delta = 0, reference = 0, reference_ez = 0;
   for (int i = 0; i < kGroup; ++i) {
     const float d = floored((x[i] - base) * beta), p = fast_exp(d);
     e += p;
@@ -115,7 +125,9 @@ __device__ void see_group(Running *r, const float (&z)[kGroup], const float (&de
     if (kReference) {
       shift += p * fast_expm1(delta[i] * beta);
       e_delta += p * (delta[i] * beta);
-      reference += fast_exp(floored((x[i] + delta[i] - reference_base) * beta));
+      const float y = floored((x[i] + delta[i] - reference_base) * beta), f = fast_exp(y);
+      reference += f;
+      reference_ez += f * y;
     }
   }
   r->e += e;
@@ -124,6 +136,7 @@ __device__ void see_group(Running *r, const float (&z)[kGroup], const float (&de
   r->shift += shift;
   r->e_delta += e_delta;
   r->reference += reference;
+  r->reference_ez += reference_ez;
 }
 
 // What the second look needs; sums are those of the whole row, the label included.
@@ -162,12 +175,15 @@ __device__ Running first_look(const Columns &c, int label, float z_label, float 
   r.z = sums[3];
   r.above = sums[4];
   if (kReference) {
-    r.rescale_reference(block_largest({r.reference_max, 0}).value, beta);
-    float reference_sums[] = {r.shift, r.e_delta, r.reference};
+    const Largest reference_largest = block_largest({r.reference_max, r.reference_argmax});
+    r.rescale_reference(reference_largest.value, beta);
+    r.reference_argmax = reference_largest.index;
+    float reference_sums[] = {r.shift, r.e_delta, r.reference, r.reference_ez};
     block_sum(reference_sums);
     r.shift = reference_sums[0];
     r.e_delta = reference_sums[1];
     r.reference = reference_sums[2];
+    r.reference_ez = reference_sums[3];
   }
   return r;
 }
@@ -183,8 +199,14 @@ __device__ inline void add_label(Running *r, int label, float z_label, float del
   if (!reference) return;
   r->shift += p * fast_expm1(delta * beta);
   r->e_delta += p * (delta * beta);
-  if (z_label + delta > r->reference_max) r->rescale_reference(z_label + delta, beta);
-  r->reference += fast_exp(floored((z_label + delta - r->reference_max) * beta));
+  const float at_label = z_label + delta;
+  if (at_label > r->reference_max || (at_label == r->reference_max && label < r->reference_argmax)) {
+    r->reference_argmax = label;
+  }
+  if (at_label > r->reference_max) r->rescale_reference(at_label, beta);
+  const float y = floored((at_label - r->reference_max) * beta), f = fast_exp(y);
+  r->reference += f;
+  r->reference_ez += f * y;
 }
 
 // x e^x - expm1(x) and expm1(x) - x for |x| <= 1/2: sum over k >= 2 of (k-1) x^k / k!, and of x^k / k!.
@@ -265,14 +287,26 @@ __device__ float second_look(const Columns &c, const Softmax &m, float *row, int
   return value;
 }
 
-__device__ inline void write_stats(const Softmax &m, const Running &r, float z_label, float lse_others, float mean,
-                                   float kl, float *stats) {
+// log e - ez / e: no less than 0 but for rounding.
+__device__ inline float entropy_of(float e, float ez) {
+  const float h = logf(e) - ez / e;
+  return h < 0.0f ? 0.0f : h;
+}
+
+// Of the columns but the label's.
+struct Others {
+  float lse, entropy;
+};
+
+template <bool kReference>
+__device__ void write_stats(const Softmax &m, const Running &r, float z_label, const Others &others, float mean,
+                            float kl, float *stats) {
   const float log_sum = logf(r.e), max = m.max * m.beta;
   const float lse = max + log_sum;
   const bool b = m.broken;
   stats[LETHE_STAT_LSE] = b ? nan() : lse;
   stats[LETHE_STAT_LABEL] = m.label >= 0 ? z_label * m.beta : 0.0f;
-  stats[LETHE_STAT_LSE_OTHERS] = b ? nan() : m.label >= 0 ? lse_others : lse;
+  stats[LETHE_STAT_LSE_OTHERS] = b ? nan() : m.label >= 0 ? others.lse : lse;
   stats[LETHE_STAT_MEAN] = b ? nan() : mean * m.beta;
   stats[LETHE_STAT_EZ] = b ? nan() : m.ez;
   stats[LETHE_STAT_MAX] = b ? nan() : max;
@@ -281,6 +315,9 @@ __device__ inline void write_stats(const Softmax &m, const Running &r, float z_l
   stats[LETHE_STAT_KL] = b ? nan() : kl < 0.0f ? 0.0f : kl;
   // E[(log p)^2] with log p = x - log sum; no term is negative.
   stats[LETHE_STAT_ELOG2] = b ? nan() : r.ezz / r.e - 2 * log_sum * m.ez + log_sum * log_sum;
+  stats[LETHE_STAT_ENTROPY_OTHERS] = b ? nan() : m.label >= 0 ? others.entropy : 0.0f;
+  stats[LETHE_STAT_REFERENCE_ENTROPY] = b ? nan() : kReference ? entropy_of(r.reference, r.reference_ez) : 0.0f;
+  stats[LETHE_STAT_REFERENCE_ARGMAX] = kReference ? static_cast<float>(r.reference_argmax) : 0.0f;
 }
 
 template <bool kReference>
@@ -290,13 +327,13 @@ __device__ void whole_row(const HeadRows &a, int64_t index, const float *delta) 
   Softmax m = {};
   m.label = a.records[index * LETHE_ROW_FIELDS + 1];
   m.kind = a.records[index * LETHE_ROW_FIELDS + 2];
-  m.beta = a.temperature == nullptr ? 1.0f : 1.0f / a.temperature[index];
+  m.beta = a.row_params == nullptr ? 1.0f : 1.0f / a.row_params[index * LETHE_ROW_PARAMS];
   m.scale = m.beta * (a.coefficient == nullptr ? 1.0f : a.coefficient[index]);
   m.uniform = 1.0f / static_cast<float>(c.V);
   const float z_label = m.label >= 0 ? row[m.label] : 0.0f;
 
   Running r = first_look<kReference>(c, m.label, z_label, m.beta);
-  const float lse_others = r.max * m.beta + logf(r.e);
+  const Others apart = {r.max * m.beta + logf(r.e), r.max == -infinity() ? 0.0f : entropy_of(r.e, r.ez)};
   const float others_max = r.max, others = r.e;
   if (m.label >= 0) add_label(&r, m.label, z_label, kReference ? delta[m.label] : 0.0f, kReference, m.beta);
   m.broken = !(fabsf(r.e) < infinity()) || !(fabsf(r.max) < infinity());
@@ -320,7 +357,7 @@ __device__ void whole_row(const HeadRows &a, int64_t index, const float *delta) 
   if (kReference) block_sum(kl);
   if (threadIdx.x == 0) {
     const float mean = a.means == nullptr ? r.z / static_cast<float>(c.V) : a.means[index];
-    write_stats(m, r, z_label, lse_others, mean, kl[0], a.stats + index * LETHE_STATISTICS);
+    write_stats<kReference>(m, r, z_label, apart, mean, kl[0], a.stats + index * LETHE_STATISTICS);
   }
 }
 

@@ -12,7 +12,7 @@ struct HeadRows {
   const float *delta;        // [references, ld]: reference logits - z; null without rows of a reference kind
   const int32_t *delta_of;   // [rows]: a row's row of delta, or -1; null: all -1
   const int32_t *records;    // [rows, LETHE_ROW_FIELDS]
-  const float *temperature;  // [rows] or null
+  const float *row_params;   // [rows, LETHE_ROW_PARAMS] or null
   const float *means;        // [rows] or null: mean logits, h dot the mean row of W; null: summed from z
   const float *coefficient;  // [rows] or null: what the gradient is multiplied with
   float *stats;              // [rows, LETHE_STATISTICS]

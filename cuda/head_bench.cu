@@ -56,7 +56,7 @@ void device_rows(const lethe::test::HeadLaunch &l, unsigned threads) {
                       there(l.delta),
                       there(l.delta_of),
                       there(l.records),
-                      there(l.temperature),
+                      there(l.row_params),
                       there(l.means),
                       there(l.coefficient),
                       there(l.stats),

@@ -467,12 +467,19 @@ int backward(Device *device, const lethe_attention_args &a) {
 }  // namespace
 
 int attention_forward(Device *device, const lethe_attention_args *args) {
-  return run(device, __func__,
-             [&] { return args->dtype == LETHE_BF16 ? forward<bf16>(device, *args) : forward<float>(device, *args); });
+  return run(device, __func__, [&] {
+    if (args->window != 0 || args->soft_cap != 0) {
+      return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "window and soft_cap are not there yet");
+    }
+    return args->dtype == LETHE_BF16 ? forward<bf16>(device, *args) : forward<float>(device, *args);
+  });
 }
 
 int attention_backward(Device *device, const lethe_attention_args *args) {
   return run(device, __func__, [&] {
+    if (args->window != 0 || args->soft_cap != 0) {
+      return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "window and soft_cap are not there yet");
+    }
     return args->dtype == LETHE_BF16 ? backward<bf16>(device, *args) : backward<float>(device, *args);
   });
 }

@@ -65,8 +65,8 @@ lethe_backend make_table() {
   t.copy = copy;
   t.zero = zero;
   t.convert = convert;
-  t.rmsnorm_forward = rmsnorm_forward;
-  t.rmsnorm_backward = rmsnorm_backward;
+  t.norm_forward = norm_forward;
+  t.norm_backward = norm_backward;
   t.embedding_forward = embedding_forward;
   t.embedding_backward = embedding_backward;
   t.gather_rows = gather_rows;
@@ -84,8 +84,10 @@ lethe_backend make_table() {
   t.rotary = rotary;
   t.attention_forward = attention_forward;
   t.attention_backward = attention_backward;
-  t.swiglu_forward = swiglu_forward;
-  t.swiglu_backward = swiglu_backward;
+  t.gated_forward = gated_forward;
+  t.gated_backward = gated_backward;
+  t.activation_forward = activation_forward;
+  t.activation_backward = activation_backward;
   return t;
 }
 

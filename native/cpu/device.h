@@ -86,8 +86,8 @@ int copy(Device *device, void *dst, const void *src, int64_t bytes);
 int zero(Device *device, void *dst, int64_t bytes);
 int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
 
-int rmsnorm_forward(Device *device, const lethe_rmsnorm_args *args);
-int rmsnorm_backward(Device *device, const lethe_rmsnorm_args *args);
+int norm_forward(Device *device, const lethe_norm_args *args);
+int norm_backward(Device *device, const lethe_norm_args *args);
 
 int embedding_forward(Device *device, const lethe_embedding_args *args);
 int embedding_backward(Device *device, const lethe_embedding_args *args);
@@ -109,8 +109,10 @@ int rotary(Device *device, const lethe_rotary_args *args);
 int attention_forward(Device *device, const lethe_attention_args *args);
 int attention_backward(Device *device, const lethe_attention_args *args);
 
-int swiglu_forward(Device *device, const lethe_swiglu_args *args);
-int swiglu_backward(Device *device, const lethe_swiglu_args *args);
+int gated_forward(Device *device, const lethe_gated_args *args);
+int gated_backward(Device *device, const lethe_gated_args *args);
+int activation_forward(Device *device, const lethe_activation_args *args);
+int activation_backward(Device *device, const lethe_activation_args *args);
 
 }  // namespace lethe::cpu
 

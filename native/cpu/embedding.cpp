@@ -14,7 +14,15 @@ void forward(const lethe_embedding_args &a) {
   auto *out = static_cast<T *>(a.out);
 #pragma omp parallel for schedule(static)
   for (int64_t t = 0; t < a.T; ++t) {
-    std::memcpy(out + t * a.d, table + a.ids[t] * a.d, static_cast<size_t>(a.d) * sizeof(T));
+    const T *from = table + a.ids[t] * a.d;
+    T *to = out + t * a.d;
+    if (a.scale == 1.0f) {
+      std::memcpy(to, from, static_cast<size_t>(a.d) * sizeof(T));
+      continue;
+    }
+    int64_t i = 0;
+    for (; i + kLanes <= a.d; i += kLanes) store(to + i, load(from + i) * a.scale);
+    for (; i < a.d; ++i) from_float(to_float(from[i]) * a.scale, to + i);
   }
 }
 
@@ -29,8 +37,8 @@ void backward(const lethe_embedding_args &a) {
       const T *from = dout + t * a.d;
       float *to = a.dtable + a.ids[t] * a.d;
       int64_t i = columns.begin;
-      for (; i + kLanes <= columns.end; i += kLanes) store(to + i, load(to + i) + load(from + i));
-      for (; i < columns.end; ++i) to[i] += to_float(from[i]);
+      for (; i + kLanes <= columns.end; i += kLanes) store(to + i, load(to + i) + load(from + i) * a.scale);
+      for (; i < columns.end; ++i) to[i] += to_float(from[i]) * a.scale;
     }
   }
 }

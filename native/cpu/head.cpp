@@ -24,11 +24,20 @@ bool has_reference(int32_t kind) { return kind == LETHE_ROW_REFERENCE_KL || kind
 int64_t gemm_rows(int64_t rows) { return std::max<int64_t>(rows, 2); }
 
 struct Record {
-  int32_t source, label, kind, reference;
+  int32_t source, label, kind, reference, second;
 };
 Record record(const lethe_head_args &a, int64_t row) {
   const int32_t *r = a.rows + row * LETHE_ROW_FIELDS;
-  return {r[0], r[1], r[2], r[3]};
+  return {r[0], r[1], r[2], r[3], r[4]};
+}
+
+struct Params {
+  float temperature, label_shift, mix, epsilon;
+};
+Params params(const lethe_head_args &a, int64_t row) {
+  if (a.row_params == nullptr) return {1.0f, 0.0f, 0.0f, 0.0f};
+  const float *p = a.row_params + row * LETHE_ROW_PARAMS;
+  return {p[0], p[1], p[2], p[3]};
 }
 
 // How a chunk lies in the workspace: logits, hidden rows, the result of the second GEMM, and for the rows with a
@@ -98,8 +107,11 @@ int check_row(const Device *device, const lethe_head_args &a, int64_t row, bool 
     }
     status = check_index(device, row, "reference source", r.reference, a.sources);
   }
-  if (status == LETHE_OK && a.temperature != nullptr &&
-      !(a.temperature[row] > 0 && std::isfinite(a.temperature[row]))) {
+  const Params p = params(a, row);
+  if (p.label_shift != 0 || p.mix != 0 || p.epsilon != 0) {
+    return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, in_row(row, "label_shift, mix and epsilon are not there yet"));
+  }
+  if (status == LETHE_OK && !(p.temperature > 0 && std::isfinite(p.temperature))) {
     return LETHE_CPU_FAIL(device, LETHE_INVALID_ARGUMENT, in_row(row, "the temperature must be finite and above 0"));
   }
   return status;
@@ -114,6 +126,9 @@ int check_workspace(const Device *device, int32_t dtype, int64_t d, int64_t V, i
 }
 
 int check_pass(const Device *device, const lethe_head_args &a, bool allow_reference) {
+  if (a.bias != nullptr || a.soft_cap != 0) {
+    return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "bias and soft_cap are not there yet");
+  }
   for (int64_t row = 0; row < a.n; ++row) {
     const int status = check_row(device, a, row, allow_reference);
     if (status != LETHE_OK) return status;
@@ -245,7 +260,7 @@ class Pass {
       mean = dot(a_.mean, base_ + layout_.hidden + i * a_.d * element_bytes(a_.dtype), a_.dtype, a_.d);
       row.mean = &mean;
     }
-    row.inverse_temperature = a_.temperature != nullptr ? 1.0f / a_.temperature[index] : 1.0f;
+    row.inverse_temperature = 1.0f / params(a_, index).temperature;
     row.coefficient = a_.coefficient != nullptr ? a_.coefficient[index] : 1.0f;
     row.label = r.label;
     row.kind = r.kind;

@@ -42,7 +42,7 @@ void for_columns(const float *z, const float *delta, int64_t V, Fn &&fn, Flush &
 struct Look {
   float max = -kInfinity;            // of z
   float reference_max = -kInfinity;  // of z + delta
-  int64_t argmax = 0;
+  int64_t argmax = 0, reference_argmax = 0;
   int64_t rank = 0;  // how many exceed z[y]
   double sum = 0;    // of z
 };
@@ -52,7 +52,7 @@ Look first_look(const HeadRow &row, int64_t V) {
   const bool labelled = row.label >= 0;
   const f32x16 label = splat(labelled ? row.z[row.label] : 0.0f);
   f32x16 max = splat(-kInfinity), reference_max = splat(-kInfinity), sum_block = {};
-  i32x16 at = {}, above = {}, lane = {};
+  i32x16 at = {}, reference_at = {}, above = {}, lane = {};
   for (int i = 0; i < kLanes; ++i) lane[i] = i;
   Look look;
   for_columns<kReference>(
@@ -64,7 +64,9 @@ Look first_look(const HeadRow &row, int64_t V) {
         above -= (i32x16)(z > label);
         if constexpr (kReference) {
           const f32x16 r = z + delta;
-          reference_max = select<f32x16>(r > reference_max, r, reference_max);
+          const i32x16 rises = r > reference_max;
+          reference_at = (rises & (lane + static_cast<int32_t>(v))) | (~rises & reference_at);
+          reference_max = select<f32x16>(rises, r, reference_max);
         }
         if (count == kLanes) {
           sum_block += z;
@@ -81,7 +83,11 @@ Look first_look(const HeadRow &row, int64_t V) {
       look.max = max[i];
       look.argmax = at[i];
     }
-    look.reference_max = std::max(look.reference_max, reference_max[i]);
+    if (reference_max[i] > look.reference_max ||
+        (reference_max[i] == look.reference_max && reference_at[i] < look.reference_argmax)) {
+      look.reference_max = reference_max[i];
+      look.reference_argmax = reference_at[i];
+    }
     look.rank += above[i];
   }
   if (!labelled) look.rank = 0;
@@ -90,13 +96,15 @@ Look first_look(const HeadRow &row, int64_t V) {
 
 // Sums over the row of e = exp(z - max), with z over the temperature.
 struct Sums {
-  double e = 0;          // e
-  double ez = 0;         // e (z - max)
-  double ezz = 0;        // e (z - max)^2
-  double shift = 0;      // e expm1(delta)
-  double reference = 0;  // exp(z + delta - reference max)
-  double e_delta = 0;    // e delta
-  double others = 0;     // e but for the label's
+  double e = 0;             // e
+  double ez = 0;            // e (z - max)
+  double ezz = 0;           // e (z - max)^2
+  double shift = 0;         // e expm1(delta)
+  double reference = 0;     // f = exp(z + delta - reference max)
+  double reference_ez = 0;  // f (z + delta - reference max)
+  double e_delta = 0;       // e delta
+  double others = 0;        // e but for the label's
+  double others_ez = 0;     // e (z - max) but for the label's
 };
 
 // The label's logit is taken out of the row while the rest is summed and added at the end: what is left is the sum
@@ -106,7 +114,8 @@ Sums second_look(const HeadRow &row, int64_t V, const Look &look) {
   const float beta = row.inverse_temperature;
   const float z_label = row.label >= 0 ? row.z[row.label] : 0.0f;
   if (row.label >= 0) row.z[row.label] = -kInfinity;
-  f32x16 e_block = {}, ez_block = {}, ezz_block = {}, shift_block = {}, reference_block = {}, e_delta_block = {};
+  f32x16 e_block = {}, ez_block = {}, ezz_block = {}, shift_block = {}, reference_block = {}, reference_ez_block = {},
+         e_delta_block = {};
   Sums sums;
   const auto move = [](f32x16 *from, double *to) {
     *to += static_cast<double>(sum(*from));
@@ -123,7 +132,10 @@ Sums second_look(const HeadRow &row, int64_t V, const Look &look) {
         if constexpr (kReference) {
           const f32x16 d = delta * beta;
           shift_block += e * expm1(d);
-          reference_block += exp(floored((z + delta - look.reference_max) * beta));
+          const f32x16 y = floored((z + delta - look.reference_max) * beta);
+          const f32x16 f = exp(y);
+          reference_block += f;
+          reference_ez_block += f * y;
           e_delta_block += e * d;
         }
       },
@@ -134,10 +146,12 @@ Sums second_look(const HeadRow &row, int64_t V, const Look &look) {
         if constexpr (kReference) {
           move(&shift_block, &sums.shift);
           move(&reference_block, &sums.reference);
+          move(&reference_ez_block, &sums.reference_ez);
           move(&e_delta_block, &sums.e_delta);
         }
       });
   sums.others = sums.e;
+  sums.others_ez = sums.ez;
   if (row.label >= 0) {
     row.z[row.label] = z_label;
     const double x = floored((static_cast<double>(z_label) - look.max) * beta);
@@ -148,25 +162,41 @@ Sums second_look(const HeadRow &row, int64_t V, const Look &look) {
     if constexpr (kReference) {
       const double delta = row.delta[row.label];
       sums.shift += e * std::expm1(delta * beta);
-      sums.reference += std::exp(floored((z_label + delta - look.reference_max) * beta));
+      const double y = floored((z_label + delta - look.reference_max) * beta);
+      const double f = std::exp(y);
+      sums.reference += f;
+      sums.reference_ez += f * y;
       sums.e_delta += e * delta * beta;
     }
   }
   return sums;
 }
 
-// logsumexp over v != label. Called with z[label] in place.
-double lse_others(const HeadRow &row, int64_t V, double max, double others) {
-  if (!(others < kTinySum)) return max + std::log(others);
+// logsumexp over v != label, and the entropy of their softmax.
+struct Others {
+  double lse, entropy;
+};
+
+// log e - ez / e: no less than 0 but for rounding.
+double entropy_of(double e, double ez) {
+  const double h = std::log(e) - ez / e;
+  return h < 0 ? 0 : h;
+}
+
+// Called with z[label] in place.
+Others others_of(const HeadRow &row, int64_t V, double max, const Sums &sums) {
+  if (!(sums.others < kTinySum)) return {max + std::log(sums.others), entropy_of(sums.others, sums.others_ez)};
   const float z_label = row.z[row.label];
   row.z[row.label] = -kInfinity;
   HeadRow rest = row;
   rest.label = -1;
   rest.delta = nullptr;
   const Look look = first_look<false>(rest, V);
-  double result = -kInfinity;
+  Others result = {-kInfinity, 0};
   if (look.max > -kInfinity) {
-    result = static_cast<double>(look.max) * row.inverse_temperature + std::log(second_look<false>(rest, V, look).e);
+    const Sums again = second_look<false>(rest, V, look);
+    result = {static_cast<double>(look.max) * row.inverse_temperature + std::log(again.e),
+              entropy_of(again.e, again.ez)};
   }
   row.z[row.label] = z_label;
   return result;
@@ -291,7 +321,7 @@ void whole_row(const HeadRow &row, int64_t V, int32_t gradient, float *stats) {
   const double max = look.max * beta;
   const double log_sum = std::log(sums.e);
   const double ez = sums.ez / sums.e;
-  const double others = row.label >= 0 ? lse_others(row, V, max, sums.others) : max + log_sum;
+  const Others others = row.label >= 0 ? others_of(row, V, max, sums) : Others{max + log_sum, 0};
   const bool broken = !std::isfinite(sums.e) || !std::isfinite(look.max);
 
   Softmax m = {};
@@ -314,7 +344,7 @@ void whole_row(const HeadRow &row, int64_t V, int32_t gradient, float *stats) {
 
   stats[LETHE_STAT_LSE] = static_cast<float>(max + log_sum);
   stats[LETHE_STAT_LABEL] = row.label >= 0 ? row.z[row.label] * row.inverse_temperature : 0.0f;
-  stats[LETHE_STAT_LSE_OTHERS] = static_cast<float>(others);
+  stats[LETHE_STAT_LSE_OTHERS] = static_cast<float>(others.lse);
   stats[LETHE_STAT_MEAN] = row.mean != nullptr ? *row.mean * row.inverse_temperature
                                                : static_cast<float>(look.sum * beta / static_cast<double>(V));
   stats[LETHE_STAT_EZ] = static_cast<float>(ez);
@@ -325,6 +355,11 @@ void whole_row(const HeadRow &row, int64_t V, int32_t gradient, float *stats) {
   // E[(log p)^2] with log p = (z - max) - log sum; no term is negative.
   stats[LETHE_STAT_ELOG2] = static_cast<float>(sums.ezz / sums.e - 2 * log_sum * ez + log_sum * log_sum);
 
+  stats[LETHE_STAT_ENTROPY_OTHERS] = static_cast<float>(others.entropy);
+  stats[LETHE_STAT_REFERENCE_ENTROPY] =
+      kReference ? static_cast<float>(entropy_of(sums.reference, sums.reference_ez)) : 0.0f;
+  stats[LETHE_STAT_REFERENCE_ARGMAX] = static_cast<float>(look.reference_argmax);
+
   if (row.kind == LETHE_ROW_STATISTICS) {
     if (gradient == LETHE_F32) std::fill_n(row.z, V, 0.0f);
     if (gradient == LETHE_BF16) std::memset(row.z, 0, static_cast<size_t>(V) * 2);
@@ -332,13 +367,13 @@ void whole_row(const HeadRow &row, int64_t V, int32_t gradient, float *stats) {
     const double value = last_look_into<kReference>(row, V, m, gradient);
     if constexpr (kReference) stats[LETHE_STAT_KL] = static_cast<float>(value < 0 ? 0 : value);
     if (row.kind == LETHE_ROW_NLL) {
-      const float at_label = broken ? kNaN : -static_cast<float>(std::exp(others - (max + log_sum)));
+      const float at_label = broken ? kNaN : -static_cast<float>(std::exp(others.lse - (max + log_sum)));
       set_gradient(row, row.label, gradient, at_label * m.scale);
     }
   }
   if (broken) {
     for (const int s : {LETHE_STAT_LSE, LETHE_STAT_LSE_OTHERS, LETHE_STAT_MEAN, LETHE_STAT_EZ, LETHE_STAT_MAX,
-                        LETHE_STAT_KL, LETHE_STAT_ELOG2}) {
+                        LETHE_STAT_KL, LETHE_STAT_ELOG2, LETHE_STAT_ENTROPY_OTHERS, LETHE_STAT_REFERENCE_ENTROPY}) {
       stats[s] = kNaN;
     }
   }

@@ -18,7 +18,7 @@ struct HeadRow {
 
 // Fills stats[LETHE_STATISTICS]. With `gradient` != LETHE_I32 the row of z becomes coefficient * d loss / d z in that
 // dtype (bf16: V numbers from the row's start); LETHE_I32 leaves z as it is. A row with a NaN, with +inf or with
-// nothing but -inf has NaN in every statistic but LABEL, ARGMAX and RANK, and in its gradient.
+// nothing but -inf has NaN in every statistic but LABEL, RANK and both ARGMAX, and in its gradient.
 void head_row(const HeadRow &row, int64_t V, int32_t gradient, float *stats);
 
 }  // namespace lethe::cpu

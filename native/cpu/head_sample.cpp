@@ -107,6 +107,9 @@ int32_t draw(const float *weight, const lethe_sample_args &a, int64_t row) {
 int head_sample(Device *device, const lethe_sample_args *args) {
   return run(device, __func__, [&] {
     const lethe_sample_args &a = *args;
+    if (a.bias != nullptr || a.soft_cap != 0) {
+      return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "bias and soft_cap are not there yet");
+    }
     if (a.n == 0) return static_cast<int>(LETHE_OK);
     const int64_t width = a.d * (a.dtype == LETHE_BF16 ? 2 : 4);
     // A row of logits, and its hidden row: copied, so that one row alone can be made two for the GEMM.

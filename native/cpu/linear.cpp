@@ -1,4 +1,4 @@
-// The linear layer with LoRA adapters: y = x W^T (+ residual) + sum over adapters of u B^T, u = scale * x A^T.
+// The linear layer with LoRA adapters: y = x W^T + b (+ residual) + sum over adapters of u B^T, u = scale * x A^T.
 //
 // What is rounded to bf16, in bf16 storage: u and du once, where they are stored, and all that follows uses the stored
 // values; y and dx once, from fp32 sums of all their terms. Gradients are summed in fp32.
@@ -57,7 +57,7 @@ struct LowRank {
   const float *basis;
 };
 
-// What follows a product: sums[rows, width] gets its low-rank updates in the first `adapted` rows; then
+// What follows a product: sums[rows, width] gets the bias, and its low-rank updates in the first `adapted` rows; then
 // y = round(sums (+ residual)), unless y is the sums themselves. `coefficients` has a row of `stride` for each of sums.
 // A row's terms are added in the same order wherever the row stands.
 template <class T>
@@ -70,6 +70,7 @@ struct Finish {
   int64_t stride;
   const T *residual;
   T *y;
+  const T *bias = nullptr;  // [width]
 
   void operator()() const {
     const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
@@ -78,6 +79,7 @@ struct Finish {
       const int64_t first = tile * kTileRows;
       const int64_t end = std::min(rows, first + kTileRows);
       const int64_t last_adapted = std::min(end, adapted);
+      for (int64_t row = first; bias != nullptr && row < end; ++row) add_bias(sums + row * width);
       if (last_adapted - first == kTileRows) {
         update<kTileRows>(first);
       } else {
@@ -93,6 +95,12 @@ struct Finish {
       low_rank_tile<Rows>(sums + row * width + u.first, width, coefficients + row * stride + u.column, stride, u.rank,
                           u.basis, u.width);
     }
+  }
+
+  void add_bias(float *row) const {
+    int64_t i = 0;
+    for (; i + kLanes <= width; i += kLanes) store(row + i, load(row + i) + load(bias + i));
+    for (; i < width; ++i) row[i] += to_float(bias[i]);
   }
 
   void round(int64_t begin, int64_t end) const {
@@ -207,12 +215,15 @@ void forward(Device *device, const lethe_linear_args &a) {
   const float *ranks = adapters ? forward_ranks<T>(device, a) : nullptr;
   const std::vector<LowRank> updates = adapters ? output_updates<T>(device, a) : std::vector<LowRank>();
   const Operand w{a.w, a.in, true};
+  const T *bias = static_cast<const T *>(a.b);
   if constexpr (sizeof(T) == sizeof(float)) {
     auto *y = static_cast<float *>(a.y);
     const bool residual = a.residual != nullptr;
     if (residual && a.residual != a.y) std::memcpy(y, a.residual, static_cast<size_t>(a.T * a.out) * sizeof(float));
     gemm(device, {LETHE_F32, LETHE_F32, a.T, a.out, a.in, {a.x, a.in}, w, y, a.out, 1.0f, residual ? 1.0f : 0.0f});
-    if (adapters) Finish<T>{y, a.T, a.out, updates, a.adapted, ranks, a.total_rank, nullptr, y}();
+    if (adapters || bias != nullptr) {
+      Finish<T>{y, a.T, a.out, updates, adapters ? a.adapted : 0, ranks, a.total_rank, nullptr, y, bias}();
+    }
   } else {
     float *sums = device->scratch[kSums].of<float>(std::min(kChunkRows, a.T) * a.out);
     for (int64_t first = 0; first < a.T; first += kChunkRows) {
@@ -223,7 +234,7 @@ void forward(Device *device, const lethe_linear_args &a) {
       T *y = static_cast<T *>(a.y) + first * a.out;
       const int64_t adapted = adapters ? std::clamp<int64_t>(a.adapted - first, 0, rows) : 0;
       const float *coefficients = adapted > 0 ? ranks + first * a.total_rank : nullptr;
-      Finish<T>{sums, rows, a.out, updates, adapted, coefficients, a.total_rank, residual, y}();
+      Finish<T>{sums, rows, a.out, updates, adapted, coefficients, a.total_rank, residual, y, bias}();
     }
   }
 }
@@ -309,18 +320,41 @@ void adapter_gradients(Device *device, const lethe_linear_args &a) {
   }
 }
 
+// db += the column sums of dy. Columns are shared among the threads and rows added in order.
+template <class T>
+void bias_gradient(const lethe_linear_args &a) {
+#pragma omp parallel
+  {
+    const Range columns = share(a.out, omp_get_thread_num(), omp_get_num_threads());
+    for (int64_t t = 0; t < a.T; ++t) {
+      const T *dy = static_cast<const T *>(a.dy) + t * a.out;
+      int64_t i = columns.begin;
+      for (; i + kLanes <= columns.end; i += kLanes) store(a.db + i, load(a.db + i) + load(dy + i));
+      for (; i < columns.end; ++i) a.db[i] += to_float(dy[i]);
+    }
+  }
+}
+
 template <class T>
 void backward(Device *device, const lethe_linear_args &a) {
   const float *ranks = a.adapter_count > 0 ? backward_ranks<T>(device, a) : nullptr;
   if (a.dx != nullptr) input_gradient<T>(device, a, ranks);
   adapter_gradients<T>(device, a);
   if (a.dw != nullptr) add_outer<T>(device, a.T, a.dy, a.out, a.out, a.x, a.in, a.in, a.dw);
+  if (a.db != nullptr) bias_gradient<T>(a);
+}
+
+bool drops(const lethe_linear_args &a) {
+  bool any = false;
+  for (int64_t i = 0; a.row_keys != nullptr && i < a.adapter_count; ++i) any |= a.adapters[i].dropout > 0;
+  return any;
 }
 
 }  // namespace
 
 int linear_forward(Device *device, const lethe_linear_args *args) {
   return run(device, __func__, [&] {
+    if (drops(*args)) return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "dropout is not there yet");
     if (args->T > 0) args->dtype == LETHE_BF16 ? forward<bf16>(device, *args) : forward<float>(device, *args);
     return static_cast<int>(LETHE_OK);
   });
@@ -328,6 +362,7 @@ int linear_forward(Device *device, const lethe_linear_args *args) {
 
 int linear_backward(Device *device, const lethe_linear_args *args) {
   return run(device, __func__, [&] {
+    if (drops(*args)) return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "dropout is not there yet");
     if (args->T > 0) args->dtype == LETHE_BF16 ? backward<bf16>(device, *args) : backward<float>(device, *args);
     return static_cast<int>(LETHE_OK);
   });

@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of a value below changes. */
-#define LETHE_ABI 1
+#define LETHE_ABI 2
 
 enum lethe_status {
   LETHE_OK = 0,
@@ -90,23 +90,37 @@ LETHE_API int lethe_zero(lethe_engine *engine, lethe_ref dst, int64_t bytes);
 LETHE_API int lethe_convert(lethe_engine *engine, int64_t n, int32_t src_dtype, lethe_ref src, int32_t dst_dtype,
                             lethe_ref dst);
 
-/* ---- RMSNorm: y = x / sqrt(mean(x^2) + eps) * w  (Zhang & Sennrich 2019) ---- */
+/* ---- norms: y = (x - mean) rstd (w + weight_shift) + b (+ residual) ---- */
 
-/* x[T,d], w[d], y[T,d] in storage; rstd[T] fp32 is kept for the backward pass (0: not kept). */
-LETHE_API int lethe_rmsnorm_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, float eps, lethe_ref x,
-                                    lethe_ref w, lethe_ref y, lethe_ref rstd);
-/* dx[T,d] += the gradient through the norm (storage); dw[d] fp32 += its weight's gradient (0: frozen). */
-LETHE_API int lethe_rmsnorm_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, lethe_ref dy,
-                                     lethe_ref x, lethe_ref w, lethe_ref rstd, lethe_ref dx, lethe_ref dw);
+/* RMSNorm: mean 0, rstd = 1 / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019). LayerNorm: x's mean, rstd =
+ * 1 / sqrt(var(x) + eps) (Ba, Kiros & Hinton 2016). */
+enum lethe_norm_kind { LETHE_NORM_RMS = 0, LETHE_NORM_LAYER = 1 };
+
+/* Each of T rows holds `groups` vectors of d elements side by side, one w[d] for all: one group is a hidden state, one
+ * per head the norm of queries or keys. Rows of x and y stand x_stride and y_stride elements apart. weight_shift 1 is
+ * Gemma's 1 + w. b[d] (0: none) is for LETHE_NORM_LAYER. residual (0: none) lies at y's stride and may be y itself; y
+ * may be x, at x's stride. All sums and products are fp32, y is rounded once. mean and rstd [T*groups] fp32 are kept
+ * for the backward pass (0: not kept); LETHE_NORM_RMS has no mean. */
+LETHE_API int lethe_norm_forward(lethe_engine *engine, int32_t dtype, int32_t kind, int64_t T, int64_t groups,
+                                 int64_t d, float eps, float weight_shift, lethe_ref x, int64_t x_stride, lethe_ref w,
+                                 lethe_ref b, lethe_ref residual, lethe_ref y, int64_t y_stride, lethe_ref mean,
+                                 lethe_ref rstd);
+/* dx = the gradient through the norm (not through the residual), or, with accumulate != 0, dx += it; without, dx may be
+ * dy itself, at its stride. dw, db [d] fp32 += the gradients of w and b (0: frozen). x is what the forward call read.
+ */
+LETHE_API int lethe_norm_backward(lethe_engine *engine, int32_t dtype, int32_t kind, int64_t T, int64_t groups,
+                                  int64_t d, float weight_shift, lethe_ref dy, int64_t dy_stride, lethe_ref x,
+                                  int64_t x_stride, lethe_ref w, lethe_ref mean, lethe_ref rstd, lethe_ref dx,
+                                  int64_t dx_stride, int32_t accumulate, lethe_ref dw, lethe_ref db);
 
 /* ---- rows ---- */
 
-/* out[T,d] = table[ids[T], d]; an id outside [0,V) is LETHE_OUT_OF_BOUNDS. */
-LETHE_API int lethe_embedding_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V,
+/* out[T,d] = scale * table[ids[T], d], rounded once; an id outside [0,V) is LETHE_OUT_OF_BOUNDS. */
+LETHE_API int lethe_embedding_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V, float scale,
                                       lethe_ref table, lethe_ref ids, lethe_ref out);
-/* dtable[V,d] fp32 += the rows of dout[T,d] (storage), in the order of T. */
+/* dtable[V,d] fp32 += scale times the rows of dout[T,d] (storage), in the order of T. */
 LETHE_API int lethe_embedding_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V,
-                                       lethe_ref dout, lethe_ref ids, lethe_ref dtable);
+                                       float scale, lethe_ref dout, lethe_ref ids, lethe_ref dtable);
 /* dst[i] = src[index[i]] for n rows of `width` elements; strides in elements. index[n] is int32 in [0, src_rows). */
 LETHE_API int lethe_gather_rows(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, int64_t src_rows,
                                 lethe_ref src, int64_t src_stride, lethe_ref index, lethe_ref dst, int64_t dst_stride);
@@ -114,29 +128,37 @@ LETHE_API int lethe_gather_rows(lethe_engine *engine, int32_t dtype, int64_t n, 
 LETHE_API int lethe_scatter_rows(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, int64_t dst_rows,
                                  lethe_ref src, int64_t src_stride, lethe_ref index, lethe_ref dst, int64_t dst_stride);
 
-/* ---- linear with LoRA adapters: y = x W^T (+ residual) + sum over adapters of scale (x A^T) B^T  (Hu et al. 2021)
+/* ---- linear with LoRA adapters: y = x W^T + b (+ residual) + sum over adapters of scale (x A^T) B^T  (Hu et al. 2021)
  * ---- */
 
 typedef uint64_t lethe_linear; /* belongs to its engine; no memory of its own on the CPU */
 
-/* A weight w[out,in] in storage. dw[out,in] fp32 receives += its gradient in the backward pass (0: frozen). */
+/* A weight w[out,in] and a bias b[out] (0: none) in storage. dw[out,in] and db[out] fp32 receive += their gradients in
+ * the backward pass (0: frozen). */
 LETHE_API int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, lethe_ref w,
-                                  lethe_ref dw, lethe_linear *linear);
+                                  lethe_ref dw, lethe_ref b, lethe_ref db, lethe_linear *linear);
 /* Adds an adapter to the outputs [first_out, first_out + part_out): a[rank,in] and b[part_out,rank] in storage, their
  * gradients da, db fp32 of the same shapes (both 0: frozen). A linear may carry several (q, k and v of one weight);
- * their columns of u stand in the order they were added, total rank = R. */
+ * their columns of u stand in the order they were added, total rank = R. dropout p in [0,1) acts on the adapter's input
+ * where a call gives row keys: with m the mask and "o" element by element, x A^T becomes (m o x) A^T / (1 - p). Column
+ * j of a row is kept when word j % 4 of Philox4x32-10 (Salmon et al. 2011) with key `key` and counter {row key, j / 4}
+ * (both 64 bits, low word first) is at least p 2^32: a mask depends on neither the packing nor the thread count. `key`
+ * names the adapter's stream. */
 LETHE_API int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t first_out, int64_t part_out,
-                                   int64_t rank, float scale, lethe_ref a, lethe_ref b, lethe_ref da, lethe_ref db);
+                                   int64_t rank, float scale, float dropout, uint64_t key, lethe_ref a, lethe_ref b,
+                                   lethe_ref da, lethe_ref db);
 LETHE_API int lethe_linear_close(lethe_engine *engine, lethe_linear linear);
 /* x[T,in], y[T,out] in storage; residual[T,out] is added when not 0, and may be y itself. The adapters act on the first
- * `adapted` rows only (the rest see the base weight: reference rows stand at the end of a batch). u[adapted,R] in
- * storage is scale * x A^T, kept for the backward pass; required when adapted > 0 and there are adapters. */
+ * `adapted` rows only (the rest see the base weight: reference rows stand at the end of a batch). row_keys[adapted]
+ * uint64 (0: no dropout). u[adapted,R] in storage is scale * x A^T after dropout, kept for the backward pass; required
+ * when adapted > 0 and there are adapters. */
 LETHE_API int lethe_linear_forward(lethe_engine *engine, lethe_linear linear, int64_t T, int64_t adapted, lethe_ref x,
-                                   lethe_ref residual, lethe_ref y, lethe_ref u);
-/* For the first T rows, all adapted where there are adapters: dx[T,in] = dy W + sum of scale (dy B) A (0: not wanted);
- * da += scale (dy B)^T x, db += dy^T u, dw += dy^T x where they are wanted. du[T,R] in storage is scratch. */
+                                   lethe_ref residual, lethe_ref y, lethe_ref row_keys, lethe_ref u);
+/* For the first T rows, all adapted where there are adapters, with the forward call's row_keys[T]: dx[T,in] = dy W +
+ * sum of scale (dy B) A, masked as x was (0: not wanted); da += scale (dy B)^T x, masked, db += dy^T u, dw += dy^T x
+ * where they are wanted. du[T,R] in storage is scratch. */
 LETHE_API int lethe_linear_backward(lethe_engine *engine, lethe_linear linear, int64_t T, lethe_ref x, lethe_ref u,
-                                    lethe_ref dy, lethe_ref du, lethe_ref dx);
+                                    lethe_ref dy, lethe_ref row_keys, lethe_ref du, lethe_ref dx);
 
 /* ---- rotary position embedding (Su et al. 2021), Hugging Face's half-split layout ---- */
 
@@ -153,46 +175,76 @@ LETHE_API int lethe_rotary(lethe_engine *engine, int32_t dtype, int64_t T, int64
  * row, parent keys}. Query i of a segment sees all parent keys and the own keys 0 .. own_keys - queries + i. q[q_rows,
  * heads, head_dim], k and v [k_rows, kv_heads, head_dim] with strides in elements; heads % kv_heads == 0. out[q_rows,
  * heads, head_dim] packed; lse[q_rows, heads] fp32 is kept for the backward pass (0: not kept). Query rows of no
- * segment are left as they are. No [T,T] matrix is ever kept. */
+ * segment are left as they are. No [T,T] matrix is ever kept. window > 0: of the list of parent's then own keys, in
+ * which the query's own key is number i, it sees number j only where i - window < j (0: all). soft_cap > 0: a scaled
+ * score s becomes soft_cap * tanh(s / soft_cap) before the mask (0: none). */
 enum { LETHE_SEGMENT_FIELDS = 6 };
 LETHE_API int lethe_attention_forward(lethe_engine *engine, int32_t dtype, int64_t heads, int64_t kv_heads,
-                                      int64_t head_dim, float scale, int64_t segments, lethe_ref segment_table,
-                                      int64_t q_rows, lethe_ref q, int64_t q_stride, int64_t k_rows, lethe_ref k,
-                                      int64_t k_stride, lethe_ref v, int64_t v_stride, lethe_ref out, lethe_ref lse);
+                                      int64_t head_dim, float scale, int64_t window, float soft_cap, int64_t segments,
+                                      lethe_ref segment_table, int64_t q_rows, lethe_ref q, int64_t q_stride,
+                                      int64_t k_rows, lethe_ref k, int64_t k_stride, lethe_ref v, int64_t v_stride,
+                                      lethe_ref out, lethe_ref lse);
 /* dq, dk, dv have the shapes and strides of q, k, v and are written, not added to; rows of no segment become 0. */
 LETHE_API int lethe_attention_backward(lethe_engine *engine, int32_t dtype, int64_t heads, int64_t kv_heads,
-                                       int64_t head_dim, float scale, int64_t segments, lethe_ref segment_table,
-                                       int64_t q_rows, lethe_ref q, int64_t q_stride, int64_t k_rows, lethe_ref k,
-                                       int64_t k_stride, lethe_ref v, int64_t v_stride, lethe_ref out, lethe_ref lse,
-                                       lethe_ref dout, lethe_ref dq, lethe_ref dk, lethe_ref dv);
+                                       int64_t head_dim, float scale, int64_t window, float soft_cap, int64_t segments,
+                                       lethe_ref segment_table, int64_t q_rows, lethe_ref q, int64_t q_stride,
+                                       int64_t k_rows, lethe_ref k, int64_t k_stride, lethe_ref v, int64_t v_stride,
+                                       lethe_ref out, lethe_ref lse, lethe_ref dout, lethe_ref dq, lethe_ref dk,
+                                       lethe_ref dv);
 
-/* ---- SwiGLU: out = silu(gate) * up  (Shazeer 2020) ---- */
+/* ---- activations: silu (x sigmoid x), gelu (x Phi(x), Hendrycks & Gimpel 2016) and its tanh form, relu ---- */
 
-/* gate_up[T,2f] holds gate then up in each row; out[T,f]. */
-LETHE_API int lethe_swiglu_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t f, lethe_ref gate_up,
-                                   lethe_ref out);
+/* GELU_TANH: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), Hugging Face's gelu_new and gelu_pytorch_tanh. */
+enum lethe_activation {
+  LETHE_ACTIVATION_SILU = 0,
+  LETHE_ACTIVATION_GELU_TANH = 1,
+  LETHE_ACTIVATION_GELU_ERF = 2,
+  LETHE_ACTIVATION_RELU = 3
+};
+
+/* Gated (Shazeer 2020): out[T,f] = activation(gate) * up; gate_up[T,2f] holds gate then up in each row. */
+LETHE_API int lethe_gated_forward(lethe_engine *engine, int32_t dtype, int32_t activation, int64_t T, int64_t f,
+                                  lethe_ref gate_up, lethe_ref out);
 /* dgate_up[T,2f] from dout[T,f]; may be gate_up itself. */
-LETHE_API int lethe_swiglu_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t f, lethe_ref gate_up,
-                                    lethe_ref dout, lethe_ref dgate_up);
+LETHE_API int lethe_gated_backward(lethe_engine *engine, int32_t dtype, int32_t activation, int64_t T, int64_t f,
+                                   lethe_ref gate_up, lethe_ref dout, lethe_ref dgate_up);
+/* out[T,f] = activation(x[T,f]); may be x itself. */
+LETHE_API int lethe_activation_forward(lethe_engine *engine, int32_t dtype, int32_t activation, int64_t T, int64_t f,
+                                       lethe_ref x, lethe_ref out);
+/* dx[T,f] from dout[T,f] and the forward call's x; may be either of them. */
+LETHE_API int lethe_activation_backward(lethe_engine *engine, int32_t dtype, int32_t activation, int64_t T, int64_t f,
+                                        lethe_ref x, lethe_ref dout, lethe_ref dx);
 
 /* ---- the head: logits, statistics and the loss's gradient, without the logits ever existing whole ---- */
 
-/* What a head row's gradient with respect to its logits z (p = softmax z, U uniform, r the reference's softmax) is. */
+/* With u = h W^T + b (0: no bias) the logits are z = u, or with soft_cap > 0 z = soft_cap * tanh(u / soft_cap); over a
+ * row's temperature they give p = softmax(z / temperature).
+ *
+ * What a head row's gradient with respect to z / temperature is (U uniform, r the reference's softmax). */
 enum lethe_row_kind {
-  LETHE_ROW_STATISTICS = 0,   /* none: zero */
-  LETHE_ROW_NLL = 1,          /* -log p[y]:  p - e_y */
-  LETHE_ROW_UNIFORM_KL = 2,   /* KL(U||p), maximum entropy:  p - 1/V */
-  LETHE_ROW_KL_UNIFORM = 3,   /* KL(p||U) = log V - H(p):  p (z - E_p[z]) */
-  LETHE_ROW_REFERENCE_KL = 4, /* KL(r||p):  p - r */
-  LETHE_ROW_KL_REFERENCE = 5  /* KL(p||r):  p (log p/r - KL) */
+  LETHE_ROW_STATISTICS = 0,    /* none: zero */
+  LETHE_ROW_NLL = 1,           /* -log p[y]:  p - e_y */
+  LETHE_ROW_UNIFORM_KL = 2,    /* KL(U||p), maximum entropy:  p - 1/V */
+  LETHE_ROW_KL_UNIFORM = 3,    /* KL(p||U) = log V - H(p):  p (z - E_p[z]) */
+  LETHE_ROW_REFERENCE_KL = 4,  /* KL(r||p):  p - r */
+  LETHE_ROW_KL_REFERENCE = 5,  /* KL(p||r):  p (log p/r - KL) */
+  LETHE_ROW_LOGIT_MARGIN = 6,  /* MAX - MEAN:  e_argmax - 1/V */
+  LETHE_ROW_UNIFORM_KL_EPS = 7 /* -mean log(p + epsilon) - log V:  p mean(q) - q / V with q = p / (p + epsilon) */
 };
 
-/* A row is LETHE_ROW_FIELDS int32: {source, label or -1, kind, reference source or -1}. Sources index the rows of h; a
- * source may occur several times. The reference source is needed by the two KL kinds. */
-enum { LETHE_ROW_FIELDS = 4 };
+/* A row is LETHE_ROW_FIELDS int32: {source, label or -1, kind, reference source or -1, second reference source or -1}.
+ * Sources index the rows of h; a source may occur several times. The reference source is needed by the two KL kinds
+ * with a reference; others do not look at it. */
+enum { LETHE_ROW_FIELDS = 5 };
+/* A row's LETHE_ROW_PARAMS fp32: {temperature > 0, label_shift, mix >= 0, epsilon}. label_shift and mix act on a
+ * reference: with z1 and z2 the logits at the reference sources, r = softmax(w / temperature) of w = z1 - mix *
+ * relu(z2 - z1) (mix 0: w = z1, and no second source is looked at), w[y] reduced by label_shift, which needs a label.
+ * epsilon > 0 belongs to LETHE_ROW_UNIFORM_KL_EPS. A parameter that the row's kind does not know must be 0. */
+enum { LETHE_ROW_PARAMS = 4 };
 
 /* Statistics, fp32 per row. With z the row's logits divided by its temperature. A row with a NaN, a +inf or nothing but
- * -inf has NaN in all but LABEL, ARGMAX and RANK, and in its gradient; single logits of -inf are probabilities of 0. */
+ * -inf has NaN in all but LABEL, RANK and both ARGMAX, and in its gradient; single logits of -inf are probabilities of
+ * 0. "Reference" is that of the two kinds that need one. */
 enum lethe_statistic {
   LETHE_STAT_LSE = 0,        /* logsumexp z */
   LETHE_STAT_LABEL = 1,      /* z[y]; 0 without a label */
@@ -202,9 +254,12 @@ enum lethe_statistic {
   LETHE_STAT_MAX = 5,
   LETHE_STAT_ARGMAX = 6, /* the first index of MAX */
   LETHE_STAT_RANK = 7,   /* how many v have z[v] > z[y]; 0 without a label */
-  LETHE_STAT_KL = 8,     /* the value of the two reference kinds, never negative; else 0 */
+  LETHE_STAT_KL = 8,     /* the value of the two reference kinds, never negative, and of UNIFORM_KL_EPS; else 0 */
   LETHE_STAT_ELOG2 = 9,  /* E_p[(log p)^2] */
-  LETHE_STATISTICS = 10
+  LETHE_STAT_ENTROPY_OTHERS = 10,    /* the entropy of the softmax over v != y; 0 without a label */
+  LETHE_STAT_REFERENCE_ENTROPY = 11, /* H(r); 0 without a reference */
+  LETHE_STAT_REFERENCE_ARGMAX = 12,  /* the first index of w's largest; 0 without a reference */
+  LETHE_STATISTICS = 13
 };
 
 /* mean[d] fp32 = the mean row of w[V,d]: what makes MEAN a dot product. */
@@ -212,30 +267,34 @@ LETHE_API int lethe_head_mean(lethe_engine *engine, int32_t dtype, int64_t d, in
 /* The least workspace, in bytes, with which the head can run, and the most it has use for with n rows. */
 LETHE_API int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least,
                                    int64_t *most);
-/* One pass for a frozen head, two GEMMs (three for KL rows): h[sources,d] and w[V,d] in storage, rows[n,4] int32,
- * temperature[n] fp32 > 0 (0: all 1), mean[d] of lethe_head_mean (0: MEAN is summed from the logits).
+/* One pass for a frozen head, two GEMMs (three for rows with a reference): h[sources,d], w[V,d], bias[V] (0: none) in
+ * storage, soft_cap 0 for none, rows[n,LETHE_ROW_FIELDS] int32, row_params[n,LETHE_ROW_PARAMS] fp32 (0: {1, 0, 0, 0}
+ * each), mean[d] of lethe_head_mean (0: MEAN is summed from the logits, as it is with a soft cap).
  * stats[n,LETHE_STATISTICS] fp32 is written, and dh_rows[n,d] (storage, 0: statistics only) the *unscaled* gradient of
- * each row with respect to its source of h (not through the reference source): the loss's coefficient comes afterwards.
- * workspace: at least `least` bytes of lethe_head_workspace; it bounds the chunk of logits that exists at a time. */
+ * each row with respect to its source of h (not through the reference sources): the loss's coefficient comes
+ * afterwards. workspace: at least `least` bytes of lethe_head_workspace; it bounds the chunk of logits that exists at a
+ * time. */
 LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
-                                 lethe_ref h, lethe_ref w, lethe_ref mean, lethe_ref rows, lethe_ref temperature,
-                                 lethe_ref stats, lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes);
+                                 lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap, lethe_ref mean,
+                                 lethe_ref rows, lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows,
+                                 lethe_ref workspace, int64_t workspace_bytes);
 /* dh[sources,d] = sum over the rows of each source, in row order, of coefficient[row] * dh_rows[row] (fp32 sum). */
 LETHE_API int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d,
                                  lethe_ref rows, lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dh);
 /* The second pass of a head that trains: coefficient[n] fp32 is applied to the logits' gradient, which goes to
- * dh_rows[n,d] (storage; combine with coefficients of 1) and, += , to dw[V,d] fp32. The reference kinds are
- * LETHE_UNSUPPORTED: a trained head has no adapter to switch off. */
+ * dh_rows[n,d] (storage; combine with coefficients of 1) and, += , to dw[V,d] and db[V] fp32 (db 0: the bias is
+ * frozen). The reference kinds are LETHE_UNSUPPORTED: a trained head has no adapter to switch off. */
 LETHE_API int lethe_head_backward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
-                                  lethe_ref h, lethe_ref w, lethe_ref rows, lethe_ref temperature,
-                                  lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dw, lethe_ref workspace,
-                                  int64_t workspace_bytes);
+                                  lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap, lethe_ref rows,
+                                  lethe_ref row_params, lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dw,
+                                  lethe_ref db, lethe_ref workspace, int64_t workspace_bytes);
 /* One token per row of h[n,d], drawn from softmax(z / temperature) cut to the top_k largest (0: all) and then to the
  * smallest set whose share of what is left reaches top_p (1: all). Draw i uses Philox4x32-10 with key seed and counter
  * draws[i], so a result depends on neither batch nor order. ids[n] int32. workspace as for lethe_head_forward. */
 LETHE_API int lethe_head_sample(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d, int64_t V, lethe_ref h,
-                                lethe_ref w, float temperature, int32_t top_k, float top_p, int64_t seed,
-                                lethe_ref draws, lethe_ref ids, lethe_ref workspace, int64_t workspace_bytes);
+                                lethe_ref w, lethe_ref bias, float soft_cap, float temperature, int32_t top_k,
+                                float top_p, int64_t seed, lethe_ref draws, lethe_ref ids, lethe_ref workspace,
+                                int64_t workspace_bytes);
 
 /* ---- the update: global-norm clip and AdamW (Loshchilov & Hutter 2019) over one arena ---- */
 

@@ -22,17 +22,25 @@ typedef struct lethe_host {
 
 typedef struct lethe_device lethe_device; /* the backend's own state; one per engine */
 
-typedef struct lethe_rmsnorm_args {
-  int32_t dtype;
-  int64_t T, d;
-  float eps;         /* forward only */
-  const void *x, *w; /* x[T,d], w[d] */
-  void *y;           /* forward: y[T,d] */
-  float *rstd;       /* forward: out or null; backward: in */
-  const void *dy;    /* backward: dy[T,d] */
-  void *dx;          /* backward: dx[T,d] += */
-  float *dw;         /* backward: dw[d] += or null */
-} lethe_rmsnorm_args;
+typedef struct lethe_norm_args {
+  int32_t dtype, kind;
+  int64_t T, groups, d;
+  float eps; /* forward only */
+  float weight_shift;
+  const void *x, *w; /* x[T, groups, d], w[d] */
+  int64_t x_stride;
+  const void *b;        /* forward: [d] or null */
+  const void *residual; /* forward: at y's stride, null, or y */
+  void *y;              /* forward: [T, groups, d]; may be x */
+  int64_t y_stride;
+  float *mean, *rstd; /* [T, groups]; forward: out or null; backward: in (mean null for LETHE_NORM_RMS) */
+  const void *dy;     /* backward: [T, groups, d] */
+  int64_t dy_stride;
+  void *dx; /* backward: [T, groups, d]; may be dy unless it accumulates */
+  int64_t dx_stride;
+  int32_t accumulate;
+  float *dw, *db; /* backward: [d] += or null */
+} lethe_norm_args;
 
 /* n rows between a strided table and a strided list. */
 typedef struct lethe_rows_args {
@@ -49,6 +57,7 @@ typedef struct lethe_rows_args {
 typedef struct lethe_embedding_args {
   int32_t dtype;
   int64_t T, d, V;
+  float scale;
   const int32_t *ids;
   const void *table; /* forward */
   void *out;         /* forward: [T,d] */
@@ -58,7 +67,8 @@ typedef struct lethe_embedding_args {
 
 typedef struct lethe_adapter {
   int64_t first_out, part_out, rank;
-  float scale;
+  float scale, dropout;
+  uint64_t key;
   const void *a, *b; /* a[rank,in], b[part_out,rank] */
   float *da, *db;    /* += or null */
 } lethe_adapter;
@@ -68,16 +78,19 @@ typedef struct lethe_linear_args {
   int64_t out, in;
   const void *w; /* [out,in] */
   float *dw;     /* [out,in] += or null */
+  const void *b; /* [out] or null */
+  float *db;     /* [out] += or null */
   const lethe_adapter *adapters;
   int64_t adapter_count, total_rank;
-  int64_t T, adapted;   /* backward: adapted == T */
-  const void *x;        /* [T,in] */
-  const void *residual; /* forward: [T,out], null, or y */
-  void *y;              /* forward: [T,out] */
-  void *u;              /* [adapted,total_rank] */
-  const void *dy;       /* backward: [T,out] */
-  void *du;             /* backward: scratch [T,total_rank] */
-  void *dx;             /* backward: [T,in] or null */
+  int64_t T, adapted;       /* backward: adapted == T */
+  const void *x;            /* [T,in] */
+  const void *residual;     /* forward: [T,out], null, or y */
+  void *y;                  /* forward: [T,out] */
+  const uint64_t *row_keys; /* [adapted] or null: no dropout */
+  void *u;                  /* [adapted,total_rank] */
+  const void *dy;           /* backward: [T,out] */
+  void *du;                 /* backward: scratch [T,total_rank] */
+  void *dx;                 /* backward: [T,in] or null */
 } lethe_linear_args;
 
 typedef struct lethe_rotary_args {
@@ -95,6 +108,8 @@ typedef struct lethe_attention_args {
   int32_t dtype;
   int64_t heads, kv_heads, head_dim;
   float scale;
+  int64_t window; /* 0: all */
+  float soft_cap; /* 0: none */
   int64_t segments;
   const int32_t *segment_table; /* [segments, LETHE_SEGMENT_FIELDS]; the backend checks its ranges */
   int64_t q_rows, q_stride, k_rows, k_stride, v_stride;
@@ -105,27 +120,39 @@ typedef struct lethe_attention_args {
   void *dq, *dk, *dv; /* strides of q, k, v */
 } lethe_attention_args;
 
-typedef struct lethe_swiglu_args {
-  int32_t dtype;
+typedef struct lethe_gated_args {
+  int32_t dtype, activation;
   int64_t T, f;
   const void *gate_up; /* [T,2f] */
   void *out;           /* forward: [T,f] */
   const void *dout;    /* backward: [T,f] */
-  void *dgate_up;      /* backward: [T,2f] */
-} lethe_swiglu_args;
+  void *dgate_up;      /* backward: [T,2f]; may be gate_up */
+} lethe_gated_args;
+
+typedef struct lethe_activation_args {
+  int32_t dtype, activation;
+  int64_t T, f;
+  const void *x;    /* [T,f] */
+  void *out;        /* forward: [T,f]; may be x */
+  const void *dout; /* backward: [T,f] */
+  void *dx;         /* backward: [T,f]; may be x or dout */
+} lethe_activation_args;
 
 typedef struct lethe_head_args {
   int32_t dtype;
   int64_t n, sources, d, V;
   const void *h, *w;        /* h[sources,d], w[V,d] */
+  const void *bias;         /* [V] or null */
+  float soft_cap;           /* 0: none */
   const float *mean;        /* [d] or null */
   const int32_t *rows;      /* [n, LETHE_ROW_FIELDS]; the backend checks its ranges */
-  const float *temperature; /* [n] or null */
+  const float *row_params;  /* [n, LETHE_ROW_PARAMS] or null; the backend checks its ranges */
   const float *coefficient; /* [n]; backward and combine */
   float *stats;             /* forward: [n, LETHE_STATISTICS] */
   void *dh_rows;            /* [n,d] or null */
   void *dh;                 /* combine: [sources,d] */
   float *dw;                /* backward: [V,d] += */
+  float *db;                /* backward: [V] += or null */
   void *workspace;
   int64_t workspace_bytes;
 } lethe_head_args;
@@ -134,6 +161,8 @@ typedef struct lethe_sample_args {
   int32_t dtype;
   int64_t n, d, V;
   const void *h, *w;
+  const void *bias; /* [V] or null */
+  float soft_cap;   /* 0: none */
   float temperature;
   int32_t top_k;
   float top_p;
@@ -170,8 +199,8 @@ typedef struct lethe_backend {
   int (*zero)(lethe_device *device, void *dst, int64_t bytes);
   int (*convert)(lethe_device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
 
-  int (*rmsnorm_forward)(lethe_device *device, const lethe_rmsnorm_args *args);
-  int (*rmsnorm_backward)(lethe_device *device, const lethe_rmsnorm_args *args);
+  int (*norm_forward)(lethe_device *device, const lethe_norm_args *args);
+  int (*norm_backward)(lethe_device *device, const lethe_norm_args *args);
   int (*embedding_forward)(lethe_device *device, const lethe_embedding_args *args);
   int (*embedding_backward)(lethe_device *device, const lethe_embedding_args *args);
   int (*gather_rows)(lethe_device *device, const lethe_rows_args *args);
@@ -181,8 +210,10 @@ typedef struct lethe_backend {
   int (*rotary)(lethe_device *device, const lethe_rotary_args *args);
   int (*attention_forward)(lethe_device *device, const lethe_attention_args *args);
   int (*attention_backward)(lethe_device *device, const lethe_attention_args *args);
-  int (*swiglu_forward)(lethe_device *device, const lethe_swiglu_args *args);
-  int (*swiglu_backward)(lethe_device *device, const lethe_swiglu_args *args);
+  int (*gated_forward)(lethe_device *device, const lethe_gated_args *args);
+  int (*gated_backward)(lethe_device *device, const lethe_gated_args *args);
+  int (*activation_forward)(lethe_device *device, const lethe_activation_args *args);
+  int (*activation_backward)(lethe_device *device, const lethe_activation_args *args);
   int (*head_mean)(lethe_device *device, int32_t dtype, int64_t d, int64_t V, const void *w, float *mean);
   int (*head_workspace)(lethe_device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least,
                         int64_t *most);

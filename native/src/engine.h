@@ -23,13 +23,14 @@ inline constexpr size_t kMaxBuffers = (size_t{1} << kSlotBits) - 1;
 // call, so that a freed buffer is found out.
 struct LinearAdapter {
   int64_t first_out, part_out, rank;
-  float scale;
+  float scale, dropout;
+  uint64_t key;
   lethe_ref a, b, da, db;
 };
 struct Linear {
   int32_t dtype = 0;
   int64_t out = 0, in = 0;
-  lethe_ref w = 0, dw = 0;
+  lethe_ref w = 0, dw = 0, b = 0, db = 0;
   std::vector<LinearAdapter> adapters;
   int64_t total_rank = 0;
   bool open = false;

@@ -19,6 +19,9 @@ void add_shared(Operands *operands, lethe_attention_args *args, const AttentionR
                     "heads and head_dim must be below 2^20");
   operands->require(args->kv_heads > 0 && args->heads % args->kv_heads == 0, LETHE_INVALID_ARGUMENT,
                     "heads must be a multiple of kv_heads");
+  operands->size("window", args->window);
+  operands->require(args->soft_cap >= 0.0f && args->soft_cap < 1e30f, LETHE_INVALID_ARGUMENT,
+                    "soft_cap must be 0 for none, or above 0 and finite");
   args->segment_table =
       operands->in<int32_t>("segment_table", refs.segment_table, LETHE_I32, {args->segments, LETHE_SEGMENT_FIELDS});
   const int64_t width = args->heads * args->head_dim;
@@ -64,9 +67,9 @@ int lethe_rotary(lethe_engine *engine, int32_t dtype, int64_t T, int64_t heads, 
 }
 
 int lethe_attention_forward(lethe_engine *engine, int32_t dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                            float scale, int64_t segments, lethe_ref segment_table, int64_t q_rows, lethe_ref q,
-                            int64_t q_stride, int64_t k_rows, lethe_ref k, int64_t k_stride, lethe_ref v,
-                            int64_t v_stride, lethe_ref out, lethe_ref lse) {
+                            float scale, int64_t window, float soft_cap, int64_t segments, lethe_ref segment_table,
+                            int64_t q_rows, lethe_ref q, int64_t q_stride, int64_t k_rows, lethe_ref k,
+                            int64_t k_stride, lethe_ref v, int64_t v_stride, lethe_ref out, lethe_ref lse) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     lethe_attention_args args = {};
@@ -75,6 +78,8 @@ int lethe_attention_forward(lethe_engine *engine, int32_t dtype, int64_t heads, 
     args.kv_heads = kv_heads;
     args.head_dim = head_dim;
     args.scale = scale;
+    args.window = window;
+    args.soft_cap = soft_cap;
     args.segments = segments;
     args.q_rows = q_rows;
     args.q_stride = q_stride;
@@ -90,10 +95,10 @@ int lethe_attention_forward(lethe_engine *engine, int32_t dtype, int64_t heads, 
 }
 
 int lethe_attention_backward(lethe_engine *engine, int32_t dtype, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                             float scale, int64_t segments, lethe_ref segment_table, int64_t q_rows, lethe_ref q,
-                             int64_t q_stride, int64_t k_rows, lethe_ref k, int64_t k_stride, lethe_ref v,
-                             int64_t v_stride, lethe_ref out, lethe_ref lse, lethe_ref dout, lethe_ref dq, lethe_ref dk,
-                             lethe_ref dv) {
+                             float scale, int64_t window, float soft_cap, int64_t segments, lethe_ref segment_table,
+                             int64_t q_rows, lethe_ref q, int64_t q_stride, int64_t k_rows, lethe_ref k,
+                             int64_t k_stride, lethe_ref v, int64_t v_stride, lethe_ref out, lethe_ref lse,
+                             lethe_ref dout, lethe_ref dq, lethe_ref dk, lethe_ref dv) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     lethe_attention_args args = {};
@@ -102,6 +107,8 @@ int lethe_attention_backward(lethe_engine *engine, int32_t dtype, int64_t heads,
     args.kv_heads = kv_heads;
     args.head_dim = head_dim;
     args.scale = scale;
+    args.window = window;
+    args.soft_cap = soft_cap;
     args.segments = segments;
     args.q_rows = q_rows;
     args.q_stride = q_stride;

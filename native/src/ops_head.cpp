@@ -15,15 +15,25 @@ void add_sizes(Operands *operands, int32_t dtype, int64_t d, int64_t V) {
   operands->require(V <= (1 << 24), LETHE_INVALID_ARGUMENT, "V exceeds 2^24");
 }
 
+void check_cap(Operands *operands, float soft_cap) {
+  operands->require(soft_cap >= 0.0f && soft_cap < 1e30f, LETHE_INVALID_ARGUMENT,
+                    "soft_cap must be 0 for none, or above 0 and finite");
+}
+
+struct PassRefs {
+  lethe_ref h, w, bias, rows, row_params, workspace;
+};
+
 // The operands of the two passes over the logits.
-void add_pass(Operands *operands, lethe_head_args *args, lethe_ref h, lethe_ref w, lethe_ref rows,
-              lethe_ref temperature, lethe_ref workspace) {
+void add_pass(Operands *operands, lethe_head_args *args, const PassRefs &refs) {
   add_sizes(operands, args->dtype, args->d, args->V);
-  args->h = operands->in("h", h, args->dtype, {args->sources, args->d});
-  args->w = operands->in("w", w, args->dtype, {args->V, args->d});
-  args->rows = operands->in<int32_t>("rows", rows, LETHE_I32, {args->n, LETHE_ROW_FIELDS});
-  args->temperature = operands->in_or_null<float>("temperature", temperature, LETHE_F32, {args->n});
-  args->workspace = operands->out("workspace", workspace, kByte, {args->workspace_bytes});
+  args->h = operands->in("h", refs.h, args->dtype, {args->sources, args->d});
+  args->w = operands->in("w", refs.w, args->dtype, {args->V, args->d});
+  args->bias = operands->in_or_null("bias", refs.bias, args->dtype, {args->V});
+  check_cap(operands, args->soft_cap);
+  args->rows = operands->in<int32_t>("rows", refs.rows, LETHE_I32, {args->n, LETHE_ROW_FIELDS});
+  args->row_params = operands->in_or_null<float>("row_params", refs.row_params, LETHE_F32, {args->n, LETHE_ROW_PARAMS});
+  args->workspace = operands->out("workspace", refs.workspace, kByte, {args->workspace_bytes});
 }
 
 }  // namespace
@@ -54,8 +64,9 @@ int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t n, int64_t
 }
 
 int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
-                       lethe_ref h, lethe_ref w, lethe_ref mean, lethe_ref rows, lethe_ref temperature, lethe_ref stats,
-                       lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes) {
+                       lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap, lethe_ref mean, lethe_ref rows,
+                       lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows, lethe_ref workspace,
+                       int64_t workspace_bytes) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     lethe_head_args args = {};
@@ -65,7 +76,8 @@ int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t s
     args.d = d;
     args.V = V;
     args.workspace_bytes = workspace_bytes;
-    add_pass(&operands, &args, h, w, rows, temperature, workspace);
+    args.soft_cap = soft_cap;
+    add_pass(&operands, &args, {h, w, bias, rows, row_params, workspace});
     args.mean = operands.in_or_null<float>("mean", mean, LETHE_F32, {d});
     args.stats = operands.out<float>("stats", stats, LETHE_F32, {n, LETHE_STATISTICS});
     args.dh_rows = operands.out_or_null("dh_rows", dh_rows, dtype, {n, d});
@@ -96,8 +108,9 @@ int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t s
 }
 
 int lethe_head_backward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
-                        lethe_ref h, lethe_ref w, lethe_ref rows, lethe_ref temperature, lethe_ref coefficient,
-                        lethe_ref dh_rows, lethe_ref dw, lethe_ref workspace, int64_t workspace_bytes) {
+                        lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap, lethe_ref rows, lethe_ref row_params,
+                        lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dw, lethe_ref db, lethe_ref workspace,
+                        int64_t workspace_bytes) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     lethe_head_args args = {};
@@ -107,18 +120,21 @@ int lethe_head_backward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t 
     args.d = d;
     args.V = V;
     args.workspace_bytes = workspace_bytes;
-    add_pass(&operands, &args, h, w, rows, temperature, workspace);
+    args.soft_cap = soft_cap;
+    add_pass(&operands, &args, {h, w, bias, rows, row_params, workspace});
     args.coefficient = operands.in<float>("coefficient", coefficient, LETHE_F32, {n});
     args.dh_rows = operands.out("dh_rows", dh_rows, dtype, {n, d});
     args.dw = operands.out<float>("dw", dw, LETHE_F32, {V, d});
+    args.db = operands.out_or_null<float>("db", db, LETHE_F32, {V});
+    operands.require(bias != 0 || db == 0, LETHE_INVALID_ARGUMENT, "db is given without bias");
     LETHE_TRY(operands.finish());
     return LETHE_CALL(engine, head_backward, &args);
   });
 }
 
 int lethe_head_sample(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d, int64_t V, lethe_ref h, lethe_ref w,
-                      float temperature, int32_t top_k, float top_p, int64_t seed, lethe_ref draws, lethe_ref ids,
-                      lethe_ref workspace, int64_t workspace_bytes) {
+                      lethe_ref bias, float soft_cap, float temperature, int32_t top_k, float top_p, int64_t seed,
+                      lethe_ref draws, lethe_ref ids, lethe_ref workspace, int64_t workspace_bytes) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     add_sizes(&operands, dtype, d, V);
@@ -132,6 +148,9 @@ int lethe_head_sample(lethe_engine *engine, int32_t dtype, int64_t n, int64_t d,
     args.V = V;
     args.h = operands.in("h", h, dtype, {n, d});
     args.w = operands.in("w", w, dtype, {V, d});
+    args.bias = operands.in_or_null("bias", bias, dtype, {V});
+    args.soft_cap = soft_cap;
+    check_cap(&operands, soft_cap);
     args.temperature = temperature;
     args.top_k = top_k;
     args.top_p = top_p;

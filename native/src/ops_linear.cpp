@@ -3,6 +3,7 @@
 #include "check.h"
 
 using lethe::guarded;
+using lethe::kInt64;
 using lethe::Linear;
 using lethe::LinearAdapter;
 using lethe::Operands;
@@ -24,13 +25,20 @@ void add_weights(Operands *operands, const Linear &linear, bool gradients, std::
   args->out = linear.out;
   args->in = linear.in;
   args->w = operands->in("w", linear.w, linear.dtype, {linear.out, linear.in});
-  if (gradients) args->dw = operands->out_or_null<float>("dw", linear.dw, LETHE_F32, {linear.out, linear.in});
+  if (gradients) {
+    args->dw = operands->out_or_null<float>("dw", linear.dw, LETHE_F32, {linear.out, linear.in});
+    args->db = operands->out_or_null<float>("db of the bias", linear.db, LETHE_F32, {linear.out});
+  } else {
+    args->b = operands->in_or_null("b", linear.b, linear.dtype, {linear.out});
+  }
   for (const LinearAdapter &adapter : linear.adapters) {
     lethe_adapter resolved = {};
     resolved.first_out = adapter.first_out;
     resolved.part_out = adapter.part_out;
     resolved.rank = adapter.rank;
     resolved.scale = adapter.scale;
+    resolved.dropout = adapter.dropout;
+    resolved.key = adapter.key;
     resolved.a = operands->in("a", adapter.a, linear.dtype, {adapter.rank, linear.in});
     resolved.b = operands->in("b", adapter.b, linear.dtype, {adapter.part_out, adapter.rank});
     if (gradients) {
@@ -49,7 +57,7 @@ void add_weights(Operands *operands, const Linear &linear, bool gradients, std::
 extern "C" {
 
 int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, lethe_ref w, lethe_ref dw,
-                        lethe_linear *linear) {
+                        lethe_ref b, lethe_ref db, lethe_linear *linear) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     operands.require(linear != nullptr, LETHE_INVALID_ARGUMENT, "linear must not be null");
@@ -58,6 +66,9 @@ int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_
     operands.positive("in", in);
     operands.in("w", w, dtype, {out, in});
     operands.out_or_null("dw", dw, LETHE_F32, {out, in});
+    operands.in_or_null("b", b, dtype, {out});
+    operands.out_or_null("db", db, LETHE_F32, {out});
+    operands.require(b != 0 || db == 0, LETHE_INVALID_ARGUMENT, "db is given without b");
     LETHE_TRY(operands.finish());
     Linear created;
     created.dtype = dtype;
@@ -65,6 +76,8 @@ int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_
     created.in = in;
     created.w = w;
     created.dw = dw;
+    created.b = b;
+    created.db = db;
     created.open = true;
     engine->linears.push_back(std::move(created));
     *linear = engine->linears.size();
@@ -73,7 +86,8 @@ int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_
 }
 
 int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t first_out, int64_t part_out, int64_t rank,
-                         float scale, lethe_ref a, lethe_ref b, lethe_ref da, lethe_ref db) {
+                         float scale, float dropout, uint64_t key, lethe_ref a, lethe_ref b, lethe_ref da,
+                         lethe_ref db) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     LETHE_TRY(operands.status());
@@ -85,13 +99,14 @@ int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t firs
     if (first_out > target->out || part_out > target->out - first_out) {
       operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapter's outputs leave the weight's " + std::to_string(target->out));
     }
+    operands.require(dropout >= 0.0f && dropout < 1.0f, LETHE_INVALID_ARGUMENT, "dropout must be in [0, 1)");
     operands.require((da == 0) == (db == 0), LETHE_INVALID_ARGUMENT, "da and db are given together or not at all");
     operands.in("a", a, target->dtype, {rank, target->in});
     operands.in("b", b, target->dtype, {part_out, rank});
     operands.out_or_null("da", da, LETHE_F32, {rank, target->in});
     operands.out_or_null("db", db, LETHE_F32, {part_out, rank});
     LETHE_TRY(operands.finish());
-    target->adapters.push_back(LinearAdapter{first_out, part_out, rank, scale, a, b, da, db});
+    target->adapters.push_back(LinearAdapter{first_out, part_out, rank, scale, dropout, key, a, b, da, db});
     target->total_rank += rank;
     return static_cast<int>(LETHE_OK);
   });
@@ -108,7 +123,7 @@ int lethe_linear_close(lethe_engine *engine, lethe_linear linear) {
 }
 
 int lethe_linear_forward(lethe_engine *engine, lethe_linear linear, int64_t T, int64_t adapted, lethe_ref x,
-                         lethe_ref residual, lethe_ref y, lethe_ref u) {
+                         lethe_ref residual, lethe_ref y, lethe_ref row_keys, lethe_ref u) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     LETHE_TRY(operands.status());
@@ -125,6 +140,7 @@ int lethe_linear_forward(lethe_engine *engine, lethe_linear linear, int64_t T, i
     args.residual = operands.in_or_null("residual", residual, target->dtype, {T, target->out});
     args.y = operands.out("y", y, target->dtype, {T, target->out});
     if (adapted > 0 && target->total_rank > 0) {
+      args.row_keys = operands.in_or_null<uint64_t>("row_keys", row_keys, kInt64, {adapted});
       args.u = operands.out("u", u, target->dtype, {adapted, target->total_rank});
     }
     LETHE_TRY(operands.finish({{"residual", "y"}}));
@@ -133,7 +149,7 @@ int lethe_linear_forward(lethe_engine *engine, lethe_linear linear, int64_t T, i
 }
 
 int lethe_linear_backward(lethe_engine *engine, lethe_linear linear, int64_t T, lethe_ref x, lethe_ref u, lethe_ref dy,
-                          lethe_ref du, lethe_ref dx) {
+                          lethe_ref row_keys, lethe_ref du, lethe_ref dx) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     LETHE_TRY(operands.status());
@@ -148,6 +164,7 @@ int lethe_linear_backward(lethe_engine *engine, lethe_linear linear, int64_t T, 
     args.dy = operands.in("dy", dy, target->dtype, {T, target->out});
     args.dx = operands.out_or_null("dx", dx, target->dtype, {T, target->in});
     if (T > 0 && target->total_rank > 0) {
+      args.row_keys = operands.in_or_null<uint64_t>("row_keys", row_keys, kInt64, {T});
       // Read-only here; the struct shares the field with the forward pass.
       args.u = const_cast<void *>(operands.in("u", u, target->dtype, {T, target->total_rank}));
       args.du = operands.out("du", du, target->dtype, {T, target->total_rank});

@@ -5,8 +5,8 @@ using lethe::Operands;
 
 extern "C" {
 
-int lethe_embedding_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V, lethe_ref table,
-                            lethe_ref ids, lethe_ref out) {
+int lethe_embedding_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V, float scale,
+                            lethe_ref table, lethe_ref ids, lethe_ref out) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     operands.floating(dtype);
@@ -16,6 +16,7 @@ int lethe_embedding_forward(lethe_engine *engine, int32_t dtype, int64_t T, int6
     args.T = T;
     args.d = d;
     args.V = V;
+    args.scale = scale;
     args.table = operands.in("table", table, dtype, {V, d});
     args.ids = operands.in<int32_t>("ids", ids, LETHE_I32, {T});
     args.out = operands.out("out", out, dtype, {T, d});
@@ -24,8 +25,8 @@ int lethe_embedding_forward(lethe_engine *engine, int32_t dtype, int64_t T, int6
   });
 }
 
-int lethe_embedding_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V, lethe_ref dout,
-                             lethe_ref ids, lethe_ref dtable) {
+int lethe_embedding_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V, float scale,
+                             lethe_ref dout, lethe_ref ids, lethe_ref dtable) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     operands.floating(dtype);
@@ -35,6 +36,7 @@ int lethe_embedding_backward(lethe_engine *engine, int32_t dtype, int64_t T, int
     args.T = T;
     args.d = d;
     args.V = V;
+    args.scale = scale;
     args.dout = operands.in("dout", dout, dtype, {T, d});
     args.ids = operands.in<int32_t>("ids", ids, LETHE_I32, {T});
     args.dtable = operands.out<float>("dtable", dtable, LETHE_F32, {V, d});
@@ -82,40 +84,6 @@ int lethe_scatter_rows(lethe_engine *engine, int32_t dtype, int64_t n, int64_t w
     args.dst_stride = dst_stride;
     LETHE_TRY(operands.finish());
     return LETHE_CALL(engine, scatter_rows, &args);
-  });
-}
-
-int lethe_swiglu_forward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t f, lethe_ref gate_up, lethe_ref out) {
-  return guarded(__func__, [&] {
-    Operands operands(engine);
-    operands.floating(dtype);
-    operands.positive("f", f);
-    lethe_swiglu_args args = {};
-    args.dtype = dtype;
-    args.T = T;
-    args.f = f;
-    args.gate_up = operands.in("gate_up", gate_up, dtype, {T, 2, f});
-    args.out = operands.out("out", out, dtype, {T, f});
-    LETHE_TRY(operands.finish());
-    return LETHE_CALL(engine, swiglu_forward, &args);
-  });
-}
-
-int lethe_swiglu_backward(lethe_engine *engine, int32_t dtype, int64_t T, int64_t f, lethe_ref gate_up, lethe_ref dout,
-                          lethe_ref dgate_up) {
-  return guarded(__func__, [&] {
-    Operands operands(engine);
-    operands.floating(dtype);
-    operands.positive("f", f);
-    lethe_swiglu_args args = {};
-    args.dtype = dtype;
-    args.T = T;
-    args.f = f;
-    args.gate_up = operands.in("gate_up", gate_up, dtype, {T, 2, f});
-    args.dout = operands.in("dout", dout, dtype, {T, f});
-    args.dgate_up = operands.out("dgate_up", dgate_up, dtype, {T, 2, f});
-    LETHE_TRY(operands.finish({{"gate_up", "dgate_up"}}));
-    return LETHE_CALL(engine, swiglu_backward, &args);
   });
 }
 

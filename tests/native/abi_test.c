@@ -18,7 +18,7 @@ static int checks = 0;
     }                                                                                                            \
   } while (0)
 
-static void rmsnorm_matches_its_definition(lethe_engine *engine) {
+static void norm_matches_its_definition(lethe_engine *engine) {
   enum { T = 3, D = 37 };
   float x[T * D], w[D], y[T * D];
   for (int i = 0; i < T * D; ++i) x[i] = (float)((i * 7919) % 101) / 50.0f - 1.0f;
@@ -28,7 +28,8 @@ static void rmsnorm_matches_its_definition(lethe_engine *engine) {
   const lethe_ref rx = arena, rw = rx + sizeof x, ry = rw + sizeof w;
   EXPECT(lethe_write(engine, rx, x, sizeof x) == LETHE_OK);
   EXPECT(lethe_write(engine, rw, w, sizeof w) == LETHE_OK);
-  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, T, D, 1e-5f, rx, rw, ry, 0) == LETHE_OK);
+  EXPECT(lethe_norm_forward(engine, LETHE_F32, LETHE_NORM_RMS, T, 1, D, 1e-5f, 0, rx, D, rw, 0, 0, ry, D, 0, 0) ==
+         LETHE_OK);
   EXPECT(lethe_read(engine, ry, y, sizeof y) == LETHE_OK);
   for (int t = 0; t < T; ++t) {
     double square = 0;
@@ -36,14 +37,21 @@ static void rmsnorm_matches_its_definition(lethe_engine *engine) {
     const double r = 1.0 / sqrt(square / D + 1e-5);
     for (int i = 0; i < D; ++i) EXPECT(fabs(y[t * D + i] - x[t * D + i] * r * w[i]) < 1e-5);
   }
-  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, T, D, 1e-5f, rx, rw, rx + 4, 0) == LETHE_OVERLAP);
-  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, T + 100, D, 1e-5f, rx, rw, ry, 0) == LETHE_OUT_OF_BOUNDS);
+  EXPECT(lethe_norm_forward(engine, LETHE_F32, LETHE_NORM_RMS, T, 1, D, 1e-5f, 0, rx, D, rw, 0, 0, rx + 4, D, 0, 0) ==
+         LETHE_OVERLAP);
+  EXPECT(lethe_norm_forward(engine, LETHE_F32, LETHE_NORM_RMS, T + 100, 1, D, 1e-5f, 0, rx, D, rw, 0, 0, ry, D, 0, 0) ==
+         LETHE_OUT_OF_BOUNDS);
   EXPECT(strstr(lethe_error_trace(), "x needs") != NULL);
-  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, INT64_MAX / 2, D, 1e-5f, rx, rw, ry, 0) == LETHE_INVALID_ARGUMENT);
-  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, -1, D, 1e-5f, rx, rw, ry, 0) == LETHE_INVALID_ARGUMENT);
-  EXPECT(lethe_rmsnorm_forward(engine, 7, T, D, 1e-5f, rx, rw, ry, 0) == LETHE_INVALID_ARGUMENT);
-  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, T, D, 1e-5f, 0, rw, ry, 0) == LETHE_INVALID_ARGUMENT);
-  EXPECT(lethe_rmsnorm_forward(engine, LETHE_F32, 0, D, 1e-5f, rx, rw, ry, 0) == LETHE_OK);
+  EXPECT(lethe_norm_forward(engine, LETHE_F32, LETHE_NORM_RMS, INT64_MAX / 2, 1, D, 1e-5f, 0, rx, D, rw, 0, 0, ry, D, 0,
+                            0) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_norm_forward(engine, LETHE_F32, LETHE_NORM_RMS, -1, 1, D, 1e-5f, 0, rx, D, rw, 0, 0, ry, D, 0, 0) ==
+         LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_norm_forward(engine, 7, LETHE_NORM_RMS, T, 1, D, 1e-5f, 0, rx, D, rw, 0, 0, ry, D, 0, 0) ==
+         LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_norm_forward(engine, LETHE_F32, LETHE_NORM_RMS, T, 1, D, 1e-5f, 0, 0, D, rw, 0, 0, ry, D, 0, 0) ==
+         LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_norm_forward(engine, LETHE_F32, LETHE_NORM_RMS, 0, 1, D, 1e-5f, 0, rx, D, rw, 0, 0, ry, D, 0, 0) ==
+         LETHE_OK);
   EXPECT(lethe_buffer_free(engine, arena + 4) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_buffer_free(engine, arena) == LETHE_OK);
   EXPECT(lethe_buffer_free(engine, arena) == LETHE_CLOSED);
@@ -99,7 +107,7 @@ int main(int argc, char **argv) {
   EXPECT(lethe_buffer_alloc(engine, INT64_MAX, &huge) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_buffer_alloc(engine, 0, &huge) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_buffer_alloc(engine, 64, NULL) == LETHE_INVALID_ARGUMENT);
-  rmsnorm_matches_its_definition(engine);
+  norm_matches_its_definition(engine);
   wrapped_memory_is_shared_and_not_freed(engine);
   EXPECT(lethe_engine_close(engine) == LETHE_OK);
   EXPECT(lethe_engine_close(engine) == LETHE_CLOSED);

@@ -150,13 +150,13 @@ Outputs compute(lethe_engine *engine, const std::string &where, int32_t dtype, c
   const Buffer dother(engine, dtype, std::vector<float>(second.size(), mark));
   const Buffer &k = one_buffer ? q : other, &dk = one_buffer ? dq : dother;
   const auto count = static_cast<int64_t>(p.segments.size());
-  expect(lethe_attention_forward(engine, dtype, p.heads, p.kv_heads, p.head_dim, static_cast<float>(p.scale), count,
-                                 table.ref(), p.q_rows, q.ref(), l.q_stride, p.k_rows, k.ref(l.k_begin), l.k_stride,
-                                 k.ref(l.v_begin), l.v_stride, out.ref(), lse.ref()) == LETHE_OK,
+  expect(lethe_attention_forward(engine, dtype, p.heads, p.kv_heads, p.head_dim, static_cast<float>(p.scale), 0, 0,
+                                 count, table.ref(), p.q_rows, q.ref(), l.q_stride, p.k_rows, k.ref(l.k_begin),
+                                 l.k_stride, k.ref(l.v_begin), l.v_stride, out.ref(), lse.ref()) == LETHE_OK,
          where + " forward");
-  expect(lethe_attention_backward(engine, dtype, p.heads, p.kv_heads, p.head_dim, static_cast<float>(p.scale), count,
-                                  table.ref(), p.q_rows, q.ref(), l.q_stride, p.k_rows, k.ref(l.k_begin), l.k_stride,
-                                  k.ref(l.v_begin), l.v_stride, out.ref(), lse.ref(), dout.ref(), dq.ref(),
+  expect(lethe_attention_backward(engine, dtype, p.heads, p.kv_heads, p.head_dim, static_cast<float>(p.scale), 0, 0,
+                                  count, table.ref(), p.q_rows, q.ref(), l.q_stride, p.k_rows, k.ref(l.k_begin),
+                                  l.k_stride, k.ref(l.v_begin), l.v_stride, out.ref(), lse.ref(), dout.ref(), dq.ref(),
                                   dk.ref(l.k_begin), dk.ref(l.v_begin)) == LETHE_OK,
          where + " backward");
   Outputs o;
@@ -271,12 +271,12 @@ void bad_tables(lethe_engine *engine, const std::string &backend) {
     lethe_ref segments = 0;
     expect(lethe_buffer_alloc(engine, 48, &segments) == LETHE_OK, "alloc");
     expect(lethe_write(engine, segments, table.data(), 48) == LETHE_OK, "write");
-    expect(lethe_attention_forward(engine, LETHE_F32, 1, 1, 8, 1.0f, 2, segments, 10, rows.ref(), 8, 10, rows.ref(), 8,
-                                   rows.ref(), 8, out.ref(), lse.ref()) == b.status,
+    expect(lethe_attention_forward(engine, LETHE_F32, 1, 1, 8, 1.0f, 0, 0, 2, segments, 10, rows.ref(), 8, 10,
+                                   rows.ref(), 8, rows.ref(), 8, out.ref(), lse.ref()) == b.status,
            backend + " forward, " + b.what);
     expect(std::strstr(lethe_error_trace(), b.trace) != nullptr, backend + " names the segment, " + b.what);
-    expect(lethe_attention_backward(engine, LETHE_F32, 1, 1, 8, 1.0f, 2, segments, 10, rows.ref(), 8, 10, rows.ref(), 8,
-                                    rows.ref(), 8, out.ref(), lse.ref(), rows.ref(), dq.ref(), dk.ref(),
+    expect(lethe_attention_backward(engine, LETHE_F32, 1, 1, 8, 1.0f, 0, 0, 2, segments, 10, rows.ref(), 8, 10,
+                                    rows.ref(), 8, rows.ref(), 8, out.ref(), lse.ref(), rows.ref(), dq.ref(), dk.ref(),
                                     dv.ref()) == b.status,
            backend + " backward, " + b.what);
     for (const Buffer *buffer : {&out, &dq, &dk, &dv}) {

@@ -66,7 +66,7 @@ struct HeadData {
   std::vector<float> delta;        // [references, ld]
   std::vector<int32_t> delta_of;   // [rows]: row of delta, or -1
   std::vector<int32_t> records;    // [rows, LETHE_ROW_FIELDS]
-  std::vector<float> temperature;  // [rows] or empty
+  std::vector<float> row_params;   // [rows, LETHE_ROW_PARAMS] or empty
   std::vector<float> means;        // [rows] or empty: mean logits
   std::vector<float> coefficient;  // [rows] or empty
 };
@@ -121,7 +121,7 @@ inline HeadData make_head_data(const HeadCase &c) {
     int64_t label = labels[(row / 6 + row) % 5];
     if (kind == LETHE_ROW_NLL && label < 0) label = special;
     fill_logits(c, &random, data.z.data() + row * ld, special);
-    const int32_t record[] = {static_cast<int32_t>(row), static_cast<int32_t>(label), kind, -1};
+    const int32_t record[] = {static_cast<int32_t>(row), static_cast<int32_t>(label), kind, -1, -1};
     data.records.insert(data.records.end(), record, record + LETHE_ROW_FIELDS);
     data.delta_of.push_back(-1);
     if (is_reference_kind(kind)) {
@@ -132,7 +132,10 @@ inline HeadData make_head_data(const HeadCase &c) {
         data.delta.push_back(static_cast<float>(kDeltaOffset[type] + kDeltaSpread[type] * random.normal()));
       }
     }
-    if (c.temperatures) data.temperature.push_back(static_cast<float>(0.3 + 2 * random.uniform()));
+    if (c.temperatures) {
+      data.row_params.push_back(static_cast<float>(0.3 + 2 * random.uniform()));
+      data.row_params.insert(data.row_params.end(), {0.0f, 0.0f, 0.0f});
+    }
     if (c.means) data.means.push_back(static_cast<float>(random.normal()));
     if (c.coefficients) data.coefficient.push_back(static_cast<float>(random.normal()));
   }

@@ -21,7 +21,7 @@ struct HeadLaunch {
   const float *delta;        // [references, ld] or null
   const int32_t *delta_of;   // [rows]
   const int32_t *records;    // [rows, LETHE_ROW_FIELDS]
-  const float *temperature;  // [rows] or null
+  const float *row_params;   // [rows, LETHE_ROW_PARAMS] or null
   const float *means;        // [rows] or null
   const float *coefficient;  // [rows] or null
   float *stats;              // [rows, LETHE_STATISTICS]
@@ -107,7 +107,7 @@ inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double
   const double max = s[LETHE_STAT_MAX];
   const auto exp_error = [](double d) { return kExp + kArgument * std::min(std::fabs(d), 1e6); };
   const auto d_of = [&](size_t v) { return t.z[v] - max; };
-  double p_sum = kSum, others_sum = kSum, ez = 0, ezz = 0, absolute = 0;
+  double p_sum = kSum, others_sum = kSum, others_ez = 0, others_ez_error = 0, ez = 0, ezz = 0, absolute = 0;
   const double rest = std::exp(s[LETHE_STAT_LSE_OTHERS] - s[LETHE_STAT_LSE]);
   for (size_t v = 0; v < V; ++v) {
     const double weight = masked_product(t.p[v], exp_error(d_of(v)));
@@ -115,6 +115,8 @@ inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double
     if (static_cast<int64_t>(v) != label) {
       const double q = std::exp(t.z[v] - s[LETHE_STAT_LSE_OTHERS]);
       others_sum += masked_product(q, exp_error(d_of(v)));
+      others_ez += masked_product(q, std::fabs(d_of(v)));
+      others_ez_error += masked_product(q, std::fabs(d_of(v)) * exp_error(d_of(v)));
     }
     ez += masked_product(t.p[v], std::fabs(d_of(v)) * exp_error(d_of(v)));
     ezz += masked_product(t.p[v], d_of(v) * d_of(v) * (exp_error(d_of(v)) + 2 * kArgument));
@@ -131,6 +133,12 @@ inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double
   b.stats[LETHE_STAT_MAX] = 2 * at_max;
   b.stats[LETHE_STAT_ELOG2] = ezz + 2 * log_sum * ez_error + 2 * (log_sum - s[LETHE_STAT_EZ]) * p_sum +
                               (p_sum + kSum + 8 * kUnit) * 4 * s[LETHE_STAT_ELOG2];
+
+  if (label >= 0) {
+    b.stats[LETHE_STAT_ENTROPY_OTHERS] = kTiny + others_sum + 2 * others_ez_error +
+                                         others_ez * (others_sum + kSum + 4 * kUnit) +
+                                         4 * kUnit * (std::fabs(s[LETHE_STAT_LSE_OTHERS] - max) + 1);
+  }
 
   // The reference's side: r's own errors, and those of the shift.
   double r_sum = kSum, shift_error = 0, mean_error = 0, r_max = -std::numeric_limits<double>::infinity();
@@ -149,6 +157,14 @@ inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double
           t.p[v], std::fabs(e) * (kSum + exp_error(d_of(v))) + kShift * std::fabs(t.delta[v]) * (1 + std::fabs(e)));
       mean_error += masked_product(t.p[v], std::fabs(t.delta[v]) * (kSum + exp_error(d_of(v)) + kShift));
     }
+    double r_ez = 0, r_ez_error = 0;
+    for (size_t v = 0; v < V; ++v) {
+      const double size = std::fabs(t.z[v] + t.delta[v] - r_max);
+      r_ez += masked_product(t.r[v], size);
+      r_ez_error += masked_product(t.r[v], size * r_error(v) + 3 * kUnit * (std::fabs(t.z[v]) + std::fabs(r_max)));
+    }
+    b.stats[LETHE_STAT_REFERENCE_ENTROPY] =
+        kTiny + r_sum + 2 * r_ez_error + r_ez * (r_sum + kSum + 4 * kUnit) + 4 * kUnit * (r_ez + 1);
     near = 2 * (near + std::fabs(t.ratio) * p_sum);
     const double far = p_sum + r_sum + 2 * kUnit * (std::fabs(max) + std::fabs(r_max) + std::fabs(t.shift));
     shift_error = std::fabs(t.ratio) < 0.45 ? near : std::fabs(t.ratio) < 0.55 ? near + far : far;
@@ -243,7 +259,7 @@ class HeadChecker {
     l.delta = data.delta.empty() ? nullptr : buffers.add(data.delta, c.offset);
     l.delta_of = buffers.add(data.delta_of);
     l.records = buffers.add(data.records);
-    l.temperature = data.temperature.empty() ? nullptr : buffers.add(data.temperature);
+    l.row_params = data.row_params.empty() ? nullptr : buffers.add(data.row_params);
     l.means = data.means.empty() ? nullptr : buffers.add(data.means);
     l.coefficient = data.coefficient.empty() ? nullptr : buffers.add(data.coefficient);
     l.stats = buffers.add(std::vector<float>(static_cast<size_t>(c.rows * LETHE_STATISTICS), -77.0f));
@@ -282,7 +298,7 @@ class HeadChecker {
     const auto i = static_cast<size_t>(row);
     const int32_t *record = data.records.data() + i * LETHE_ROW_FIELDS;
     const int kind = record[2];
-    const double temperature = c.temperatures ? static_cast<double>(data.temperature[i]) : 1.0;
+    const double temperature = c.temperatures ? static_cast<double>(data.row_params[i * LETHE_ROW_PARAMS]) : 1.0;
     const double coefficient = c.coefficients ? static_cast<double>(data.coefficient[i]) : 1.0;
     const int64_t ld = c.ld();
     const float *delta = data.delta_of[i] < 0 ? nullptr : data.delta.data() + data.delta_of[i] * ld;
@@ -298,7 +314,8 @@ class HeadChecker {
     }
     const double nan = std::numeric_limits<double>::quiet_NaN();
     for (int s = 0; s < LETHE_STATISTICS; ++s) {
-      const bool kept = s == LETHE_STAT_LABEL || s == LETHE_STAT_ARGMAX || s == LETHE_STAT_RANK;
+      const bool kept =
+          s == LETHE_STAT_LABEL || s == LETHE_STAT_ARGMAX || s == LETHE_STAT_RANK || s == LETHE_STAT_REFERENCE_ARGMAX;
       const double expected = twin.broken && !kept ? nan : twin.stats[s];
       compare(row, "statistic", s, static_cast<double>(stats[s]), expected, bounds.stats[s]);
     }

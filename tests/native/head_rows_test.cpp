@@ -14,7 +14,7 @@ void cpu_rows(const HeadLaunch &l) {
     row.z = l.z + i * l.ld;
     row.delta = l.delta_of[i] < 0 ? nullptr : l.delta + l.delta_of[i] * l.ld;
     row.mean = l.means == nullptr ? nullptr : l.means + i;
-    row.inverse_temperature = l.temperature == nullptr ? 1.0f : 1.0f / l.temperature[i];
+    row.inverse_temperature = l.row_params == nullptr ? 1.0f : 1.0f / l.row_params[i * LETHE_ROW_PARAMS];
     row.coefficient = l.coefficient == nullptr ? 1.0f : l.coefficient[i];
     row.label = l.records[i * LETHE_ROW_FIELDS + 1];
     row.kind = l.records[i * LETHE_ROW_FIELDS + 2];
@@ -32,7 +32,7 @@ long twin_gradient_failures() {
     for (int64_t row = 0; row < c.rows; ++row) {
       const auto i = static_cast<size_t>(row);
       const int label = data.records[i * LETHE_ROW_FIELDS + 1], kind = data.records[i * LETHE_ROW_FIELDS + 2];
-      const double temperature = c.temperatures ? static_cast<double>(data.temperature[i]) : 1.0;
+      const double temperature = c.temperatures ? static_cast<double>(data.row_params[i * LETHE_ROW_PARAMS]) : 1.0;
       const float *delta = data.delta_of[i] < 0 ? nullptr : data.delta.data() + data.delta_of[i] * c.ld();
       const lethe::test::HeadTwin twin =
           lethe::test::twin_row(kind, label, c.V, data.z.data() + row * c.ld(), delta, temperature, nullptr, 1.0);

@@ -96,8 +96,8 @@ struct Problem {
   int64_t n, sources, d, V;
   Stored h, w;
   std::vector<int32_t> records;
-  std::vector<float> temperature;
-  lethe_ref rows, temperatures, mean;
+  std::vector<float> params;
+  lethe_ref rows, row_params, mean;
 };
 
 Problem make_problem(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, bool references) {
@@ -115,11 +115,12 @@ Problem make_problem(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, 
     if (!references && lethe::test::is_reference_kind(kind)) kind = LETHE_ROW_NLL;
     const int64_t source = random.below(n);
     p.records.insert(p.records.end(), {static_cast<int32_t>(source), static_cast<int32_t>(random.below(V)), kind,
-                                       static_cast<int32_t>(n + 1 + source)});
-    p.temperature.push_back(static_cast<float>(0.5 + random.uniform()));
+                                       static_cast<int32_t>(n + 1 + source), -1});
+    p.params.push_back(static_cast<float>(0.5 + random.uniform()));
+    p.params.insert(p.params.end(), {0.0f, 0.0f, 0.0f});
   }
   p.rows = e->put(p.records);
-  p.temperatures = e->put(p.temperature);
+  p.row_params = e->put(p.params);
   p.mean = e->put(std::vector<float>(static_cast<size_t>(d)));
   EXPECT(lethe_head_mean(e->engine, dtype, d, V, p.w.ref, p.mean) == LETHE_OK);
   return p;
@@ -143,8 +144,9 @@ HeadTwin twin_of(const Problem &p, int64_t i, std::vector<double> *dh) {
     z[static_cast<size_t>(v)] = static_cast<float>(logit);
     if (reference) delta[static_cast<size_t>(v)] = static_cast<float>(product(record[3], v) - logit);
   }
-  HeadTwin twin = lethe::test::twin_row(record[2], record[1], p.V, z.data(), reference ? delta.data() : nullptr,
-                                        static_cast<double>(p.temperature[static_cast<size_t>(i)]), nullptr, 1.0);
+  HeadTwin twin =
+      lethe::test::twin_row(record[2], record[1], p.V, z.data(), reference ? delta.data() : nullptr,
+                            static_cast<double>(p.params[static_cast<size_t>(i * LETHE_ROW_PARAMS)]), nullptr, 1.0);
   dh->assign(static_cast<size_t>(p.d), 0.0);
   for (int64_t v = 0; v < p.V; ++v) {
     for (int64_t j = 0; j < p.d; ++j) {
@@ -159,13 +161,12 @@ struct Forward {
   std::vector<float> stats, dh_rows;
 };
 
-Forward forward(Engine *e, const Problem &p, int64_t n, lethe_ref rows, lethe_ref temperatures,
-                int64_t workspace_bytes) {
+Forward forward(Engine *e, const Problem &p, int64_t n, lethe_ref rows, lethe_ref row_params, int64_t workspace_bytes) {
   const lethe_ref stats = e->put(std::vector<float>(static_cast<size_t>(n * LETHE_STATISTICS), -1.0f));
   const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(n * p.d), -1.0f));
   const lethe_ref workspace = e->put(std::vector<char>(static_cast<size_t>(workspace_bytes)));
-  EXPECT(lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, p.h.ref, p.w.ref, p.mean, rows, temperatures,
-                            stats, dh, workspace, workspace_bytes) == LETHE_OK);
+  EXPECT(lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, p.h.ref, p.w.ref, 0, 0, p.mean, rows,
+                            row_params, stats, dh, workspace, workspace_bytes) == LETHE_OK);
   return {e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
           load(e, p.dtype, dh, static_cast<size_t>(n * p.d))};
 }
@@ -192,8 +193,8 @@ void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_
   int64_t least = 0, most = 0;
   EXPECT(lethe_head_workspace(e->engine, dtype, n, d, V, &least, &most) == LETHE_OK);
   EXPECT(least > 0 && most >= least);
-  const Forward all = forward(e, p, n, p.rows, p.temperatures, most);
-  const Forward few = forward(e, p, n, p.rows, p.temperatures, least);
+  const Forward all = forward(e, p, n, p.rows, p.row_params, most);
+  const Forward few = forward(e, p, n, p.rows, p.row_params, least);
   EXPECT(all.stats == few.stats && all.dh_rows == few.dh_rows);
   for (int64_t i = 0; i < n; ++i) {
     std::vector<double> dh;
@@ -217,8 +218,10 @@ void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_
     const std::vector<int32_t> record(p.records.begin() + i * LETHE_ROW_FIELDS,
                                       p.records.begin() + (i + 1) * LETHE_ROW_FIELDS);
     if (i >= 8) continue;
-    const Forward one =
-        forward(e, p, 1, e->put(record), e->put(std::vector<float>{p.temperature[static_cast<size_t>(i)]}), least);
+    const Forward one = forward(e, p, 1, e->put(record),
+                                e->put(std::vector<float>(p.params.begin() + i * LETHE_ROW_PARAMS,
+                                                          p.params.begin() + (i + 1) * LETHE_ROW_PARAMS)),
+                                least);
     EXPECT(std::memcmp(one.stats.data(), stats, sizeof(float) * LETHE_STATISTICS) == 0);
     EXPECT(one.dh_rows == seen);
   }
@@ -234,8 +237,8 @@ void backward_matches_forward(Engine *e, int32_t dtype, int64_t n, int64_t d, in
   const lethe_ref coefficient = e->put(coefficients), workspace = e->put(std::vector<char>(static_cast<size_t>(least)));
   const lethe_ref dh_rows = e->put(std::vector<float>(static_cast<size_t>(n * d)));
   const lethe_ref dw = e->put(std::vector<float>(static_cast<size_t>(V * d), 1.0f));
-  EXPECT(lethe_head_backward(e->engine, dtype, n, p.sources, d, V, p.h.ref, p.w.ref, p.rows, p.temperatures,
-                             coefficient, dh_rows, dw, workspace, least) == LETHE_OK);
+  EXPECT(lethe_head_backward(e->engine, dtype, n, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, p.rows, p.row_params,
+                             coefficient, dh_rows, dw, 0, workspace, least) == LETHE_OK);
   const std::vector<float> rows_seen = load(e, dtype, dh_rows, static_cast<size_t>(n * d));
   const std::vector<float> dw_seen = e->get<float>(dw, static_cast<size_t>(V * d));
   const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(p.sources * d), 7.0f));
@@ -273,8 +276,8 @@ void sampling_follows_the_distribution(Engine *e) {
   const lethe_ref draw = e->put(draws), ids = e->put(std::vector<int32_t>(kDraws));
   const lethe_ref workspace = e->put(std::vector<char>(100 * 24));
   const auto sample = [&](int64_t n, float temperature, int32_t top_k, float top_p, lethe_ref from) {
-    EXPECT(lethe_head_sample(e->engine, LETHE_F32, n, 1, V, h, w, temperature, top_k, top_p, 42, from, ids, workspace,
-                             100 * 24) == LETHE_OK);
+    EXPECT(lethe_head_sample(e->engine, LETHE_F32, n, 1, V, h, w, 0, 0, temperature, top_k, top_p, 42, from, ids,
+                             workspace, 100 * 24) == LETHE_OK);
     return e->get<int32_t>(ids, static_cast<size_t>(n));
   };
   const auto share = [&](const std::vector<int32_t> &seen, int32_t id) {
@@ -303,38 +306,39 @@ void misuse_is_an_answer(Engine *e) {
   const Problem p = make_problem(e, LETHE_F32, n, d, V, true);
   int64_t least = 0, most = 0;
   EXPECT(lethe_head_workspace(e->engine, LETHE_F32, n, d, V, &least, &most) == LETHE_OK);
-  const lethe_ref stats = e->put(std::vector<float>(30)),
+  const lethe_ref stats = e->put(std::vector<float>(2 * LETHE_STATISTICS)),
                   workspace = e->put(std::vector<char>(static_cast<size_t>(most)));
   const auto run = [&](std::vector<int32_t> record, float temperature, int64_t bytes) {
-    std::vector<int32_t> records = {0, 0, LETHE_ROW_STATISTICS, -1};
+    std::vector<int32_t> records = {0, 0, LETHE_ROW_STATISTICS, -1, -1};
     records.insert(records.end(), record.begin(), record.end());
-    return lethe_head_forward(e->engine, LETHE_F32, 2, p.sources, d, V, p.h.ref, p.w.ref, 0, e->put(records),
-                              e->put(std::vector<float>{1.0f, temperature}), stats, 0, workspace, bytes);
+    return lethe_head_forward(e->engine, LETHE_F32, 2, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, 0, e->put(records),
+                              e->put(std::vector<float>{1.0f, 0, 0, 0, temperature, 0, 0, 0}), stats, 0, workspace,
+                              bytes);
   };
   const auto says = [](const char *what) { return std::strstr(lethe_error_trace(), what) != nullptr; };
-  EXPECT(run({0, 0, LETHE_ROW_NLL, -1}, 1.0f, most) == LETHE_OK);
-  EXPECT(run({0, -1, LETHE_ROW_NLL, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("row 1: LETHE_ROW_NLL"));
-  EXPECT(run({7, 0, LETHE_ROW_NLL, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("row 1: source 7"));
-  EXPECT(run({0, 11, LETHE_ROW_NLL, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("label 11"));
-  EXPECT(run({0, -2, LETHE_ROW_UNIFORM_KL, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
-  EXPECT(run({0, 0, 6, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("unknown kind 6"));
-  EXPECT(run({0, 0, LETHE_ROW_REFERENCE_KL, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT);
-  EXPECT(run({0, 0, LETHE_ROW_KL_REFERENCE, 7}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
-  EXPECT(run({0, 0, LETHE_ROW_NLL, -1}, 0.0f, most) == LETHE_INVALID_ARGUMENT && says("temperature"));
-  EXPECT(run({0, 0, LETHE_ROW_NLL, -1}, std::nanf(""), most) == LETHE_INVALID_ARGUMENT);
-  EXPECT(run({0, 0, LETHE_ROW_NLL, -1}, 1.0f, least - 1) == LETHE_INVALID_ARGUMENT && says("workspace"));
-  EXPECT(lethe_head_forward(e->engine, LETHE_F32, 0, p.sources, d, V, p.h.ref, p.w.ref, 0, p.rows, 0, stats, 0,
+  EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_OK);
+  EXPECT(run({0, -1, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("row 1: LETHE_ROW_NLL"));
+  EXPECT(run({7, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("row 1: source 7"));
+  EXPECT(run({0, 11, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("label 11"));
+  EXPECT(run({0, -2, LETHE_ROW_UNIFORM_KL, -1, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
+  EXPECT(run({0, 0, 6, -1, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("unknown kind 6"));
+  EXPECT(run({0, 0, LETHE_ROW_REFERENCE_KL, -1, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT);
+  EXPECT(run({0, 0, LETHE_ROW_KL_REFERENCE, 7, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
+  EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 0.0f, most) == LETHE_INVALID_ARGUMENT && says("temperature"));
+  EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, std::nanf(""), most) == LETHE_INVALID_ARGUMENT);
+  EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, least - 1) == LETHE_INVALID_ARGUMENT && says("workspace"));
+  EXPECT(lethe_head_forward(e->engine, LETHE_F32, 0, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, 0, p.rows, 0, stats, 0,
                             workspace, most) == LETHE_OK);
   const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(p.sources * d), 5.0f));
   EXPECT(lethe_head_combine(e->engine, LETHE_F32, 0, p.sources, d, p.rows, stats, workspace, dh) == LETHE_OK);
   EXPECT(e->get<float>(dh, static_cast<size_t>(d)) == std::vector<float>(static_cast<size_t>(d), 0.0f));
   const lethe_ref dh_rows = e->put(std::vector<float>(static_cast<size_t>(n * d)));
   const lethe_ref dw = e->put(std::vector<float>(static_cast<size_t>(V * d)));
-  EXPECT(lethe_head_backward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, p.rows, 0, stats, dh_rows, dw,
-                             workspace, most) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_head_backward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, p.rows, 0, stats,
+                             dh_rows, dw, 0, workspace, most) == LETHE_UNSUPPORTED);
   const std::vector<float> broken = {std::nanf(""), 1.0f};
-  EXPECT(lethe_head_sample(e->engine, LETHE_F32, 1, 1, 2, e->put(std::vector<float>{1.0f}), e->put(broken), 1.0f, 2,
-                           0.5f, 1, e->put(std::vector<int64_t>{0}), e->put(std::vector<int32_t>(1)), workspace,
+  EXPECT(lethe_head_sample(e->engine, LETHE_F32, 1, 1, 2, e->put(std::vector<float>{1.0f}), e->put(broken), 0, 0, 1.0f,
+                           2, 0.5f, 1, e->put(std::vector<int64_t>{0}), e->put(std::vector<int32_t>(1)), workspace,
                            most) == LETHE_INVALID_ARGUMENT);
 }
 

@@ -73,6 +73,15 @@ struct HeadTwin {
 
 inline double masked_product(double p, double x) { return p == 0 ? 0 : p * x; }
 
+// -sum q log q of q = exp(z - lse), but for `skip`.
+inline double twin_entropy(const std::vector<double> &z, double lse, int64_t skip = -1) {
+  double h = 0;
+  for (size_t v = 0; v < z.size(); ++v) {
+    if (static_cast<int64_t>(v) != skip) h -= masked_product(std::exp(z[v] - lse), z[v] - lse);
+  }
+  return h;
+}
+
 inline void twin_reference(int kind, HeadTwin *t) {
   const size_t V = t->z.size();
   std::vector<double> reference(V);
@@ -92,6 +101,7 @@ inline void twin_reference(int kind, HeadTwin *t) {
     kl += kind == LETHE_ROW_REFERENCE_KL ? t->r[v] * x - balance : balance - t->p[v] * x;
   }
   t->stats[LETHE_STAT_KL] = std::max(kl, 0.0);
+  t->stats[LETHE_STAT_REFERENCE_ENTROPY] = twin_entropy(reference, reference_lse);
 }
 
 inline double twin_gradient(int kind, int64_t label, const HeadTwin &t, size_t v) {
@@ -121,7 +131,7 @@ inline HeadTwin twin_row(int kind, int64_t label, int64_t V, const float *z, con
   HeadTwin t;
   double *s = t.stats;
   double sum = 0;
-  float max = -std::numeric_limits<float>::infinity();
+  float max = -std::numeric_limits<float>::infinity(), reference_max = max;
   for (int64_t v = 0; v < V; ++v) {
     t.z.push_back(z[v] / temperature);
     sum += t.z.back();
@@ -131,7 +141,12 @@ inline HeadTwin twin_row(int kind, int64_t label, int64_t V, const float *z, con
       s[LETHE_STAT_ARGMAX] = static_cast<double>(v);
     }
     if (label >= 0 && z[v] > z[label]) s[LETHE_STAT_RANK] += 1;
-    if (delta != nullptr) t.delta.push_back(delta[v] / temperature);
+    if (delta == nullptr) continue;
+    t.delta.push_back(delta[v] / temperature);
+    if (z[v] + delta[v] > reference_max) {
+      reference_max = z[v] + delta[v];
+      s[LETHE_STAT_REFERENCE_ARGMAX] = static_cast<double>(v);
+    }
   }
   t.broken |= std::isinf(max);
   if (label >= 0) s[LETHE_STAT_LABEL] = z[label] / temperature;
@@ -146,6 +161,9 @@ inline HeadTwin twin_row(int kind, int64_t label, int64_t V, const float *z, con
     t.p.push_back(std::exp(log_p));
     s[LETHE_STAT_EZ] += masked_product(t.p.back(), x - s[LETHE_STAT_MAX]);
     s[LETHE_STAT_ELOG2] += masked_product(t.p.back(), log_p * log_p);
+  }
+  if (label >= 0 && !std::isinf(s[LETHE_STAT_LSE_OTHERS])) {
+    s[LETHE_STAT_ENTROPY_OTHERS] = twin_entropy(t.z, s[LETHE_STAT_LSE_OTHERS], label);
   }
   if (delta != nullptr) twin_reference(kind, &t);
   for (size_t v = 0; v < t.gradient.size(); ++v) {

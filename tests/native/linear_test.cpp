@@ -23,6 +23,7 @@ struct Case {
   std::vector<Adapter> adapters;
   bool stacked, trains, wants_dx;
   int64_t offset;
+  bool bias = false;
   int64_t total_rank() const {
     int64_t r = 0;
     for (const Adapter &a : adapters) r += a.rank;
@@ -34,12 +35,12 @@ std::string name_of(const Case &c) {
   return std::string(c.dtype == LETHE_BF16 ? "bf16" : "fp32") + " T=" + std::to_string(c.T) +
          " adapted=" + std::to_string(c.adapted) + " out=" + std::to_string(c.out) + " in=" + std::to_string(c.in) +
          " R=" + std::to_string(c.total_rank()) + " residual=" + std::to_string(static_cast<int>(c.residual)) +
-         " offset=" + std::to_string(c.offset);
+         " offset=" + std::to_string(c.offset) + (c.bias ? " bias" : "");
 }
 
 // a[R, in] holds the adapters' A one below the other; b[i] is adapter i's [part_out, rank].
 struct Data {
-  Numbers x, w, residual, dy, a, dw, da;
+  Numbers x, w, residual, dy, a, dw, da, bias, dbias;
   std::vector<Numbers> b, db;
 };
 
@@ -53,6 +54,8 @@ Data make_data(const Case &c, uint64_t seed) {
   d.a = numbers(&g, c.total_rank() * c.in, c.dtype);
   d.dw = numbers(&g, c.out * c.in, LETHE_F32);
   d.da = numbers(&g, c.total_rank() * c.in, LETHE_F32);
+  d.bias = numbers(&g, c.out, c.dtype);
+  d.dbias = numbers(&g, c.out, LETHE_F32);
   for (const Adapter &adapter : c.adapters) {
     d.b.push_back(numbers(&g, adapter.part_out * adapter.rank, c.dtype));
     d.db.push_back(numbers(&g, adapter.part_out * adapter.rank, LETHE_F32));
@@ -94,6 +97,7 @@ Sums twin_y(const Case &c, const Data &d, const Numbers &u) {
   const int64_t R = c.total_rank();
   for (int64_t t = 0; t < c.T; ++t) {
     for (int64_t o = 0; o < c.out; ++o) {
+      if (c.bias) y.add(t * c.out + o, d.bias[at(o)]);
       if (c.residual != Residual::kNone) y.add(t * c.out + o, d.residual[at(t * c.out + o)]);
       for (int64_t i = 0; i < c.in; ++i) y.add(t * c.out + o, d.x[at(t * c.in + i)] * d.w[at(o * c.in + i)]);
     }
@@ -221,7 +225,7 @@ void twin_matches_the_complex_step() {
 // ---- the backend against the twin ----
 
 struct Refs {
-  lethe_ref x, w, dw, residual, y, u, dy, du, dx;
+  lethe_ref x, w, dw, bias, dbias, residual, y, u, dy, du, dx;
   std::vector<lethe_ref> a, b, da, db;
   lethe_linear linear = 0;
 };
@@ -236,6 +240,8 @@ Refs make_linear(lethe_engine *engine, const Case &c, const Data &d, Operands *o
   r.x = operands->add(d.x, c.dtype, c.offset);
   r.w = operands->add(d.w, c.dtype, c.offset);
   r.dw = c.trains ? operands->add(d.dw, LETHE_F32, c.offset) : 0;
+  r.bias = c.bias ? operands->add(d.bias, c.dtype, c.offset) : 0;
+  r.dbias = c.bias && c.trains ? operands->add(d.dbias, LETHE_F32, c.offset) : 0;
   r.residual = operands->add(d.residual, c.dtype, c.offset);
   r.y = c.residual == Residual::kInPlace ? r.residual : blank(c.T * c.out);
   r.u = blank(c.adapted * c.total_rank());
@@ -258,11 +264,12 @@ Refs make_linear(lethe_engine *engine, const Case &c, const Data &d, Operands *o
     r.db.push_back(p.frozen ? 0 : operands->add(d.db[n], LETHE_F32, c.offset));
   }
   expect(operands->upload(), "upload");
-  expect(lethe_linear_create(engine, c.dtype, c.out, c.in, r.w, r.dw, &r.linear) == LETHE_OK, "create");
+  expect(lethe_linear_create(engine, c.dtype, c.out, c.in, r.w, r.dw, r.bias, r.dbias, &r.linear) == LETHE_OK,
+         "create");
   for (size_t n = 0; n < c.adapters.size(); ++n) {
     const Adapter &p = c.adapters[n];
-    expect(lethe_linear_adapter(engine, r.linear, p.first_out, p.part_out, p.rank, static_cast<float>(p.scale), r.a[n],
-                                r.b[n], r.da[n], r.db[n]) == LETHE_OK,
+    expect(lethe_linear_adapter(engine, r.linear, p.first_out, p.part_out, p.rank, static_cast<float>(p.scale), 0.0f, 0,
+                                r.a[n], r.b[n], r.da[n], r.db[n]) == LETHE_OK,
            "adapter");
   }
   return r;
@@ -288,7 +295,7 @@ void forward_matches(lethe_engine *engine, const Case &c, uint64_t seed) {
   Operands operands(engine, arena_bytes(c));
   const Refs r = make_linear(engine, c, d, &operands);
   expect(lethe_linear_forward(engine, r.linear, c.T, c.adapted, r.x, c.residual == Residual::kNone ? 0 : r.residual,
-                              r.y, r.u) == LETHE_OK,
+                              r.y, 0, r.u) == LETHE_OK,
          name);
   const int64_t R = c.total_rank();
   const Numbers u = operands.read(r.u, c.adapted * R, c.dtype);
@@ -296,7 +303,7 @@ void forward_matches(lethe_engine *engine, const Case &c, uint64_t seed) {
   expect_close(u, u_twin.value, bounds(u_twin, static_cast<double>(c.in), c.dtype), name + " u");
   const Sums y_twin = twin_y(c, d, u);
   expect_close(operands.read(r.y, c.T * c.out, c.dtype), y_twin.value,
-               bounds(y_twin, static_cast<double>(c.in + R), c.dtype), name + " y");
+               bounds(y_twin, static_cast<double>(c.in + R + 1), c.dtype), name + " y");
   expect(operands.intact({r.y, r.u}), name + " writes nothing else");
   expect(lethe_linear_close(engine, r.linear) == LETHE_OK, name + " close");
 }
@@ -310,8 +317,8 @@ void backward_matches(lethe_engine *engine, Case c, uint64_t seed) {
   const Refs r = make_linear(engine, c, d, &operands);
   const int64_t R = c.total_rank();
   const auto terms = static_cast<double>(c.T + 1);
-  expect(lethe_linear_forward(engine, r.linear, c.T, c.T, r.x, 0, r.y, r.u) == LETHE_OK, name);
-  expect(lethe_linear_backward(engine, r.linear, c.T, r.x, r.u, r.dy, r.du, r.dx) == LETHE_OK, name);
+  expect(lethe_linear_forward(engine, r.linear, c.T, c.T, r.x, 0, r.y, 0, r.u) == LETHE_OK, name);
+  expect(lethe_linear_backward(engine, r.linear, c.T, r.x, r.u, r.dy, 0, r.du, r.dx) == LETHE_OK, name);
   const Numbers u = operands.read(r.u, c.T * R, c.dtype);
   const Numbers du = operands.read(r.du, c.T * R, c.dtype);
   const Sums du_twin = twin_du(c, d);
@@ -327,6 +334,16 @@ void backward_matches(lethe_engine *engine, Case c, uint64_t seed) {
     const Sums dw = twin_outer(c.T, d.dw, d.dy, c.out, 0, c.out, d.x, c.in, 0, c.in);
     expect_close(operands.read(r.dw, c.out * c.in, LETHE_F32), dw.value, bounds(dw, terms, LETHE_F32), name + " dw");
     written.push_back(r.dw);
+    if (c.bias) {
+      Sums sums(c.out);
+      for (int64_t o = 0; o < c.out; ++o) {
+        sums.add(o, d.dbias[at(o)]);
+        for (int64_t t = 0; t < c.T; ++t) sums.add(o, d.dy[at(t * c.out + o)]);
+      }
+      expect_close(operands.read(r.dbias, c.out, LETHE_F32), sums.value, bounds(sums, terms, LETHE_F32),
+                   name + " dbias");
+      written.push_back(r.dbias);
+    }
   }
   int64_t first = 0;
   for (size_t n = 0; n < c.adapters.size(); first += c.adapters[n].rank, ++n) {
@@ -358,7 +375,7 @@ std::vector<Case> cases() {
       for (const int64_t T : {0, 1, 2, 3, 7, 50}) {
         const auto residual = static_cast<Residual>(i % 3);
         all.push_back({dtype, T, T * (i % 4) / 3 > T ? T : T * (i % 4) / 3, 33, 37, residual, adapters, i % 2 == 0,
-                       i % 5 != 0, i % 7 != 0, i % 3});
+                       i % 5 != 0, i % 7 != 0, i % 3, i % 4 < 2});
         ++i;
       }
     }
@@ -377,7 +394,7 @@ std::vector<Case> cases() {
     all.push_back(
         {dtype, 67, 40, 224, 96, Residual::kSeparate, {{0, 96, 8, 2.0}, {96, 64, 8, 2.0}}, false, true, true, 1});
     all.push_back({dtype, 9, 6, 400, 33, Residual::kNone, {{5, 300, 16, 2.0}}, true, true, true, 3});
-    all.push_back({dtype, 514, 513, 17, 19, Residual::kNone, {{0, 17, 4, 2.0}}, true, true, true, 0});
+    all.push_back({dtype, 514, 513, 17, 19, Residual::kNone, {{0, 17, 4, 2.0}}, true, true, true, 0, true});
   }
   return all;
 }
@@ -400,12 +417,13 @@ class Layer {
     const auto out = bytes * static_cast<uint64_t>(c_.out);
     if (c_.residual == Residual::kInPlace) operands_.upload();
     const lethe_ref residual = c_.residual == Residual::kNone ? 0 : r_.residual + out;
-    expect(lethe_linear_forward(engine_, r_.linear, T, adapted, r_.x + in, residual, r_.y + out, r_.u) == LETHE_OK,
+    expect(lethe_linear_forward(engine_, r_.linear, T, adapted, r_.x + in, residual, r_.y + out, 0, r_.u) == LETHE_OK,
            "forward");
     Numbers y = operands_.read(r_.y + out, T * c_.out, c_.dtype);
     if (c_.wants_dx) {
-      expect(lethe_linear_backward(engine_, r_.linear, T, r_.x + in, r_.u, r_.dy + out, r_.du, r_.dx + in) == LETHE_OK,
-             "backward");
+      expect(
+          lethe_linear_backward(engine_, r_.linear, T, r_.x + in, r_.u, r_.dy + out, 0, r_.du, r_.dx + in) == LETHE_OK,
+          "backward");
       const Numbers dx = operands_.read(r_.dx + in, T * c_.in, c_.dtype);
       y.insert(y.end(), dx.begin(), dx.end());
     }
@@ -424,7 +442,8 @@ void rows_do_not_depend_on_their_batch(lethe_engine *engine) {
   const std::vector<std::pair<int64_t, int64_t>> shapes = {{1536, 512}, {512, 1344}, {768, 256}, {37, 53}, {64, 2304}};
   for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
     for (const auto &[out, in] : shapes) {
-      const Case c{dtype, T, T, out, in, Residual::kSeparate, {{0, out, 8, 2.0, true}}, true, false, true, 0};
+      const Case c{dtype, T,     T,    out, in,        Residual::kSeparate, {{0, out, 8, 2.0, true}},
+                   true,  false, true, 0,   out == 512};
       Layer layer(engine, c, make_data(c, 5));
       const Numbers all = layer.rows(0, T, T);
       for (const int64_t n : {1, 2, 3, 5, 16, 33, 100, 299}) {

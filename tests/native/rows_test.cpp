@@ -12,9 +12,11 @@ std::vector<int32_t> random_ids(Generator *g, int64_t n, int64_t bound) {
   return ids;
 }
 
-void embedding_looks_up_and_adds(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V, int64_t offset) {
+void embedding_looks_up_and_adds(lethe_engine *engine, int32_t dtype, int64_t T, int64_t d, int64_t V, int64_t offset,
+                                 float scale) {
   const std::string name = "embedding dtype=" + std::to_string(dtype) + " T=" + std::to_string(T) +
-                           " d=" + std::to_string(d) + " offset=" + std::to_string(offset);
+                           " d=" + std::to_string(d) + " offset=" + std::to_string(offset) +
+                           " scale=" + std::to_string(scale);
   Generator g(static_cast<uint64_t>(T * 100 + d));
   const Numbers table = numbers(&g, V * d, dtype);
   const Numbers dout = numbers(&g, T * d, dtype);
@@ -27,14 +29,17 @@ void embedding_looks_up_and_adds(lethe_engine *engine, int32_t dtype, int64_t T,
   const lethe_ref r_dout = operands.add(dout, dtype, offset);
   const lethe_ref r_dtable = operands.add(dtable, LETHE_F32, offset);
   expect(operands.upload(), name);
-  expect(lethe_embedding_forward(engine, dtype, T, d, V, r_table, r_ids, r_out) == LETHE_OK, name);
-  expect(lethe_embedding_backward(engine, dtype, T, d, V, r_dout, r_ids, r_dtable) == LETHE_OK, name);
+  expect(lethe_embedding_forward(engine, dtype, T, d, V, scale, r_table, r_ids, r_out) == LETHE_OK, name);
+  expect(lethe_embedding_backward(engine, dtype, T, d, V, scale, r_dout, r_ids, r_dtable) == LETHE_OK, name);
   Numbers out(at(T * d));
   std::vector<float> sums(dtable.begin(), dtable.end());
   for (int64_t t = 0; t < T; ++t) {
     for (int64_t i = 0; i < d; ++i) {
-      out[at(t * d + i)] = table[at(ids[at(t)] * d + i)];
-      sums[at(ids[at(t)] * d + i)] += static_cast<float>(dout[at(t * d + i)]);
+      // Storage's numbers times an fp32 scale are exact in fp64: one rounding each.
+      const auto widened = static_cast<double>(scale);
+      out[at(t * d + i)] = decode(encode(widened * table[at(ids[at(t)] * d + i)], dtype), dtype);
+      float &sum = sums[at(ids[at(t)] * d + i)];
+      sum = static_cast<float>(sum + widened * dout[at(t * d + i)]);
     }
   }
   expect_equal(operands.read(r_out, T * d, dtype), out, name + " out");
@@ -98,9 +103,9 @@ void bad_indices_are_named_and_nothing_is_written(lethe_engine *engine) {
     expect(operands.upload(), "upload");
     const std::string ids = "ids[2] is " + std::to_string(bad) + ", outside [0, 4)";
     const std::string index = "index[2] is " + std::to_string(bad) + ", outside [0, 4)";
-    reports(lethe_embedding_forward(engine, LETHE_F32, 3, 3, 4, r_table, r_ids, r_list), LETHE_OUT_OF_BOUNDS,
+    reports(lethe_embedding_forward(engine, LETHE_F32, 3, 3, 4, 1.0f, r_table, r_ids, r_list), LETHE_OUT_OF_BOUNDS,
             ids.c_str());
-    reports(lethe_embedding_backward(engine, LETHE_F32, 3, 3, 4, r_list, r_ids, r_table), LETHE_OUT_OF_BOUNDS,
+    reports(lethe_embedding_backward(engine, LETHE_F32, 3, 3, 4, 1.0f, r_list, r_ids, r_table), LETHE_OUT_OF_BOUNDS,
             ids.c_str());
     reports(lethe_gather_rows(engine, LETHE_F32, 3, 3, 4, r_table, 3, r_ids, r_list, 3), LETHE_OUT_OF_BOUNDS,
             index.c_str());
@@ -127,7 +132,9 @@ int main(int argc, char **argv) {
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
       for (const int64_t T : {0, 1, 2, 70}) {
         for (const int64_t width : {1, 16, 37, 64}) {
-          embedding_looks_up_and_adds(engine, dtype, T, width, 11, T % 3);
+          for (const float scale : {1.0f, 22.627417f}) {
+            embedding_looks_up_and_adds(engine, dtype, T, width, 11, T % 3, scale);
+          }
           rows_move(engine, dtype, T, width, T % 3, width % 5);
         }
       }

@@ -23,15 +23,25 @@ inline constexpr double kComplexStep = 1e-13;
 
 }  // namespace attention
 
-namespace swiglu {
+namespace activation {
 
-// exp two units, 1 + e, the quotient, three products and a sum; relative to the magnitudes summed.
-inline constexpr double kRelative = 12 * kUnit;
-// Where e^-g overflows, g s is 0 instead of a number below this.
+// exp two units, its argument's reduction, 1 + e, the quotient, five products and a sum; relative to the magnitudes
+// summed. gelu's argument of exp has six roundings of its own, which count with its size.
+inline constexpr double kRelative = 14 * kUnit;
+// Where e^-x overflows, x s is 0 instead of a number below this.
 inline constexpr double kTiny = 1e-34;
 inline constexpr double kComplexStep = 1e-13;
 
-}  // namespace swiglu
+}  // namespace activation
+
+namespace norm {
+
+// A sum of n numbers or squares in any order, then a root, a quotient and a product.
+inline constexpr double sum(double n) { return (n + 6) * kUnit; }
+// The twin's gradient against the complex step of its value, both in fp64, relative to the largest.
+inline constexpr double kComplexStep = 1e-13;
+
+}  // namespace norm
 
 namespace rotary {
 

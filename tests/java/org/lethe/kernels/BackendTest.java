@@ -20,7 +20,15 @@ class BackendTest {
         Buffer arena = backend.allocate(64)) {
       staging.upload(new float[] {3, 4, 1, 1}, 4, arena, 0);
       new Ops(backend, Dtype.F32)
-          .rmsnormForward(1, 2, 0f, arena.at(0), arena.at(8), arena.at(16), arena.at(32));
+          .normForward(
+              Ops.NormShape.rms(1, 2, 0f),
+              arena.at(0),
+              arena.at(8),
+              0,
+              0,
+              arena.at(16),
+              0,
+              arena.at(32));
       float[] values = new float[5];
       staging.download(arena, 16, values, 5);
       double rstd = 1 / Math.sqrt(12.5);

@@ -14,13 +14,14 @@ class RowStatisticsTest {
   /** One row over 4 tokens with these columns 0 to 5. */
   private static RowStatistics row(
       float lse, float label, float others, float mean, float ez, float max) {
-    return new RowStatistics(new float[] {lse, label, others, mean, ez, max, 3, 2, 0.25f, 7}, 4);
+    float[] columns = {lse, label, others, mean, ez, max, 3, 2, 0.25f, 7, 0.5f, 0.75f, 1};
+    return new RowStatistics(columns, 4);
   }
 
   @Test
   void readsTheColumnsOfEachRow() {
     float[] values = new float[2 * RowStatistics.COLUMNS];
-    float[] second = {5, 1, 4.5f, 2, -0.5f, 4, 3, 2, 0.25f, 7};
+    float[] second = {5, 1, 4.5f, 2, -0.5f, 4, 3, 2, 0.25f, 7, 0.5f, 0.75f, 1};
     System.arraycopy(second, 0, values, RowStatistics.COLUMNS, second.length);
     RowStatistics rows = new RowStatistics(values, 4);
     assertEquals(2, rows.rows());
@@ -73,7 +74,7 @@ class RowStatisticsTest {
 
   @Test
   void refusesAHalfRow() {
-    assertThrows(InternalFaultException.class, () -> new RowStatistics(new float[15], 4));
-    assertThrows(InternalFaultException.class, () -> new RowStatistics(new float[10], 0));
+    assertThrows(InternalFaultException.class, () -> new RowStatistics(new float[14], 4));
+    assertThrows(InternalFaultException.class, () -> new RowStatistics(new float[13], 0));
   }
 }

@@ -138,7 +138,8 @@ public class BoundaryBench {
   @Benchmark
   @Shape("Ops.rmsnormForward, one row of 16")
   public void rmsnormRow() {
-    ops.rmsnormForward(1, N, 1e-5f, a.at(0), ones.at(0), b.at(0), statistics.at(0));
+    ops.normForward(
+        Ops.NormShape.rms(1, N, 1e-5f), a.at(0), ones.at(0), 0, 0, b.at(0), 0, statistics.at(0));
   }
 
   @Benchmark

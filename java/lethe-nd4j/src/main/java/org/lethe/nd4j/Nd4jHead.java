@@ -161,7 +161,8 @@ public final class Nd4jHead implements AutoCloseable {
           0,
           arena.at(coefficients),
           arena.at(dhRows),
-          dw.at(0));
+          dw.at(0),
+          0);
     }
     // The coefficients are in the row gradients already.
     double[] ones = new double[rows];
@@ -234,6 +235,7 @@ public final class Nd4jHead implements AutoCloseable {
       packed[at++] = row.label();
       packed[at++] = row.kind().code();
       packed[at++] = compares ? row.reference() : HeadRow.NONE;
+      packed[at++] = HeadRow.NONE;
     }
     return packed;
   }

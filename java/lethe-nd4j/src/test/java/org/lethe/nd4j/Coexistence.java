@@ -113,8 +113,8 @@ final class Coexistence {
       Ops ops = new Ops(backend, Dtype.F32);
       staging.upload(a, M * K, x, 0);
       staging.upload(transposed, K * N, w, 0);
-      long linear = ops.linearCreate(N, K, w.at(0), 0);
-      ops.linearForward(linear, M, 0, x.at(0), 0, y.at(0), 0);
+      long linear = ops.linearCreate(N, K, w.at(0), 0, 0, 0);
+      ops.linearForward(linear, M, 0, x.at(0), 0, y.at(0), 0, 0);
       staging.download(y, 0, product, M * N);
       description = backend.description();
     }
@@ -181,7 +181,15 @@ final class Coexistence {
     try (Backend backend = Backend.open("cpu", 1);
         Buffer buffer = backend.allocate(64)) {
       new Ops(backend, Dtype.F32)
-          .rmsnormForward(1, 4, 1e-6f, buffer.at(0), buffer.at(16), buffer.at(32), 0);
+          .normForward(
+              Ops.NormShape.rms(1, 4, 1e-6f),
+              buffer.at(0),
+              buffer.at(16),
+              0,
+              0,
+              buffer.at(32),
+              0,
+              0);
     }
     assertEquals(before, torch.get_num_threads());
   }

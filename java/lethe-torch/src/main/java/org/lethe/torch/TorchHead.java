@@ -209,7 +209,8 @@ public final class TorchHead implements AutoCloseable {
           0,
           host.coefficients(),
           arena.at(dhRows),
-          dw.ref());
+          dw.ref(),
+          0);
     }
     // The coefficients are in the rows' gradients already.
     host.ones(p.rows());

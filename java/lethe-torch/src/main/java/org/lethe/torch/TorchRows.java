@@ -72,6 +72,7 @@ public final class TorchRows {
     records[at + 1] = Math.max(label, NONE);
     records[at + 2] = kind.code();
     records[at + 3] = reference;
+    records[at + 4] = NONE;
     kinds.add(kind);
     return this;
   }

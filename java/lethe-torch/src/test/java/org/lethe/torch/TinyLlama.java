@@ -28,7 +28,8 @@ final class TinyLlama {
 
   /** Three query heads for each of two key heads; head width × heads is not the hidden size. */
   static ModelConfig config(boolean tied) {
-    return new ModelConfig(VOCABULARY, 40, 3, 6, 2, 8, 72, 1e-5f, 10000.0, CONTEXT, tied);
+    return ModelConfig.llama(
+        new ModelConfig.Sizes(VOCABULARY, 40, 3, 6, 2, 8, 72, CONTEXT), 1e-5f, 10000.0, tied);
   }
 
   /** The weights, 0.02 wide, would give nearly uniform predictions: the sources are widened. */

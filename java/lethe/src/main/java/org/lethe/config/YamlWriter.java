@@ -55,6 +55,16 @@ final class YamlWriter {
     if (value instanceof Record section) {
       out.append('\n');
       record(section, indent + "  ", Set.of());
+    } else if (value instanceof Map<?, ?> options) {
+      out.append(options.isEmpty() ? " {}\n" : "\n");
+      options.forEach(
+          (name, option) ->
+              out.append(indent)
+                  .append("  ")
+                  .append(name)
+                  .append(": ")
+                  .append(option(((OptionValue) option).text()))
+                  .append('\n'));
     } else if (value instanceof List<?> list && !list.isEmpty()) {
       out.append('\n');
       for (Object item : list) {
@@ -87,6 +97,16 @@ final class YamlWriter {
     return value instanceof String || value instanceof Path
         ? text(value.toString())
         : value.toString();
+  }
+
+  /** A number or a flag as such: read back it is the same text. */
+  private static String option(String text) {
+    return YamlReader.value(text, "option") instanceof Yaml.Scalar scalar
+            && scalar.type() != Yaml.ScalarType.TEXT
+            && scalar.type() != Yaml.ScalarType.NULL
+            && scalar.text().equals(text)
+        ? text
+        : text(text);
   }
 
   /** Without quotes where it then still reads as a text; else as JSON, which YAML contains. */

@@ -17,8 +17,14 @@ public final class Ops {
    */
   public static final int SEGMENT_FIELDS = Abi.LETHE_SEGMENT_FIELDS;
 
-  /** Ints of one head row: source, label or -1, kind, reference source or -1. */
+  /**
+   * Ints of one head row: source, label or -1, kind, reference source or -1, second reference
+   * source or -1.
+   */
   public static final int ROW_FIELDS = Abi.LETHE_ROW_FIELDS;
+
+  /** Floats of one head row's parameters: temperature, label shift, mix, epsilon. */
+  public static final int ROW_PARAMS = Abi.LETHE_ROW_PARAMS;
 
   /** Floats of one head row's statistics. */
   public static final int STATISTICS = Abi.LETHE_STATISTICS;
@@ -74,37 +80,98 @@ public final class Ops {
         Abi.lethe_convert(backend.handle(), n, srcDtype.code(), src, dstDtype.code(), dst));
   }
 
-  /** {@code y[T,d] = x / sqrt(mean(x²) + eps) · w}; {@code rstd[T]} fp32 is kept when not 0. */
-  public void rmsnormForward(long tokens, long d, float eps, long x, long w, long y, long rstd) {
+  /**
+   * {@code y = (x − mean)·rstd·(w + weightShift) + b (+ residual)} for every vector of the shape.
+   *
+   * @param b [width], LayerNorm only; 0: none
+   * @param residual at y's stride, may be {@code y} itself; 0: none
+   * @param y may be {@code x} itself
+   * @param mean fp32 [rows·groups], LayerNorm only; 0: not kept
+   * @param rstd fp32 [rows·groups]; 0: not kept
+   */
+  public void normForward(
+      NormShape s, long x, long w, long b, long residual, long y, long mean, long rstd) {
     Backend.check(
-        Abi.lethe_rmsnorm_forward(backend.handle(), dtype.code(), tokens, d, eps, x, w, y, rstd));
+        Abi.lethe_norm_forward(
+            backend.handle(),
+            dtype.code(),
+            s.kind().code(),
+            s.rows(),
+            s.groups(),
+            s.width(),
+            s.eps(),
+            s.weightShift(),
+            x,
+            s.xStride(),
+            w,
+            b,
+            residual,
+            y,
+            s.yStride(),
+            mean,
+            rstd));
   }
 
   /**
-   * {@code dx[T,d] +=} the gradient through the norm; {@code dw[d]} fp32 {@code +=} its weight's,
-   * when not 0.
+   * The gradient through a norm: {@code dy} has the stride of {@code y}, {@code x} is what the
+   * forward call read.
+   *
+   * @param mean kept by the forward call of a LayerNorm; 0 for RMSNorm
+   * @param dx may be {@code dy} itself unless it accumulates
+   * @param dxStride elements from row to row of {@code dx}
+   * @param accumulate whether the gradient is added to what stands in {@code dx}
+   * @param dw fp32 [width] {@code +=}; 0: frozen
+   * @param db fp32 [width] {@code +=}, LayerNorm only; 0: frozen
    */
-  public void rmsnormBackward(
-      long tokens, long d, long dy, long x, long w, long rstd, long dx, long dw) {
+  public void normBackward(
+      NormShape s,
+      long dy,
+      long x,
+      long w,
+      long mean,
+      long rstd,
+      long dx,
+      long dxStride,
+      boolean accumulate,
+      long dw,
+      long db) {
     Backend.check(
-        Abi.lethe_rmsnorm_backward(
-            backend.handle(), dtype.code(), tokens, d, dy, x, w, rstd, dx, dw));
+        Abi.lethe_norm_backward(
+            backend.handle(),
+            dtype.code(),
+            s.kind().code(),
+            s.rows(),
+            s.groups(),
+            s.width(),
+            s.weightShift(),
+            dy,
+            s.yStride(),
+            x,
+            s.xStride(),
+            w,
+            mean,
+            rstd,
+            dx,
+            dxStride,
+            accumulate ? 1 : 0,
+            dw,
+            db));
   }
 
-  /** {@code out[T,d] = table[ids[T], d]}. */
+  /** {@code out[T,d] = scale·table[ids[T], d]}. */
   public void embeddingForward(
-      long tokens, long d, long vocabulary, long table, long ids, long out) {
+      long tokens, long d, long vocabulary, float scale, long table, long ids, long out) {
     Backend.check(
         Abi.lethe_embedding_forward(
-            backend.handle(), dtype.code(), tokens, d, vocabulary, table, ids, out));
+            backend.handle(), dtype.code(), tokens, d, vocabulary, scale, table, ids, out));
   }
 
-  /** {@code dtable[V,d]} fp32 {@code +=} the rows of {@code dout[T,d]}. */
+  /** {@code dtable[V,d]} fp32 {@code +=} {@code scale} times the rows of {@code dout[T,d]}. */
   public void embeddingBackward(
-      long tokens, long d, long vocabulary, long dout, long ids, long dtable) {
+      long tokens, long d, long vocabulary, float scale, long dout, long ids, long dtable) {
     Backend.check(
         Abi.lethe_embedding_backward(
-            backend.handle(), dtype.code(), tokens, d, vocabulary, dout, ids, dtable));
+            backend.handle(), dtype.code(), tokens, d, vocabulary, scale, dout, ids, dtable));
   }
 
   /** {@code dst[i] = src[index[i]]} for {@code n} rows; strides in elements. */
@@ -156,12 +223,13 @@ public final class Ops {
   }
 
   /**
-   * A weight {@code w[out,in]} in storage; {@code dw[out,in]} fp32 receives its gradient, when not
-   * 0.
+   * A weight {@code w[out,in]} and a bias {@code b[out]} (0: none) in storage; {@code dw[out,in]}
+   * and {@code db[out]} fp32 receive their gradients, when not 0.
    */
-  public long linearCreate(long out, long in, long w, long dw) {
+  public long linearCreate(long out, long in, long w, long dw, long b, long db) {
     try (LongPointer id = new LongPointer(1)) {
-      Backend.check(Abi.lethe_linear_create(backend.handle(), dtype.code(), out, in, w, dw, id));
+      Backend.check(
+          Abi.lethe_linear_create(backend.handle(), dtype.code(), out, in, w, dw, b, db, id));
       return id.get();
     }
   }
@@ -169,6 +237,9 @@ public final class Ops {
   /**
    * Adds an adapter to the outputs from {@code firstOut} on: {@code a[rank,in]}, {@code
    * b[partOut,rank]}.
+   *
+   * @param dropout in [0, 1): the share of the adapter's inputs that calls with row keys zero
+   * @param key names the adapter's stream of random numbers
    */
   public void linearAdapter(
       long linear,
@@ -176,13 +247,15 @@ public final class Ops {
       long partOut,
       long rank,
       float scale,
+      float dropout,
+      long key,
       long a,
       long b,
       long da,
       long db) {
     Backend.check(
         Abi.lethe_linear_adapter(
-            backend.handle(), linear, firstOut, partOut, rank, scale, a, b, da, db));
+            backend.handle(), linear, firstOut, partOut, rank, scale, dropout, key, a, b, da, db));
   }
 
   /** Frees what {@link #linearCreate} made; the weights stay. */
@@ -191,21 +264,28 @@ public final class Ops {
   }
 
   /**
-   * {@code y[T,out] = x[T,in]·Wᵀ (+ residual) (+ adapters, on the first adapted rows)}; keeps
+   * {@code y[T,out] = x[T,in]·Wᵀ + b (+ residual) (+ adapters, on the first adapted rows)}; keeps
    * {@code u[adapted,R]}.
+   *
+   * @param rowKeys uint64 [adapted], the counters of the rows' dropout masks; 0: no dropout
    */
   public void linearForward(
-      long linear, long tokens, long adapted, long x, long residual, long y, long u) {
+      long linear, long tokens, long adapted, long x, long residual, long y, long rowKeys, long u) {
     Backend.check(
-        Abi.lethe_linear_forward(backend.handle(), linear, tokens, adapted, x, residual, y, u));
+        Abi.lethe_linear_forward(
+            backend.handle(), linear, tokens, adapted, x, residual, y, rowKeys, u));
   }
 
   /**
    * {@code dx[T,in]} (0: not wanted) and the gradients of the weight and its adapters, of which
    * those wanted.
+   *
+   * @param rowKeys what the forward call was given
    */
-  public void linearBackward(long linear, long tokens, long x, long u, long dy, long du, long dx) {
-    Backend.check(Abi.lethe_linear_backward(backend.handle(), linear, tokens, x, u, dy, du, dx));
+  public void linearBackward(
+      long linear, long tokens, long x, long u, long dy, long rowKeys, long du, long dx) {
+    Backend.check(
+        Abi.lethe_linear_backward(backend.handle(), linear, tokens, x, u, dy, rowKeys, du, dx));
   }
 
   /**
@@ -254,6 +334,8 @@ public final class Ops {
             s.kvHeads(),
             s.headDim(),
             s.scale(),
+            s.window(),
+            s.softCap(),
             s.segments(),
             s.segmentTable(),
             s.qRows(),
@@ -288,6 +370,8 @@ public final class Ops {
             s.kvHeads(),
             s.headDim(),
             s.scale(),
+            s.window(),
+            s.softCap(),
             s.segments(),
             s.segmentTable(),
             s.qRows(),
@@ -306,16 +390,34 @@ public final class Ops {
             dv));
   }
 
-  /** {@code out[T,f] = silu(gate)·up} of {@code gateUp[T,2f]}. */
-  public void swigluForward(long tokens, long f, long gateUp, long out) {
-    Backend.check(Abi.lethe_swiglu_forward(backend.handle(), dtype.code(), tokens, f, gateUp, out));
+  /** {@code out[T,f] = activation(gate)·up} of {@code gateUp[T,2f]}. */
+  public void gatedForward(Activation activation, long tokens, long f, long gateUp, long out) {
+    Backend.check(
+        Abi.lethe_gated_forward(
+            backend.handle(), dtype.code(), activation.code(), tokens, f, gateUp, out));
   }
 
   /** {@code dGateUp[T,2f]} from {@code dout[T,f]}; may be {@code gateUp} itself. */
-  public void swigluBackward(long tokens, long f, long gateUp, long dout, long dGateUp) {
+  public void gatedBackward(
+      Activation activation, long tokens, long f, long gateUp, long dout, long dGateUp) {
     Backend.check(
-        Abi.lethe_swiglu_backward(
-            backend.handle(), dtype.code(), tokens, f, gateUp, dout, dGateUp));
+        Abi.lethe_gated_backward(
+            backend.handle(), dtype.code(), activation.code(), tokens, f, gateUp, dout, dGateUp));
+  }
+
+  /** {@code out[T,f] = activation(x[T,f])}; may be {@code x} itself. */
+  public void activationForward(Activation activation, long tokens, long f, long x, long out) {
+    Backend.check(
+        Abi.lethe_activation_forward(
+            backend.handle(), dtype.code(), activation.code(), tokens, f, x, out));
+  }
+
+  /** {@code dx[T,f]} from {@code dout[T,f]} and the forward call's {@code x}; may be either. */
+  public void activationBackward(
+      Activation activation, long tokens, long f, long x, long dout, long dx) {
+    Backend.check(
+        Abi.lethe_activation_backward(
+            backend.handle(), dtype.code(), activation.code(), tokens, f, x, dout, dx));
   }
 
   /** {@code mean[d]} fp32: the mean row of {@code w[V,d]}. */
@@ -336,16 +438,15 @@ public final class Ops {
     }
   }
 
-  /** Statistics and unscaled gradients of a frozen head, in one pass. */
+  /**
+   * Statistics and unscaled gradients of a frozen head, in one pass.
+   *
+   * @param mean of {@link #headMean}; 0: summed from the logits
+   * @param rowParams fp32 [rows, {@link #ROW_PARAMS}]; 0: temperature 1 and nothing else
+   * @param dhRows 0: statistics only
+   */
   public void headForward(
-      HeadShape s,
-      long h,
-      long w,
-      long mean,
-      long rows,
-      long temperature,
-      long stats,
-      long dhRows) {
+      HeadShape s, long h, long w, long mean, long rows, long rowParams, long stats, long dhRows) {
     Backend.check(
         Abi.lethe_head_forward(
             backend.handle(),
@@ -356,9 +457,11 @@ public final class Ops {
             s.vocabulary(),
             h,
             w,
+            s.bias(),
+            s.softCap(),
             mean,
             rows,
-            temperature,
+            rowParams,
             stats,
             dhRows,
             s.workspace(),
@@ -373,16 +476,20 @@ public final class Ops {
             backend.handle(), dtype.code(), n, sources, d, rows, coefficient, dhRows, dh));
   }
 
-  /** The second pass of a head that trains: scaled row gradients, and {@code dw[V,d] +=}. */
+  /**
+   * The second pass of a head that trains: scaled row gradients, {@code dw[V,d] +=} and, when not
+   * 0, the bias's {@code db[V] +=}, both fp32.
+   */
   public void headBackward(
       HeadShape s,
       long h,
       long w,
       long rows,
-      long temperature,
+      long rowParams,
       long coefficient,
       long dhRows,
-      long dw) {
+      long dw,
+      long db) {
     Backend.check(
         Abi.lethe_head_backward(
             backend.handle(),
@@ -393,11 +500,14 @@ public final class Ops {
             s.vocabulary(),
             h,
             w,
+            s.bias(),
+            s.softCap(),
             rows,
-            temperature,
+            rowParams,
             coefficient,
             dhRows,
             dw,
+            db,
             s.workspace(),
             s.workspaceBytes()));
   }
@@ -416,6 +526,8 @@ public final class Ops {
             s.vocabulary(),
             h,
             w,
+            s.bias(),
+            s.softCap(),
             sampling.temperature(),
             sampling.topK(),
             sampling.topP(),
@@ -463,8 +575,33 @@ public final class Ops {
   }
 
   /**
+   * The sizes of a norm: {@code rows} rows of {@code groups} vectors of {@code width} elements side
+   * by side; strides in elements.
+   *
+   * @param weightShift is added to the weight: 1 for Gemma's 1 + w
+   */
+  public record NormShape(
+      NormKind kind,
+      long rows,
+      long groups,
+      long width,
+      float eps,
+      float weightShift,
+      long xStride,
+      long yStride) {
+
+    /** RMSNorm over whole packed rows, as Llama has it. */
+    public static NormShape rms(long rows, long width, float eps) {
+      return new NormShape(NormKind.RMS, rows, 1, width, eps, 0, width, width);
+    }
+  }
+
+  /**
    * The sizes of an attention call: {@code q[qRows,heads,headDim]}, {@code k} and {@code v
    * [kRows,kvHeads,headDim]}, strides in elements; {@code segmentTable[segments,6]} int32.
+   *
+   * @param window how many keys of its list, its own included, a query sees; 0: all
+   * @param softCap a scaled score s becomes softCap·tanh(s/softCap); 0: none
    */
   public record AttentionShape(
       long heads,
@@ -476,13 +613,60 @@ public final class Ops {
       long qRows,
       long qStride,
       long kRows,
-      long kvStride) {}
+      long kvStride,
+      long window,
+      float softCap) {
+
+    /** No window and no soft cap. */
+    public AttentionShape(
+        long heads,
+        long kvHeads,
+        long headDim,
+        float scale,
+        long segments,
+        long segmentTable,
+        long qRows,
+        long qStride,
+        long kRows,
+        long kvStride) {
+      this(
+          heads,
+          kvHeads,
+          headDim,
+          scale,
+          segments,
+          segmentTable,
+          qRows,
+          qStride,
+          kRows,
+          kvStride,
+          0,
+          0);
+    }
+  }
 
   /**
    * The sizes of a head call: {@code rows} records over {@code h[sources,d]} and {@code w[V,d]}.
+   *
+   * @param bias [V] in storage; 0: none
+   * @param softCap a logit z becomes softCap·tanh(z/softCap); 0: none
    */
   public record HeadShape(
-      long rows, long sources, long d, long vocabulary, long workspace, long workspaceBytes) {}
+      long rows,
+      long sources,
+      long d,
+      long vocabulary,
+      long bias,
+      float softCap,
+      long workspace,
+      long workspaceBytes) {
+
+    /** No bias and no soft cap. */
+    public HeadShape(
+        long rows, long sources, long d, long vocabulary, long workspace, long workspaceBytes) {
+      this(rows, sources, d, vocabulary, 0, 0, workspace, workspaceBytes);
+    }
+  }
 
   /** Bytes that the head works with: the least it can do with, and what more would be of no use. */
   public record WorkspaceBytes(long least, long most) {}

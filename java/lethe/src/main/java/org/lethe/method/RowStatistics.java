@@ -13,7 +13,7 @@ import org.lethe.InternalFaultException;
  */
 public final class RowStatistics {
   /** Numbers per row. */
-  public static final int COLUMNS = 10;
+  public static final int COLUMNS = 13;
 
   /** logsumexp z. */
   public static final int LSE = 0;
@@ -44,6 +44,15 @@ public final class RowStatistics {
 
   /** E_p[log² p]. */
   public static final int ELOG2 = 9;
+
+  /** The entropy of the softmax over all tokens but y; 0 for a row without a label. */
+  public static final int ENTROPY_OTHERS = 10;
+
+  /** The entropy of the reference of a row that compares with one, else 0. */
+  public static final int REFERENCE_ENTROPY = 11;
+
+  /** The lowest token with the reference's largest logit; 0 without a reference. */
+  public static final int REFERENCE_ARGMAX = 12;
 
   private final double[] values;
   private final int vocabulary;

@@ -94,12 +94,12 @@ public final class Lora implements AutoCloseable {
     return values;
   }
 
-  static String nameA(int layer, String projection) {
-    return PREFIX + ParameterNames.module(layer, projection) + ".lora_A.weight";
+  static String nameA(int layer, String module) {
+    return PREFIX + ParameterNames.module(layer, module) + ".lora_A.weight";
   }
 
-  static String nameB(int layer, String projection) {
-    return PREFIX + ParameterNames.module(layer, projection) + ".lora_B.weight";
+  static String nameB(int layer, String module) {
+    return PREFIX + ParameterNames.module(layer, module) + ".lora_B.weight";
   }
 
   /**
@@ -121,6 +121,8 @@ public final class Lora implements AutoCloseable {
         out,
         adapter.rank(),
         (float) (coefficient * adapter.scale()),
+        0f,
+        0,
         ref(a),
         ref(b),
         trainable == null ? 0 : trainable.gradient(a),
@@ -134,7 +136,7 @@ public final class Lora implements AutoCloseable {
     for (int layer = 0; layer < model.layers(); layer++) {
       for (Model.Group group : Model.groups(model)) {
         for (Projection.Part part : group.parts()) {
-          modules.add(ParameterNames.module(layer, part.name()));
+          modules.add(ParameterNames.module(layer, part.module()));
         }
       }
     }
@@ -152,16 +154,16 @@ public final class Lora implements AutoCloseable {
       for (Model.Group group : Model.groups(model)) {
         builder.align();
         for (Projection.Part part : group.parts()) {
-          LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, part.name()));
+          LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, part.module()));
           if (adapter != null) {
-            builder.matrix(nameA(layer, part.name()), adapter.rank(), group.in());
+            builder.matrix(nameA(layer, part.module()), adapter.rank(), group.in());
           }
         }
         builder.align();
         for (Projection.Part part : group.parts()) {
-          LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, part.name()));
+          LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, part.module()));
           if (adapter != null) {
-            builder.matrix(nameB(layer, part.name()), part.out(), adapter.rank());
+            builder.matrix(nameB(layer, part.module()), part.out(), adapter.rank());
           }
         }
       }

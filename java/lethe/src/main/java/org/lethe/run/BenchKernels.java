@@ -43,8 +43,8 @@ final class BenchKernels {
       Buffer dx = operands.storage(x);
       Buffer dw = operands.storage(w);
       Buffer y = operands.storage((long) n * n);
-      long linear = ops.linearCreate(n, n, dw.at(0), 0);
-      Runnable work = () -> ops.linearForward(linear, n, n, dx.at(0), 0, y.at(0), 0);
+      long linear = ops.linearCreate(n, n, dw.at(0), 0, 0, 0);
+      Runnable work = () -> ops.linearForward(linear, n, n, dx.at(0), 0, y.at(0), 0, 0);
       work.run();
       float[] got = operands.readStorage(y, n * n);
       for (int i = 0; i < CHECKED; i++) {
@@ -188,6 +188,7 @@ final class BenchKernels {
       records[at + 1] = (int) (row * 2654435761L % vocabulary);
       records[at + 2] = RowKind.NLL.code();
       records[at + 3] = -1;
+      records[at + 4] = -1;
     }
     try (Operands operands = new Operands(ops)) {
       Buffer source = operands.storage(h);

@@ -9,6 +9,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.function.Consumer;
 import org.lethe.UserException;
+import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
@@ -46,10 +47,28 @@ final class DataCheck {
         (part, paths) -> {
           List<Example> rows = new ArrayList<>();
           paths.forEach(path -> rows.addAll(read(part, path)));
-          parts.put(part, rows);
+          parts.put(part, part.equals("forget") ? chunk(rows) : rows);
         });
     requireRows();
     overlap();
+  }
+
+  private List<Example> chunk(List<Example> rows) {
+    if (config.data().forgetChunk().isEmpty()) {
+      return rows;
+    }
+    Chunk chunk = Chunk.parse(config.data().forgetChunk().get());
+    if (rows.size() < chunk.count()) {
+      add(
+          Finding.Level.ERROR,
+          "forget_chunk",
+          "is "
+              + chunk
+              + ", but there are only "
+              + rows.size()
+              + " forget rows; make fewer chunks");
+    }
+    return chunk.of(rows);
   }
 
   /** Whether a part names no file; one whose rows are all bad was reported already. */

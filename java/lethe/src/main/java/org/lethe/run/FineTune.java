@@ -7,7 +7,8 @@ import java.util.List;
 import java.util.Optional;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
-import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.HuggingFaceConfig;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.TrainingCheckpoints;
 import org.lethe.config.RunConfig;
@@ -200,17 +201,18 @@ public final class FineTune {
 
   /** The sizes of a new model. */
   static ModelConfig sizes(ScratchSection s, int vocabulary) {
-    return new ModelConfig(
-        vocabulary,
-        s.hiddenSize(),
-        s.layers(),
-        s.heads(),
-        s.kvHeads(),
-        s.hiddenSize() / s.heads(),
-        s.feedForwardSize(),
+    return ModelConfig.llama(
+        new ModelConfig.Sizes(
+            vocabulary,
+            s.hiddenSize(),
+            s.layers(),
+            s.heads(),
+            s.kvHeads(),
+            s.hiddenSize() / s.heads(),
+            s.feedForwardSize(),
+            s.contextLength()),
         1e-5f,
         10_000,
-        s.contextLength(),
         true);
   }
 
@@ -220,8 +222,8 @@ public final class FineTune {
     ModelConfig sizes = sizes(s, tokenizer.vocabularySize());
     Ops ops = LoadedModel.ops(config, backend);
     Model model = Model.load(ops, sizes, new RandomWeights(sizes, config.seed()));
-    LlamaConfigFile file =
-        ModelDirectory.config(
+    ModelConfigFile file =
+        HuggingFaceConfig.ofLlama(
             sizes, tokenizer.bosId().orElse(tokenizer.eosId()), tokenizer.eosId());
     return LoadedModel.of(config, backend, model, tokenizer, file);
   }

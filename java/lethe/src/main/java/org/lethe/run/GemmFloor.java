@@ -43,11 +43,11 @@ public final class GemmFloor {
     try (Buffer w = ops.backend().allocate(bytes);
         Buffer x = ops.backend().allocate(bytes);
         Buffer y = ops.backend().allocate(bytes)) {
-      long linear = ops.linearCreate(SIZE, SIZE, w.at(0), 0);
+      long linear = ops.linearCreate(SIZE, SIZE, w.at(0), 0, 0, 0);
       long best = Long.MAX_VALUE;
       for (int i = 0; i < REPEATS; i++) {
         long start = System.nanoTime();
-        ops.linearForward(linear, SIZE, SIZE, x.at(0), 0, y.at(0), 0);
+        ops.linearForward(linear, SIZE, SIZE, x.at(0), 0, y.at(0), 0, 0);
         best = Math.min(best, System.nanoTime() - start);
       }
       ops.linearClose(linear);

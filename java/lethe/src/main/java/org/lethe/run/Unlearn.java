@@ -102,7 +102,7 @@ public final class Unlearn {
       if (config.data().trainOnGeneral()) {
         retain.addAll(Settings.read(config.data().general()));
       }
-      return new Rows(Settings.read(config.data().forget()), retain);
+      return new Rows(Settings.forget(config.data()), retain);
     }
   }
 
@@ -116,7 +116,7 @@ public final class Unlearn {
             rows.retain(),
             Settings.refusals(config),
             loaded.encoder(),
-            config.train().batchSize(),
+            Settings.batchSize(config.train(), rows.forget().size()),
             Settings.pairing(config.data()),
             Settings.turns(config.train()),
             config.seed()));

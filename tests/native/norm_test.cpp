@@ -1,0 +1,333 @@
+// RMSNorm and LayerNorm against their fp64 twin, and the twin against the complex step.
+#include <algorithm>
+#include <complex>
+
+#include "kernel_test.h"
+
+using namespace kernel_test;
+namespace tolerance = lethe::tolerance;
+
+namespace {
+
+struct Case {
+  int32_t kind;
+  int64_t T, groups, d, x_gap, y_gap;  // gaps: elements between a row's end and the next
+  float shift, offset;                 // offset: added to every x, which makes LayerNorm cancel
+  bool bias, residual;
+  int64_t width() const { return groups * d; }
+  int64_t x_stride() const { return width() + x_gap; }
+  int64_t y_stride() const { return width() + y_gap; }
+};
+constexpr float kEps = 1e-5f;
+
+template <class N>
+struct Normed {
+  std::vector<N> n;
+  N mean, rstd;
+};
+
+// One vector's (x - mean) rstd.
+template <class N>
+Normed<N> normed(int32_t kind, const N *x, int64_t d) {
+  using std::sqrt;
+  Normed<N> r = {std::vector<N>(x, x + d), N(0), N(0)};
+  const auto width = static_cast<double>(d);
+  for (int64_t i = 0; kind == LETHE_NORM_LAYER && i < d; ++i) r.mean += x[i] / width;
+  N square(0);
+  for (N &v : r.n) {
+    v -= r.mean;
+    square += v * v / width;
+  }
+  r.rstd = 1.0 / sqrt(square + static_cast<double>(kEps));
+  for (N &v : r.n) v *= r.rstd;
+  return r;
+}
+
+// dx of one vector.
+std::vector<double> gradient(int32_t kind, const Normed<double> &x, const double *dy, const double *w, double shift) {
+  const size_t d = x.n.size();
+  const auto width = static_cast<double>(d);
+  double g_mean = 0, gn_mean = 0;
+  for (size_t i = 0; i < d; ++i) {
+    const double g = dy[i] * (w[i] + shift);
+    if (kind == LETHE_NORM_LAYER) g_mean += g / width;
+    gn_mean += g * x.n[i] / width;
+  }
+  std::vector<double> dx(d);
+  for (size_t i = 0; i < d; ++i) dx[i] = x.rstd * (dy[i] * (w[i] + shift) - g_mean - x.n[i] * gn_mean);
+  return dx;
+}
+
+void twin_is_its_complex_step() {
+  Random random(3);
+  for (const int32_t kind : {LETHE_NORM_RMS, LETHE_NORM_LAYER}) {
+    for (const int64_t d : {1, 2, 7, 20}) {
+      std::vector<double> x, dy, w;
+      for (int64_t i = 0; i < d; ++i) {
+        x.push_back(static_cast<double>(random.next(2)));
+        dy.push_back(static_cast<double>(random.next(2)));
+        w.push_back(static_cast<double>(random.next(2)));
+      }
+      const std::vector<double> dx = gradient(kind, normed(kind, x.data(), d), dy.data(), w.data(), 1.0);
+      double largest = 1;
+      for (const double g : dx) largest = std::max(largest, std::fabs(g));
+      for (size_t i = 0; i < x.size(); ++i) {
+        std::vector<std::complex<double>> z(x.begin(), x.end());
+        z[i] += std::complex<double>(0, 1e-100);
+        const auto n = normed(kind, z.data(), d).n;
+        double slope = 0;
+        for (size_t j = 0; j < z.size(); ++j) slope += dy[j] * (w[j] + 1.0) * n[j].imag() / 1e-100;
+        // LayerNorm of one number is 0 whatever it is, and its gradient the difference of equals over sqrt(eps).
+        const double scale = largest + 1 / std::sqrt(static_cast<double>(kEps));
+        expect(std::fabs(slope - dx[i]) <= tolerance::norm::kComplexStep * scale, "the twin's dx is its complex step");
+      }
+    }
+  }
+}
+
+std::vector<float> spread(const std::vector<float> &packed, int64_t rows, int64_t width, int64_t stride, float gap) {
+  std::vector<float> out(static_cast<size_t>(rows * stride), gap);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::copy(packed.begin() + r * width, packed.begin() + (r + 1) * width, out.begin() + r * stride);
+  }
+  return out;
+}
+
+std::vector<double> widened(const std::vector<float> &x) { return {x.begin(), x.end()}; }
+
+// How far the kernel's n, rstd and dx may be off.
+struct Errors {
+  double n, rstd;  // n absolute, rstd relative
+};
+Errors errors(const Case &c, const Normed<double> &x, const double *values) {
+  const auto d = static_cast<double>(c.d);
+  double size = 0;
+  for (int64_t i = 0; i < c.d; ++i) size = std::max(size, std::fabs(values[i]));
+  // The mean is off by the units of its sum, which x - mean inherits.
+  const double mean_error = c.kind == LETHE_NORM_LAYER ? tolerance::norm::sum(d) * size : 0;
+  const double rstd = tolerance::norm::sum(d) + mean_error * x.rstd;
+  return {(mean_error + lethe::tolerance::kUnit * size) * x.rstd + rstd, rstd};
+}
+
+struct Data {
+  std::vector<float> x, w, b, residual, dy, dx, dw, db;
+};
+Data draw(const Case &c, int32_t dtype) {
+  Random random(static_cast<uint64_t>(c.T * 100 + c.d));
+  const int64_t n = c.T * c.width();
+  Data d = {random.many(n, 2.0f, dtype),       random.many(c.d, 1.5f, dtype),    random.many(c.d, 1.0f, dtype),
+            random.many(n, 3.0f, dtype),       random.many(n, 1.0f, dtype),      random.many(n, 1.0f, dtype),
+            random.many(c.d, 1.0f, LETHE_F32), random.many(c.d, 1.0f, LETHE_F32)};
+  for (float &x : d.x) x = rounded(dtype, x + c.offset);
+  return d;
+}
+
+void compare(const std::string &what, const std::vector<float> &got, const std::vector<double> &want,
+             const std::vector<double> &bound) {
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double error = std::fabs(got[i] - want[i]);
+    expect(error <= bound[i], what + "[" + std::to_string(i) + "]: " + std::to_string(got[i]) + " is not " +
+                                  std::to_string(want[i]) + ", off by " + std::to_string(error / bound[i]) +
+                                  " of its bound");
+  }
+}
+
+// What forward and backward should give, with bounds.
+struct Expected {
+  std::vector<double> y, y_bound, dx, dx_bound, dw, dw_bound, db, db_bound;
+};
+Expected solve(const Case &c, const Data &data, int32_t dtype) {
+  const std::vector<double> x = widened(data.x), w = widened(data.w), b = widened(data.b), dy = widened(data.dy);
+  const auto d = static_cast<size_t>(c.d);
+  const auto vectors = static_cast<double>(c.T * c.groups);
+  const double unit = storage_unit(dtype), kUnit = lethe::tolerance::kUnit;
+  Expected e = {{}, {}, {}, {}, widened(data.dw), std::vector<double>(d), widened(data.db), std::vector<double>(d)};
+  std::vector<double> dw_size(d), db_size(d);
+  for (size_t i = 0; i < d; ++i) {
+    dw_size[i] = std::fabs(e.dw[i]);
+    db_size[i] = std::fabs(e.db[i]);
+  }
+  for (int64_t v = 0; v < c.T * c.groups; ++v) {
+    const auto from = static_cast<size_t>(v) * d;
+    const Normed<double> n = normed(c.kind, x.data() + from, c.d);
+    const Errors error = errors(c, n, x.data() + from);
+    const std::vector<double> dx = gradient(c.kind, n, dy.data() + from, w.data(), c.shift);
+    double g_size = 0, g_sum = 0, gn_sum = 0;
+    for (size_t i = 0; i < d; ++i) {
+      const double g = std::fabs(dy[from + i] * (w[i] + c.shift));
+      g_size = std::max(g_size, g);
+      g_sum += g / static_cast<double>(d);
+      gn_sum += g * std::fabs(n.n[i]) / static_cast<double>(d);
+    }
+    const double sum = tolerance::norm::sum(static_cast<double>(d));
+    for (size_t i = 0; i < d; ++i) {
+      const double wide = std::fabs(w[i] + c.shift);
+      double y = n.n[i] * (w[i] + c.shift), size = std::fabs(y);
+      if (c.bias) y += b[i], size += std::fabs(b[i]);
+      if (c.residual) y += data.residual[from + i], size += std::fabs(data.residual[from + i]);
+      e.y.push_back(y);
+      e.y_bound.push_back(error.n * (1 + std::fabs(n.n[i])) * wide + 6 * kUnit * size + unit * std::fabs(y));
+      const double terms = g_size + g_sum + std::fabs(n.n[i]) * gn_sum;
+      e.dx.push_back(dx[i]);
+      e.dx_bound.push_back(
+          n.rstd * ((sum + 2 * error.rstd + 8 * kUnit) * terms + error.n * (gn_sum + std::fabs(n.n[i]) * g_sum)) +
+          unit * std::fabs(dx[i]));
+      e.dw[i] += dy[from + i] * n.n[i];
+      dw_size[i] += std::fabs(dy[from + i] * n.n[i]);
+      e.dw_bound[i] += std::fabs(dy[from + i]) * (error.n + (error.rstd + 4 * kUnit) * std::fabs(n.n[i]));
+      e.db[i] += dy[from + i];
+      db_size[i] += std::fabs(dy[from + i]);
+    }
+  }
+  for (size_t i = 0; i < d; ++i) {
+    e.dw_bound[i] += tolerance::norm::sum(vectors) * dw_size[i];
+    e.db_bound[i] = tolerance::norm::sum(vectors) * db_size[i];
+  }
+  return e;
+}
+
+std::vector<float> packed(const Buffer &buffer, const Case &c, int64_t stride, float gap, const std::string &what) {
+  const std::vector<float> all = buffer.read();
+  std::vector<float> rows;
+  bool kept = true;
+  for (int64_t i = 0; i < c.T * stride; ++i) {
+    if (i % stride < c.width()) {
+      rows.push_back(all[static_cast<size_t>(i)]);
+    } else {
+      kept = kept && all[static_cast<size_t>(i)] == gap;
+    }
+  }
+  expect(kept, what + " leaves what lies between rows alone");
+  return rows;
+}
+
+void one_case(lethe_engine *engine, const std::string &where, int32_t dtype, const Case &c) {
+  const Data data = draw(c, dtype);
+  const Expected want = solve(c, data, dtype);
+  const bool layer = c.kind == LETHE_NORM_LAYER;
+  const float gap = rounded(dtype, 321.0f);
+  const int64_t xs = c.x_stride(), ys = c.y_stride();
+  const auto wide = [&](const std::vector<float> &v, int64_t stride) { return spread(v, c.T, c.width(), stride, gap); };
+  const Buffer x(engine, dtype, wide(data.x, xs)), w(engine, dtype, data.w), b(engine, dtype, data.b);
+  const Buffer residual(engine, dtype, wide(data.residual, ys)), y(engine, dtype, wide(data.dx, ys));
+  const std::vector<float> kept(static_cast<size_t>(c.T * c.groups));
+  const Buffer mean(engine, LETHE_F32, kept), rstd(engine, LETHE_F32, kept);
+  const auto forward = [&](lethe_ref from, int64_t from_stride, lethe_ref added, lethe_ref to, int64_t to_stride) {
+    return lethe_norm_forward(engine, dtype, c.kind, c.T, c.groups, c.d, kEps, c.shift, from, from_stride, w.ref(),
+                              c.bias ? b.ref() : 0, added, to, to_stride, layer ? mean.ref() : 0, rstd.ref());
+  };
+  expect(forward(x.ref(), xs, c.residual ? residual.ref() : 0, y.ref(), ys) == LETHE_OK, where + " forward");
+  const std::vector<float> y_seen = packed(y, c, ys, gap, where);
+  compare(where + " y", y_seen, want.y, want.y_bound);
+  if (c.residual) {
+    expect(forward(x.ref(), xs, residual.ref(), residual.ref(), ys) == LETHE_OK, where + " onto the residual");
+    expect(same_bits(packed(residual, c, ys, gap, where), y_seen), where + " onto the residual equals apart");
+  }
+
+  const Buffer dy(engine, dtype, wide(data.dy, ys)), dx(engine, dtype, wide(data.dx, xs));
+  const Buffer dw(engine, LETHE_F32, data.dw), db(engine, LETHE_F32, data.db);
+  const auto backward = [&](const Buffer &to, int64_t to_stride, bool accumulate, bool parameters) {
+    return lethe_norm_backward(engine, dtype, c.kind, c.T, c.groups, c.d, c.shift, dy.ref(), ys, x.ref(), xs, w.ref(),
+                               layer ? mean.ref() : 0, rstd.ref(), to.ref(), to_stride, accumulate ? 1 : 0,
+                               parameters ? dw.ref() : 0, parameters && layer ? db.ref() : 0);
+  };
+  std::vector<double> sums = want.dx, sum_bounds = want.dx_bound;
+  for (size_t i = 0; i < sums.size(); ++i) {
+    sums[i] += data.dx[i];
+    sum_bounds[i] += (storage_unit(dtype) + 2 * lethe::tolerance::kUnit) * (std::fabs(sums[i]) + std::fabs(want.dx[i]));
+  }
+  expect(backward(dx, xs, true, true) == LETHE_OK, where + " backward");
+  compare(where + " dx +=", packed(dx, c, xs, gap, where), sums, sum_bounds);
+  compare(where + " dw", dw.read(), want.dw, want.dw_bound);
+  compare(where + " db", db.read(), layer ? want.db : widened(data.db), want.db_bound);
+  expect(backward(dx, xs, false, false) == LETHE_OK, where + " backward, written");
+  const std::vector<float> written = packed(dx, c, xs, gap, where);
+  compare(where + " dx", written, want.dx, want.dx_bound);
+  expect(same_bits(dw.read(), dw.read()), where);
+  const std::vector<float> dw_before = dw.read();
+  expect(backward(dy, ys, false, false) == LETHE_OK, where + " backward in place");
+  expect(same_bits(packed(dy, c, ys, gap, where), written), where + " in place equals apart");
+  expect(same_bits(dw.read(), dw_before), where + " a frozen weight gets no gradient");
+
+  expect(forward(x.ref(), xs, 0, x.ref(), xs) == LETHE_OK, where + " forward in place");
+  if (!c.residual) expect(same_bits(packed(x, c, xs, gap, where), y_seen), where + " forward in place equals apart");
+}
+
+// dw from dy, then dx in dy's place: the order of the two must not show.
+void in_place_keeps_the_weights_gradient(lethe_engine *engine, const std::string &where) {
+  const Case c = {LETHE_NORM_LAYER, 9, 1, 33, 0, 0, 0.0f, 0.0f, true, false};
+  const Data data = draw(c, LETHE_F32);
+  const Buffer x(engine, LETHE_F32, data.x), w(engine, LETHE_F32, data.w), y(engine, LETHE_F32, data.dx);
+  const Buffer mean(engine, LETHE_F32, std::vector<float>(9)), rstd(engine, LETHE_F32, std::vector<float>(9));
+  expect(lethe_norm_forward(engine, LETHE_F32, c.kind, 9, 1, 33, kEps, 0, x.ref(), 33, w.ref(), 0, 0, y.ref(), 33,
+                            mean.ref(), rstd.ref()) == LETHE_OK,
+         where);
+  std::vector<float> seen[2];
+  for (const int in_place : {0, 1}) {
+    const Buffer dy(engine, LETHE_F32, data.dy), dx(engine, LETHE_F32, data.dx);
+    const Buffer dw(engine, LETHE_F32, data.dw), db(engine, LETHE_F32, data.db);
+    expect(lethe_norm_backward(engine, LETHE_F32, c.kind, 9, 1, 33, 0, dy.ref(), 33, x.ref(), 33, w.ref(), mean.ref(),
+                               rstd.ref(), in_place == 1 ? dy.ref() : dx.ref(), 33, 0, dw.ref(), db.ref()) == LETHE_OK,
+           where);
+    seen[in_place] = dw.read();
+    const std::vector<float> more = db.read();
+    seen[in_place].insert(seen[in_place].end(), more.begin(), more.end());
+  }
+  expect(same_bits(seen[0], seen[1]), where + " dw and db in place equal apart");
+}
+
+void misuse(lethe_engine *engine, const std::string &where) {
+  const Buffer x(engine, LETHE_F32, std::vector<float>(64)), y(engine, LETHE_F32, std::vector<float>(64));
+  const Buffer w(engine, LETHE_F32, std::vector<float>(8)), r(engine, LETHE_F32, std::vector<float>(8));
+  const auto forward = [&](int32_t kind, lethe_ref to, int64_t stride, lethe_ref b, lethe_ref mean) {
+    return lethe_norm_forward(engine, LETHE_F32, kind, 4, 1, 8, kEps, 0, x.ref(), 8, w.ref(), b, 0, to, stride, mean,
+                              r.ref());
+  };
+  const auto says = [](const char *what) { return std::strstr(lethe_error_trace(), what) != nullptr; };
+  expect(forward(2, y.ref(), 8, 0, 0) == LETHE_INVALID_ARGUMENT && says("kind"), where + " unknown kind");
+  expect(forward(LETHE_NORM_RMS, y.ref(), 8, w.ref(), 0) == LETHE_INVALID_ARGUMENT && says("LETHE_NORM_RMS"),
+         where + " RMS with a bias");
+  expect(forward(LETHE_NORM_RMS, y.ref(), 8, 0, r.ref()) == LETHE_INVALID_ARGUMENT, where + " RMS with a mean");
+  expect(forward(LETHE_NORM_RMS, x.ref(), 9, 0, 0) == LETHE_INVALID_ARGUMENT && says("one stride"),
+         where + " in place with another stride");
+  expect(forward(LETHE_NORM_RMS, x.ref(1), 8, 0, 0) == LETHE_OVERLAP, where + " shifted in place");
+  expect(forward(LETHE_NORM_RMS, y.ref(), 7, 0, 0) == LETHE_INVALID_ARGUMENT, where + " a stride below the width");
+  const auto backward = [&](lethe_ref mean, lethe_ref dx, int32_t accumulate) {
+    return lethe_norm_backward(engine, LETHE_F32, LETHE_NORM_LAYER, 4, 1, 8, 0, y.ref(), 8, x.ref(), 8, w.ref(), mean,
+                               r.ref(), dx, 8, accumulate, 0, 0);
+  };
+  expect(backward(0, y.ref(), 0) == LETHE_INVALID_ARGUMENT && says("mean"), where + " LayerNorm without its mean");
+  expect(backward(r.ref(4), y.ref(), 1) == LETHE_INVALID_ARGUMENT && says("accumulated"),
+         where + " accumulating in place");
+  expect(backward(r.ref(4), y.ref(), 0) == LETHE_OK, where + " in place");
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  twin_is_its_complex_step();
+  std::vector<Case> cases;
+  for (const int32_t kind : {LETHE_NORM_RMS, LETHE_NORM_LAYER}) {
+    const bool layer = kind == LETHE_NORM_LAYER;
+    cases.push_back({kind, 5, 1, 64, 0, 0, 0.0f, 0.0f, layer, false});
+    cases.push_back({kind, 7, 1, 37, 3, 5, 1.0f, 0.5f, layer, true});
+    cases.push_back({kind, 4, 6, 16, 32, 1, 0.0f, -1.0f, false, false});
+    cases.push_back({kind, 3, 2, 5, 0, 7, 1.0f, 0.0f, layer, true});
+    cases.push_back({kind, 1, 1, 1, 0, 0, 0.0f, 1.0f, false, false});
+    cases.push_back({kind, 1, 1, 300, 0, 0, 0.0f, 50.0f, layer, false});
+    cases.push_back({kind, 0, 1, 16, 0, 0, 0.0f, 0.0f, false, false});
+  }
+  on_each_backend(argc > 1 ? argv[1] : ".", 2, [&](lethe_engine *engine, const std::string &backend) {
+    for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
+      for (const Case &c : cases) {
+        one_case(engine,
+                 backend + (dtype == LETHE_BF16 ? " bf16" : " fp32") + " kind=" + std::to_string(c.kind) + " " +
+                     std::to_string(c.T) + "x" + std::to_string(c.groups) + "x" + std::to_string(c.d),
+                 dtype, c);
+      }
+    }
+    in_place_keeps_the_weights_gradient(engine, backend);
+    misuse(engine, backend);
+  });
+  return finish("norm_test");
+}
