@@ -108,7 +108,9 @@ class JsonSchemaTest {
     if (node.has("$ref")) {
       assertTrue(root.at(node.path("$ref").asText().substring(1)).isObject(), node.toString());
     }
-    if (node.path("type").asText().equals("object")) {
+    if (node.path("additionalProperties").isObject()) {
+      walk(root, node.path("additionalProperties"));
+    } else if (node.path("type").asText().equals("object")) {
       assertEquals("false", node.path("additionalProperties").toString());
       assertTrue(node.path("properties").size() > 0);
     }

@@ -11,6 +11,8 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.lethe.UserException;
@@ -28,6 +30,7 @@ import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.Use;
 import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 import org.lethe.train.Schedule;
 import org.lethe.train.TrainSettings;
 
@@ -142,11 +145,44 @@ class SettingsTest {
 
   @Test
   void adaptersGoOnEveryLinearUnlessNamed() {
-    assertEquals(LoraConfig.PROJECTIONS, FineTune.loraConfig(config()).targets());
+    assertEquals(LoraConfig.all(8, 16), Settings.lora(config().lora()));
     assertEquals(
-        new LoraConfig(3, 5, List.of("q_proj", "v_proj")),
-        FineTune.loraConfig(
-            config("lora.rank=3", "lora.alpha=5", "lora.targets=[v_proj, q_proj]")));
+        new LoraConfig(3, 5, List.of("v_proj", "q_proj")),
+        Settings.lora(
+            config("lora.rank=3", "lora.alpha=5", "lora.targets=[v_proj, q_proj]").lora()));
+  }
+
+  @Test
+  void everyKeyOfLoraReachesTheAdapters() {
+    LoraConfig c =
+        Settings.lora(
+            config(
+                    "lora.rslora=true",
+                    "lora.dropout=0.25",
+                    "lora.exclude=[up_proj]",
+                    "lora.layers=[0, 3]",
+                    "lora.rank_pattern.v_proj=2",
+                    "lora.alpha_pattern.down_proj=1.5")
+                .lora());
+    assertEquals(
+        new LoraConfig(
+            8,
+            16,
+            true,
+            0.25,
+            new LoraTargets(
+                List.of(),
+                Optional.empty(),
+                List.of("up_proj"),
+                Optional.empty(),
+                List.of(0, 3),
+                List.of()),
+            Map.of("v_proj", 2),
+            Map.of("down_proj", 1.5)),
+        c);
+    assertEquals(
+        LoraTargets.matching(".*[qv]_proj"),
+        Settings.lora(config("lora.target_regex='.*[qv]_proj'").lora()).targets());
   }
 
   @Test

@@ -43,7 +43,7 @@ public final class TorchLlama implements AutoCloseable {
   private final Map<String, Tensor> adapters = new LinkedHashMap<>();
   private Tensor cos;
   private Tensor sin;
-  private Scalar scale;
+  private final Map<String, Scalar> scales = new LinkedHashMap<>();
 
   private TorchLlama(ModelConfig config, ScalarType type) {
     this.c = config;
@@ -106,7 +106,11 @@ public final class TorchLlama implements AutoCloseable {
           values.length + " adapter values, the layout has " + layout.elements() + "; give those");
     }
     try (PointerScope scope = new PointerScope()) {
-      scale = Ownership.keep(new Scalar((double) config.scale()));
+      config
+          .resolve(Lora.modules(c))
+          .forEach(
+              (module, adapter) ->
+                  scales.put(module, Ownership.keep(new Scalar(adapter.scale()))));
       for (Parameter p : layout.parameters().values()) {
         int first = Math.toIntExact(p.offset());
         float[] own = Arrays.copyOfRange(values, first, first + Math.toIntExact(p.elements()));
@@ -229,6 +233,7 @@ public final class TorchLlama implements AutoCloseable {
       return y;
     }
     Tensor b = adapters.get(module + ".lora_B.weight");
+    Scalar scale = scales.get(ParameterNames.module(layer, projection));
     return y.add(torch.linear(torch.linear(x, a), b), scale);
   }
 
@@ -280,7 +285,7 @@ public final class TorchLlama implements AutoCloseable {
     adapters.clear();
     cos.close();
     sin.close();
-    if (scale != null) {
+    for (Scalar scale : scales.values()) {
       scale.close();
     }
   }

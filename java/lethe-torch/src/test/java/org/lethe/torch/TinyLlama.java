@@ -12,6 +12,7 @@ import org.lethe.method.Method;
 import org.lethe.method.Use;
 import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.RandomWeights;
@@ -38,8 +39,8 @@ final class TinyLlama {
   }
 
   /** Adapters whose B, too, is not zero. */
-  static LoraConfig adapt(Model model, List<String> targets, long seed) {
-    LoraConfig lora = new LoraConfig(4, 8, targets);
+  static LoraConfig adapt(Model model, LoraTargets targets, long seed) {
+    LoraConfig lora = LoraConfig.all(4, 8).withTargets(targets);
     Random random = new Random(seed);
     float[] values = new float[Math.toIntExact(Lora.layout(model.config(), lora).elements())];
     for (int i = 0; i < values.length; i++) {

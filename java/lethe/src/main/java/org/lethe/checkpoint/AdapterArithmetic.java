@@ -1,7 +1,6 @@
 package org.lethe.checkpoint;
 
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -9,6 +8,7 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import org.lethe.UserException;
+import org.lethe.model.LoraConfig;
 
 /**
  * Sums of adapters, as adapters: Σ cᵢ·sᵢ·BᵢAᵢ is one product of the A stacked and the B side by
@@ -53,9 +53,15 @@ public final class AdapterArithmetic {
   /** A summand read whole. */
   private record Operand(
       Summand summand,
-      PeftConfig config,
+      String baseModel,
+      Map<String, LoraConfig.Adapter> adapters,
       Map<String, LinearShape> linears,
-      Map<String, float[]> tensors) {}
+      Map<String, float[]> tensors) {
+    /** The columns it gets in every module's sum. */
+    int rank() {
+      return adapters.values().stream().mapToInt(LoraConfig.Adapter::rank).max().orElse(0);
+    }
+  }
 
   /**
    * Writes the sum for PEFT, in fp32. A is copied; each number of B is multiplied by coefficient
@@ -71,9 +77,10 @@ public final class AdapterArithmetic {
     }
     List<Operand> operands = summands.stream().map(AdapterArithmetic::read).toList();
     Map<String, LinearShape> linears = linears(operands);
-    int rank = operands.stream().mapToInt(o -> o.config().rank()).sum();
+    int rank = operands.stream().mapToInt(Operand::rank).sum();
     PeftConfig config =
-        new PeftConfig(base(operands, baseModel), rank, rank, 0, targets(operands), false);
+        new PeftConfig(base(operands, baseModel), LoraConfig.all(rank, rank))
+            .named(linears.keySet());
     Map<String, float[]> sums = new LinkedHashMap<>();
     linears.forEach(
         (module, shape) -> {
@@ -81,7 +88,7 @@ public final class AdapterArithmetic {
           sums.put(PeftAdapter.tensorA(module), sum.a());
           sums.put(PeftAdapter.tensorB(module), sum.b());
         });
-    long bytes = PeftAdapter.fileBytes(config, linears, StoredDtype.F32);
+    long bytes = PeftAdapter.fileBytes(config, linears, tensor -> StoredDtype.F32);
     OutputDirectory.write(
         target,
         overwrite,
@@ -91,7 +98,7 @@ public final class AdapterArithmetic {
                 out,
                 config,
                 linears,
-                StoredDtype.F32,
+                tensor -> StoredDtype.F32,
                 (name, first, into) ->
                     into.put(sums.get(name), Math.toIntExact(first), into.remaining())));
     return new Result(rank, linears.size(), bytes);
@@ -101,17 +108,23 @@ public final class AdapterArithmetic {
     Map<String, LinearShape> linears = AdapterFiles.linears(summand.directory());
     try (PeftAdapter adapter = PeftAdapter.open(summand.directory(), linears)) {
       Map<String, float[]> tensors = new LinkedHashMap<>();
-      int rank = adapter.config().rank();
-      linears.forEach(
-          (module, shape) -> {
-            tensors.put(PeftAdapter.tensorA(module), new float[Math.toIntExact(rank * shape.in())]);
-            tensors.put(
-                PeftAdapter.tensorB(module), new float[Math.toIntExact(rank * shape.out())]);
-          });
+      adapter
+          .adapters()
+          .forEach(
+              (module, size) -> {
+                LinearShape shape = linears.get(module);
+                tensors.put(
+                    PeftAdapter.tensorA(module),
+                    new float[Math.toIntExact(size.rank() * shape.in())]);
+                tensors.put(
+                    PeftAdapter.tensorB(module),
+                    new float[Math.toIntExact(size.rank() * shape.out())]);
+              });
       adapter.read(
           (name, first, piece) ->
               piece.get(tensors.get(name), Math.toIntExact(first), piece.remaining()));
-      return new Operand(summand, adapter.config(), linears, tensors);
+      return new Operand(
+          summand, adapter.config().baseModel(), adapter.adapters(), linears, tensors);
     }
   }
 
@@ -150,7 +163,7 @@ public final class AdapterArithmetic {
       return given;
     }
     Set<String> names = new TreeSet<>();
-    operands.forEach(o -> names.add(o.config().baseModel()));
+    operands.forEach(o -> names.add(o.baseModel()));
     names.remove("");
     if (names.size() > 1) {
       throw new UserException(
@@ -161,12 +174,6 @@ public final class AdapterArithmetic {
     return names.isEmpty() ? "" : names.iterator().next();
   }
 
-  private static List<String> targets(List<Operand> operands) {
-    Set<String> targets = new TreeSet<>();
-    operands.forEach(o -> targets.addAll(o.config().targetModules()));
-    return new ArrayList<>(targets);
-  }
-
   /** The A one below the other, the B side by side; zeros where a summand leaves a module alone. */
   private static Factors sum(List<Operand> operands, String module, LinearShape shape, int rank) {
     int in = Math.toIntExact(shape.in());
@@ -174,19 +181,20 @@ public final class AdapterArithmetic {
     Factors sum = new Factors(new float[rank * in], new float[out * rank]);
     int first = 0;
     for (Operand operand : operands) {
-      int own = operand.config().rank();
-      float[] a = operand.tensors().get(PeftAdapter.tensorA(module));
-      float[] b = operand.tensors().get(PeftAdapter.tensorB(module));
-      if (a != null) {
+      LoraConfig.Adapter size = operand.adapters().get(module);
+      if (size != null) {
+        int own = size.rank();
+        float[] a = operand.tensors().get(PeftAdapter.tensorA(module));
+        float[] b = operand.tensors().get(PeftAdapter.tensorB(module));
         System.arraycopy(a, 0, sum.a(), first * in, own * in);
-        double factor = operand.summand().coefficient() * operand.config().scale();
+        double factor = operand.summand().coefficient() * size.scale();
         for (int row = 0; row < out; row++) {
           for (int k = 0; k < own; k++) {
             sum.b()[row * rank + first + k] = (float) (factor * b[row * own + k]);
           }
         }
       }
-      first += own;
+      first += operand.rank();
     }
     return sum;
   }

@@ -1,10 +1,7 @@
 package org.lethe.checkpoint;
 
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.List;
 import java.util.Map;
-import org.lethe.UserException;
 import org.lethe.model.Layout;
 import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
@@ -36,10 +33,7 @@ public final class AdapterDirectory {
   private static Values read(Model model, Path directory) {
     Map<String, LinearShape> linears = ModelDirectory.linears(model.config());
     try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
-      PeftConfig file = adapter.config();
-      LoraConfig config =
-          new LoraConfig(
-              file.rank(), file.scale() * file.rank(), projections(directory, file, linears));
+      LoraConfig config = adapter.config().lora();
       Layout layout = Lora.layout(model.config(), config);
       float[] values = new float[Math.toIntExact(layout.elements())];
       adapter.read(
@@ -60,54 +54,22 @@ public final class AdapterDirectory {
   public static void save(
       Lora lora, Model model, String baseModel, Path target, boolean overwrite) {
     Map<String, LinearShape> linears = ModelDirectory.linears(model.config());
-    PeftConfig config =
-        new PeftConfig(
-            baseModel,
-            lora.config().rank(),
-            lora.config().alpha(),
-            0,
-            lora.config().targets(),
-            false);
+    PeftConfig config = new PeftConfig(baseModel, lora.config());
     float[] values = lora.values();
     OutputDirectory.write(
         target,
         overwrite,
-        PeftAdapter.fileBytes(config, linears, StoredDtype.F32),
+        PeftAdapter.fileBytes(config, linears, name -> StoredDtype.F32),
         out ->
             PeftAdapter.write(
                 out,
                 config,
                 linears,
-                StoredDtype.F32,
+                name -> StoredDtype.F32,
                 (name, first, into) ->
                     into.put(
                         values,
                         Math.toIntExact(lora.layout().parameter(name).offset() + first),
                         into.remaining())));
-  }
-
-  /** The projections a file's target modules name; each must be on all layers, as ours are. */
-  private static List<String> projections(
-      Path directory, PeftConfig file, Map<String, LinearShape> linears) {
-    List<String> projections = new ArrayList<>();
-    for (String projection : LoraConfig.PROJECTIONS) {
-      List<String> modules =
-          linears.keySet().stream().filter(m -> m.endsWith("." + projection)).toList();
-      long targeted = modules.stream().filter(file::targets).count();
-      if (targeted == modules.size()) {
-        projections.add(projection);
-      } else if (targeted > 0) {
-        throw new UserException(
-            directory.resolve(PeftAdapter.CONFIG_FILE)
-                + ": target_modules adapts "
-                + projection
-                + " in "
-                + targeted
-                + " of "
-                + modules.size()
-                + " layers; Lethe adapts a projection in all layers or none");
-      }
-    }
-    return projections;
   }
 }

@@ -5,6 +5,7 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
+import java.util.function.Function;
 import org.lethe.UserException;
 import org.lethe.model.ModelConfig;
 
@@ -81,17 +82,19 @@ public final class AdapterFiles {
   }
 
   /**
-   * Writes an adapter again, in another type.
+   * Writes an adapter again.
    *
-   * @param dtype F32, BF16 or F16
+   * @param dtype F32, BF16 or F16 for every tensor; empty: each keeps its own, to the bit
    * @return bytes of the written files
    */
-  public static long rewrite(Path directory, Path target, StoredDtype dtype, boolean overwrite) {
+  public static long rewrite(
+      Path directory, Path target, Optional<StoredDtype> dtype, boolean overwrite) {
     Map<String, LinearShape> linears = linears(directory);
-    try (PeftAdapter adapter = PeftAdapter.open(directory, linears);
+    try (PeftAdapter adapter = PeftAdapter.open(directory);
         SafetensorsFile weights =
             SafetensorsFile.open(directory.resolve(PeftAdapter.WEIGHTS_FILE))) {
-      long bytes = PeftAdapter.fileBytes(adapter.config(), linears, dtype);
+      Function<String, StoredDtype> types = name -> dtype.orElseGet(() -> adapter.dtype(name));
+      long bytes = PeftAdapter.fileBytes(adapter.config(), linears, types);
       OutputDirectory.write(
           target,
           overwrite,
@@ -101,10 +104,10 @@ public final class AdapterFiles {
                   out,
                   adapter.config(),
                   linears,
-                  dtype,
+                  types,
                   (name, first, into) -> {
                     FloatStream.read(weights, name, first, into.duplicate());
-                    Halves.requireRange(target, name, dtype, into.duplicate());
+                    Halves.requireRange(target, name, types.apply(name), into.duplicate());
                   }));
       return bytes;
     }

@@ -84,7 +84,6 @@ public final class ModelExport {
   private final ModelConfigFile config;
   private final ModelWeights source;
   private final Map<String, LoraFactors> adapters;
-  private final double scale;
   private final Set<String> quantized;
   private final SurvivalSums sums = new SurvivalSums();
 
@@ -92,13 +91,11 @@ public final class ModelExport {
       Request request,
       ModelConfigFile config,
       ModelWeights source,
-      Map<String, LoraFactors> adapters,
-      double scale) {
+      Map<String, LoraFactors> adapters) {
     this.request = request;
     this.config = config;
     this.source = source;
     this.adapters = adapters;
-    this.scale = scale;
     this.quantized = quantized();
   }
 
@@ -115,17 +112,15 @@ public final class ModelExport {
       throw new UserException(String.join("; ", problems));
     }
     Map<String, LoraFactors> adapters = Map.of();
-    double scale = 0;
     if (request.adapter().isPresent()) {
       Path directory = request.adapter().get();
       Map<String, LinearShape> linears = ModelDirectory.linears(config.model());
       try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
         adapters = LoraFactors.read(directory, adapter, linears);
-        scale = adapter.config().scale();
       }
     }
     try (ModelWeights source = ModelWeights.open(request.model())) {
-      return new ModelExport(request, config, source, adapters, scale).write();
+      return new ModelExport(request, config, source, adapters).write();
     }
   }
 
@@ -344,7 +339,7 @@ public final class ModelExport {
     int count = into.remaining();
     double[] delta = new double[count];
     FloatStream.read(source, spec.name(), first, into.duplicate());
-    adapter.product(scale, first, delta, count);
+    adapter.product(first, delta, count);
     for (int i = 0; i < count; i++) {
       float weight = into.get(i);
       float sum =

@@ -106,6 +106,10 @@ public final class JsonSchema {
       node.put("type", "array").set("items", type(Schema.argument(type)));
       return node;
     }
+    if (raw == Map.class) {
+      node.put("type", "object").set("additionalProperties", type(Schema.mapValue(type)));
+      return node;
+    }
     if (raw.isEnum()) {
       ArrayNode values = node.put("type", "string").putArray("enum");
       for (Object constant : raw.getEnumConstants()) {
@@ -174,6 +178,11 @@ public final class JsonSchema {
       ArrayNode list = factory.arrayNode();
       sequence.items().forEach(item -> list.add(json(Schema.argument(type), item)));
       return list;
+    }
+    if (yaml instanceof Yaml.Mapping mapping) {
+      ObjectNode object = object();
+      mapping.entries().forEach((key, v) -> object.set(key, json(Schema.mapValue(type), v)));
+      return object;
     }
     if (!(yaml instanceof Yaml.Scalar scalar)) {
       throw new InternalFaultException("no JSON for the default " + yaml.kind());

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.lang.reflect.RecordComponent;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.regex.Pattern;
@@ -59,8 +60,13 @@ final class YamlWriter {
       for (Object item : list) {
         item(item, indent + "  ");
       }
+    } else if (value instanceof Map<?, ?> map && !map.isEmpty()) {
+      out.append('\n');
+      map.forEach((name, item) -> entry(text(name.toString()), item, indent + "  "));
     } else {
-      out.append(' ').append(value instanceof List<?> ? "[]" : scalar(value)).append('\n');
+      String empty = value instanceof Map<?, ?> ? "{}" : "[]";
+      boolean isEmpty = value instanceof Map<?, ?> || value instanceof List<?>;
+      out.append(' ').append(isEmpty ? empty : scalar(value)).append('\n');
     }
   }
 

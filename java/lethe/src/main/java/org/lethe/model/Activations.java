@@ -2,6 +2,7 @@ package org.lethe.model;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -149,7 +150,6 @@ final class Activations implements AutoCloseable {
     if (index == c.layers()) {
       return new Slot(x, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     }
-    Model.Layer layer = model.widest(Math.min(index, c.layers() - 1));
     return new Slot(
         x,
         arena.reserve(tokens, Dtype.F32),
@@ -159,20 +159,19 @@ final class Activations implements AutoCloseable {
         arena.reserve((long) tokens * c.hiddenSize(), storage),
         arena.reserve(tokens, Dtype.F32),
         arena.reserve((long) tokens * 2 * c.feedForwardSize(), storage),
-        arena.reserve((long) tokens * layer.qkv().totalRank(), storage),
-        arena.reserve((long) tokens * layer.o().totalRank(), storage),
-        arena.reserve((long) tokens * layer.gateUp().totalRank(), storage),
-        arena.reserve((long) tokens * layer.down().totalRank(), storage));
+        arena.reserve((long) tokens * widest(model, Model.Layer::qkv), storage),
+        arena.reserve((long) tokens * widest(model, Model.Layer::o), storage),
+        arena.reserve((long) tokens * widest(model, Model.Layer::gateUp), storage),
+        arena.reserve((long) tokens * widest(model, Model.Layer::down), storage));
   }
 
   private Backward reserveBackward(Model model) {
     ModelConfig c = model.config();
     Dtype storage = model.ops().dtype();
-    Model.Layer layer = model.widest(0);
     int rank =
         Math.max(
-            Math.max(layer.qkv().totalRank(), layer.o().totalRank()),
-            Math.max(layer.gateUp().totalRank(), layer.down().totalRank()));
+            Math.max(widest(model, Model.Layer::qkv), widest(model, Model.Layer::o)),
+            Math.max(widest(model, Model.Layer::gateUp), widest(model, Model.Layer::down)));
     return new Backward(
         arena.reserve((long) tokens * c.hiddenSize(), storage),
         arena.reserve((long) tokens * c.hiddenSize(), storage),
@@ -180,5 +179,14 @@ final class Activations implements AutoCloseable {
         arena.reserve((long) tokens * c.qkvWidth(), storage),
         arena.reserve((long) tokens * c.feedForwardSize(), storage),
         arena.reserve((long) tokens * rank, storage));
+  }
+
+  /** The largest total rank of a projection: layers share slots, and may differ in rank. */
+  private static int widest(Model model, Function<Model.Layer, Projection> projection) {
+    int widest = 0;
+    for (int layer = 0; layer < model.config().layers(); layer++) {
+      widest = Math.max(widest, projection.apply(model.widest(layer)).totalRank());
+    }
+    return widest;
   }
 }

@@ -38,10 +38,8 @@ record Projection(long linear, int in, int out, int totalRank) {
       Lora lora = weighted.adapter();
       int firstOut = 0;
       for (Part part : parts) {
-        if (lora.config().targets().contains(part.name())) {
-          lora.attach(linear, layer, part.module(), firstOut, part.out(), weighted.coefficient());
-          totalRank += lora.config().rank();
-        }
+        totalRank +=
+            lora.attach(linear, layer, part.module(), firstOut, part.out(), weighted.coefficient());
         firstOut += part.out();
       }
     }

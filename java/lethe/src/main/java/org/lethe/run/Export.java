@@ -50,8 +50,8 @@ public final class Export {
   }
 
   /**
-   * Writes the adapter of {@code config.from} in PEFT's layout; fp32 where the configuration says
-   * "stored", which is what a run keeps.
+   * Writes the adapter of {@code config.from} in PEFT's layout. Where the configuration says
+   * "stored", an adapter keeps its types, and a checkpoint's master values stay fp32.
    *
    * @return bytes written
    */
@@ -59,11 +59,12 @@ public final class Export {
     Path from =
         config.from().orElseThrow(() -> new UserException("from is not set; give from=DIR"));
     requireOutside(config.output(), config.overwrite(), List.of(from));
-    StoredDtype dtype = dtype(config.dtype()).orElse(StoredDtype.F32);
+    Optional<StoredDtype> dtype = dtype(config.dtype());
     if (Files.exists(from.resolve(CheckpointStore.MANIFEST))) {
       requireWhole(from);
       try (CheckpointState checkpoint = CheckpointState.open(from)) {
-        return checkpoint.writeAdapter(config.output(), dtype, config.overwrite());
+        return checkpoint.writeAdapter(
+            config.output(), dtype.orElse(StoredDtype.F32), config.overwrite());
       }
     }
     return AdapterFiles.rewrite(adapterDirectory(from), config.output(), dtype, config.overwrite());

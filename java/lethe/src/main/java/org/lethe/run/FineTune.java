@@ -20,6 +20,7 @@ import org.lethe.kernels.Backend;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.Methods;
+import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
@@ -133,7 +134,7 @@ public final class FineTune {
     if (trainsAll(config)) {
       model.trainWeights();
     } else {
-      model.addLora(loraConfig(config), config.seed());
+      model.addLora(loraConfig(config, model.config()), config.seed());
     }
     BatchSource batches =
         TrainingRun.batches(
@@ -172,8 +173,11 @@ public final class FineTune {
     }
   }
 
-  static LoraConfig loraConfig(RunConfig config) {
-    return new LoraConfig(config.lora().rank(), config.lora().alpha(), config.lora().targets());
+  /** The adapters that the configuration asks for, held to a model of these sizes. */
+  static LoraConfig loraConfig(RunConfig config, ModelConfig model) {
+    LoraConfig lora = Settings.lora(config.lora());
+    lora.requireAllUsed(Lora.modules(model));
+    return lora;
   }
 
   private static boolean trainsAll(RunConfig config) {

@@ -215,9 +215,7 @@ public final class Phases {
         phase.data(),
         phase.method(),
         phase.train(),
-        continues
-            ? new LoraSection(lora.rank(), lora.alpha(), lora.targets(), LoraSection.Start.CONTINUE)
-            : lora,
+        continues ? lora.continued() : lora,
         index == 0 ? config.scratch() : Optional.empty(),
         phase.evaluate(),
         config.calibrate(),

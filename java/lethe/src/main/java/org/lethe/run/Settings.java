@@ -14,6 +14,7 @@ import java.util.Set;
 import org.lethe.UserException;
 import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
+import org.lethe.config.LoraSection;
 import org.lethe.config.MethodSection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.TrainConfig;
@@ -30,6 +31,8 @@ import org.lethe.method.Positions;
 import org.lethe.metric.Definitions;
 import org.lethe.metric.MembershipAttack;
 import org.lethe.metric.Metric;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 import org.lethe.train.Every;
 import org.lethe.train.Schedule;
 import org.lethe.train.StopRule;
@@ -151,6 +154,25 @@ final class Settings {
             positions(c.forgetPositions()),
             positions(c.retainPositions()),
             EntropyDirection.valueOf(c.meDirection().name())));
+  }
+
+  /** The adapters that a run trains, where it does not go on with those it was given. */
+  static LoraConfig lora(LoraSection c) {
+    boolean all = c.targets().contains(LoraSection.ALL_LINEAR);
+    return new LoraConfig(
+        c.rank(),
+        c.alpha(),
+        c.rslora(),
+        c.dropout(),
+        new LoraTargets(
+            all ? List.of() : c.targets(),
+            c.targetRegex(),
+            c.exclude(),
+            Optional.empty(),
+            c.layers(),
+            List.of()),
+        c.rankPattern(),
+        c.alphaPattern());
   }
 
   static Pairing.Kind pairing(DataConfig c) {

@@ -144,7 +144,7 @@ public final class Unlearn {
     if (config.train().fullParameters()) {
       model.trainWeights();
     } else if (config.adapter().isEmpty()) {
-      model.addLora(FineTune.loraConfig(config), config.seed());
+      model.addLora(FineTune.loraConfig(config, model.config()), config.seed());
     } else if (model.lora() == null) {
       AdapterDirectory.load(model, config.adapter().get(), true);
     }

@@ -315,7 +315,7 @@ public final class Validation {
           int width = config.dtype() == RunConfig.Dtype.BF16 ? Short.BYTES : Float.BYTES;
           yield Model.layout(sizes).count() * width;
         }
-        yield Lora.layout(sizes, FineTune.loraConfig(config)).count() * Float.BYTES;
+        yield Lora.layout(sizes, FineTune.loraConfig(config, sizes)).count() * Float.BYTES;
       }
     };
   }
