@@ -30,17 +30,16 @@ final class AttentionBlock {
    * Reads the stream that enters the layer and writes its middle; {@code normed} holds n
    * afterwards.
    *
-   * @param segments sequences in the batch
    * @param cached null: keys and values are the batch's own
    */
   void forward(
       int l,
       Activations.Slot s,
       Model.Layer layer,
-      int segments,
-      int tokens,
+      PackedBatch batch,
       int adapted,
       KvCache.Step cached) {
+    int tokens = batch.tokens();
     long x = a.at(s.x());
     long qkv = a.at(s.qkv());
     norms.forward(inputNorm(l), tokens, x, 0, a.normed(), a.kept(s.inputNorm()));
@@ -53,17 +52,18 @@ final class AttentionBlock {
     long key = qkv + bytes(c.queryWidth());
     if (cached == null) {
       ops.attentionForward(
-          shape(l, segments, tokens, tokens, c.qkvWidth()),
+          shape(l, batch.attending(batch.sequences()), tokens, tokens, c.qkvWidth()),
           qkv,
           key,
           key + bytes(c.kvWidth()),
           a.at(s.attention()),
           a.at(s.lse()));
+      silence(batch, batch.sequences(), a.at(s.attention()), c.queryWidth());
     } else {
       KvCache cache = cached.cache();
       cache.append(ops, l, tokens, key, c.qkvWidth());
       ops.attentionForward(
-          shape(l, segments, tokens, cache.rows(), 2L * c.kvWidth()),
+          shape(l, batch.sequences(), tokens, cache.rows(), 2L * c.kvWidth()),
           qkv,
           cache.keys(l),
           cache.keys(l) + bytes(c.kvWidth()),
@@ -139,7 +139,7 @@ final class AttentionBlock {
     long dQkv = a.dQkv();
     long dKey = dQkv + bytes(c.queryWidth());
     ops.attentionBackward(
-        shape(l, batch.trainedSequences(), tokens, tokens, c.qkvWidth()),
+        shape(l, batch.attending(batch.trainedSequences()), tokens, tokens, c.qkvWidth()),
         qkv,
         key,
         key + bytes(c.kvWidth()),
@@ -149,12 +149,26 @@ final class AttentionBlock {
         dQkv,
         dKey,
         dKey + bytes(c.kvWidth()));
+    silence(batch, batch.trainedSequences(), dQkv, c.qkvWidth());
     rotate(tokens, dQkv, true);
     if (c.attention().queryKeyNorm()) {
       long raw = a.at(s.rawQkv());
       long rawKey = raw + bytes(c.queryWidth());
       norms.headsBackward(queryNorm(l), tokens, c.heads(), dQkv, raw, a.kept(s.queryNorm()));
       norms.headsBackward(keyNorm(l), tokens, c.kvHeads(), dKey, rawKey, a.kept(s.keyNorm()));
+    }
+  }
+
+  /**
+   * Zeroes the rows of the silent ones of the first sequences: the kernel leaves them as they are.
+   */
+  private void silence(PackedBatch batch, int sequences, long rows, long width) {
+    for (int sequence : batch.silent()) {
+      if (sequence < sequences) {
+        long start = batch.starts()[sequence];
+        long count = batch.starts()[sequence + 1] - start;
+        ops.zero(rows + bytes(start * width), bytes(count * width));
+      }
     }
   }
 

@@ -125,7 +125,7 @@ public final class Decoder implements AutoCloseable {
     for (int l = 0; l < c.layers(); l++) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = layers.get(l);
-      attention.forward(l, s, layer, packed.sequences(), tokens, adapted, cached);
+      attention.forward(l, s, layer, packed, adapted, cached);
       feedForward.forward(l, s, layer, tokens, adapted, a.at(a.slot(l + 1).x()));
     }
     return a.at(a.slot(c.layers()).x());
@@ -175,30 +175,18 @@ public final class Decoder implements AutoCloseable {
               + a.tokens()
               + " that memory was taken for; raise train.tokens_per_micro_batch");
     }
-    for (int s = 0; s < packed.sequences(); s++) {
-      int length = packed.starts()[s + 1] - packed.starts()[s];
-      if (length > c.contextLength()) {
-        throw new UserException(
-            "a sequence of "
-                + length
-                + " tokens exceeds the model's context of "
-                + c.contextLength()
-                + "; shorten it, or set data.context_length");
-      }
+    if (packed.reach() > c.contextLength()) {
+      throw new UserException(
+          "a sequence of "
+              + packed.reach()
+              + " tokens exceeds the model's context of "
+              + c.contextLength()
+              + "; shorten it, or set data.context_length");
     }
     batch = packed;
     staging.upload(packed.ids(), packed.tokens(), a.arena().buffer(), a.idsOffset());
     staging.upload(rotaryRows(packed), packed.tokens(), a.arena().buffer(), a.positionsOffset());
-    int[] segments = new int[packed.sequences() * Ops.SEGMENT_FIELDS];
-    for (int s = 0; s < packed.sequences(); s++) {
-      int start = packed.starts()[s];
-      int length = packed.starts()[s + 1] - start;
-      int at = s * Ops.SEGMENT_FIELDS;
-      segments[at] = start;
-      segments[at + 1] = length;
-      segments[at + 2] = start;
-      segments[at + 3] = length;
-    }
+    int[] segments = packed.segments();
     staging.upload(segments, segments.length, a.arena().buffer(), a.segmentsOffset());
   }
 
@@ -208,7 +196,7 @@ public final class Decoder implements AutoCloseable {
     for (int s = 0; s < packed.sequences(); s++) {
       int first = packed.starts()[s];
       int end = packed.starts()[s + 1];
-      int table = c.rotary().table(end - first);
+      int table = c.rotary().table(packed.positions()[end - 1] + 1);
       for (int t = first; t < end; t++) {
         rows[t] += table * c.contextLength();
       }
