@@ -17,8 +17,11 @@ import make_forward
 import make_full_gradients
 import make_lora
 import make_models
+import make_parity
+import make_peft
 import make_quant
 import make_tokenizers
+import make_view_methods
 import make_views
 
 LIMIT_BYTES = 6_000_000
@@ -29,9 +32,12 @@ MAKERS = (
     make_forward,
     make_full_gradients,
     make_lora,
+    make_parity,
     make_tokenizers,
     make_views,
     make_families,
+    make_view_methods,
+    make_peft,
     make_quant,
 )
 
@@ -42,6 +48,7 @@ MADE = (
     make_tokenizers.FOLDER,
     make_views.FOLDER,
     "families",
+    make_peft.FOLDER,
     make_quant.FOLDER,
 )
 

@@ -1,5 +1,6 @@
 package org.lethe.examples;
 
+import org.lethe.kernels.Activation;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -36,7 +37,9 @@ final class KernelEngineer {
       }
       staging.upload(in, in.length, arena.buffer(), gateUp);
       Runnable swiglu =
-          () -> ops.swigluForward(TOKENS, FEED_FORWARD, arena.at(gateUp), arena.at(out));
+          () ->
+              ops.gatedForward(
+                  Activation.SILU, TOKENS, FEED_FORWARD, arena.at(gateUp), arena.at(out));
       swiglu.run();
       float[] result = new float[n];
       staging.download(arena.buffer(), out, result, n);

@@ -16,10 +16,10 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.lethe.UserException;
+import org.lethe.kernels.Activation;
+import org.lethe.kernels.NormKind;
 import org.lethe.model.Goldens;
 import org.lethe.model.ModelConfig;
-import org.lethe.model.ModelConfig.Activation;
-import org.lethe.model.ModelConfig.NormKind;
 import org.lethe.model.Rotary;
 
 /** What the configs of the families mean, on those that transformers wrote for the goldens. */

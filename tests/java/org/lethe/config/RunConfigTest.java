@@ -39,6 +39,8 @@ class RunConfigTest {
             List.of(
                 "forget",
                 "retain",
+                "forget_options",
+                "retain_options",
                 "forget_beta",
                 "retain_beta",
                 "forget_coefficient",

@@ -91,7 +91,7 @@ class MethodStepTest {
         for (Sequence s : part.sequences()) {
           int from =
               step.sequences().stream()
-                  .filter(t -> t.role() == s.role() && t.pair() == s.pair())
+                  .filter(t -> t.use().equals(s.use()) && t.pair() == s.pair())
                   .findFirst()
                   .orElseThrow()
                   .firstRow();

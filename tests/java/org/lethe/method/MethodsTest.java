@@ -9,6 +9,9 @@ import org.junit.jupiter.api.Test;
 import org.lethe.UserException;
 
 class MethodsTest {
+  private static final List<Positions> LABELLED =
+      List.of(Positions.ANSWER, Positions.ALL, Positions.SPANS);
+
   private static Use use(Role role, Positions positions, RowKind kind, ReferenceUse reference) {
     return new Use(role, positions, kind, reference);
   }
@@ -59,13 +62,13 @@ class MethodsTest {
   void positionsGoToTheirOwnLoss() {
     for (String forget : Methods.forgetNames()) {
       for (String retain : Methods.retainNames()) {
-        for (Positions ofForget : Positions.values()) {
-          for (Positions ofRetain : Positions.values()) {
+        for (Positions ofForget : LABELLED) {
+          for (Positions ofRetain : LABELLED) {
             MethodConfig config =
                 MethodConfig.of(forget + "+" + retain).withPositions(ofForget, ofRetain);
             for (Use use : Methods.create(config).uses()) {
-              boolean forgets = use.role() == Role.FORGET || use.role() == Role.FORGET_IDK;
-              assertEquals(forgets ? ofForget : ofRetain, use.positions(), config + " " + use);
+              assertEquals(
+                  use.role().forgets() ? ofForget : ofRetain, use.positions(), config + " " + use);
             }
           }
         }
@@ -77,8 +80,8 @@ class MethodsTest {
   void maximumEntropyAloneWeighsATenth() {
     for (String forget : Methods.forgetNames()) {
       Method method = Methods.create(MethodConfig.of(forget + "+GD"));
-      assertEquals(forget.equals("ME") ? 0.1 : 1, method.forgetCoefficient(), forget);
-      assertEquals(1, method.retainCoefficient());
+      assertEquals(forget.equals("ME") ? 0.1 : 1, method.losses().get(0).weight(), forget);
+      assertEquals(1, method.losses().get(1).weight());
     }
   }
 
@@ -100,11 +103,31 @@ class MethodsTest {
     refused(MethodConfig.of("GD"), "method.forget", "GA, NPO, DPO, IDK, ME, none");
     refused(MethodConfig.of(""), "method.forget");
     refused(MethodConfig.of("none"), "method.forget and method.retain");
-    refused(MethodConfig.of("NPO").withBeta(0), "method.forget_beta", "0.0");
-    refused(MethodConfig.of("NPO").withBeta(Double.NaN), "method.forget_beta");
-    refused(MethodConfig.of("NPO").withBeta(Double.POSITIVE_INFINITY), "method.forget_beta");
+    refused(MethodConfig.of("NPO").withBeta(0), "method.forget_options.beta", "0.0", "above 0");
+    refused(MethodConfig.of("NPO").withBeta(Double.NaN), "method.forget_options.beta");
+    refused(
+        MethodConfig.of("NPO").withBeta(Double.POSITIVE_INFINITY), "method.forget_options.beta");
     refused(MethodConfig.of("NPO").withCoefficients(-1, 1), "method.forget_coefficient", "-1");
     refused(MethodConfig.of("NPO+GD").withCoefficients(1, Double.NaN), "method.retain_coefficient");
+  }
+
+  @Test
+  void wrongOptionsNamePlaceKeyAndRemedy() {
+    refused(
+        MethodConfig.of("NPO").with(Side.FORGET, "gama", new Setting("1", "run.yaml:7")),
+        "run.yaml:7: method.forget_options.gama",
+        "NPO has no such option",
+        "It has beta, positions");
+    refused(
+        MethodConfig.of("none+GD").with(Side.RETAIN, "reduction", new Setting("mean", "f:2")),
+        "f:2: method.retain_options.reduction is mean",
+        "one of token_mean, sequence_mean, sequence_sum",
+        "leave it out for token_mean");
+    refused(MethodConfig.of("NPO").withForget("beta", "much"), "beta is much", "a number above 0");
+    refused(MethodConfig.of("NPO").withForget("beta", "1e999"), "beta is 1e999");
+    refused(
+        MethodConfig.of("none+GD").withForget("beta", 1), "method.forget_options.beta", "is none");
+    refused(MethodConfig.of("ME").withForget("positions", "every"), "answer, all, spans");
   }
 
   private static void refused(MethodConfig config, String... parts) {

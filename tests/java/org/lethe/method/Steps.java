@@ -2,8 +2,6 @@ package org.lethe.method;
 
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
-import java.util.OptionalDouble;
 import java.util.Random;
 
 /** Steps made of random logits, and statistics taken from logits in double precision. */
@@ -40,48 +38,58 @@ final class Steps {
     }
   }
 
-  /** Every pairing of losses, with both directions of ME, each with uneven options. */
+  /** Every pairing of losses, each alone and in every value of its choices, with uneven numbers. */
   static List<MethodConfig> everyMethod() {
     List<MethodConfig> all = new ArrayList<>();
-    List<String> forgets = new ArrayList<>(Methods.forgetNames());
-    forgets.add(Methods.NONE);
-    List<String> retains = new ArrayList<>(Methods.retainNames());
-    retains.add(Methods.NONE);
-    for (String forget : forgets) {
-      for (String retain : retains) {
-        for (EntropyDirection direction : EntropyDirection.values()) {
-          boolean counts = forget.equals("ME") || direction == EntropyDirection.UNIFORM_TO_MODEL;
-          boolean empty = forget.equals(Methods.NONE) && retain.equals(Methods.NONE);
-          if (counts && !empty) {
-            all.addAll(withOptions(forget, retain, direction));
-          }
-        }
+    List<MethodConfig> forgets = new ArrayList<>();
+    Methods.of(Side.FORGET).forEach(spec -> forgets.addAll(variants(spec)));
+    List<MethodConfig> retains = new ArrayList<>();
+    Methods.of(Side.RETAIN).forEach(spec -> retains.addAll(variants(spec)));
+    for (MethodConfig forget : forgets) {
+      all.add(forget);
+      boolean whole = Methods.find(Side.FORGET, forget.forget()).orElseThrow().whole();
+      for (MethodConfig retain : whole ? List.<MethodConfig>of() : retains) {
+        all.add(
+            new MethodConfig(
+                forget.forget(),
+                retain.retain(),
+                forget.forgetCoefficient(),
+                retain.retainCoefficient(),
+                forget.forgetOptions(),
+                retain.retainOptions()));
       }
     }
+    all.addAll(retains);
     return all;
   }
 
-  private static List<MethodConfig> withOptions(
-      String forget, String retain, EntropyDirection direction) {
-    List<MethodConfig> all = new ArrayList<>();
-    for (Positions ofForget : Positions.values()) {
-      for (Positions ofRetain : Positions.values()) {
-        for (double beta : new double[] {0.1, 0.45}) {
-          all.add(
-              new MethodConfig(
-                  forget,
-                  retain,
-                  OptionalDouble.of(beta),
-                  OptionalDouble.of(1.5 * beta),
-                  OptionalDouble.of(0.7),
-                  OptionalDouble.of(1.3),
-                  Optional.of(ofForget),
-                  Optional.of(ofRetain),
-                  direction));
+  /** A loss alone, with every combination of its choices and numbers off their defaults. */
+  private static List<MethodConfig> variants(LossSpec spec) {
+    boolean forgets = spec.side() == Side.FORGET;
+    List<MethodConfig> variants =
+        List.of(
+            MethodConfig.of(forgets ? spec.name() : Methods.NONE + "+" + spec.name())
+                .withCoefficients(0.7, 1.3));
+    for (Option option : spec.options()) {
+      List<String> values = option.choices().isEmpty() ? List.of(uneven(option)) : option.choices();
+      List<MethodConfig> next = new ArrayList<>();
+      for (MethodConfig config : variants) {
+        for (String value : values) {
+          next.add(config.with(spec.side(), option.name(), Setting.of(value)));
         }
       }
+      variants = next;
     }
-    return all;
+    return variants;
+  }
+
+  /** A value near the default that is not it. */
+  private static String uneven(Option option) {
+    double standard = Double.parseDouble(option.standard());
+    if (option.type() == Option.Type.WHOLE) {
+      return Integer.toString((int) standard);
+    }
+    return Double.toString(Math.min(standard == 0 ? 0.3 : 0.75 * standard, option.most()));
   }
 
   /**
@@ -106,10 +114,10 @@ final class Steps {
   }
 
   private static void append(Step step, Use use, int pair, Random random) {
-    boolean refusal = use.role() == Role.FORGET_IDK || use.role() == Role.RETAIN_IDK;
+    boolean own = use.role() == Role.FORGET || use.role() == Role.RETAIN;
+    boolean question = use.positions() == Positions.ALL || use.positions() == Positions.EVERY;
     int rows =
-        (use.positions() == Positions.ALL ? QUESTION_ROWS[pair] : 0)
-            + (refusal ? REFUSAL_ROWS[pair] : ANSWER_ROWS[pair]);
+        (question ? QUESTION_ROWS[pair] : 0) + (own ? ANSWER_ROWS[pair] : REFUSAL_ROWS[pair]);
     int firstRow = step.logits().size();
     double referenceNll = 0;
     for (int i = 0; i < rows; i++) {
@@ -129,7 +137,7 @@ final class Steps {
     step.sequences()
         .add(
             new Sequence(
-                use.role(),
+                use,
                 pair,
                 firstRow,
                 rows,
@@ -206,7 +214,7 @@ final class Steps {
       if (pairs.contains(s.pair())) {
         int first = part.logits().size();
         int end = s.firstRow() + s.rows();
-        part.sequences().add(new Sequence(s.role(), s.pair(), first, s.rows(), s.referenceNll()));
+        part.sequences().add(new Sequence(s.use(), s.pair(), first, s.rows(), s.referenceNll()));
         part.kinds().addAll(step.kinds().subList(s.firstRow(), end));
         part.logits().addAll(step.logits().subList(s.firstRow(), end));
         part.reference().addAll(step.reference().subList(s.firstRow(), end));

@@ -134,7 +134,8 @@ class MetricTest {
             tokens(false, true, false),
             "a b",
             "c a",
-            List.of(1, 1));
+            List.of(1, 1),
+            new Extraction(0.25, Double.NaN, 1, Double.NaN));
     Observation refused =
         new Observation(
             StrictMath.log(2),
@@ -143,7 +144,8 @@ class MetricTest {
             tokens(true, false, true),
             "a b",
             "no",
-            List.of(1, 2));
+            List.of(1, 2),
+            new Extraction(0.75, 0.125, Double.NaN, Double.NaN));
     List<Observation> set = List.of(told, refused);
     Map<String, Double> expected = new LinkedHashMap<>();
     expected.put("probability", 0.75);
@@ -156,6 +158,10 @@ class MetricTest {
     expected.put("truth_share", (1 / 1.5 + 1 / 1.25) / 2);
     expected.put("extraction_strength", 0.25);
     expected.put("exact_memorization", 0.5);
+    expected.put("memorization_accuracy", 0.5);
+    expected.put("extraction_likelihood", 0.125);
+    expected.put("sensitive_memorization_accuracy", 1.0);
+    expected.put("sensitive_extraction_likelihood", Double.NaN);
     expected.put("token_entropy", 0.5);
     expected.put("refusal_rate", 0.5);
     List<Metric> metrics = Metric.list(Definitions.LETHE, "no"::equals);

@@ -189,7 +189,7 @@ class VerbsTest {
         "error data.retain: none.jsonl does not exist",
         "error method: method.forget: there is no loss \"NPQ\"; did you mean NPO?",
         "error device: LETHE_NO_DEVICE: cannot load backend 'tpu'",
-        "error lora: lora.targets names q_prj",
+        "error lora: the LoRA targets [q_prj] name no linear module",
         "error output: tuned: is not empty",
         "error output: tuned/model: lies in the output directory");
     assertFalse(Files.exists(root.resolve("new")));

@@ -153,7 +153,16 @@ public final class Nd4jHead implements AutoCloseable {
     try (Buffer h = Nd4jArrays.buffer(backend, hidden);
         Buffer w = Nd4jArrays.buffer(backend, weight);
         Buffer dw = Nd4jArrays.buffer(backend, dWeight)) {
-      ops.headBackward(shape(), h.at(0), w.at(0), arena.at(records), 0, arena.at(coefficients), arena.at(dhRows), dw.at(0), 0);
+      ops.headBackward(
+          shape(),
+          h.at(0),
+          w.at(0),
+          arena.at(records),
+          0,
+          arena.at(coefficients),
+          arena.at(dhRows),
+          dw.at(0),
+          0);
     }
     // The coefficients are in the row gradients already.
     double[] ones = new double[rows];

@@ -181,7 +181,15 @@ final class Coexistence {
     try (Backend backend = Backend.open("cpu", 1);
         Buffer buffer = backend.allocate(64)) {
       new Ops(backend, Dtype.F32)
-          .normForward(Ops.NormShape.rms(1, 4, 1e-6f), buffer.at(0), buffer.at(16), 0, 0, buffer.at(32), 0, 0);
+          .normForward(
+              Ops.NormShape.rms(1, 4, 1e-6f),
+              buffer.at(0),
+              buffer.at(16),
+              0,
+              0,
+              buffer.at(32),
+              0,
+              0);
     }
     assertEquals(before, torch.get_num_threads());
   }

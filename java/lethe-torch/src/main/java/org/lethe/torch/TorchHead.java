@@ -201,7 +201,16 @@ public final class TorchHead implements AutoCloseable {
     }
     host.coefficients(coefficients, p.rows());
     try (SharedTensor dw = TorchTensors.share(backend, dWeight)) {
-      ops.headBackward(shape(p.rows(), p.sources()), p.hidden().ref(), weight.ref(), host.records(), 0, host.coefficients(), arena.at(dhRows), dw.ref(), 0);
+      ops.headBackward(
+          shape(p.rows(), p.sources()),
+          p.hidden().ref(),
+          weight.ref(),
+          host.records(),
+          0,
+          host.coefficients(),
+          arena.at(dhRows),
+          dw.ref(),
+          0);
     }
     // The coefficients are in the rows' gradients already.
     host.ones(p.rows());

@@ -120,6 +120,7 @@ public final class ModelExport {
       }
     }
     try (ModelWeights source = ModelWeights.open(request.model())) {
+      request.adapter().ifPresent(adapter -> BaseMark.require(adapter, BaseMark.of(source)));
       return new ModelExport(request, config, source, adapters).write();
     }
   }

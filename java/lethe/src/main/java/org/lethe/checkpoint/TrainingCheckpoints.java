@@ -3,7 +3,6 @@ package org.lethe.checkpoint;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Map;
 import org.lethe.UserException;
 import org.lethe.method.Method;
 import org.lethe.model.Lora;
@@ -79,7 +78,7 @@ public final class TrainingCheckpoints {
         origin.seed(),
         new CheckpointManifest.Cursor(
             trainer.done() / perEpoch, trainer.done() % perEpoch, perEpoch),
-        new CheckpointManifest.MethodState(method.name(), Map.of()),
+        new CheckpointManifest.MethodState(method.name(), trainer.methodState()),
         loop.streaks(),
         model.ops().backend().description(),
         model.ops().dtype().name(),
@@ -133,7 +132,7 @@ public final class TrainingCheckpoints {
       model.refreshHeadMean();
     }
     store.goOnFrom(found);
-    trainer.resumeAt(m.step(), m.skipped());
+    trainer.resumeAt(m.step(), m.skipped(), m.method().state());
     loop.restore(m.rules());
   }
 }

@@ -145,6 +145,9 @@ final class Binder {
     if (component.getType() == Optional.class) {
       return Optional.empty();
     }
+    if (component.getType() == Map.class) {
+      return Map.of();
+    }
     if (component.getType().isRecord()) {
       return record(component.getType(), Yaml.Mapping.empty(section.where()), full);
     }
@@ -189,6 +192,9 @@ final class Binder {
     if (raw == Optional.class) {
       return absent ? Optional.empty() : Optional.of(value(Schema.argument(type), yaml, path));
     }
+    if (raw == OptionValue.class) {
+      return option(yaml, path);
+    }
     if (raw.isRecord()) {
       if (absent) {
         return record(raw, Yaml.Mapping.empty(yaml.where()), path);
@@ -202,13 +208,20 @@ final class Binder {
       return list(Schema.argument(type), yaml, path);
     }
     if (raw == Map.class) {
-      return map(Schema.mapValue(type), yaml, path);
+      return absent ? Map.of() : map(Schema.mapValue(type), yaml, path);
     }
     if (absent) {
       throw new UserException(
           yaml.where() + ": " + path + " has no value; give one, or remove the key");
     }
     return scalar(raw, yaml, path);
+  }
+
+  private static OptionValue option(Yaml yaml, String path) {
+    if (!(yaml instanceof Yaml.Scalar scalar) || scalar.type() == Yaml.ScalarType.NULL) {
+      throw expected(path, "a text or a number", yaml);
+    }
+    return new OptionValue(scalar.text(), scalar.where());
   }
 
   private List<Object> list(Type element, Yaml yaml, String path) {

@@ -65,6 +65,7 @@ public final class JsonSchema {
   private static boolean isRequired(RecordComponent component) {
     return component.getAnnotation(Default.class) == null
         && component.getType() != Optional.class
+        && component.getType() != Map.class
         && !component.getType().isRecord();
   }
 
@@ -76,7 +77,10 @@ public final class JsonSchema {
       node.put("description", doc.value());
     }
     // A section or an optional key that is written without a value counts as not given.
-    boolean nullable = component.getType() == Optional.class || component.getType().isRecord();
+    boolean nullable =
+        component.getType() == Optional.class
+            || component.getType() == Map.class
+            || component.getType().isRecord();
     ObjectNode plain = type(Schema.unwrap(type));
     if (component.isAnnotationPresent(Inherits.class)) {
       Class<?> entry = Schema.raw(Schema.argument(type));
@@ -99,6 +103,10 @@ public final class JsonSchema {
   private ObjectNode type(Type type) {
     Class<?> raw = Schema.raw(type);
     ObjectNode node = object();
+    if (raw == OptionValue.class) {
+      node.putArray("type").add("string").add("number").add("boolean");
+      return node;
+    }
     if (raw.isRecord()) {
       return node.put("$ref", "#/$defs/" + definition(raw));
     }

@@ -52,7 +52,9 @@ final class YamlWriter {
 
   private void entry(String key, Object value, String indent) {
     out.append(indent).append(key).append(':');
-    if (value instanceof Record section) {
+    if (value instanceof OptionValue option) {
+      out.append(' ').append(option(option.text())).append('\n');
+    } else if (value instanceof Record section) {
       out.append('\n');
       record(section, indent + "  ", Set.of());
     } else if (value instanceof List<?> list && !list.isEmpty()) {
@@ -87,6 +89,16 @@ final class YamlWriter {
     return value instanceof String || value instanceof Path
         ? text(value.toString())
         : value.toString();
+  }
+
+  /** A number or a flag as such: read back it is the same text. */
+  private static String option(String text) {
+    return YamlReader.value(text, "option") instanceof Yaml.Scalar scalar
+            && scalar.type() != Yaml.ScalarType.TEXT
+            && scalar.type() != Yaml.ScalarType.NULL
+            && scalar.text().equals(text)
+        ? text
+        : text(text);
   }
 
   /** Without quotes where it then still reads as a text; else as JSON, which YAML contains. */

@@ -1,6 +1,8 @@
 package org.lethe.data;
 
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.List;
 
 /**
@@ -47,6 +49,24 @@ public record TokenSequence(int[] ids, int answerStart, List<Span> spans) {
   /** Number of label tokens. */
   public int answerTokens() {
     return ids.length - answerStart;
+  }
+
+  /** The marked tokens, by index. */
+  public BitSet marked() {
+    BitSet marked = new BitSet();
+    spans.forEach(span -> marked.set(span.from(), span.to()));
+    return marked;
+  }
+
+  /** Runs of set bits as spans. */
+  public static List<Span> spans(BitSet marked) {
+    List<Span> spans = new ArrayList<>();
+    for (int from = marked.nextSetBit(0); from >= 0; ) {
+      int to = marked.nextClearBit(from);
+      spans.add(new Span(from, to));
+      from = marked.nextSetBit(to);
+    }
+    return spans;
   }
 
   /** The same with these tokens marked. */

@@ -28,6 +28,9 @@ public record SetObservations(
   /** The set that the model never saw. */
   public static final String HOLDOUT = "holdout";
 
+  /** The sets whose prefixes are looked at: what is forgotten, and what unseen text gives. */
+  public static final List<String> EXTRACTED = List.of(FORGET, HOLDOUT);
+
   /** Every metric that the set's examples allow, by name. */
   public Map<String, Double> scores(Scoring scoring) {
     Map<String, Double> scores = new LinkedHashMap<>();
@@ -38,7 +41,10 @@ public record SetObservations(
       boolean otherSets =
           metric.name().equals(name.equals(FORGET) ? "truth_ratio" : "truth_ratio_forget");
       if (measured && !otherSets) {
-        scores.put(metric.name(), metric.of(observations));
+        double score = metric.of(observations);
+        if (!(Double.isNaN(score) && needs.contains(Metric.Need.EXTRACTION))) {
+          scores.put(metric.name(), score);
+        }
       }
     }
     return scores;

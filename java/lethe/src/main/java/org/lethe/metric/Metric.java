@@ -1,5 +1,6 @@
 package org.lethe.metric;
 
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 import java.util.function.Predicate;
@@ -24,7 +25,8 @@ public record Metric(
     PARAPHRASED_NLL,
     PERTURBED_NLL,
     ANSWER_TOKENS,
-    GENERATION
+    GENERATION,
+    EXTRACTION
   }
 
   private static final Set<Need> ANSWER = Set.of(Need.ANSWER_NLL);
@@ -32,6 +34,7 @@ public record Metric(
   private static final Set<Need> RIGHT_WRONG = Set.of(Need.PARAPHRASED_NLL, Need.PERTURBED_NLL);
   private static final Set<Need> TOKENS = Set.of(Need.ANSWER_TOKENS);
   private static final Set<Need> SAID = Set.of(Need.GENERATION);
+  private static final Set<Need> PREFIXES = Set.of(Need.EXTRACTION);
 
   /**
    * All metrics of one set of examples: {@code truth_ratio_forget} is for the set to be forgotten,
@@ -62,6 +65,10 @@ public record Metric(
             TOKENS,
             o -> ExactMemorization.of(d.tokens(o.tokens()).hits()),
             mean),
+        extraction("memorization_accuracy", Extraction::accuracy, mean),
+        extraction("extraction_likelihood", Extraction::likelihood, mean),
+        extraction("sensitive_memorization_accuracy", Extraction::sensitiveAccuracy, mean),
+        extraction("sensitive_extraction_likelihood", Extraction::sensitiveLikelihood, mean),
         new Metric(
             "token_entropy",
             SAID,
@@ -82,6 +89,19 @@ public record Metric(
    */
   public double of(List<Observation> observations) {
     return aggregate.applyAsDouble(scores(observations));
+  }
+
+  /** A set's is the mean over the rows that have one: a short text may have no n-gram. */
+  private static Metric extraction(
+      String name, ToDoubleFunction<Extraction> part, ToDoubleFunction<double[]> mean) {
+    return new Metric(
+        name,
+        PREFIXES,
+        o -> part.applyAsDouble(o.extraction()),
+        scores -> {
+          double[] known = Arrays.stream(scores).filter(s -> !Double.isNaN(s)).toArray();
+          return scores.length > 0 && known.length == 0 ? Double.NaN : mean.applyAsDouble(known);
+        });
   }
 
   private static double normalised(Definitions d, Observation o) {

@@ -15,6 +15,7 @@ import java.util.List;
  * @param answer the example's answer
  * @param generation what the model answered
  * @param generatedIds the token ids of what the model answered
+ * @param extraction what prefixes of the example's text make the model say
  */
 public record Observation(
     double answerNll,
@@ -23,4 +24,31 @@ public record Observation(
     AnswerTokens tokens,
     String answer,
     String generation,
-    List<Integer> generatedIds) {}
+    List<Integer> generatedIds,
+    Extraction extraction) {
+  /** One whose prefixes were not looked at. */
+  public Observation(
+      double answerNll,
+      List<Double> paraphrasedNll,
+      List<Double> perturbedNll,
+      AnswerTokens tokens,
+      String answer,
+      String generation,
+      List<Integer> generatedIds) {
+    this(
+        answerNll,
+        paraphrasedNll,
+        perturbedNll,
+        tokens,
+        answer,
+        generation,
+        generatedIds,
+        Extraction.UNSEEN);
+  }
+
+  /** The same with what prefixes make the model say. */
+  public Observation with(Extraction seen) {
+    return new Observation(
+        answerNll, paraphrasedNll, perturbedNll, tokens, answer, generation, generatedIds, seen);
+  }
+}

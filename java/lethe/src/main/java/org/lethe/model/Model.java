@@ -8,6 +8,7 @@ import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 import org.lethe.Hashes;
@@ -34,6 +35,7 @@ public final class Model implements AutoCloseable {
   private final Offsets offsets;
   private final Adapters adapters = new Adapters();
   private final Map<View, List<Layer>> layers = new HashMap<>();
+  private Optional<String> sourceHash = Optional.empty();
   private Trainable trainable;
 
   /** The projections of one layer. */
@@ -75,36 +77,18 @@ public final class Model implements AutoCloseable {
    * errors.
    */
   public static Model load(Ops ops, ModelConfig config, WeightSource source) {
-    requireComputed(config);
     Model model = new Model(ops, config);
     try {
       model.checkNames(source);
       model.readWeights(source);
       model.writeRotaryTables();
       model.refreshHeadMean();
+      model.sourceHash = source.hash();
     } catch (RuntimeException e) {
       model.close();
       throw e;
     }
     return model;
-  }
-
-  private static void requireComputed(ModelConfig c) {
-    ModelConfig plain =
-        ModelConfig.llama(c.sizes(), c.norms().eps(), c.rotary().theta(), c.tiedHead());
-    if (!plain.equals(
-        new ModelConfig(
-            "llama",
-            c.sizes(),
-            c.norms(),
-            plain.rotary(),
-            c.attention(),
-            c.feedForward(),
-            c.ends(),
-            c.modules()))) {
-      throw new UserException(
-          "this release reads the config of " + c.family() + " but does not compute it yet");
-    }
   }
 
   /** Where a model's parameters stand, by Hugging Face's names. */
@@ -134,6 +118,11 @@ public final class Model implements AutoCloseable {
     return ops;
   }
 
+  /** The {@link WeightSource#hash} of the weights it was loaded with. */
+  public Optional<String> sourceHash() {
+    return sourceHash;
+  }
+
   /** Where its parameters stand. */
   public Layout layout() {
     return layout;
@@ -158,6 +147,20 @@ public final class Model implements AutoCloseable {
   public void startFrom(View view) {
     adapters.startFrom(view);
     closeProjections();
+  }
+
+  /** Gives a view a name, by which a method asks for it. */
+  public void name(String name, View view) {
+    adapters.name(name, view);
+  }
+
+  /**
+   * The view of that name; "" is {@link #reference}.
+   *
+   * @throws UserException when there is none
+   */
+  public View view(String name) {
+    return adapters.view(name);
   }
 
   /** A frozen adapter that {@link #addFrozen} added. */
@@ -343,7 +346,7 @@ public final class Model implements AutoCloseable {
     for (int layer = 0; layer < config.layers(); layer++) {
       List<Projection> p = new ArrayList<>();
       for (Group group : groups(config)) {
-        p.add(Projection.create(ops, this, layer, group.in(), group.parts(), view, trainable));
+        p.add(Projection.create(ops, this, layer, group, view, trainable));
       }
       created.add(new Layer(p.get(0), p.get(1), p.get(2), p.get(3)));
     }

@@ -3,6 +3,8 @@ package org.lethe.model;
 import java.util.Collections;
 import java.util.List;
 import org.lethe.UserException;
+import org.lethe.kernels.Activation;
+import org.lethe.kernels.NormKind;
 
 /**
  * The sizes and flags of a decoder. A model family is such a record, never a subclass: {@link
@@ -73,14 +75,6 @@ public record ModelConfig(
     }
   }
 
-  /** What a norm divides by, and what it adds. */
-  public enum NormKind {
-    /** By the root of the mean square (Zhang and Sennrich 2019); a weight. */
-    RMS,
-    /** By the deviation, after the mean is taken off (Ba et al. 2016); a weight and a bias. */
-    LAYER
-  }
-
   /**
    * All norms of a model are alike.
    *
@@ -144,18 +138,6 @@ public record ModelConfig(
     }
   }
 
-  /** The nonlinearity of the feed-forward part. */
-  public enum Activation {
-    /** {@code x·sigmoid(x)}. */
-    SILU,
-    /** GELU by tanh: Hugging Face's gelu_new and gelu_pytorch_tanh. */
-    GELU_TANH,
-    /** GELU by the error function. */
-    GELU_ERF,
-    /** {@code max(x, 0)}. */
-    RELU
-  }
-
   /**
    * Flags of the feed-forward part.
    *
@@ -191,6 +173,10 @@ public record ModelConfig(
     if (attention.windows().size() != sizes.layers()) {
       throw new UserException(
           "windows for " + attention.windows().size() + " of " + sizes.layers() + " layers");
+    }
+    if (norms.after() && feedForward.parallel()) {
+      throw new UserException(
+          "a feed-forward part beside the attention with norms after both is not computed");
     }
     if (rotary.width() > sizes.headDim()) {
       throw new UserException(

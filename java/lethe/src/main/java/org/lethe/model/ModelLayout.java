@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import org.lethe.model.ModelConfig.NormKind;
+import org.lethe.kernels.NormKind;
 
 /** Which parameters a model has, and where they stand: what flags and names of its config say. */
 final class ModelLayout {

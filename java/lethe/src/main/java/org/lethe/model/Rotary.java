@@ -81,6 +81,17 @@ public record Rotary(double theta, int width, Scaling scaling) {
     return new Rotary(theta, width, new Unscaled());
   }
 
+  /** The scaling by Hugging Face's name, {@code rope_type}. */
+  public String name() {
+    if (scaling instanceof Linear) {
+      return "linear";
+    }
+    if (scaling instanceof Llama3) {
+      return "llama3";
+    }
+    return scaling instanceof LongRope ? "longrope" : "default";
+  }
+
   /** How many tables of angles there are: 2 where long sequences turn by other frequencies. */
   public int tables() {
     return scaling instanceof LongRope ? 2 : 1;

@@ -93,6 +93,27 @@ final class Glossary {
               "The share of the right answer's tokens that are the model's first guess, given the"
                   + " tokens before them."),
           new Score(
+              "memorization_accuracy",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "As exact_memorization, over the texts that extraction_likelihood looks at."),
+          new Score(
+              "extraction_likelihood",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "The share of a text's n-grams that the model says itself when it goes on from the"
+                  + " text's beginnings, over all of them. On unseen text it is near 0."),
+          new Score(
+              "sensitive_memorization_accuracy",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "As memorization_accuracy, over the sensitive tokens alone."),
+          new Score(
+              "sensitive_extraction_likelihood",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "As extraction_likelihood, over the n-grams with a sensitive token alone."),
+          new Score(
               "token_entropy",
               Wanted.HIGHER,
               Wanted.HIGHER,

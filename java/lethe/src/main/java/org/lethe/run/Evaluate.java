@@ -17,6 +17,7 @@ import org.lethe.evaluate.Evaluation;
 import org.lethe.evaluate.Evaluator;
 import org.lethe.evaluate.Scoring;
 import org.lethe.evaluate.SetObservations;
+import org.lethe.method.Positions;
 import org.lethe.metric.AnswerTokens;
 import org.lethe.metric.Definitions;
 import org.lethe.metric.ExactMemorization;
@@ -78,12 +79,15 @@ public final class Evaluate {
     }
     Evaluator evaluator =
         new Evaluator(
-            loaded.model(),
-            loaded.tokenizer(),
-            loaded.encoder(),
-            view,
-            config.evaluate().maxNewTokens(),
-            config.evaluate().batchSize());
+                loaded.model(),
+                loaded.tokenizer(),
+                loaded.encoder(),
+                view,
+                config.evaluate().maxNewTokens(),
+                config.evaluate().batchSize())
+            .extracting(
+                config.evaluate().extractionN(),
+                Positions.valueOf(config.evaluate().extractionPrefixes().name()));
     int truncated = loaded.encoder().truncatedCount();
     List<SetObservations> observed = new ArrayList<>();
     sets.forEach((name, examples) -> observed.add(evaluator.observe(name, examples)));
@@ -137,6 +141,7 @@ public final class Evaluate {
         row.put(
             "extraction_strength", result.scoring().definitions().extractionStrength(o.tokens()));
         row.put("exact_memorization", ExactMemorization.of(tokens.hits()));
+        addExtraction(row, o);
         for (MembershipAttack attack : result.scoring().attacks()) {
           row.put("mia_" + attack.name(), attack.score().applyAsDouble(o));
         }
@@ -148,10 +153,29 @@ public final class Evaluate {
     out.writeString("evaluation-rows.jsonl", lines.toString());
   }
 
-  /** One row per set, one column per metric. */
+  /** What prefixes gave away, as far as it was looked at. */
+  private static void addExtraction(Map<String, Object> row, Observation o) {
+    for (Metric metric : Metric.list(Definitions.LETHE, text -> false)) {
+      if (metric.needs().contains(Metric.Need.EXTRACTION)) {
+        double score = metric.score().applyAsDouble(o);
+        if (!Double.isNaN(score)) {
+          row.put(metric.name(), score);
+        }
+      }
+    }
+  }
+
+  /** One row per set, one column per metric that some set has, or that always is measured. */
   public static Table table(String title, Evaluation evaluation) {
     List<String> metrics =
-        Metric.list(Definitions.LETHE, text -> false).stream().map(Metric::name).toList();
+        Metric.list(Definitions.LETHE, text -> false).stream()
+            .filter(
+                m ->
+                    !m.needs().contains(Metric.Need.EXTRACTION)
+                        || evaluation.sets().values().stream()
+                            .anyMatch(set -> set.containsKey(m.name())))
+            .map(Metric::name)
+            .toList();
     List<String> columns = new ArrayList<>(List.of("set"));
     columns.addAll(metrics);
     List<List<Table.Cell>> rows = new ArrayList<>();

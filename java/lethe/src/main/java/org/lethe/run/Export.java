@@ -85,10 +85,13 @@ public final class Export {
         return candidate;
       }
     }
+    List<String> named = AdapterFiles.named(from);
     throw new UserException(
         from
-            + ": holds no adapter (no adapter_config.json, and none in adapter/); give a run that"
-            + " trained adapters");
+            + ": holds no adapter (no adapter_config.json, and none in adapter/); "
+            + (named.isEmpty()
+                ? "give a run that trained adapters"
+                : "give one of its adapters, such as " + from.resolve(named.get(0))));
   }
 
   private static Optional<Quantization> quantization(ExportConfig.Quantize quantize) {

@@ -6,9 +6,11 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
+import org.lethe.checkpoint.AdapterFiles;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelCheck;
 import org.lethe.checkpoint.ModelConfigFile;
@@ -56,6 +58,13 @@ public record Inspection(String kind, Map<String, Object> facts) {
     if (Files.exists(path.resolve("config.yaml")) && Files.exists(path.resolve("metrics.jsonl"))) {
       return new Inspection("run", RunFacts.of(path));
     }
+    List<String> named = AdapterFiles.named(path);
+    if (!named.isEmpty()) {
+      Map<String, Object> facts = new LinkedHashMap<>();
+      facts.put("path", path.toString());
+      facts.put("adapters", String.join(", ", named));
+      return new Inspection("adapters", facts);
+    }
     throw new UserException(
         path
             + ": is no model (config.json), adapter ("
@@ -94,6 +103,8 @@ public record Inspection(String kind, Map<String, Object> facts) {
     facts.put("context_length", model.contextLength());
     facts.put("tied_head", model.tiedHead());
     facts.put("rope_theta", model.rotary().theta());
+    facts.put("rope_scaling", model.rotary().name());
+    facts.put("windows", windows(model));
     facts.put("tokenizer", tokenizer(path));
     try (ShardedSafetensors file = ShardedSafetensors.open(path)) {
       facts.put("files", file.names().stream().map(file::file).distinct().count());
@@ -105,6 +116,16 @@ public record Inspection(String kind, Map<String, Object> facts) {
       facts.put("problems", String.join("; ", problems));
     }
     return new Inspection("model", facts);
+  }
+
+  /** How many layers see how much: a window, or everything before. */
+  private static String windows(ModelConfig model) {
+    Map<Integer, Long> counts =
+        model.attention().windows().stream()
+            .collect(Collectors.groupingBy(w -> w, LinkedHashMap::new, Collectors.counting()));
+    return counts.entrySet().stream()
+        .map(e -> e.getValue() + " x " + (e.getKey() == 0 ? "all" : e.getKey()))
+        .collect(Collectors.joining(", "));
   }
 
   /** Several tensors stand for a quantised weight, and packed bytes are no parameters. */

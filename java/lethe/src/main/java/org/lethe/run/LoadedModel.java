@@ -9,6 +9,7 @@ import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.config.AdapterSection;
 import org.lethe.config.DataConfig;
 import org.lethe.config.RunConfig;
+import org.lethe.config.ViewSection;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.data.Tokenizer;
 import org.lethe.kernels.Backend;
@@ -57,6 +58,7 @@ public final class LoadedModel implements AutoCloseable {
       backend = openBackend(config);
       Model model = ModelDirectory.load(ops(config, backend), directory, context);
       startFrom(model, config.adapters());
+      nameViews(model, config.views());
       return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
     } catch (RuntimeException e) {
       tokenizer.close();
@@ -84,6 +86,17 @@ public final class LoadedModel implements AutoCloseable {
               AdapterDirectory.loadFrozen(model, "adapters[" + i + "]", a.path()), a.coefficient());
     }
     model.startFrom(start);
+  }
+
+  private static void nameViews(Model model, List<ViewSection> views) {
+    for (ViewSection v : views) {
+      String frozen = "views." + v.name();
+      model.name(
+          v.name(),
+          model
+              .reference()
+              .plus(AdapterDirectory.loadFrozen(model, frozen, v.path()), v.coefficient()));
+    }
   }
 
   static Backend openBackend(RunConfig config) {

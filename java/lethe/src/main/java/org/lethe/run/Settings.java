@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalDouble;
@@ -16,6 +17,7 @@ import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
 import org.lethe.config.LoraSection;
 import org.lethe.config.MethodSection;
+import org.lethe.config.OptionValue;
 import org.lethe.config.RunConfig;
 import org.lethe.config.TrainConfig;
 import org.lethe.data.Example;
@@ -27,7 +29,8 @@ import org.lethe.method.EntropyDirection;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
-import org.lethe.method.Positions;
+import org.lethe.method.Setting;
+import org.lethe.method.Side;
 import org.lethe.metric.Definitions;
 import org.lethe.metric.MembershipAttack;
 import org.lethe.metric.Metric;
@@ -124,7 +127,10 @@ final class Settings {
     sets.forEach(
         (set, files) -> {
           if (!files.isEmpty()) {
-            Metric.list(Definitions.LETHE, text -> false)
+            boolean extracted =
+                c.evaluate().extractionN() > 0 && SetObservations.EXTRACTED.contains(set);
+            Metric.list(Definitions.LETHE, text -> false).stream()
+                .filter(m -> extracted || !m.needs().contains(Metric.Need.EXTRACTION))
                 .forEach(m -> names.add(set + "." + m.name()));
           }
         });
@@ -143,17 +149,54 @@ final class Settings {
   }
 
   static Method method(MethodSection c) {
-    return Methods.create(
+    return Methods.create(methodConfig(c));
+  }
+
+  private static MethodConfig methodConfig(MethodSection c) {
+    MethodConfig config =
         new MethodConfig(
             c.forget(),
             c.retain(),
-            toDouble(c.forgetBeta()),
-            toDouble(c.retainBeta()),
             toDouble(c.forgetCoefficient()),
             toDouble(c.retainCoefficient()),
-            positions(c.forgetPositions()),
-            positions(c.retainPositions()),
-            EntropyDirection.valueOf(c.meDirection().name())));
+            options(c.forgetOptions()),
+            options(c.retainOptions()));
+    config = shared(config, Side.FORGET, "beta", "forget_beta", c.forgetBeta());
+    config = shared(config, Side.RETAIN, "beta", "retain_beta", c.retainBeta());
+    config = shared(config, Side.FORGET, "positions", "forget_positions", c.forgetPositions());
+    config = shared(config, Side.RETAIN, "positions", "retain_positions", c.retainPositions());
+    boolean chosen = config.forgetOptions().containsKey("direction");
+    // The key has a default of its own, which an option may be laid over.
+    return chosen ? config : config.withDirection(EntropyDirection.valueOf(c.meDirection().name()));
+  }
+
+  private static Map<String, Setting> options(Map<String, OptionValue> given) {
+    Map<String, Setting> options = new LinkedHashMap<>();
+    given.forEach((name, value) -> options.put(name, new Setting(value.text(), value.where())));
+    return options;
+  }
+
+  /** A key that stands beside the options, for whichever loss is chosen: many runs share it. */
+  private static MethodConfig shared(
+      MethodConfig config, Side side, String option, String key, Optional<?> value) {
+    Map<String, Setting> options =
+        side == Side.FORGET ? config.forgetOptions() : config.retainOptions();
+    if (value.isPresent() && options.containsKey(option)) {
+      throw new UserException(
+          options.get(option).where()
+              + ": "
+              + side.key()
+              + "_options."
+              + option
+              + " and method."
+              + key
+              + " are both given; give one of them");
+    }
+    if (value.isEmpty()) {
+      return config;
+    }
+    String text = value.get().toString().toLowerCase(Locale.ROOT);
+    return config.withShared(side, option, Setting.of(text));
   }
 
   /** The adapters that a run trains, where it does not go on with those it was given. */
@@ -246,10 +289,6 @@ final class Settings {
       throw new UserException(
           file.get() + ": cannot be read (" + e + "); give a UTF-8 text file for data.refusals", e);
     }
-  }
-
-  private static Optional<Positions> positions(Optional<MethodSection.Positions> configured) {
-    return configured.map(p -> Positions.valueOf(p.name()));
   }
 
   private static OptionalDouble toDouble(Optional<Double> value) {

@@ -20,6 +20,7 @@ import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
 import org.lethe.config.TrainConfig;
+import org.lethe.config.ViewSection;
 import org.lethe.data.Tokenizer;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.kernels.Backend;
@@ -249,6 +250,9 @@ public final class Validation {
     if (sizes[0] != null) {
       for (AdapterSection a : config.adapters()) {
         attempt("adapters", () -> AdapterFiles.check(a.path(), sizes[0]));
+      }
+      for (ViewSection v : config.views()) {
+        attempt("views", () -> AdapterFiles.check(v.path(), sizes[0]));
       }
     }
     if (sizes[0] != null && (task == Task.EVALUATE || continuesAdapter())) {

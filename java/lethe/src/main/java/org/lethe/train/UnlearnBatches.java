@@ -21,6 +21,9 @@ import org.lethe.method.Use;
  * method looks at are in a step; with {@link Turns}, only those of the side whose turn it is.
  */
 public final class UnlearnBatches implements BatchSource {
+  private static final Set<Role> FILLED =
+      EnumSet.of(Role.FORGET, Role.FORGET_IDK, Role.FORGET_MISMATCH, Role.RETAIN, Role.RETAIN_IDK);
+
   private final List<Example> forget;
   private final List<Example> retain;
   private final List<String> refusals;
@@ -50,14 +53,15 @@ public final class UnlearnBatches implements BatchSource {
     for (Use use : method.uses()) {
       roles.add(use.role());
     }
-    if (retain.isEmpty() && keeps()) {
+    requireFilled(method);
+    if (retain.isEmpty() && needsRetain()) {
       throw new UserException(
           "the retain set is empty, but "
               + method.name()
               + " pairs every forget row with a retain row; give data.retain a file with rows, or"
               + " set method.retain=none");
     }
-    if (turns.unit() != Turns.Unit.JOINT && (!keeps() || method.forget().isEmpty())) {
+    if (turns.unit() != Turns.Unit.JOINT && !(keeps() && method.forgets())) {
       throw new UserException(
           "train.turns takes a forget and a retain loss in turns, but the method is "
               + method.name()
@@ -89,6 +93,9 @@ public final class UnlearnBatches implements BatchSource {
       int pair = i - first;
       if (place.forget()) {
         add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
+        if (roles.contains(Role.FORGET_MISMATCH)) {
+          step.add(mismatch(pair, forget.get(row), retain.get(pairing.retainRow(epoch, row))));
+        }
       }
       if (place.retain() && keeps()) {
         Example partner = retain.get(pairing.retainRow(epoch, row));
@@ -100,6 +107,29 @@ public final class UnlearnBatches implements BatchSource {
 
   private int batchesPerEpoch() {
     return (forget.size() + batchSize - 1) / batchSize;
+  }
+
+  /** Refuses roles that neither set can fill. */
+  private static void requireFilled(Method method) {
+    for (Use use : method.uses()) {
+      if (!FILLED.contains(use.role())) {
+        throw new UserException(
+            method.name()
+                + " needs sequences of the kind "
+                + use.role()
+                + ", which forget and retain rows do not hold; choose another method");
+      }
+    }
+  }
+
+  private boolean needsRetain() {
+    return keeps() || roles.contains(Role.FORGET_MISMATCH);
+  }
+
+  /** A forget question with the answer of the retain row that goes with it. */
+  private StepSequence mismatch(int pair, Example example, Example partner) {
+    TokenSequence tokens = encoder.encode(example.question(), partner.answer(), example.source());
+    return new StepSequence(Role.FORGET_MISMATCH, pair, tokens, example.source());
   }
 
   private boolean keeps() {
@@ -126,7 +156,6 @@ public final class UnlearnBatches implements BatchSource {
 
   /** A row with its own answer, encoded once: an epoch meets it again. */
   private TokenSequence tokens(Example example) {
-    return encoded.computeIfAbsent(
-        example, e -> encoder.encode(e.question(), e.answer(), e.source()));
+    return encoded.computeIfAbsent(example, encoder::encode);
   }
 }

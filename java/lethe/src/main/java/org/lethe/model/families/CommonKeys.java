@@ -7,7 +7,7 @@ import java.util.Map;
 import java.util.OptionalInt;
 import java.util.Set;
 import java.util.TreeSet;
-import org.lethe.model.ModelConfig.Activation;
+import org.lethe.kernels.Activation;
 import org.lethe.model.ModelConfig.Sizes;
 
 /** The parts of {@code config.json} that families share. */

@@ -2,11 +2,11 @@ package org.lethe.model.families;
 
 import java.util.List;
 import java.util.Set;
+import org.lethe.kernels.NormKind;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.ModelConfig.Attention;
 import org.lethe.model.ModelConfig.Ends;
 import org.lethe.model.ModelConfig.FeedForward;
-import org.lethe.model.ModelConfig.NormKind;
 import org.lethe.model.ModelConfig.Norms;
 import org.lethe.model.ModelConfig.Sizes;
 import org.lethe.model.Modules;
