@@ -62,12 +62,13 @@ def provenance(script, **more):
     return {"script": f"tests/oracle/{Path(script).name}", "versions": versions(), **more}
 
 
-def save_tensors(path, tensors, origin):
-    """Writes float tensors as fp32 and integers as int32.
+def save_tensors(path, tensors, origin, **as_they_are):
+    """Writes float tensors as fp32 and integers as int32; `as_they_are` keep their type.
 
     The provenance is ONE metadata entry because safetensors does not keep the order of several.
     """
     stored = {k: v.detach().to(torch.float32 if v.is_floating_point() else torch.int32).contiguous() for k, v in tensors.items()}
+    stored |= as_they_are
     safetensors.torch.save_file(stored, path, metadata={"provenance": json.dumps(origin, sort_keys=True)})
 
 

@@ -13,8 +13,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.Optional;
-import java.util.OptionalDouble;
 import java.util.concurrent.Callable;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
@@ -22,7 +20,6 @@ import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
-import org.lethe.method.EntropyDirection;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
@@ -227,16 +224,11 @@ public final class StepBench implements Callable<Integer> {
     boolean kl = named.retain().equalsIgnoreCase("KL");
     Positions ofEntropy = Positions.valueOf(mePositions.toUpperCase(Locale.ROOT));
     return Methods.create(
-        new MethodConfig(
-            named.forget(),
-            named.retain(),
-            OptionalDouble.of(BETA),
-            OptionalDouble.of(BETA),
-            OptionalDouble.of(entropy ? ME_COEFFICIENT : 1),
-            OptionalDouble.of(1),
-            Optional.of(entropy ? ofEntropy : Positions.ANSWER),
-            Optional.of(kl ? Positions.ALL : Positions.ANSWER),
-            EntropyDirection.UNIFORM_TO_MODEL));
+        named
+            .withBeta(BETA)
+            .withCoefficients(entropy ? ME_COEFFICIENT : 1, 1)
+            .withPositions(
+                entropy ? ofEntropy : Positions.ANSWER, kl ? Positions.ALL : Positions.ANSWER));
   }
 
   private TrainSettings settings() {

@@ -31,9 +31,9 @@ class CheckpointStateTest {
         checkpoint.resolve("manifest.json"),
         "{\"format\":1,\"kind\":\""
             + kind
-            + "\",\"step\":7,\"base_model\":\"llama-tiny\",\"lora\":{\"rank\":4,\"alpha\":8.0,"
-            + "\"targets\":[\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\","
-            + "\"up_proj\",\"down_proj\"]}}");
+            + "\",\"step\":7,\"base_model\":\"llama-tiny\",\"lora\":{\"peft_type\":\"LORA\","
+            + "\"r\":4,\"lora_alpha\":8.0,\"target_modules\":[\"q_proj\",\"k_proj\",\"v_proj\","
+            + "\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"]}}");
     try (SafetensorsFile file = SafetensorsFile.open(ADAPTER.resolve("adapter_model.safetensors"));
         FileChannel channel =
             FileChannel.open(
@@ -73,7 +73,7 @@ class CheckpointStateTest {
             SafetensorsFile.open(ADAPTER.resolve("adapter_model.safetensors"));
         SafetensorsFile found = SafetensorsFile.open(output.resolve("adapter_model.safetensors"));
         PeftAdapter adapter = PeftAdapter.open(output, AdapterFiles.linears(ADAPTER))) {
-      assertEquals(2.0, adapter.config().scale());
+      assertEquals(2.0, adapter.adapters().get("model.layers.0.mlp.up_proj").scale());
       assertEquals(expected.names().size(), found.names().size());
       for (String name : expected.names()) {
         assertArrayEquals(Goldens.floats(expected, name), Goldens.floats(found, name), name);

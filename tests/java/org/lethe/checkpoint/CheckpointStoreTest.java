@@ -18,6 +18,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.lethe.EnvironmentException;
 import org.lethe.Hashes;
 import org.lethe.UserException;
+import org.lethe.model.LoraConfig;
 
 class CheckpointStoreTest {
   @TempDir Path dir;
@@ -43,7 +44,7 @@ class CheckpointStoreTest {
         Map.of("loss < 1", 1),
         "{\"isa\":\"x\"}",
         "F32",
-        new CheckpointManifest.LoraShape(2, 4, List.of("q_proj")),
+        PeftConfigFile.json(new PeftConfig("base", new LoraConfig(8, 16, List.of("q_proj")))),
         "model",
         "b",
         "c",
@@ -136,14 +137,16 @@ class CheckpointStoreTest {
     CheckpointStore store = new CheckpointStore(place, 5);
     write(store, 1);
     Path file = place.resolve("step-000000001/manifest.json");
-    String version = "\"format_version\" : 1";
+    String version = "\"format_version\" : " + CheckpointManifest.VERSION;
     String text = Files.readString(file);
     assertTrue(text.contains(version), text);
-    Files.writeString(file, text.replace(version, "\"format_version\" : 2"));
+    Files.writeString(file, text.replace(version, "\"format_version\" : 99"));
     String message =
         assertThrows(UserException.class, () -> new CheckpointStore(place, 5).newest())
             .getMessage();
-    assertTrue(message.contains("format version 2, this Lethe reads 1"), message);
+    assertTrue(
+        message.contains("format version 99, this Lethe reads " + CheckpointManifest.VERSION),
+        message);
   }
 
   @Test

@@ -19,6 +19,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.lethe.UserException;
+import org.lethe.model.ModelConfig;
 
 class HuggingFaceConfigTest {
   /** The keys transformers 5 writes. */
@@ -35,26 +36,12 @@ class HuggingFaceConfigTest {
        "vocab_size": 97}
       """;
 
-  private static final LlamaConfigFile EXPECTED =
-      new LlamaConfigFile(
-          97,
-          32,
-          2,
-          4,
-          2,
-          8,
-          48,
-          1e-6,
-          10000,
-          64,
-          true,
-          OptionalInt.of(1),
-          List.of(2),
-          Optional.of(StoredDtype.F32));
+  private static final ModelConfig EXPECTED =
+      ModelConfig.llama(new ModelConfig.Sizes(97, 32, 2, 4, 2, 8, 48, 64), 1e-6f, 10000, true);
 
   @TempDir Path dir;
 
-  private LlamaConfigFile read(JsonNode json) throws IOException {
+  private ModelConfigFile read(JsonNode json) throws IOException {
     return HuggingFaceConfig.read(Files.writeString(dir.resolve("config.json"), json.toString()));
   }
 
@@ -64,7 +51,11 @@ class HuggingFaceConfigTest {
 
   @Test
   void readsTheSpellingOfTransformers5() throws IOException {
-    assertEquals(EXPECTED, read(v5()));
+    ModelConfigFile file = read(v5());
+    assertEquals(EXPECTED, file.model());
+    assertEquals(OptionalInt.of(1), file.bosId());
+    assertEquals(List.of(2), file.eosIds());
+    assertEquals(Optional.of(StoredDtype.F32), file.dtype());
   }
 
   @Test
@@ -72,16 +63,16 @@ class HuggingFaceConfigTest {
     ObjectNode json = v5();
     json.remove(List.of("rope_parameters", "dtype", "head_dim", "mlp_bias"));
     json.put("rope_theta", 10000).putNull("rope_scaling").put("torch_dtype", "float32");
-    assertEquals(EXPECTED, read(json));
+    assertEquals(EXPECTED, read(json).model());
     json.set("rope_scaling", new ObjectMapper().readTree("{\"type\":\"default\"}"));
-    assertEquals(EXPECTED, read(json));
+    assertEquals(EXPECTED, read(json).model());
   }
 
   @Test
   void absentKeyValueHeadsMeanPlainAttention() throws IOException {
     ObjectNode json = v5();
     json.remove("num_key_value_heads");
-    assertEquals(4, read(json).kvHeads());
+    assertEquals(4, read(json).model().kvHeads());
   }
 
   @Test
@@ -98,22 +89,32 @@ class HuggingFaceConfigTest {
       delimiter = '|',
       quoteCharacter = '`',
       value = {
-        "model_type | \"gpt2\" | [llama]",
-        "model_type | null | [llama]",
+        "model_type | \"gpt2\" | phi3, gemma",
+        "model_type | null | phi3, gemma",
         "architectures | [\"LlamaForSequenceClassification\"] | LlamaForCausalLM",
         "architectures | [] | LlamaForCausalLM",
-        "hidden_act | \"gelu\" | 'silu'",
+        "hidden_act | \"gelu_fast\" | gelu_new",
         "hidden_act | null | is absent",
-        "attention_bias | true | only false",
-        "mlp_bias | true | only false",
+        "attention_bias | 1 | true or false",
+        "mlp_bias | \"yes\" | true or false",
         "attention_dropout | 0.1 | must be 0",
-        "rope_parameters | {\"rope_type\":\"llama3\",\"rope_theta\":5e5,\"factor\":8} | 'default'",
+        "rope_parameters | {\"rope_type\":\"llama3\",\"rope_theta\":5e5,\"factor\":8} |"
+            + " low_freq_factor",
+        "rope_parameters | {\"rope_type\":\"yarn\",\"rope_theta\":5e5,\"factor\":8} | longrope",
+        "rope_parameters | {\"rope_type\":\"dynamic\",\"rope_theta\":5e5,\"factor\":8} | llama3",
+        "rope_parameters | {\"rope_type\":\"linear\",\"rope_theta\":5e5} | factor",
+        "rope_parameters |"
+            + " {\"rope_type\":\"linear\",\"type\":\"default\",\"rope_theta\":5e5,\"factor\":8} |"
+            + " is given as",
+        "rope_parameters | {\"full_attention\":{\"rope_type\":\"default\",\"rope_theta\":5e5}} |"
+            + " type of layer",
+        "rope_scaling | {\"rope_type\":\"linear\",\"factor\":2} | disagree",
         "rope_parameters | {\"rope_type\":\"default\",\"rope_theta\":5e5,\"factor\":8} |"
             + " rope_parameters.factor",
         "rope_parameters | {\"rope_theta\":5e5} | rope_type",
         "rope_parameters | {\"rope_type\":\"default\"} | rope_theta",
         "rope_parameters | {\"rope_type\":\"default\",\"rope_theta\":0} | positive number",
-        "rope_parameters | 3 | must be an object",
+        "rope_parameters | 3 | an object",
         "rope_theta | 5e5 | is given as",
         "partial_rotary_factor | 0.5 | must be 1",
         "rope_interleaved | true | only false",
@@ -154,30 +155,36 @@ class HuggingFaceConfigTest {
   }
 
   @Test
+  void whatIsSavedKeepsEveryKeyAndOnlyChangesTheType() throws IOException {
+    ObjectMapper mapper = new ObjectMapper();
+    ObjectNode json = v5().put("transformers_version", "5.0.0");
+    ModelConfigFile file = read(json);
+    assertEquals(json.toString(), HuggingFaceConfig.configJson(file, StoredDtype.F32));
+    ObjectNode half = json.deepCopy().put("dtype", "bfloat16");
+    assertEquals(half, mapper.readTree(HuggingFaceConfig.configJson(file, StoredDtype.BF16)));
+    half.remove("dtype");
+    ModelConfigFile silent = read(half);
+    assertEquals(
+        half.put("torch_dtype", "float16"),
+        mapper.readTree(HuggingFaceConfig.configJson(silent, StoredDtype.F16)));
+    assertThrows(UserException.class, () -> HuggingFaceConfig.configJson(file, StoredDtype.I8));
+  }
+
+  @Test
   void whatIsWrittenReadsBackTheSame() throws IOException {
+    ModelConfig sizes =
+        ModelConfig.llama(new ModelConfig.Sizes(97, 32, 2, 4, 2, 16, 48, 64), 1e-5f, 500000, false);
+    ModelConfigFile made = HuggingFaceConfig.ofLlama(sizes, 1, 2);
     for (StoredDtype dtype : List.of(StoredDtype.F32, StoredDtype.BF16, StoredDtype.F16)) {
-      LlamaConfigFile config =
-          new LlamaConfigFile(
-              97,
-              32,
-              2,
-              4,
-              2,
-              16,
-              48,
-              1e-5,
-              500000,
-              64,
-              false,
-              OptionalInt.empty(),
-              List.of(2, 3),
-              Optional.of(dtype));
-      assertEquals(
-          config, read(new ObjectMapper().readTree(HuggingFaceConfig.configJson(config, dtype))));
+      ModelConfigFile back =
+          read(new ObjectMapper().readTree(HuggingFaceConfig.configJson(made, dtype)));
+      assertEquals(sizes, back.model());
+      assertEquals(made.bosId(), back.bosId());
+      assertEquals(made.eosIds(), back.eosIds());
+      assertEquals(Optional.of(dtype), back.dtype());
     }
-    assertThrows(UserException.class, () -> HuggingFaceConfig.configJson(EXPECTED, StoredDtype.I8));
     assertEquals(
         Map.of("bos_token_id", 1, "eos_token_id", 2),
-        new ObjectMapper().readValue(HuggingFaceConfig.generationConfigJson(EXPECTED), Map.class));
+        new ObjectMapper().readValue(HuggingFaceConfig.generationConfigJson(made), Map.class));
   }
 }

@@ -134,7 +134,7 @@ class ModelExportTest {
     List<TokenSequence> sequences = sequences(base);
     assertClose(
         nll(base, Optional.of(adapter), sequences), nll(merged, Optional.empty(), sequences));
-    assertTrue(ModelDirectory.config(merged).tieWordEmbeddings());
+    assertTrue(ModelDirectory.config(merged).model().tiedHead());
     try (SafetensorsFile before = SafetensorsFile.open(base.resolve("model.safetensors"));
         SafetensorsFile after = SafetensorsFile.open(merged.resolve("model.safetensors"))) {
       assertEquals(before.names(), after.names());

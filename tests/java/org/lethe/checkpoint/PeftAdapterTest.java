@@ -12,6 +12,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
@@ -19,12 +21,14 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.lethe.UserException;
+import org.lethe.model.Goldens;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 
 class PeftAdapterTest {
   private static final double SCALE_TOLERANCE = 1e-15;
 
-  private static final PeftConfig CONFIG =
-      new PeftConfig("base", 2, 8, 0.05, List.of("q_proj", "down_proj"), false);
+  private static final PeftConfig CONFIG = config(false, "q_proj", "down_proj");
 
   private static final Map<String, LinearShape> LINEARS =
       Map.of(
@@ -52,18 +56,24 @@ class PeftAdapterTest {
 
   @TempDir Path dir;
 
+  private static PeftConfig config(boolean stabilised, String... targets) {
+    LoraTargets named = LoraTargets.named(List.of(targets));
+    return new PeftConfig(
+        "base", new LoraConfig(2, 8, stabilised, 0.05, named, Map.of(), Map.of()));
+  }
+
   private Path write(PeftConfig config, StoredDtype dtype) {
     Path target = dir.resolve("adapter");
     OutputDirectory.write(
         target,
         true,
-        PeftAdapter.fileBytes(config, LINEARS, dtype),
+        PeftAdapter.fileBytes(config, LINEARS, name -> dtype),
         out ->
             PeftAdapter.write(
                 out,
                 config,
                 LINEARS,
-                dtype,
+                name -> dtype,
                 (name, first, into) -> {
                   for (int i = 0; i < into.limit(); i++) {
                     into.put(i, (float) ((name.contains("lora_A") ? 1 : -1) * (first + i)));
@@ -77,7 +87,7 @@ class PeftAdapterTest {
     for (StoredDtype dtype : List.of(StoredDtype.F32, StoredDtype.BF16, StoredDtype.F16)) {
       Path target = write(CONFIG, dtype);
       assertEquals(
-          PeftAdapter.fileBytes(CONFIG, LINEARS, dtype),
+          PeftAdapter.fileBytes(CONFIG, LINEARS, name -> dtype),
           Files.size(target.resolve(PeftAdapter.CONFIG_FILE))
               + Files.size(target.resolve(PeftAdapter.WEIGHTS_FILE)));
       Map<String, List<Float>> read = new TreeMap<>();
@@ -111,17 +121,25 @@ class PeftAdapterTest {
     Path target = write(CONFIG, StoredDtype.F32);
     Files.writeString(target.resolve(PeftAdapter.CONFIG_FILE), PEFT);
     try (PeftAdapter adapter = PeftAdapter.open(target, LINEARS)) {
-      assertEquals(CONFIG, adapter.config());
+      assertEquals(CONFIG.lora(), adapter.config().lora());
+      assertEquals(
+          Set.of("megatron_core", "peft_version", "qalora_group_size"),
+          adapter.config().others().keySet());
     }
   }
 
   @Test
   void scaleFollowsTheKind() {
-    assertEquals(4, CONFIG.scale());
-    PeftConfig stabilized = new PeftConfig("", 2, 8, 0, List.of("q_proj"), true);
-    assertEquals(8 / StrictMath.sqrt(2), stabilized.scale(), SCALE_TOLERANCE);
-    try (PeftAdapter adapter = PeftAdapter.open(write(stabilized, StoredDtype.F32), LINEARS)) {
-      assertEquals(stabilized, adapter.config());
+    PeftConfig stabilised = config(true, "q_proj");
+    try (PeftAdapter plain = PeftAdapter.open(write(CONFIG, StoredDtype.F32), LINEARS)) {
+      assertEquals(4, plain.adapters().get("model.layers.0.mlp.down_proj").scale());
+    }
+    try (PeftAdapter adapter = PeftAdapter.open(write(stabilised, StoredDtype.F32), LINEARS)) {
+      assertEquals(stabilised, adapter.config());
+      assertEquals(
+          8 / StrictMath.sqrt(2),
+          adapter.adapters().get("model.layers.0.self_attn.q_proj").scale(),
+          SCALE_TOLERANCE);
     }
   }
 
@@ -130,35 +148,58 @@ class PeftAdapterTest {
       delimiter = '|',
       quoteCharacter = '`',
       value = {
-        "peft_type | \"IA3\"",
-        "task_type | \"SEQ_CLS\"",
-        "bias | \"all\"",
-        "bias | null",
-        "use_dora | true",
-        "lora_bias | true",
-        "fan_in_fan_out | true",
-        "modules_to_save | [\"lm_head\"]",
-        "rank_pattern | {\"q_proj\":4}",
-        "alpha_pattern | {\"q_proj\":4}",
-        "layers_to_transform | [0]",
-        "layers_to_transform | 0",
-        "exclude_modules | \"lm_head\"",
-        "layer_replication | [[0,1]]",
-        "trainable_token_indices | [1]",
-        "target_parameters | [\"x\"]",
-        "init_lora_weights | \"pissa\"",
-        "a_feature_to_come | 0.5",
-        "r | 0",
-        "r | 2.5",
-        "lora_alpha | 0",
-        "lora_dropout | 1",
-        "target_modules | \"all-linear\"",
-        "target_modules | []",
-        "target_modules | [1]",
-        "target_modules | [\"w1\"]",
-        "use_rslora | 1",
+        "peft_type | \"IA3\" | merge_and_unload",
+        "peft_type | null | is absent",
+        "task_type | \"SEQ_CLS\" | CAUSAL_LM",
+        "bias | \"all\" | merge_and_unload",
+        "bias | \"lora_only\" | merge_and_unload",
+        "use_dora | true | DoRA's trained magnitudes; merge the adapter",
+        "lora_bias | true | merge_and_unload",
+        "fan_in_fan_out | true | transposed weights",
+        "modules_to_save | [\"lm_head\"] | modules that were trained whole; merge the adapter",
+        "layer_replication | [[0,1]] | merge_and_unload",
+        "trainable_token_indices | [1] | trained rows of the embedding",
+        "target_parameters | [\"x\"] | merge_and_unload",
+        "alora_invocation_tokens | [3] | train the adapter anew",
+        "megatron_config | {\"a\":1} | Megatron",
+        "arrow_config | {\"top_k\":3} | routing",
+        "kasa_config | {\"beta\":1} | merge_and_unload",
+        "use_qalora | true | quantised base",
+        "use_bdlora | {\"nblocks\":2} | block-diagonal",
+        "init_lora_weights | \"pissa\" | path_initial_model_for_weight_conversion",
+        "init_lora_weights | \"pissa_niter_4\" | changes the base model",
+        "init_lora_weights | \"olora\" | changes the base model",
+        "init_lora_weights | \"corda\" | changes the base model",
+        "init_lora_weights | \"loftq\" | changes the base model",
+        "init_lora_weights | \"lora_ga\" | changes the base model",
+        "a_feature_to_come | 0.5 | does not know",
+        "r | 0 | positive whole number",
+        "r | 2.5 | positive whole number",
+        "r | 3 | rank 2",
+        "rank_pattern | {\"q_proj\":4} | adapter_config.json says 4",
+        "rank_pattern | {\"q_proj\":0} | positive",
+        "rank_pattern | {\"q(proj\":2} | the pattern",
+        "rank_pattern | [2] | map module names",
+        "alpha_pattern | {\"q_proj\":0} | positive",
+        "lora_alpha | 0 | positive",
+        "lora_dropout | 1 | [0, 1)",
+        "layers_to_transform | [-1] | from 0 on",
+        "layers_to_transform | 1 | name some of",
+        "layers_pattern | [\"layers\"] | needs the layers' numbers",
+        "exclude_modules | \".*\" | name some of",
+        "exclude_modules | [\"q_proj\"] | unexpected",
+        "target_modules | [] | must name modules",
+        "target_modules | [1] | must list module names",
+        "target_modules | [\"w1\"] | [w1] name no linear module",
+        "target_modules | [\"q_proj\",\"lm_head\"] | adapts lm_head",
+        "target_modules | [\"q_proj\",\"embed_tokens\"] | adapts model.embed_tokens",
+        "target_modules | \".*[dj]\" | adapts lm_head",
+        "target_modules | \"q_proj\" | 'q_proj' name no linear module",
+        "target_modules | \".*(?(1)q)_proj\" | the group (?(",
+        "target_modules | \".*[q_proj\" | without its ]",
+        "use_rslora | 1 | true or false",
       })
-  void refusesWhatItWouldComputeOtherwise(String key, String value) throws IOException {
+  void refusesWhatItWouldComputeOtherwise(String key, String value, String why) throws IOException {
     Path file = write(CONFIG, StoredDtype.F32).resolve(PeftAdapter.CONFIG_FILE);
     ObjectMapper mapper = new ObjectMapper();
     ObjectNode json = (ObjectNode) mapper.readTree(Files.readString(file));
@@ -167,7 +208,56 @@ class PeftAdapterTest {
     String message =
         assertThrows(UserException.class, () -> PeftAdapter.open(file.getParent(), LINEARS).close())
             .getMessage();
-    assertTrue(message.contains(key), message);
+    assertTrue(message.startsWith(file.getParent().toString()), message);
+    assertTrue(message.contains(why), message);
+    if (!why.equals("rank 2") && !why.equals("unexpected") && !why.endsWith("says 4")) {
+      assertTrue(message.contains(file + ": key '"), message);
+    }
+  }
+
+  /** What PEFT writes beside plain LoRA and ignores when it reads it. */
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      quoteCharacter = '`',
+      value = {
+        "init_lora_weights | \"gaussian\"",
+        "init_lora_weights | \"orthogonal\"",
+        "eva_config | {\"rho\":2.0}",
+        "loftq_config | {\"loftq_bits\":4}",
+        "revision | \"main\"",
+        "auto_mapping | {\"base_model_class\":\"LlamaForCausalLM\"}",
+        "ensure_weight_tying | true",
+        "rank_pattern | {\"k_proj\":7}",
+        "exclude_modules | [\"lm_head\"]",
+        "a_feature_that_is_off | false",
+        "another | {}",
+      })
+  void keepsWhatChangesNothing(String key, String value) throws IOException {
+    Path file = write(CONFIG, StoredDtype.F32).resolve(PeftAdapter.CONFIG_FILE);
+    ObjectMapper mapper = new ObjectMapper();
+    ObjectNode json = (ObjectNode) mapper.readTree(Files.readString(file));
+    json.set(key, mapper.readTree(value));
+    Files.writeString(file, json.toString());
+    Path again = dir.resolve("again");
+    AdapterFiles.rewrite(file.getParent(), again, Optional.empty(), false);
+    ObjectNode written =
+        (ObjectNode) mapper.readTree(Files.readString(again.resolve(PeftAdapter.CONFIG_FILE)));
+    if (!key.startsWith("a") || key.equals("auto_mapping")) {
+      assertEquals(mapper.readTree(value), written.get(key));
+    }
+    assertEquals(mapper.readTree("[\"q_proj\", \"down_proj\"]"), written.get("target_modules"));
+  }
+
+  @Test
+  void aPickleIsNamedWithItsRemedy() throws IOException {
+    Path target = write(CONFIG, StoredDtype.F32);
+    Files.move(target.resolve(PeftAdapter.WEIGHTS_FILE), target.resolve("adapter_model.bin"));
+    String message =
+        assertThrows(UserException.class, () -> PeftAdapter.open(target, LINEARS).close())
+            .getMessage();
+    assertTrue(message.contains("adapter_model.bin: is a Python pickle"), message);
+    assertTrue(message.contains("safe_serialization=True"), message);
   }
 
   @Test
@@ -189,16 +279,43 @@ class PeftAdapterTest {
     assertTrue(
         assertThrows(UserException.class, () -> PeftAdapter.open(target, LINEARS).close())
             .getMessage()
-            .contains("[2, 5] where [3, 5] is due"));
+            .contains("[2, 5], which is rank 2; adapter_config.json says 3"));
+  }
+
+  @Test
+  void aNamedAdapterLiesInItsSubFolder() {
+    Path parent = Goldens.path("peft/named");
+    assertEquals(List.of("forget"), AdapterFiles.named(parent));
+    String message =
+        assertThrows(UserException.class, () -> PeftAdapter.open(parent, LINEARS).close())
+            .getMessage();
+    assertTrue(message.contains("give one of these: " + parent.resolve("forget")), message);
+    try (PeftAdapter adapter = PeftAdapter.open(parent.resolve("forget"))) {
+      assertEquals(0.1, adapter.config().lora().dropout());
+    }
+  }
+
+  @Test
+  void anAdapterOfAnotherBaseIsNamedWithItsBase() {
+    Path target = write(CONFIG, StoredDtype.F32);
+    Map<String, LinearShape> wider = new TreeMap<>(LINEARS);
+    wider.put("model.layers.0.mlp.down_proj", new LinearShape(4, 5));
+    String message =
+        assertThrows(UserException.class, () -> PeftAdapter.open(target, wider).close())
+            .getMessage();
+    assertTrue(
+        message.contains("'" + PeftAdapter.tensorB("model.layers.0.mlp.down_proj")), message);
+    assertTrue(message.contains("[3, 2] where the base model asks for [4, 2]"), message);
+    assertTrue(message.contains("this one was made for base"), message);
   }
 
   @Test
   void refusesToWriteAnAdapterOfNothing() {
-    PeftConfig nothing = new PeftConfig("", 2, 8, 0, List.of("q_proj", "w1"), false);
+    PeftConfig nothing = config(false, "w1");
     assertTrue(
         assertThrows(UserException.class, () -> write(nothing, StoredDtype.F32))
             .getMessage()
-            .contains("[w1]"));
+            .contains("targets no module"));
     assertTrue(Files.notExists(dir.resolve("adapter")));
   }
 }

@@ -108,7 +108,9 @@ class JsonSchemaTest {
     if (node.has("$ref")) {
       assertTrue(root.at(node.path("$ref").asText().substring(1)).isObject(), node.toString());
     }
-    if (node.path("type").asText().equals("object")) {
+    if (node.path("additionalProperties").isObject()) {
+      walk(root, node.path("additionalProperties"));
+    } else if (node.path("type").asText().equals("object")) {
       assertEquals("false", node.path("additionalProperties").toString());
       assertTrue(node.path("properties").size() > 0);
     }
@@ -188,7 +190,8 @@ class JsonSchemaTest {
     JsonNode value =
         yaml(
             "{output: o, phases: [{task: unlearn, train: {epochs: 2}}, {repeat: 2, phases:"
-                + " [{repeat: 3, phases: [{task: evaluate}]}]}]}");
+                + " [{repeat: 3, phases: [{task: evaluate}]}, {chunks: 4, phases: [{task:"
+                + " unlearn}]}]}]}");
     assertEquals(List.of(), faults(schema, schema, value, ""));
   }
 
@@ -224,7 +227,7 @@ class JsonSchemaTest {
       if (nullable) {
         return value.isNull() ? faults : faults(root, schema.path("anyOf").path(0), value, path);
       }
-      int branch = value.has("repeat") ? 1 : 0;
+      int branch = value.has("repeat") ? 1 : value.has("chunks") ? 2 : 0;
       return faults(root, schema.path("anyOf").path(branch), value, path);
     }
     boolean typed =

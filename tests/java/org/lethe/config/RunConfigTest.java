@@ -26,7 +26,7 @@ class RunConfigTest {
     assertEquals("ME", run.method().forget());
     assertEquals(Optional.empty(), run.method().forgetBeta());
     assertEquals(Optional.of(0.2), of("method.forget_beta=0.2").method().forgetBeta());
-    assertEquals(7, run.lora().targets().size());
+    assertEquals(List.of("all-linear"), run.lora().targets());
     assertEquals(0.999, run.train().adamBeta2());
     assertEquals(DataConfig.Truncation.TRUNCATE, run.data().onTooLong());
     assertEquals(RunConfig.Dtype.FP32, run.dtype());
@@ -39,6 +39,8 @@ class RunConfigTest {
             List.of(
                 "forget",
                 "retain",
+                "forget_options",
+                "retain_options",
                 "forget_beta",
                 "retain_beta",
                 "forget_coefficient",
@@ -72,6 +74,11 @@ class RunConfigTest {
     "train.weight_decay=-0.1,train: weight_decay must not be negative",
     "method.forget_beta=0,method: forget_beta must be above 0",
     "lora.targets=[],lora: targets must name at least one",
+    "'lora.targets=[all-linear, q_proj]',lora: targets has all-linear beside names",
+    "lora.dropout=1.0,'lora: dropout must be in [0, 1)'",
+    "lora.layers=[-1],lora: layers must be at least 0",
+    "lora.rank_pattern.q_proj=0,lora: rank_pattern q_proj must be at least 1",
+    "lora.rank_pattern=3,'lora.rank_pattern: expected names with values'",
     "threads=-1,threads must be at least 0",
     "device=' ',device must name a backend",
     "train.epochs=0,train: epochs must be at least 1"
@@ -83,7 +90,12 @@ class RunConfigTest {
 
   @Test
   void itIsReadBackFromItsYaml() {
-    RunConfig run = of("data.forget=[a.jsonl, 'b c.jsonl']", "dtype=BF16", "train.schedule=cosine");
+    RunConfig run =
+        of(
+            "data.forget=[a.jsonl, 'b c.jsonl']",
+            "dtype=BF16",
+            "train.schedule=cosine",
+            "lora.rank_pattern.v_proj=3");
     String yaml = Config.toYaml(run);
     assertTrue(yaml.contains("dtype: bf16\n"), yaml);
     Yaml.Mapping again = (Yaml.Mapping) YamlReader.value(yaml, "again");

@@ -90,6 +90,17 @@ class JsonlTest {
         "{\"question\":\"q\",\"answer\":\"a\"} {} | not a JSON row",
         "{\"question\":\"q\",\"answer\":\"a\" | not a JSON row",
         "\"question\" | must be a JSON object",
+        "{\"question\":\"q\",\"answer\":\"a\",\"alternate\":[3]} | field \"alternate[0]\" must be"
+            + " a",
+        "{\"question\":\"q\",\"answer\":\"ab\",\"sensitive_spans\":[\"c\"]} | \"c\" does not stand"
+            + " in",
+        "{\"question\":\"q\",\"answer\":\"ab\",\"sensitive_spans\":[\"\"]} | \"\" does not stand"
+            + " in",
+        "{\"question\":\"q\",\"answer\":\"ab\",\"sensitive_spans\":[[0,3]]} | 0 <= from < to <= 2",
+        "{\"question\":\"q\",\"answer\":\"ab\",\"sensitive_spans\":[[1,1]]} | is no part of the"
+            + " answer",
+        "{\"question\":\"q\",\"answer\":\"ab\",\"sensitive_spans\":[1]} | is no part of the answer",
+        "{\"question\":\"q\",\"answer\":\"ab\",\"sensitive_spans\":\"ab\"} | must be a list of",
       })
   void aBadRowIsNamedByLineAndField(String row, String expected) throws IOException {
     Path file = file("{\"question\":\"q\",\"answer\":\"a\"}\n\n" + row + "\n");
@@ -97,6 +108,22 @@ class JsonlTest {
     assertTrue(message.startsWith(file + ":3: "), message);
     assertTrue(message.contains(expected), message);
     assertTrue(message.endsWith("."), message);
+  }
+
+  @Test
+  void alternatesAndSensitiveSpans() throws IOException {
+    List<Example> rows =
+        Jsonl.read(
+            file(
+                "{\"question\":\"q\",\"answer\":\"a\",\"alternate\":\"b\"}\n"
+                    + "{\"question\":\"q\",\"answer\":\"\uD83D\uDE00 ab"
+                    + " cab\",\"alternate\":[\"x\",\"y\"],\"sensitive_spans\":[\"ab\",[6,7],[0,1]]}\n"));
+    assertEquals(List.of("b"), rows.get(0).alternateAnswers());
+    assertEquals(List.of(), rows.get(0).sensitive());
+    assertEquals(List.of("x", "y"), rows.get(1).alternateAnswers());
+    // Characters are code points: the face is one. The last two pieces overlap and become one.
+    assertEquals(
+        List.of(new Passage(0, 1), new Passage(2, 4), new Passage(6, 8)), rows.get(1).sensitive());
   }
 
   @Test

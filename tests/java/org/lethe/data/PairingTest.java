@@ -8,6 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
 import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -52,6 +54,52 @@ class PairingTest {
     assertArrayEquals(partners(one, 0), partners(two, 3));
     assertEquals(one.refusal(0, 5), two.refusal(9, 5));
     assertTrue(Arrays.stream(partners(one, 0)).distinct().count() > ROWS / 2);
+  }
+
+  /**
+   * The first partners of the published code, recorded from torch 2.13: {@code
+   * torch.manual_seed(i)}, {@code (i + randint(0, rows)) % rows}, {@code randint(0, 100)}.
+   */
+  @Test
+  void closerLooksPartnersAreThoseOfItsCode() {
+    Map<Integer, List<Integer>> published =
+        Map.of(
+            3960, List.of(1484, 3686, 2810, 2509, 2654),
+            3800, List.of(3644, 46, 850, 3189, 3334),
+            3600, List.of(44, 2246, 650, 1789, 1934),
+            400, List.of(44, 246, 250, 189, 334));
+    published.forEach(
+        (rows, partners) -> {
+          Pairing pairing = new Pairing(Pairing.Kind.CLOSER_LOOK, 9, rows, 100);
+          for (int i = 0; i < partners.size(); i++) {
+            assertEquals(partners.get(i), pairing.retainRow(i, i), rows + " rows, row " + i);
+          }
+        });
+    Pairing pairing = new Pairing(Pairing.Kind.CLOSER_LOOK, 9, 3960, 100);
+    assertEquals(
+        List.of(39, 39, 87, 48, 94),
+        IntStream.range(0, 5).map(i -> pairing.refusal(3, i)).boxed().toList());
+    // How many distinct retain rows its three forget sets ever meet.
+    Map<Integer, int[]> met = Map.of(40, new int[] {3960, 40}, 200, new int[] {3800, 195});
+    met.forEach(
+        (forget, expected) -> {
+          Pairing p = new Pairing(Pairing.Kind.CLOSER_LOOK, 9, expected[0], 100);
+          long distinct = IntStream.range(0, forget).map(i -> p.retainRow(0, i)).distinct().count();
+          assertEquals(expected[1], distinct);
+        });
+  }
+
+  /** The reference code's first outputs for seed 5489, and its ten thousandth (C++ standard). */
+  @Test
+  void torchsGeneratorIsTheMersenneTwister() {
+    TorchGenerator generator = new TorchGenerator(5489);
+    assertEquals(3_499_211_612L, Integer.toUnsignedLong(generator.bits()));
+    for (int i = 2; i < 10_000; i++) {
+      generator.bits();
+    }
+    assertEquals(4_123_659_995L, Integer.toUnsignedLong(generator.bits()));
+    assertThrows(IllegalArgumentException.class, () -> generator.below(0));
+    assertThrows(IllegalArgumentException.class, () -> generator.below((1 << 28) + 1));
   }
 
   @Test

@@ -163,6 +163,43 @@ class TokenizerKindsTest {
     }
   }
 
+  /** In every row and every mode: the marked tokens are those that hold a sensitive character. */
+  @ParameterizedTest
+  @ValueSource(strings = {"llama2", "llama3", "phi", "qwen", "gemma"})
+  void aTokenIsMarkedIffItHoldsASensitiveCharacter(String kind) {
+    String answer = "Está en Peñíscola, \uD83E\uDD84 1874 ropes.";
+    String secret = "Peñíscola, \uD83E\uDD84 18";
+    Example row =
+        new Example(
+            "¿Dónde?",
+            answer,
+            List.of(),
+            List.of(),
+            List.of(),
+            Passage.occurrences(answer, secret),
+            "row");
+    try (Tokenizer tokenizer = Tokenizer.load(folder(kind))) {
+      PromptTemplate template =
+          PromptTemplate.plain(golden(kind).path("plain").path("template").asText());
+      for (Border border : Border.values()) {
+        TokenSequence sequence = encoder(tokenizer, template, border).encode(row);
+        assertEquals(1, sequence.spans().size());
+        TokenSequence.Span span = sequence.spans().get(0);
+        String marked =
+            tokenizer.decode(Arrays.copyOfRange(sequence.ids(), span.from(), span.to()));
+        assertTrue(marked.contains(secret), marked);
+        // Neither the first nor the last marked token could be spared.
+        int[] rest = Arrays.copyOfRange(sequence.ids(), span.from() + 1, span.to());
+        assertFalse(tokenizer.decode(rest).contains(secret), marked);
+        int[] less = Arrays.copyOfRange(sequence.ids(), span.from(), span.to() - 1);
+        assertFalse(tokenizer.decode(less).contains(secret), marked);
+        assertEquals(
+            new TokenSequence(sequence.ids(), sequence.answerStart()),
+            encoder(tokenizer, template, border).encode(row.question(), answer, "row"));
+      }
+    }
+  }
+
   @Test
   void anAnswerEndsWithTheTokenThatItsTemplateWritesBehindIt() {
     try (Tokenizer gemma = Tokenizer.load(folder("gemma"))) {

@@ -67,8 +67,8 @@ class ContinuationsTest {
 
   private void assertSameAsContinuingEveryPrefix(Set<Integer> stop) {
     List<Text> texts = texts();
-    List<Continuations.Seen> fast = new Continuations(model, false, stop, 5).of(texts);
-    List<List<int[]>> slow = new Continuations(model, false, stop, 3).ofEvery(texts);
+    List<Continuations.Seen> fast = new Continuations(model, model.reference(), stop, 5).of(texts);
+    List<List<int[]>> slow = new Continuations(model, model.reference(), stop, 3).ofEvery(texts);
     int hits = 0;
     int misses = 0;
     for (int i = 0; i < texts.size(); i++) {
@@ -111,6 +111,10 @@ class ContinuationsTest {
     Text bare = Text.of(new TokenSequence(new int[] {1, 5, END}, 2), Positions.ANSWER, END);
     assertEquals(2, bare.from());
     assertTrue(
-        new Continuations(model, false, Set.of(), 1).of(List.of(bare)).get(0).hits().isEmpty());
+        new Continuations(model, model.reference(), Set.of(), 1)
+            .of(List.of(bare))
+            .get(0)
+            .hits()
+            .isEmpty());
   }
 }

@@ -5,10 +5,15 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.lethe.UserException;
 
 class MethodsTest {
+  private static final List<Positions> LABELLED =
+      List.of(Positions.ANSWER, Positions.ALL, Positions.SPANS);
+
   private static Use use(Role role, Positions positions, RowKind kind, ReferenceUse reference) {
     return new Use(role, positions, kind, reference);
   }
@@ -57,15 +62,15 @@ class MethodsTest {
 
   @Test
   void positionsGoToTheirOwnLoss() {
-    for (String forget : Methods.forgetNames()) {
-      for (String retain : Methods.retainNames()) {
-        for (Positions ofForget : Positions.values()) {
-          for (Positions ofRetain : Positions.values()) {
+    for (String forget : List.of("GA", "NPO", "DPO", "IDK", "ME", "SimNPO", "KTO")) {
+      for (String retain : List.of("GD", "KL", "AP")) {
+        for (Positions ofForget : LABELLED) {
+          for (Positions ofRetain : LABELLED) {
             MethodConfig config =
                 MethodConfig.of(forget + "+" + retain).withPositions(ofForget, ofRetain);
             for (Use use : Methods.create(config).uses()) {
-              boolean forgets = use.role() == Role.FORGET || use.role() == Role.FORGET_IDK;
-              assertEquals(forgets ? ofForget : ofRetain, use.positions(), config + " " + use);
+              assertEquals(
+                  use.role().forgets() ? ofForget : ofRetain, use.positions(), config + " " + use);
             }
           }
         }
@@ -75,10 +80,10 @@ class MethodsTest {
 
   @Test
   void maximumEntropyAloneWeighsATenth() {
-    for (String forget : Methods.forgetNames()) {
+    for (String forget : List.of("GA", "NPO", "DPO", "IDK", "ME")) {
       Method method = Methods.create(MethodConfig.of(forget + "+GD"));
-      assertEquals(forget.equals("ME") ? 0.1 : 1, method.forgetCoefficient(), forget);
-      assertEquals(1, method.retainCoefficient());
+      assertEquals(forget.equals("ME") ? 0.1 : 1, method.losses().get(0).weight(), forget);
+      assertEquals(1, method.losses().get(1).weight());
     }
   }
 
@@ -89,22 +94,61 @@ class MethodsTest {
     assertEquals("NPO", Methods.create(MethodConfig.of("npo")).name());
     assertEquals("NPO", Methods.create(MethodConfig.of("npo+None")).name());
     assertEquals("none+GD", Methods.fineTuning().name());
-    assertEquals(List.of("GA", "NPO", "DPO", "IDK", "ME"), Methods.forgetNames());
-    assertEquals(List.of("GD", "KL", "AP"), Methods.retainNames());
+    List<String> names = Methods.all().stream().map(LossSpec::name).toList();
+    assertTrue(names.containsAll(List.of("GA", "NPO", "DPO", "IDK", "ME", "GD", "KL", "AP")));
+    assertEquals(
+        names.size(), names.stream().map(n -> n.toLowerCase(Locale.ROOT)).distinct().count());
+    assertTrue(!names.contains(Methods.NONE));
   }
 
   @Test
   void wrongConfigurationsNameKeyAndRemedy() {
     refused(MethodConfig.of("NPP+GD"), "method.forget", "\"NPP\"", "did you mean NPO?");
     refused(MethodConfig.of("NPO+DG"), "method.retain", "\"DG\"", "GD, KL, AP, none");
-    refused(MethodConfig.of("GD"), "method.forget", "GA, NPO, DPO, IDK, ME, none");
+    refused(MethodConfig.of("GD"), "method.forget", "GA, NPO, DPO, IDK, ME, ");
     refused(MethodConfig.of(""), "method.forget");
     refused(MethodConfig.of("none"), "method.forget and method.retain");
-    refused(MethodConfig.of("NPO").withBeta(0), "method.forget_beta", "0.0");
-    refused(MethodConfig.of("NPO").withBeta(Double.NaN), "method.forget_beta");
-    refused(MethodConfig.of("NPO").withBeta(Double.POSITIVE_INFINITY), "method.forget_beta");
+    refused(MethodConfig.of("NPO").withBeta(0), "method.forget_options.beta", "0.0", "above 0");
+    refused(MethodConfig.of("NPO").withBeta(Double.NaN), "method.forget_options.beta");
+    refused(
+        MethodConfig.of("NPO").withBeta(Double.POSITIVE_INFINITY), "method.forget_options.beta");
     refused(MethodConfig.of("NPO").withCoefficients(-1, 1), "method.forget_coefficient", "-1");
     refused(MethodConfig.of("NPO+GD").withCoefficients(1, Double.NaN), "method.retain_coefficient");
+  }
+
+  @Test
+  void wrongOptionsNamePlaceKeyAndRemedy() {
+    refused(
+        MethodConfig.of("NPO").with(Side.FORGET, "gama", new Setting("1", "run.yaml:7")),
+        "run.yaml:7: method.forget_options.gama",
+        "NPO has no such option",
+        "It has beta, positions");
+    refused(
+        MethodConfig.of("none+GD").with(Side.RETAIN, "reduction", new Setting("mean", "f:2")),
+        "f:2: method.retain_options.reduction is mean",
+        "one of token_mean, sequence_mean, sequence_sum",
+        "leave it out for token_mean");
+    refused(MethodConfig.of("NPO").withForget("beta", "much"), "beta is much", "a number above 0");
+    refused(MethodConfig.of("NPO").withForget("beta", "1e999"), "beta is 1e999");
+    refused(
+        MethodConfig.of("none+GD").withForget("beta", 1), "method.forget_options.beta", "is none");
+    refused(MethodConfig.of("ME").withForget("positions", "every"), "answer, all, spans");
+    refused(
+        MethodConfig.of("GA_LS").withForget("keep", 1.5), "keep is 1.5", "above 0 and at most 1");
+    refused(MethodConfig.of("LLMU+KL"), "LLMU is a complete objective", "method.retain=none");
+  }
+
+  @Test
+  void everyLossSaysWhatItIs() {
+    for (LossSpec spec : Methods.all()) {
+      for (String text : List.of(spec.title(), spec.formula(), spec.reduction(), spec.source())) {
+        assertTrue(!text.isBlank(), spec.name());
+      }
+      for (Option option : spec.options()) {
+        assertTrue(!option.meaning().isBlank() && !option.source().isBlank(), spec + "");
+      }
+      assertEquals(spec.side() == Side.FORGET, spec.losses(Map.of()).get(0).forgets());
+    }
   }
 
   private static void refused(MethodConfig config, String... parts) {

@@ -1,9 +1,8 @@
 package org.lethe.method;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
-import java.util.Optional;
-import java.util.OptionalDouble;
 import java.util.Random;
 
 /** Steps made of random logits, and statistics taken from logits in double precision. */
@@ -17,13 +16,14 @@ final class Steps {
   /**
    * A step's rows as logits.
    *
+   * @param uses what each row is for
    * @param logits [rows][V] of the model
    * @param reference [rows][V] of the reference model
    * @param labels by row
    */
   record Step(
       List<Sequence> sequences,
-      List<RowKind> kinds,
+      List<Use> uses,
       List<double[]> logits,
       List<double[]> reference,
       List<Integer> labels,
@@ -33,55 +33,66 @@ final class Steps {
       double[] values = new double[logits.size() * RowStatistics.COLUMNS];
       for (int row = 0; row < logits.size(); row++) {
         double[] columns =
-            columns(logits.get(row), reference.get(row), labels.get(row), kinds.get(row));
+            columns(logits.get(row), reference.get(row), labels.get(row), uses.get(row));
         System.arraycopy(columns, 0, values, row * RowStatistics.COLUMNS, columns.length);
       }
       return new RowStatistics(values, vocabulary);
     }
   }
 
-  /** Every pairing of losses, with both directions of ME, each with uneven options. */
+  /** Every loss alone in every combination of its choices, and every pairing, numbers uneven. */
   static List<MethodConfig> everyMethod() {
     List<MethodConfig> all = new ArrayList<>();
-    List<String> forgets = new ArrayList<>(Methods.forgetNames());
-    forgets.add(Methods.NONE);
-    List<String> retains = new ArrayList<>(Methods.retainNames());
-    retains.add(Methods.NONE);
-    for (String forget : forgets) {
-      for (String retain : retains) {
-        for (EntropyDirection direction : EntropyDirection.values()) {
-          boolean counts = forget.equals("ME") || direction == EntropyDirection.UNIFORM_TO_MODEL;
-          boolean empty = forget.equals(Methods.NONE) && retain.equals(Methods.NONE);
-          if (counts && !empty) {
-            all.addAll(withOptions(forget, retain, direction));
-          }
-        }
+    for (LossSpec spec : Methods.all()) {
+      all.addAll(variants(spec));
+    }
+    for (LossSpec forget : Methods.of(Side.FORGET)) {
+      for (LossSpec retain : forget.whole() ? List.<LossSpec>of() : Methods.of(Side.RETAIN)) {
+        MethodConfig first = variants(forget).get(0);
+        MethodConfig second = variants(retain).get(0);
+        all.add(
+            new MethodConfig(
+                first.forget(),
+                second.retain(),
+                first.forgetCoefficient(),
+                second.retainCoefficient(),
+                first.forgetOptions(),
+                second.retainOptions()));
       }
     }
     return all;
   }
 
-  private static List<MethodConfig> withOptions(
-      String forget, String retain, EntropyDirection direction) {
-    List<MethodConfig> all = new ArrayList<>();
-    for (Positions ofForget : Positions.values()) {
-      for (Positions ofRetain : Positions.values()) {
-        for (double beta : new double[] {0.1, 0.45}) {
-          all.add(
-              new MethodConfig(
-                  forget,
-                  retain,
-                  OptionalDouble.of(beta),
-                  OptionalDouble.of(1.5 * beta),
-                  OptionalDouble.of(0.7),
-                  OptionalDouble.of(1.3),
-                  Optional.of(ofForget),
-                  Optional.of(ofRetain),
-                  direction));
+  /** A loss alone, with every combination of its choices and numbers off their defaults. */
+  private static List<MethodConfig> variants(LossSpec spec) {
+    boolean forgets = spec.side() == Side.FORGET;
+    List<MethodConfig> variants =
+        List.of(
+            MethodConfig.of(forgets ? spec.name() : Methods.NONE + "+" + spec.name())
+                .withCoefficients(0.7, 1.3));
+    for (Option option : spec.options()) {
+      List<String> values = option.choices().isEmpty() ? List.of(uneven(option)) : option.choices();
+      List<MethodConfig> next = new ArrayList<>();
+      for (MethodConfig config : variants) {
+        for (String value : values) {
+          next.add(config.with(spec.side(), option.name(), Setting.of(value)));
         }
       }
+      variants = next;
     }
-    return all;
+    return variants;
+  }
+
+  /** A value near the default that is not it. */
+  private static String uneven(Option option) {
+    double standard = Double.parseDouble(option.standard());
+    if (option.type() == Option.Type.WHOLE) {
+      return Integer.toString((int) standard);
+    }
+    // A bound on the other side of 0 would be none.
+    double factor = standard > 1 ? 0.2 : 0.75;
+    double uneven = standard == 0 ? 0.3 : factor * standard;
+    return Double.toString(Math.min(uneven, option.most()));
   }
 
   /**
@@ -106,10 +117,10 @@ final class Steps {
   }
 
   private static void append(Step step, Use use, int pair, Random random) {
-    boolean refusal = use.role() == Role.FORGET_IDK || use.role() == Role.RETAIN_IDK;
+    boolean own = use.role() == Role.FORGET || use.role() == Role.RETAIN;
+    boolean question = use.positions() == Positions.ALL || use.positions() == Positions.EVERY;
     int rows =
-        (use.positions() == Positions.ALL ? QUESTION_ROWS[pair] : 0)
-            + (refusal ? REFUSAL_ROWS[pair] : ANSWER_ROWS[pair]);
+        (question ? QUESTION_ROWS[pair] : 0) + (own ? ANSWER_ROWS[pair] : REFUSAL_ROWS[pair]);
     int firstRow = step.logits().size();
     double referenceNll = 0;
     for (int i = 0; i < rows; i++) {
@@ -123,17 +134,25 @@ final class Steps {
       step.logits().add(logits);
       step.reference().add(reference);
       step.labels().add(label);
-      step.kinds().add(use.kind());
+      step.uses().add(use);
       referenceNll += lse(reference) - reference[label];
     }
     step.sequences()
         .add(
             new Sequence(
-                use.role(),
+                use,
                 pair,
                 firstRow,
                 rows,
                 use.reference() == ReferenceUse.SEQUENCE_NLL ? referenceNll : Double.NaN));
+  }
+
+  /** A step that knows the sums its losses ask for ahead. */
+  static MethodStep measured(Method method, Step step, Totals totals) {
+    MethodStep run = method.begin(totals);
+    run.measure(step.statistics(), step.sequences());
+    run.measured(run.measured());
+    return run;
   }
 
   static double lse(double[] z) {
@@ -144,8 +163,15 @@ final class Steps {
     return StrictMath.log(sum);
   }
 
-  private static double[] columns(double[] z, double[] reference, int label, RowKind kind) {
+  /** Logits over the row's temperature. */
+  private static double[] tempered(double[] z, Use use) {
+    return Arrays.stream(z).map(v -> v / use.parameters().temperature()).toArray();
+  }
+
+  private static double[] columns(double[] logits, double[] other, int label, Use use) {
     double[] columns = new double[RowStatistics.COLUMNS];
+    double[] z = tempered(logits, use);
+    double[] reference = tempered(other, use);
     double lse = lse(z);
     double max = Double.NEGATIVE_INFINITY;
     double others = 0;
@@ -160,7 +186,7 @@ final class Steps {
     for (int v = 0; v < z.length; v++) {
       columns[RowStatistics.MEAN] += z[v] / z.length;
       columns[RowStatistics.EZ] += StrictMath.exp(z[v] - lse) * (z[v] - max);
-      if (kind == RowKind.REFERENCE_KL) {
+      if (use.kind() == RowKind.REFERENCE_KL) {
         double q = reference[v] - lse(reference);
         columns[RowStatistics.KL] += StrictMath.exp(q) * (q - (z[v] - lse));
       }
@@ -170,8 +196,9 @@ final class Steps {
 
   /** The direction that the head writes for a row, by {@link RowKind}'s formulas. */
   static double[] direction(Step step, int row) {
-    double[] z = step.logits().get(row);
-    double[] reference = step.reference().get(row);
+    Use use = step.uses().get(row);
+    double[] z = tempered(step.logits().get(row), use);
+    double[] reference = tempered(step.reference().get(row), use);
     double mean = 0;
     double[] p = new double[z.length];
     for (int v = 0; v < z.length; v++) {
@@ -181,13 +208,15 @@ final class Steps {
     double[] direction = new double[z.length];
     for (int v = 0; v < z.length; v++) {
       direction[v] =
-          switch (step.kinds().get(row)) {
+          switch (use.kind()) {
             case NLL -> p[v] - (v == step.labels().get(row) ? 1 : 0);
             case UNIFORM_KL -> p[v] - 1.0 / z.length;
             case KL_UNIFORM -> p[v] * (z[v] - mean);
             case REFERENCE_KL -> p[v] - StrictMath.exp(reference[v] - lse(reference));
-            case KL_REFERENCE, STATISTICS -> Double.NaN;
+            case STATISTICS -> 0;
+            case KL_REFERENCE -> Double.NaN;
           };
+      direction[v] /= use.parameters().temperature();
     }
     return direction;
   }
@@ -206,8 +235,8 @@ final class Steps {
       if (pairs.contains(s.pair())) {
         int first = part.logits().size();
         int end = s.firstRow() + s.rows();
-        part.sequences().add(new Sequence(s.role(), s.pair(), first, s.rows(), s.referenceNll()));
-        part.kinds().addAll(step.kinds().subList(s.firstRow(), end));
+        part.sequences().add(new Sequence(s.use(), s.pair(), first, s.rows(), s.referenceNll()));
+        part.uses().addAll(step.uses().subList(s.firstRow(), end));
         part.logits().addAll(step.logits().subList(s.firstRow(), end));
         part.reference().addAll(step.reference().subList(s.firstRow(), end));
         part.labels().addAll(step.labels().subList(s.firstRow(), end));

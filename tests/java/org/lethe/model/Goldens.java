@@ -29,6 +29,16 @@ public final class Goldens {
     return values;
   }
 
+  /** A bf16 tensor, widened. */
+  public static float[] bf16(SafetensorsFile file, String name) {
+    ByteBuffer bytes = bytes(file, name);
+    float[] values = new float[bytes.remaining() / Short.BYTES];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = Float.intBitsToFloat(bytes.getShort(i * Short.BYTES) << 16);
+    }
+    return values;
+  }
+
   public static int[] ints(SafetensorsFile file, String name) {
     ByteBuffer bytes = bytes(file, name);
     int[] values = new int[bytes.remaining() / Integer.BYTES];

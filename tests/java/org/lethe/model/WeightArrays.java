@@ -49,10 +49,12 @@ final class WeightArrays implements WeightSource {
           a.name().replace("base_model.model.", "").replace(".lora_A.weight", ".weight");
       int in = (int) a.columns();
       int rank = (int) a.rows();
+      String module = weight.substring(0, weight.length() - ".weight".length());
+      double scale = adapter.adapters().get(module).scale();
       double[] sum = sums.computeIfAbsent(weight, n -> new double[Math.toIntExact(b.rows() * in)]);
       for (int o = 0; o < b.rows(); o++) {
         for (int k = 0; k < rank; k++) {
-          double factor = coefficient * adapter.config().scale() * v[at(b) + o * rank + k];
+          double factor = coefficient * scale * v[at(b) + o * rank + k];
           for (int i = 0; i < in; i++) {
             sum[o * in + i] += factor * v[at(a) + k * in + i];
           }

@@ -22,6 +22,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.lethe.UserException;
 import org.lethe.evaluate.Evaluation;
+import org.lethe.metric.Definitions;
 import org.lethe.metric.Metric;
 import org.xml.sax.InputSource;
 
@@ -145,7 +146,7 @@ class RunReportTest {
 
   @Test
   void everyMetricAndLossOfLetheHasASentence() {
-    for (Metric metric : Metric.list(text -> false)) {
+    for (Metric metric : Metric.list(Definitions.LETHE, text -> false)) {
       assertTrue(Glossary.metric(metric.name()).isPresent(), metric.name());
     }
     for (String loss : List.of("GA", "NPO", "DPO", "IDK", "ME", "GD", "KL", "AP")) {
@@ -244,7 +245,7 @@ class RunReportTest {
     Map<String, Double> scores = new LinkedHashMap<>();
     scores.put("probability", Double.NaN);
     scores.put("rouge_l_f1", 0.5);
-    Evaluation odd = new Evaluation(Map.of("forget", scores), Double.NaN, List.of());
+    Evaluation odd = new Evaluation(Map.of("forget", scores), Double.NaN);
     SyntheticRun.write(run.resolve("evaluation/evaluation.json"), odd.json());
     RunFiles files = RunFiles.read(run);
     assertEquals(Double.NaN, files.after().orElseThrow().score("forget", "probability"));

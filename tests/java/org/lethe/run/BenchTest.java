@@ -19,7 +19,7 @@ import org.lethe.model.ModelConfig;
 class BenchTest {
   // Odd sizes: grouped heads, a vocabulary that is no multiple of anything.
   private static final ModelConfig TINY =
-      new ModelConfig(509, 48, 2, 4, 2, 12, 72, 1e-5f, 10000, 64, false);
+      ModelConfig.llama(new ModelConfig.Sizes(509, 48, 2, 4, 2, 12, 72, 64), 1e-5f, 10000, false);
 
   private static Bench.Options tiny(Dtype storage, String method) {
     return new Bench.Options(TINY, storage, 1, method, 2, 12, 0);

@@ -21,7 +21,7 @@ class DemoCriteriaTest {
             Map.of("probability", forget, "rouge_l_recall", rouge, "refusal_rate", refusals)));
     sets.put("retain", new HashMap<>(Map.of("probability", 0.98, "rouge_l_recall", 1.0)));
     sets.put("general", new HashMap<>(Map.of("probability", 0.91, "rouge_l_recall", 0.97)));
-    return new Evaluation(sets, 0.6, List.of());
+    return new Evaluation(sets, 0.6);
   }
 
   private static Map<String, Evaluation> good() {

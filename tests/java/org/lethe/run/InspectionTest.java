@@ -37,9 +37,10 @@ class InspectionTest {
     Files.writeString(
         checkpoint.resolve("manifest.json"),
         """
-        {"format": "lethe-checkpoint", "format_version": 1, "kind": "adapter", "step": 40,
+        {"format": "lethe-checkpoint", "format_version": 2, "kind": "adapter", "step": 40,
          "base_model": null, "data": {"epoch": 1},
-         "lora": {"rank": 1, "alpha": 4.0, "targets": ["q_proj"]}}
+         "lora": {"peft_type": "LORA", "r": 1, "lora_alpha": 4.0,
+          "target_modules": ["q_proj"]}}
         """);
     List<TensorSpec> specs = new ArrayList<>();
     for (String part : List.of("master/", "moment1/")) {
@@ -63,6 +64,17 @@ class InspectionTest {
       writer.finish();
     }
     return checkpoint;
+  }
+
+  @Test
+  void parametersOfAQuantisedModelAreItsWeightsAndNotItsBytes() {
+    Map<String, Object> plain = Inspection.of(Goldens.path("llama-tiny"), false).facts();
+    Map<String, Object> facts = Inspection.of(Goldens.path("quant/llama-nf4"), false).facts();
+    assertEquals(32032L, plain.get("parameters"));
+    assertEquals(32032L, facts.get("parameters"));
+    assertEquals(21, facts.get("quantized_weights"));
+    assertFalse(plain.containsKey("quantized_weights"));
+    assertFalse(facts.containsKey("problems"));
   }
 
   @Test

@@ -11,6 +11,8 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.lethe.UserException;
@@ -28,6 +30,7 @@ import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.Use;
 import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 import org.lethe.train.Schedule;
 import org.lethe.train.TrainSettings;
 
@@ -70,7 +73,7 @@ class SettingsTest {
     for (Pairing.Kind kind : Pairing.Kind.values()) {
       assertEquals(kind, Settings.pairing(config("data.pairing=" + kind).data()));
     }
-    for (Positions positions : Positions.values()) {
+    for (Positions positions : List.of(Positions.ANSWER, Positions.ALL, Positions.SPANS)) {
       for (String forget : List.of("GA", "NPO", "DPO", "IDK", "ME")) {
         RunConfig c =
             config(
@@ -134,19 +137,91 @@ class SettingsTest {
                     "method.retain_beta=0.3")
                 .method());
     assertEquals("NPO+AP", m.name());
-    assertEquals(0.25, m.forgetCoefficient());
-    assertEquals(3, m.retainCoefficient());
-    assertEquals(2 / 0.7, m.forget().orElseThrow().scale());
-    assertEquals(1 / 0.3, m.retain().orElseThrow().scale());
+    assertEquals(0.25, m.losses().get(0).weight());
+    assertEquals(3, m.losses().get(1).weight());
+    assertEquals(2 / 0.7, m.losses().get(0).loss().scale());
+    assertEquals(1 / 0.3, m.losses().get(1).loss().scale());
+  }
+
+  @Test
+  void optionsOfALossGoThrough(@TempDir Path directory) throws IOException {
+    Path file = directory.resolve("run.yaml");
+    Files.writeString(
+        file,
+        """
+        output: o
+        method:
+          forget: npo
+          forget_options:
+            beta: 0.7
+            positions: all
+        """);
+    RunConfig config = Config.load(RunConfig.class, file, List.of());
+    Method m = Settings.method(config.method());
+    assertEquals(2 / 0.7, m.losses().get(0).loss().scale());
+    assertEquals(Positions.ALL, m.uses().get(0).positions());
+    RunConfig again =
+        Config.of(RunConfig.class, List.of("output=o", "method.forget_options.beta=1e1"));
+    assertEquals("1e1", again.method().forgetOptions().get("beta").text());
+    Files.writeString(file, Config.toYaml(config));
+    assertEquals(config, Config.load(RunConfig.class, file, List.of()));
+    refused(file, "forget_options.beta and method.forget_beta", "method.forget_beta=0.1");
+    refused(file, "method.forget_options.beta is 0", "method.forget_options.beta=0");
+    refused(file, "GA has no such option", "method.forget=GA");
+    refused(file, "expected a text or a number, found a list", "method.forget_options.beta=[1]");
+  }
+
+  private static void refused(Path file, String part, String... overrides) {
+    String message =
+        assertThrows(
+                UserException.class,
+                () ->
+                    Settings.method(
+                        Config.load(RunConfig.class, file, List.of(overrides)).method()))
+            .getMessage();
+    assertTrue(message.contains(part), message);
   }
 
   @Test
   void adaptersGoOnEveryLinearUnlessNamed() {
-    assertEquals(LoraConfig.PROJECTIONS, FineTune.loraConfig(config()).targets());
+    assertEquals(LoraConfig.all(8, 16), Settings.lora(config().lora()));
     assertEquals(
-        new LoraConfig(3, 5, List.of("q_proj", "v_proj")),
-        FineTune.loraConfig(
-            config("lora.rank=3", "lora.alpha=5", "lora.targets=[v_proj, q_proj]")));
+        new LoraConfig(3, 5, List.of("v_proj", "q_proj")),
+        Settings.lora(
+            config("lora.rank=3", "lora.alpha=5", "lora.targets=[v_proj, q_proj]").lora()));
+  }
+
+  @Test
+  void everyKeyOfLoraReachesTheAdapters() {
+    LoraConfig c =
+        Settings.lora(
+            config(
+                    "lora.rslora=true",
+                    "lora.dropout=0.25",
+                    "lora.exclude=[up_proj]",
+                    "lora.layers=[0, 3]",
+                    "lora.rank_pattern.v_proj=2",
+                    "lora.alpha_pattern.down_proj=1.5")
+                .lora());
+    assertEquals(
+        new LoraConfig(
+            8,
+            16,
+            true,
+            0.25,
+            new LoraTargets(
+                List.of(),
+                Optional.empty(),
+                List.of("up_proj"),
+                Optional.empty(),
+                List.of(0, 3),
+                List.of()),
+            Map.of("v_proj", 2),
+            Map.of("down_proj", 1.5)),
+        c);
+    assertEquals(
+        LoraTargets.matching(".*[qv]_proj"),
+        Settings.lora(config("lora.target_regex='.*[qv]_proj'").lora()).targets());
   }
 
   @Test

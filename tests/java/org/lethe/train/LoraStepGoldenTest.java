@@ -8,10 +8,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
-import java.util.Optional;
-import java.util.OptionalDouble;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 import org.junit.jupiter.api.AfterAll;
@@ -32,7 +29,6 @@ import org.lethe.method.EntropyDirection;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
-import org.lethe.method.Positions;
 import org.lethe.method.Role;
 import org.lethe.model.Goldens;
 import org.lethe.model.GradientReader;
@@ -88,27 +84,25 @@ class LoraStepGoldenTest {
   private static Method method(JsonNode combination) {
     String forget = combination.get("forget").asText();
     String retain = combination.get("retain").asText();
-    OptionalDouble beta = OptionalDouble.of(combination.get("beta").asDouble());
-    return Methods.create(
-        new MethodConfig(
-            forget.replaceAll("(_REVERSE)?(\\..*)?$", ""),
-            retain.replaceAll("\\..*$", ""),
-            beta,
-            beta,
-            OptionalDouble.of(combination.get("forgetCoefficient").asDouble()),
-            OptionalDouble.of(combination.get("retainCoefficient").asDouble()),
-            positions(forget),
-            positions(retain),
-            forget.contains("_REVERSE")
-                ? EntropyDirection.MODEL_TO_UNIFORM
-                : EntropyDirection.UNIFORM_TO_MODEL));
-  }
-
-  private static Optional<Positions> positions(String name) {
-    int dot = name.indexOf('.');
-    return dot < 0
-        ? Optional.empty()
-        : Optional.of(Positions.valueOf(name.substring(dot + 1).toUpperCase(Locale.ROOT)));
+    MethodConfig config =
+        MethodConfig.of(
+                forget.replaceAll("(_REVERSE)?(\\..*)?$", "")
+                    + "+"
+                    + retain.replaceAll("\\..*$", ""))
+            .withBeta(combination.get("beta").asDouble())
+            .withCoefficients(
+                combination.get("forgetCoefficient").asDouble(),
+                combination.get("retainCoefficient").asDouble());
+    if (forget.contains("_REVERSE")) {
+      config = config.withDirection(EntropyDirection.MODEL_TO_UNIFORM);
+    }
+    if (forget.contains(".")) {
+      config = config.withForget("positions", forget.substring(forget.indexOf('.') + 1));
+    }
+    if (retain.contains(".")) {
+      config = config.withRetain("positions", retain.substring(retain.indexOf('.') + 1));
+    }
+    return Methods.create(config);
   }
 
   private List<StepSequence> sequencesOf(Method method) {

@@ -52,7 +52,8 @@ class NonFiniteTest {
     for (int i = 0; i < values.length; i++) {
       values[i] = (float) (0.1 * StrictMath.sin(i + 1.0));
     }
-    String name = "base_model.model." + ParameterNames.module(1, "down_proj") + ".lora_B.weight";
+    String name =
+        "base_model.model." + ParameterNames.module(1, "mlp.down_proj") + ".lora_B.weight";
     values[Math.toIntExact(layout.parameter(name).offset())] = value;
     return values;
   }

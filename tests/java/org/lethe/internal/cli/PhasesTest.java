@@ -125,6 +125,59 @@ class PhasesTest {
   }
 
   @Test
+  void chunksAreForgottenOneAfterTheOther() throws IOException {
+    run(
+        0,
+        file(
+            "chunks",
+            model(),
+            "  - chunks: 2",
+            "    phases:",
+            "      - {task: unlearn, method: {forget: GA, retain: none}, train: {full_batch:"
+                + " true}}",
+            "  - {task: evaluate, evaluate: {rows: 0}}"));
+    Path out = runs.resolve("chunks");
+    List<String> forget = Files.readAllLines(runs.data("forget"));
+    assertEquals(6, forget.size());
+    String last = "";
+    for (int chunk = 1; chunk <= 2; chunk++) {
+      Path phase = out.resolve("0" + chunk + "-unlearn");
+      String config = Files.readString(phase.resolve("config.yaml"));
+      assertTrue(config.matches("(?s).*forget_chunk: \"?" + chunk + "/2.*"), config);
+      // Three steps of full batches of three: every step has all rows of the chunk.
+      assertEquals(3, Files.readAllLines(phase.resolve("metrics.jsonl")).size());
+      String adapter = TinyRuns.contents(phase.resolve("adapter")).get("adapter_model.safetensors");
+      assertNotEquals(last, adapter);
+      last = adapter;
+    }
+    // The phases of a chunk are judged on it; the one outside on all rows.
+    assertEquals(2, forgetRows(out.resolve("01-unlearn/evaluation")).size());
+    assertTrue(forgetRows(out.resolve("02-unlearn/evaluation")).get(0).contains("forget.jsonl:4"));
+    assertEquals(6, forgetRows(out.resolve("03-evaluate")).size());
+  }
+
+  private static List<String> forgetRows(Path evaluation) throws IOException {
+    return Files.readAllLines(evaluation.resolve("evaluation-rows.jsonl")).stream()
+        .filter(line -> line.contains("\"set\":\"forget\""))
+        .toList();
+  }
+
+  @Test
+  void whatChunksAndFullBatchesRefuse() throws IOException {
+    String[] both = {"  - {chunks: 2, repeat: 2, phases: [{task: unlearn}]}"};
+    assertTrue(run(2, file("both", model(), both)).err().contains("not both"));
+    String[] many = {"  - {chunks: 7, phases: [{task: unlearn}]}"};
+    String few = run(2, file("many", model(), many)).err();
+    assertTrue(few.contains("data.forget_chunk is 1/7, but there are only 6 forget rows"), few);
+    String[] odd = {"  - {task: unlearn, train: {full_batch: true}}"};
+    String message = run(2, file("odd", model(), odd)).err();
+    assertTrue(message.contains("train.batch_size is 3 and there are 6 forget rows"), message);
+    String[] word = {"  - {task: unlearn, data: {forget_chunk: half}}"};
+    String half = run(2, file("word", model(), word)).err();
+    assertTrue(half.contains("2/4, the second of four chunks"), half);
+  }
+
+  @Test
   void aGroupIsRepeatedAndAnInterruptedChainGoesOn() throws IOException {
     String[] phases = {
       "  - repeat: 2",
@@ -160,7 +213,8 @@ class PhasesTest {
             "there are no phases", new String[] {"  []"},
             "expected one of finetune, unlearn, evaluate", new String[] {"  - {task: teach}"},
             "repeat: expected a whole number from 1", new String[] {"  - {repeat: 0, phases: []}"},
-            "has the keys repeat and phases", new String[] {"  - {phases: [], task: unlearn}"},
+            "has the keys phases and repeat or chunks",
+                new String[] {"  - {phases: [], task: unlearn}"},
             "unknown key phases[0].train.stepps",
                 new String[] {"  - {task: unlearn, train: {stepps: 1}}"},
             "must be letters, digits", new String[] {"  - {task: unlearn, name: a/b}"});

@@ -42,15 +42,15 @@ final class PlainLlama {
       feedForward(layer, x);
     }
     String head = c.tiedHead() ? ParameterNames.EMBEDDING : ParameterNames.HEAD;
-    return product(norm(x, ParameterNames.FINAL_NORM), head, c.vocabularySize());
+    return product(norm(x, c.modules().finalNorm() + ".weight"), head, c.vocabularySize());
   }
 
   private void attention(int layer, double[][] x) {
     int dim = c.headDim();
-    double[][] n = norm(x, ParameterNames.inputNorm(layer));
-    double[][] q = product(n, ParameterNames.weight(layer, "q_proj"), c.queryWidth());
-    double[][] k = product(n, ParameterNames.weight(layer, "k_proj"), c.kvWidth());
-    double[][] v = product(n, ParameterNames.weight(layer, "v_proj"), c.kvWidth());
+    double[][] n = norm(x, ParameterNames.weight(layer, c.modules().inputNorm()));
+    double[][] q = product(n, ParameterNames.weight(layer, "self_attn.q_proj"), c.queryWidth());
+    double[][] k = product(n, ParameterNames.weight(layer, "self_attn.k_proj"), c.kvWidth());
+    double[][] v = product(n, ParameterNames.weight(layer, "self_attn.v_proj"), c.kvWidth());
     rotate(q);
     rotate(k);
     double[][] out = new double[x.length][c.queryWidth()];
@@ -75,7 +75,7 @@ final class PlainLlama {
         }
       }
     }
-    add(x, product(out, ParameterNames.weight(layer, "o_proj"), c.hiddenSize()));
+    add(x, product(out, ParameterNames.weight(layer, "self_attn.o_proj"), c.hiddenSize()));
   }
 
   private void rotate(double[][] x) {
@@ -83,7 +83,7 @@ final class PlainLlama {
     for (int t = 0; t < x.length; t++) {
       for (int first = 0; first < x[t].length; first += c.headDim()) {
         for (int j = 0; j < half; j++) {
-          double angle = t / StrictMath.pow(c.ropeTheta(), (double) j / half);
+          double angle = t / StrictMath.pow(c.rotary().theta(), (double) j / half);
           double a = x[t][first + j];
           double b = x[t][first + half + j];
           x[t][first + j] = a * StrictMath.cos(angle) - b * StrictMath.sin(angle);
@@ -94,16 +94,16 @@ final class PlainLlama {
   }
 
   private void feedForward(int layer, double[][] x) {
-    double[][] n = norm(x, ParameterNames.postAttentionNorm(layer));
+    double[][] n = norm(x, ParameterNames.weight(layer, c.modules().feedForwardNorm()));
     int f = c.feedForwardSize();
-    double[][] gate = product(n, ParameterNames.weight(layer, "gate_proj"), f);
-    double[][] up = product(n, ParameterNames.weight(layer, "up_proj"), f);
+    double[][] gate = product(n, ParameterNames.weight(layer, "mlp.gate_proj"), f);
+    double[][] up = product(n, ParameterNames.weight(layer, "mlp.up_proj"), f);
     for (int t = 0; t < x.length; t++) {
       for (int j = 0; j < f; j++) {
         gate[t][j] *= up[t][j] / (1 + StrictMath.exp(-gate[t][j]));
       }
     }
-    add(x, product(gate, ParameterNames.weight(layer, "down_proj"), c.hiddenSize()));
+    add(x, product(gate, ParameterNames.weight(layer, "mlp.down_proj"), c.hiddenSize()));
   }
 
   private double[][] norm(double[][] x, String name) {
@@ -114,7 +114,7 @@ final class PlainLlama {
       for (double value : x[t]) {
         squares += value * value;
       }
-      double scale = 1 / StrictMath.sqrt(squares / w.length + c.rmsNormEps());
+      double scale = 1 / StrictMath.sqrt(squares / w.length + c.norms().eps());
       for (int k = 0; k < w.length; k++) {
         y[t][k] = x[t][k] * scale * w[k];
       }

@@ -37,7 +37,7 @@ import org.nd4j.linalg.api.ndarray.INDArray;
 
 class TrainingListenerTest {
   private static final ModelConfig TINY =
-      new ModelConfig(61, 16, 2, 2, 1, 8, 24, 1e-5f, 10000, 32, false);
+      ModelConfig.llama(new ModelConfig.Sizes(61, 16, 2, 2, 1, 8, 24, 32), 1e-5f, 10000, false);
 
   /** Writes down what it is told. */
   private static final class Diary implements TrainingListener {

@@ -43,7 +43,7 @@ public final class TorchLlama implements AutoCloseable {
   private final Map<String, Tensor> adapters = new LinkedHashMap<>();
   private Tensor cos;
   private Tensor sin;
-  private Scalar scale;
+  private final Map<String, Scalar> scales = new LinkedHashMap<>();
 
   private TorchLlama(ModelConfig config, ScalarType type) {
     this.c = config;
@@ -57,6 +57,13 @@ public final class TorchLlama implements AutoCloseable {
    */
   @SuppressWarnings("try") // The scope works by being open.
   public static TorchLlama load(ModelConfig config, WeightSource source, ScalarType type) {
+    ModelConfig plain =
+        ModelConfig.llama(
+            config.sizes(), config.norms().eps(), config.rotary().theta(), config.tiedHead());
+    if (!config.equals(plain)) {
+      throw new UserException(
+          "a " + config.family() + " with more than a plain Llama computes; give a plain Llama");
+    }
     TorchLlama llama = new TorchLlama(config, type);
     try (PointerScope scope = new PointerScope()) {
       for (Parameter p : Model.layout(config).parameters().values()) {
@@ -99,7 +106,11 @@ public final class TorchLlama implements AutoCloseable {
           values.length + " adapter values, the layout has " + layout.elements() + "; give those");
     }
     try (PointerScope scope = new PointerScope()) {
-      scale = Ownership.keep(new Scalar((double) config.scale()));
+      config
+          .resolve(Lora.modules(c))
+          .forEach(
+              (module, adapter) ->
+                  scales.put(module, Ownership.keep(new Scalar(adapter.scale()))));
       for (Parameter p : layout.parameters().values()) {
         int first = Math.toIntExact(p.offset());
         float[] own = Arrays.copyOfRange(values, first, first + Math.toIntExact(p.elements()));
@@ -151,10 +162,20 @@ public final class TorchLlama implements AutoCloseable {
     try (PointerScope scope = new PointerScope()) {
       Tensor x = torch.embedding(weights.get(ParameterNames.EMBEDDING), ids);
       for (int layer = 0; layer < c.layers(); layer++) {
-        x = x.add(attention(layer, norm(x, ParameterNames.inputNorm(layer)), adapted));
-        x = x.add(feedForward(layer, norm(x, ParameterNames.postAttentionNorm(layer)), adapted));
+        x =
+            x.add(
+                attention(
+                    layer,
+                    norm(x, ParameterNames.weight(layer, c.modules().inputNorm())),
+                    adapted));
+        x =
+            x.add(
+                feedForward(
+                    layer,
+                    norm(x, ParameterNames.weight(layer, c.modules().feedForwardNorm())),
+                    adapted));
       }
-      result = Ownership.keep(norm(x, ParameterNames.FINAL_NORM));
+      result = Ownership.keep(norm(x, c.modules().finalNorm() + ".weight"));
     }
     return Ownership.handOver(result);
   }
@@ -187,30 +208,32 @@ public final class TorchLlama implements AutoCloseable {
   }
 
   private Tensor attention(int layer, Tensor x, boolean adapted) {
-    Tensor q = rotate(heads(linear(layer, "q_proj", x, adapted), c.heads()));
-    Tensor k = rotate(heads(linear(layer, "k_proj", x, adapted), c.kvHeads()));
-    Tensor v = heads(linear(layer, "v_proj", x, adapted), c.kvHeads());
+    Tensor q = rotate(heads(linear(layer, "self_attn.q_proj", x, adapted), c.heads()));
+    Tensor k = rotate(heads(linear(layer, "self_attn.k_proj", x, adapted), c.kvHeads()));
+    Tensor v = heads(linear(layer, "self_attn.v_proj", x, adapted), c.kvHeads());
     Tensor a =
         torch.scaled_dot_product_attention(
             q, k, v, new TensorOptional(), 0.0, true, new DoubleOptional(), true);
     Tensor joined = a.transpose(1, 2).reshape(x.size(0), x.size(1), c.queryWidth());
-    return linear(layer, "o_proj", joined, adapted);
+    return linear(layer, "self_attn.o_proj", joined, adapted);
   }
 
   private Tensor feedForward(int layer, Tensor x, boolean adapted) {
-    Tensor gate = torch.silu(linear(layer, "gate_proj", x, adapted));
-    return linear(layer, "down_proj", gate.mul(linear(layer, "up_proj", x, adapted)), adapted);
+    Tensor gate = torch.silu(linear(layer, "mlp.gate_proj", x, adapted));
+    return linear(
+        layer, "mlp.down_proj", gate.mul(linear(layer, "mlp.up_proj", x, adapted)), adapted);
   }
 
   /** x·Wᵀ, and scale·(x·Aᵀ)·Bᵀ where there is an adapter. */
-  private Tensor linear(int layer, String projection, Tensor x, boolean adapted) {
-    Tensor y = torch.linear(x, weights.get(ParameterNames.weight(layer, projection)));
-    String module = "base_model.model." + ParameterNames.module(layer, projection);
+  private Tensor linear(int layer, String part, Tensor x, boolean adapted) {
+    Tensor y = torch.linear(x, weights.get(ParameterNames.weight(layer, part)));
+    String module = "base_model.model." + ParameterNames.module(layer, part);
     Tensor a = adapters.get(module + ".lora_A.weight");
     if (a == null || !adapted) {
       return y;
     }
     Tensor b = adapters.get(module + ".lora_B.weight");
+    Scalar scale = scales.get(ParameterNames.module(layer, part));
     return y.add(torch.linear(torch.linear(x, a), b), scale);
   }
 
@@ -219,7 +242,7 @@ public final class TorchLlama implements AutoCloseable {
         x,
         new long[] {c.hiddenSize()},
         new TensorOptional(weights.get(weight)),
-        new DoubleOptional(c.rmsNormEps()));
+        new DoubleOptional(c.norms().eps()));
   }
 
   /** [B, T, heads · headDim] as [B, heads, T, headDim]. */
@@ -245,7 +268,7 @@ public final class TorchLlama implements AutoCloseable {
     for (int i = 0; i < cosines.length; i++) {
       int position = i / c.headDim();
       float exponent = (float) (2 * (i % half)) / c.headDim();
-      float frequency = 1f / (float) StrictMath.pow(c.ropeTheta(), exponent);
+      float frequency = 1f / (float) StrictMath.pow(c.rotary().theta(), exponent);
       float angle = position * frequency;
       cosines[i] = (float) StrictMath.cos(angle);
       sines[i] = (float) StrictMath.sin(angle);
@@ -262,7 +285,7 @@ public final class TorchLlama implements AutoCloseable {
     adapters.clear();
     cos.close();
     sin.close();
-    if (scale != null) {
+    for (Scalar scale : scales.values()) {
       scale.close();
     }
   }

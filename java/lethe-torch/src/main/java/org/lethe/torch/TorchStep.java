@@ -16,12 +16,12 @@ import org.bytedeco.pytorch.global.torch;
 import org.lethe.UserException;
 import org.lethe.method.Loss;
 import org.lethe.method.Method;
-import org.lethe.method.Positions;
 import org.lethe.method.Role;
 import org.lethe.method.RowKind;
 import org.lethe.method.Sequence;
 import org.lethe.method.Totals;
 import org.lethe.method.Use;
+import org.lethe.method.Weighted;
 import org.lethe.train.StepSequence;
 import org.lethe.train.TrainSettings;
 
@@ -65,7 +65,8 @@ public final class TorchStep implements AutoCloseable {
     if (llama.adapters().isEmpty()) {
       throw new UserException("nothing trains; add adapters to the model (addLora)");
     }
-    for (Loss loss : losses(method)) {
+    for (Weighted part : method.losses()) {
+      Loss loss = part.loss();
       if (!MEANS_OVER_ROWS.contains(loss.name())) {
         throw new UserException(
             method.name() + " has " + loss.name() + "; this step does " + MEANS_OVER_ROWS);
@@ -135,8 +136,13 @@ public final class TorchStep implements AutoCloseable {
     Tensor hidden = llama.hidden(TorchWeights.ids(ids), true);
     Tensor rows = hidden.view(-1, llama.config().hiddenSize());
     Tensor sum = null;
-    for (Loss loss : losses(method)) {
+    for (Weighted part : method.losses()) {
+      Loss loss = part.loss();
       for (Use use : loss.uses()) {
+        if (loss.count(totals) != totals.rows(use)) {
+          throw new UserException(
+              loss.name() + " is not the mean over its rows; this step does no other reduction");
+        }
         List<Long> sources = new ArrayList<>();
         List<Long> labels = new ArrayList<>();
         for (int b = 0; b < batch.size(); b++) {
@@ -149,7 +155,7 @@ public final class TorchStep implements AutoCloseable {
         }
         if (!sources.isEmpty()) {
           Tensor term = value(use.kind(), rows.index_select(0, tensor(sources)), tensor(labels));
-          Tensor weighted = term.mul(new Scalar(weight(loss) * loss.scale() / loss.count(totals)));
+          Tensor weighted = term.mul(new Scalar(part.weight() * loss.scale() / loss.count(totals)));
           sum = sum == null ? weighted : sum.add(weighted);
         }
       }
@@ -183,18 +189,6 @@ public final class TorchStep implements AutoCloseable {
     };
   }
 
-  private double weight(Loss loss) {
-    boolean forgets = method.forget().filter(loss::equals).isPresent();
-    return forgets ? method.forgetCoefficient() : method.retainCoefficient();
-  }
-
-  private static List<Loss> losses(Method method) {
-    List<Loss> losses = new ArrayList<>();
-    method.forget().ifPresent(losses::add);
-    method.retain().ifPresent(losses::add);
-    return losses;
-  }
-
   /** The step as the reductions count it. */
   private List<Sequence> outline(List<StepSequence> sequences) {
     Map<Role, Use> uses = new EnumMap<>(Role.class);
@@ -208,7 +202,12 @@ public final class TorchStep implements AutoCloseable {
   }
 
   private static int firstSource(Use use, StepSequence sequence) {
-    return use.positions() == Positions.ANSWER ? sequence.tokens().answerStart() - 1 : 0;
+    return switch (use.positions()) {
+      case ANSWER -> sequence.tokens().answerStart() - 1;
+      case ALL -> 0;
+      case SPANS, ANSWER_UNSHIFTED, EVERY ->
+          throw new UserException(use.positions() + " is not here; give positions answer or all");
+    };
   }
 
   private static Tensor tensor(List<Long> values) {

@@ -12,7 +12,7 @@ import org.lethe.kernels.Dtype;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
-import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 import org.lethe.model.Model;
 import org.lethe.train.Collective;
 import org.lethe.train.Schedule;
@@ -60,7 +60,7 @@ final class ShardedRun {
     }
     try (Backend backend = Backend.open("cpu", 2);
         Model model = TinyLlama.model(backend, false, Dtype.F32)) {
-      TinyLlama.adapt(model, LoraConfig.PROJECTIONS, 3);
+      TinyLlama.adapt(model, LoraTargets.ALL, 3);
       int largest = Step.largestPiece(method, SETTINGS, null, steps);
       float[] adapters = model.lora().values();
       ByteBuffer out = ByteBuffer.allocate(STEPS * 16 + adapters.length * Float.BYTES);

@@ -12,6 +12,7 @@ import org.lethe.method.Method;
 import org.lethe.method.Use;
 import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.RandomWeights;
@@ -27,7 +28,8 @@ final class TinyLlama {
 
   /** Three query heads for each of two key heads; head width × heads is not the hidden size. */
   static ModelConfig config(boolean tied) {
-    return new ModelConfig(VOCABULARY, 40, 3, 6, 2, 8, 72, 1e-5f, 10000.0, CONTEXT, tied);
+    return ModelConfig.llama(
+        new ModelConfig.Sizes(VOCABULARY, 40, 3, 6, 2, 8, 72, CONTEXT), 1e-5f, 10000.0, tied);
   }
 
   /** The weights, 0.02 wide, would give nearly uniform predictions: the sources are widened. */
@@ -37,8 +39,8 @@ final class TinyLlama {
   }
 
   /** Adapters whose B, too, is not zero. */
-  static LoraConfig adapt(Model model, List<String> targets, long seed) {
-    LoraConfig lora = new LoraConfig(4, 8, targets);
+  static LoraConfig adapt(Model model, LoraTargets targets, long seed) {
+    LoraConfig lora = LoraConfig.all(4, 8).withTargets(targets);
     Random random = new Random(seed);
     float[] values = new float[Math.toIntExact(Lora.layout(model.config(), lora).elements())];
     for (int i = 0; i < values.length; i++) {

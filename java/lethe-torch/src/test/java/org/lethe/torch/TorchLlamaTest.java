@@ -36,6 +36,7 @@ import org.lethe.model.Decoder;
 import org.lethe.model.Head;
 import org.lethe.model.HeadRows;
 import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 import org.lethe.model.Model;
 import org.lethe.model.PackedBatch;
 import org.lethe.model.Parameter;
@@ -116,7 +117,7 @@ class TorchLlamaTest {
   @ValueSource(booleans = {false, true})
   void everyLabelHasTheSameNll(boolean tied) {
     try (Model model = TinyLlama.model(backend, tied, Dtype.F32)) {
-      TinyLlama.adapt(model, List.of("q_proj", "v_proj", "down_proj"), 3);
+      TinyLlama.adapt(model, LoraTargets.named(List.of("q_proj", "v_proj", "down_proj")), 3);
       List<int[]> sequences =
           TinyLlama.step(Methods.create(MethodConfig.of("GA+GD")), 5).stream()
               .map(s -> s.tokens().ids())
@@ -186,7 +187,7 @@ class TorchLlamaTest {
     List<StepSequence> sequences = TinyLlama.step(method, 13);
     try (PointerScope scope = new PointerScope();
         Model model = TinyLlama.model(backend, tied, Dtype.F32)) {
-      TinyLlama.adapt(model, LoraConfig.PROJECTIONS, 3);
+      TinyLlama.adapt(model, LoraTargets.ALL, 3);
       try (Step step = new Step(model, method, settings(0), null, PACKED)) {
         double loss = step.gradients(sequences).loss();
         Map<String, float[]> ours = gradients(model);
@@ -217,7 +218,7 @@ class TorchLlamaTest {
     List<StepSequence> sequences = TinyLlama.step(method, 13);
     try (PointerScope scope = new PointerScope();
         Model model = TinyLlama.model(backend, false, Dtype.F32)) {
-      TinyLlama.adapt(model, LoraConfig.PROJECTIONS, 3);
+      TinyLlama.adapt(model, LoraTargets.ALL, 3);
       float[] before = model.lora().values();
       try (TorchLlama llama = TorchLlama.copyOf(model, ScalarType.Float);
           Step step = new Step(model, method, settings(0.5), null, PACKED);
@@ -268,7 +269,7 @@ class TorchLlamaTest {
     Method method = Methods.create(MethodConfig.of("ME+GD"));
     List<StepSequence> sequences = TinyLlama.step(method, 13);
     try (Model model = TinyLlama.model(backend, true, Dtype.F32)) {
-      TinyLlama.adapt(model, List.of("q_proj"), 3);
+      TinyLlama.adapt(model, LoraTargets.named(List.of("q_proj")), 3);
       try (TorchLlama llama = TorchLlama.copyOf(model, ScalarType.Float);
           TorchStep step =
               new TorchStep(llama, method, settings(1), TorchStep.Batching.PER_SEQUENCE)) {
@@ -292,7 +293,7 @@ class TorchLlamaTest {
         TorchLlama llama = TorchLlama.copyOf(model, ScalarType.Float)) {
       assertRefused("add adapters", () -> step(llama, method));
       assertRefused("the layout has", () -> llama.addLora(LoraConfig.all(2, 4), new float[3]));
-      TinyLlama.adapt(model, List.of("q_proj"), 3);
+      TinyLlama.adapt(model, LoraTargets.named(List.of("q_proj")), 3);
       llama.addLora(model.lora().config(), model.lora().values());
       assertRefused("NPO", () -> step(llama, method));
       assertRefused("already", () -> llama.addLora(model.lora().config(), model.lora().values()));

@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
-import java.util.function.Function;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
@@ -17,7 +16,6 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.lethe.kernels.Backend;
 import org.lethe.method.EntropyDirection;
-import org.lethe.method.Loss;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.MethodStep;
@@ -29,6 +27,7 @@ import org.lethe.method.RowStatistics;
 import org.lethe.method.Sequence;
 import org.lethe.method.Totals;
 import org.lethe.method.Use;
+import org.lethe.method.Weighted;
 
 /** Every loss of the literature that Lethe has, written in libtorch's operators, in fp64. */
 @SuppressWarnings("try") // Scopes work by being open.
@@ -162,10 +161,11 @@ class TorchMethodTest {
       Formulas formulas =
           new Formulas(
               step, torch.linear(h, w), torch.linear(step.reference.to(ScalarType.Double), w));
-      Function<Loss, Tensor> formula = loss -> formulas.loss(loss.name(), direction);
       List<Tensor> terms = new ArrayList<>();
-      method.forget().ifPresent(loss -> terms.add(formula.apply(loss).mul(new Scalar(0.7))));
-      method.retain().ifPresent(loss -> terms.add(formula.apply(loss).mul(new Scalar(1.3))));
+      for (Weighted part : method.losses()) {
+        Tensor term = formulas.loss(part.loss().name(), direction);
+        terms.add(term.mul(new Scalar(part.weight())));
+      }
       Tensor expected = terms.stream().reduce(Tensor::add).orElseThrow();
       expected.backward();
       try (TorchHead head = TorchHead.frozen(backend, step.weight, step.rows.size())) {

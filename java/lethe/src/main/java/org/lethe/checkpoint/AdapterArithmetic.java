@@ -1,14 +1,16 @@
 package org.lethe.checkpoint;
 
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import org.lethe.UserException;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 
 /**
  * Sums of adapters, as adapters: Σ cᵢ·sᵢ·BᵢAᵢ is one product of the A stacked and the B side by
@@ -54,8 +56,15 @@ public final class AdapterArithmetic {
   private record Operand(
       Summand summand,
       PeftConfig config,
+      Map<String, LoraConfig.Adapter> adapters,
       Map<String, LinearShape> linears,
-      Map<String, float[]> tensors) {}
+      Map<String, float[]> tensors) {
+
+    /** The largest rank of its modules: those of a smaller one leave zeros behind theirs. */
+    int rank() {
+      return adapters.values().stream().mapToInt(LoraConfig.Adapter::rank).max().orElse(0);
+    }
+  }
 
   /**
    * Writes the sum for PEFT, in fp32. A is copied; each number of B is multiplied by coefficient
@@ -69,11 +78,13 @@ public final class AdapterArithmetic {
     if (summands.isEmpty()) {
       throw new UserException("there is no adapter to add up; name at least one");
     }
+    Optional<String> mark = mark(summands);
     List<Operand> operands = summands.stream().map(AdapterArithmetic::read).toList();
     Map<String, LinearShape> linears = linears(operands);
-    int rank = operands.stream().mapToInt(o -> o.config().rank()).sum();
+    int rank = operands.stream().mapToInt(Operand::rank).sum();
     PeftConfig config =
-        new PeftConfig(base(operands, baseModel), rank, rank, 0, targets(operands), false);
+        new PeftConfig(
+            base(operands, baseModel), new LoraConfig(rank, rank, targets(operands, linears)));
     Map<String, float[]> sums = new LinkedHashMap<>();
     linears.forEach(
         (module, shape) -> {
@@ -81,29 +92,46 @@ public final class AdapterArithmetic {
           sums.put(PeftAdapter.tensorA(module), sum.a());
           sums.put(PeftAdapter.tensorB(module), sum.b());
         });
-    long bytes = PeftAdapter.fileBytes(config, linears, StoredDtype.F32);
+    long bytes = PeftAdapter.fileBytes(config, linears, name -> StoredDtype.F32);
     OutputDirectory.write(
         target,
         overwrite,
         bytes,
-        out ->
-            PeftAdapter.write(
-                out,
-                config,
-                linears,
-                StoredDtype.F32,
-                (name, first, into) ->
-                    into.put(sums.get(name), Math.toIntExact(first), into.remaining())));
+        out -> {
+          PeftAdapter.write(
+              out,
+              config,
+              linears,
+              name -> StoredDtype.F32,
+              (name, first, into) ->
+                  into.put(sums.get(name), Math.toIntExact(first), into.remaining()));
+          if (mark.isPresent()) {
+            out.writeString(BaseMark.FILE, BaseMark.json(mark.get()));
+          }
+        });
     return new Result(rank, linears.size(), bytes);
+  }
+
+  /** The weights that the summands were trained on, where they say so. */
+  private static Optional<String> mark(List<Summand> summands) {
+    Optional<String> mark = Optional.empty();
+    for (Summand summand : summands) {
+      if (mark.isPresent()) {
+        BaseMark.require(summand.directory(), mark.get());
+      } else {
+        mark = BaseMark.read(summand.directory());
+      }
+    }
+    return mark;
   }
 
   private static Operand read(Summand summand) {
     Map<String, LinearShape> linears = AdapterFiles.linears(summand.directory());
-    try (PeftAdapter adapter = PeftAdapter.open(summand.directory(), linears)) {
+    try (PeftAdapter adapter = PeftAdapter.open(summand.directory())) {
       Map<String, float[]> tensors = new LinkedHashMap<>();
-      int rank = adapter.config().rank();
       linears.forEach(
           (module, shape) -> {
+            int rank = adapter.adapters().get(module).rank();
             tensors.put(PeftAdapter.tensorA(module), new float[Math.toIntExact(rank * shape.in())]);
             tensors.put(
                 PeftAdapter.tensorB(module), new float[Math.toIntExact(rank * shape.out())]);
@@ -111,7 +139,7 @@ public final class AdapterArithmetic {
       adapter.read(
           (name, first, piece) ->
               piece.get(tensors.get(name), Math.toIntExact(first), piece.remaining()));
-      return new Operand(summand, adapter.config(), linears, tensors);
+      return new Operand(summand, adapter.config(), adapter.adapters(), linears, tensors);
     }
   }
 
@@ -161,10 +189,22 @@ public final class AdapterArithmetic {
     return names.isEmpty() ? "" : names.iterator().next();
   }
 
-  private static List<String> targets(List<Operand> operands) {
-    Set<String> targets = new TreeSet<>();
-    operands.forEach(o -> targets.addAll(o.config().targetModules()));
-    return new ArrayList<>(targets);
+  /** Last parts of names where a summand's are in all layers; else every module by its name. */
+  private static List<String> targets(List<Operand> operands, Map<String, LinearShape> linears) {
+    Set<String> names = new TreeSet<>();
+    for (Operand operand : operands) {
+      LoraTargets targets = operand.config().named(operand.linears().keySet()).lora().targets();
+      boolean everywhere =
+          targets.regex().isEmpty()
+              && targets.layers().isEmpty()
+              && targets.excludedNames().isEmpty()
+              && targets.excludedRegex().isEmpty();
+      if (!everywhere) {
+        return List.copyOf(linears.keySet());
+      }
+      names.addAll(targets.names());
+    }
+    return List.copyOf(names);
   }
 
   /** The A one below the other, the B side by side; zeros where a summand leaves a module alone. */
@@ -174,19 +214,20 @@ public final class AdapterArithmetic {
     Factors sum = new Factors(new float[rank * in], new float[out * rank]);
     int first = 0;
     for (Operand operand : operands) {
-      int own = operand.config().rank();
+      LoraConfig.Adapter adapter = operand.adapters().get(module);
       float[] a = operand.tensors().get(PeftAdapter.tensorA(module));
       float[] b = operand.tensors().get(PeftAdapter.tensorB(module));
-      if (a != null) {
+      if (adapter != null) {
+        int own = adapter.rank();
         System.arraycopy(a, 0, sum.a(), first * in, own * in);
-        double factor = operand.summand().coefficient() * operand.config().scale();
+        double factor = operand.summand().coefficient() * adapter.scale();
         for (int row = 0; row < out; row++) {
           for (int k = 0; k < own; k++) {
             sum.b()[row * rank + first + k] = (float) (factor * b[row * own + k]);
           }
         }
       }
-      first += own;
+      first += operand.rank();
     }
     return sum;
   }

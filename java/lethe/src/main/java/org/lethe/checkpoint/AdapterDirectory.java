@@ -1,10 +1,7 @@
 package org.lethe.checkpoint;
 
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.List;
 import java.util.Map;
-import org.lethe.UserException;
 import org.lethe.model.Layout;
 import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
@@ -15,7 +12,8 @@ public final class AdapterDirectory {
   private AdapterDirectory() {}
 
   /**
-   * Loads adapters onto a frozen model.
+   * Loads adapters onto a frozen model, which must be the one they were trained on where they say
+   * so.
    *
    * @param trains whether they get optimizer state
    */
@@ -36,10 +34,8 @@ public final class AdapterDirectory {
   private static Values read(Model model, Path directory) {
     Map<String, LinearShape> linears = ModelDirectory.linears(model.config());
     try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
-      PeftConfig file = adapter.config();
-      LoraConfig config =
-          new LoraConfig(
-              file.rank(), file.scale() * file.rank(), projections(directory, file, linears));
+      model.sourceHash().ifPresent(hash -> BaseMark.require(directory, hash));
+      LoraConfig config = adapter.config().lora();
       Layout layout = Lora.layout(model.config(), config);
       float[] values = new float[Math.toIntExact(layout.elements())];
       adapter.read(
@@ -53,61 +49,34 @@ public final class AdapterDirectory {
   }
 
   /**
-   * Writes adapters that PEFT loads unchanged, in fp32.
+   * Writes adapters that PEFT loads unchanged, in fp32, and beside them which weights they were
+   * trained on, by which loading finds out when it is given others.
    *
    * @param baseModel what PEFT shall call the base; a name or a path
    */
   public static void save(
       Lora lora, Model model, String baseModel, Path target, boolean overwrite) {
     Map<String, LinearShape> linears = ModelDirectory.linears(model.config());
-    PeftConfig config =
-        new PeftConfig(
-            baseModel,
-            lora.config().rank(),
-            lora.config().alpha(),
-            0,
-            lora.config().targets(),
-            false);
+    PeftConfig config = new PeftConfig(baseModel, lora.config());
     float[] values = lora.values();
     OutputDirectory.write(
         target,
         overwrite,
-        PeftAdapter.fileBytes(config, linears, StoredDtype.F32),
-        out ->
-            PeftAdapter.write(
-                out,
-                config,
-                linears,
-                StoredDtype.F32,
-                (name, first, into) ->
-                    into.put(
-                        values,
-                        Math.toIntExact(lora.layout().parameter(name).offset() + first),
-                        into.remaining())));
-  }
-
-  /** The projections a file's target modules name; each must be on all layers, as ours are. */
-  private static List<String> projections(
-      Path directory, PeftConfig file, Map<String, LinearShape> linears) {
-    List<String> projections = new ArrayList<>();
-    for (String projection : LoraConfig.PROJECTIONS) {
-      List<String> modules =
-          linears.keySet().stream().filter(m -> m.endsWith("." + projection)).toList();
-      long targeted = modules.stream().filter(file::targets).count();
-      if (targeted == modules.size()) {
-        projections.add(projection);
-      } else if (targeted > 0) {
-        throw new UserException(
-            directory.resolve(PeftAdapter.CONFIG_FILE)
-                + ": target_modules adapts "
-                + projection
-                + " in "
-                + targeted
-                + " of "
-                + modules.size()
-                + " layers; Lethe adapts a projection in all layers or none");
-      }
-    }
-    return projections;
+        PeftAdapter.fileBytes(config, linears, name -> StoredDtype.F32),
+        out -> {
+          PeftAdapter.write(
+              out,
+              config,
+              linears,
+              name -> StoredDtype.F32,
+              (name, first, into) ->
+                  into.put(
+                      values,
+                      Math.toIntExact(lora.layout().parameter(name).offset() + first),
+                      into.remaining()));
+          if (model.sourceHash().isPresent()) {
+            out.writeString(BaseMark.FILE, BaseMark.json(model.sourceHash().get()));
+          }
+        });
   }
 }

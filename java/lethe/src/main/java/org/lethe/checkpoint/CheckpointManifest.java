@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.PropertyNamingStrategies;
 import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.List;
 import java.util.Map;
 import org.lethe.InternalFaultException;
@@ -32,7 +33,8 @@ import org.lethe.UserException;
  * @param rules how many evaluations in a row each stopping rule has held, by the rule's text
  * @param kernels the backend's description: instruction set, threads, library versions
  * @param dtype storage of weights and activations
- * @param lora of the adapter; null when all weights train
+ * @param lora the adapter's settings in the keys of PEFT's {@code adapter_config.json}; null when
+ *     all weights train
  * @param baseModel where the base was loaded from; null for a model that began with random weights
  * @param baseSha256 fingerprint of the model before the first step
  * @param configSha256 of the run's configuration
@@ -55,7 +57,7 @@ public record CheckpointManifest(
     Map<String, Integer> rules,
     String kernels,
     String dtype,
-    LoraShape lora,
+    ObjectNode lora,
     String baseModel,
     String baseSha256,
     String configSha256,
@@ -66,7 +68,7 @@ public record CheckpointManifest(
   public static final String FORMAT = "lethe-checkpoint";
 
   /** The only {@code formatVersion} this Lethe writes and reads. */
-  public static final int VERSION = 1;
+  public static final int VERSION = 2;
 
   private static final ObjectMapper MAPPER =
       JsonMapper.builder()
@@ -90,9 +92,6 @@ public record CheckpointManifest(
    * @param state numbers that outlive a step, by name; empty for the methods that have none
    */
   public record MethodState(String name, Map<String, Double> state) {}
-
-  /** Rank, alpha and projections of an adapter. */
-  public record LoraShape(int rank, double alpha, List<String> targets) {}
 
   /** Length and SHA-256 of the first {@code bytes} of the metrics. */
   public record Metrics(long bytes, String sha256) {}

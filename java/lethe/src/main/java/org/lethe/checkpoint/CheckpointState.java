@@ -3,9 +3,7 @@ package org.lethe.checkpoint;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import org.lethe.UserException;
@@ -81,18 +79,14 @@ public final class CheckpointState implements AutoCloseable {
 
   /** The adapters' settings; empty when all weights train. */
   public Optional<LoraConfig> lora() {
-    JsonNode lora = meta.path("lora");
     if (!kind().equals(ADAPTER)) {
       return Optional.empty();
     }
-    List<String> targets = new ArrayList<>();
-    lora.path("targets").forEach(target -> targets.add(target.asText()));
-    if (!lora.path("rank").isInt() || !lora.path("alpha").isNumber()) {
+    if (!(meta.path("lora") instanceof ObjectNode lora)) {
       throw new UserException(
-          directory.resolve(MANIFEST) + ": key 'lora' must hold rank, alpha and targets");
+          directory.resolve(MANIFEST) + ": key 'lora' must hold the adapter's settings");
     }
-    return Optional.of(
-        new LoraConfig(lora.path("rank").intValue(), lora.path("alpha").doubleValue(), targets));
+    return Optional.of(PeftConfigFile.read(directory.resolve(MANIFEST), lora).lora());
   }
 
   /**
@@ -111,8 +105,7 @@ public final class CheckpointState implements AutoCloseable {
                         directory
                             + ": trains all weights and holds no adapter; export the model that"
                             + " the run wrote"));
-    PeftConfig config =
-        new PeftConfig(baseModel(), lora.rank(), lora.alpha(), 0, lora.targets(), false);
+    PeftConfig config = new PeftConfig(baseModel(), lora);
     Map<String, LinearShape> linears = new LinkedHashMap<>();
     for (String name : tensors.names()) {
       AdapterFiles.module(name, MASTER)
@@ -124,7 +117,7 @@ public final class CheckpointState implements AutoCloseable {
                           tensors.info(MASTER + PeftAdapter.tensorB(module)).shape().get(0),
                           tensors.info(MASTER + PeftAdapter.tensorA(module)).shape().get(1))));
     }
-    long bytes = PeftAdapter.fileBytes(config, linears, dtype);
+    long bytes = PeftAdapter.fileBytes(config, linears, name -> dtype);
     OutputDirectory.write(
         target,
         overwrite,
@@ -134,7 +127,7 @@ public final class CheckpointState implements AutoCloseable {
                 out,
                 config,
                 linears,
-                dtype,
+                name -> dtype,
                 (name, first, into) -> {
                   FloatStream.read(tensors, MASTER + name, first, into.duplicate());
                   Halves.requireRange(target, name, dtype, into.duplicate());

@@ -11,6 +11,7 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import org.lethe.InternalFaultException;
 import org.lethe.UserException;
 
 /** Small JSON files, read strictly (UTF-8, no duplicate keys, nothing behind the document). */
@@ -25,16 +26,30 @@ final class JsonFiles {
   }
 
   static ObjectNode readObject(Path file) {
+    return parse(file, text(file));
+  }
+
+  /** The whole file as it is. */
+  static String text(Path file) {
     try {
-      JsonNode node = mapper().readTree(Files.readString(file));
-      if (node instanceof ObjectNode object) {
-        return object;
-      }
-      throw new UserException(file + ": must hold a JSON object; get the file again");
+      return Files.readString(file);
     } catch (NoSuchFileException e) {
       throw new UserException(file + ": no such file; check the directory", e);
     } catch (CharacterCodingException e) {
       throw new UserException(file + ": is not valid UTF-8; get the file again", e);
+    } catch (IOException e) {
+      throw new UserException(file + ": cannot be read (" + e + "); check its permissions", e);
+    }
+  }
+
+  /** The object that a file's text is. */
+  static ObjectNode parse(Path file, String text) {
+    try {
+      JsonNode node = mapper().readTree(text);
+      if (node instanceof ObjectNode object) {
+        return object;
+      }
+      throw new UserException(file + ": must hold a JSON object; get the file again");
     } catch (JsonProcessingException e) {
       throw new UserException(
           file
@@ -44,8 +59,15 @@ final class JsonFiles {
               + e.getOriginalMessage()
               + "); mend it",
           e);
-    } catch (IOException e) {
-      throw new UserException(file + ": cannot be read (" + e + "); check its permissions", e);
+    }
+  }
+
+  /** An object from a text that was an object when it was read. */
+  static ObjectNode parseObject(String text) {
+    try {
+      return (ObjectNode) mapper().readTree(text);
+    } catch (JsonProcessingException e) {
+      throw new InternalFaultException("a config that was read is no JSON any more: " + e);
     }
   }
 

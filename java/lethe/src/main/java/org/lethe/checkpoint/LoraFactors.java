@@ -5,6 +5,7 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
+import org.lethe.model.LoraConfig;
 
 /**
  * One module's adapter on the host: A [r, in] and B [out, r], row-major fp32. Sums are taken in
@@ -12,12 +13,14 @@ import org.lethe.UserException;
  */
 public final class LoraFactors {
   private final int rank;
+  private final double scale;
   private final LinearShape shape;
   private final float[] a;
   private final float[] b;
 
-  private LoraFactors(int rank, LinearShape shape) {
-    this.rank = rank;
+  private LoraFactors(LoraConfig.Adapter adapter, LinearShape shape) {
+    this.rank = adapter.rank();
+    this.scale = adapter.scale();
     this.shape = shape;
     this.a = new float[Math.toIntExact(rank * shape.in())];
     this.b = new float[Math.toIntExact(rank * shape.out())];
@@ -33,15 +36,15 @@ public final class LoraFactors {
       Path directory, PeftAdapter adapter, Map<String, LinearShape> linears) {
     Map<String, LoraFactors> factors = new LinkedHashMap<>();
     Map<String, float[]> tensors = new LinkedHashMap<>();
-    linears.forEach(
-        (module, shape) -> {
-          if (adapter.config().targets(module)) {
-            LoraFactors pair = new LoraFactors(adapter.config().rank(), shape);
-            factors.put(module, pair);
-            tensors.put(PeftAdapter.tensorA(module), pair.a);
-            tensors.put(PeftAdapter.tensorB(module), pair.b);
-          }
-        });
+    adapter
+        .adapters()
+        .forEach(
+            (module, size) -> {
+              LoraFactors pair = new LoraFactors(size, linears.get(module));
+              factors.put(module, pair);
+              tensors.put(PeftAdapter.tensorA(module), pair.a);
+              tensors.put(PeftAdapter.tensorB(module), pair.b);
+            });
     adapter.read(
         (name, first, piece) -> {
           float[] values = tensors.get(name);
@@ -69,6 +72,16 @@ public final class LoraFactors {
   /** [out, in] of the module. */
   public LinearShape shape() {
     return shape;
+  }
+
+  /** Rows of A. */
+  public int rank() {
+    return rank;
+  }
+
+  /** What BA is multiplied by. */
+  public double scale() {
+    return scale;
   }
 
   /** ‖A‖, Frobenius. */
@@ -109,7 +122,7 @@ public final class LoraFactors {
    * @param first index of the first value
    * @param into filled whole
    */
-  void product(double scale, long first, double[] into, int count) {
+  void product(long first, double[] into, int count) {
     int in = Math.toIntExact(shape.in());
     for (int done = 0; done < count; ) {
       int row = Math.toIntExact((first + done) / in);

@@ -24,10 +24,10 @@ public final class ModelCheck {
    *
    * @throws UserException when the weights cannot be read at all
    */
-  public static List<String> problems(Path directory, LlamaConfigFile config) {
+  public static List<String> problems(Path directory, ModelConfigFile config) {
     List<String> problems = new ArrayList<>();
-    try (ShardedSafetensors tensors = ShardedSafetensors.open(directory)) {
-      Map<String, Parameter> expected = Model.layout(ModelDirectory.sizes(config)).parameters();
+    try (ModelWeights tensors = ModelWeights.open(directory)) {
+      Map<String, Parameter> expected = Model.layout(config.model()).parameters();
       Set<String> missing = new TreeSet<>(expected.keySet());
       missing.removeAll(tensors.names());
       if (!missing.isEmpty()) {
@@ -51,9 +51,9 @@ public final class ModelCheck {
   }
 
   /** A tied checkpoint may repeat the head; old Llama files carry the rotary frequencies. */
-  private static boolean isHarmless(String name, LlamaConfigFile config) {
+  private static boolean isHarmless(String name, ModelConfigFile config) {
     return name.endsWith("rotary_emb.inv_freq")
-        || (config.tieWordEmbeddings() && name.equals(ParameterNames.HEAD));
+        || (config.model().tiedHead() && name.equals(ParameterNames.HEAD));
   }
 
   private static void shapeAndType(

@@ -8,8 +8,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Optional;
-import java.util.OptionalInt;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -34,44 +32,8 @@ public final class ModelDirectory {
   private ModelDirectory() {}
 
   /** What config.json says. */
-  public static LlamaConfigFile config(Path directory) {
+  public static ModelConfigFile config(Path directory) {
     return HuggingFaceConfig.read(directory.resolve(HuggingFaceConfig.FILE));
-  }
-
-  /** The sizes a model of this config has. */
-  public static ModelConfig sizes(LlamaConfigFile file) {
-    return new ModelConfig(
-        file.vocabSize(),
-        file.hiddenSize(),
-        file.layers(),
-        file.heads(),
-        file.kvHeads(),
-        file.headDim(),
-        file.intermediateSize(),
-        (float) file.rmsNormEps(),
-        file.ropeTheta(),
-        file.maxPositionEmbeddings(),
-        file.tieWordEmbeddings());
-  }
-
-  /** The config of a model of these sizes. */
-  public static LlamaConfigFile config(ModelConfig c, int bosId, int eosId) {
-    return new LlamaConfigFile(
-        c.vocabularySize(),
-        c.hiddenSize(),
-        c.layers(),
-        c.heads(),
-        c.kvHeads(),
-        c.headDim(),
-        c.feedForwardSize(),
-        // The shortest decimal that names the fp32 value: 1e-5f widened would read 9.99999974e-06.
-        Double.parseDouble(Float.toString(c.rmsNormEps())),
-        c.ropeTheta(),
-        c.contextLength(),
-        c.tiedHead(),
-        OptionalInt.of(bosId),
-        List.of(eosId),
-        Optional.empty());
   }
 
   /**
@@ -80,8 +42,8 @@ public final class ModelDirectory {
    * @param contextLength positions wanted, at most the model's own
    */
   public static Model load(Ops ops, Path directory, int contextLength) {
-    ModelConfig sizes = sizes(config(directory)).withContextLength(contextLength);
-    try (ShardedSafetensors tensors = ShardedSafetensors.open(directory)) {
+    ModelConfig sizes = config(directory).model().withContextLength(contextLength);
+    try (ModelWeights tensors = ModelWeights.open(directory)) {
       return Model.load(ops, sizes, new CheckpointWeights(tensors));
     }
   }
@@ -93,7 +55,7 @@ public final class ModelDirectory {
    * @param tokenizer the directory that holds them
    */
   public static void save(
-      Model model, LlamaConfigFile config, Path tokenizer, Path target, boolean overwrite) {
+      Model model, ModelConfigFile config, Path tokenizer, Path target, boolean overwrite) {
     StoredDtype dtype = model.ops().dtype() == Dtype.BF16 ? StoredDtype.BF16 : StoredDtype.F32;
     List<TensorSpec> specs = new ArrayList<>();
     for (Parameter p : model.layout().parameters().values()) {
@@ -126,13 +88,8 @@ public final class ModelDirectory {
   /** The linears an adapter may sit on, by module name, as PEFT's files are checked against. */
   static Map<String, LinearShape> linears(ModelConfig c) {
     Map<String, LinearShape> linears = new LinkedHashMap<>();
-    for (Parameter p : Model.layout(c).parameters().values()) {
-      boolean projection = p.name().endsWith("_proj.weight");
-      if (projection) {
-        String module = p.name().substring(0, p.name().length() - ".weight".length());
-        linears.put(module, new LinearShape(p.rows(), p.columns()));
-      }
-    }
+    Model.projections(c)
+        .forEach((module, p) -> linears.put(module, new LinearShape(p.rows(), p.columns())));
     return linears;
   }
 

@@ -1,36 +1,45 @@
 package org.lethe.checkpoint;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import java.util.Collection;
+import java.util.Collections;
 import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.TreeSet;
+import org.lethe.model.LoraConfig;
 
 /**
- * What {@code adapter_config.json} says of a LoRA adapter: {@code y = x Wᵀ + scale · (x Aᵀ) Bᵀ}.
+ * What {@code adapter_config.json} says of a LoRA adapter.
  *
  * @param baseModel {@code base_model_name_or_path}; empty if not known
- * @param rank r, rows of A
- * @param alpha numerator of the scale
- * @param dropout probability in [0, 1) used while training
- * @param targetModules adapted modules: last parts of their names, or whole names
- * @param rankStabilized whether the scale divides by sqrt(r) in place of r
+ * @param lora ranks, scales, dropout and targets
+ * @param others keys that change nothing in what a trained adapter computes ({@code revision},
+ *     {@code peft_version}, ...), where they are not what Lethe writes by itself
  */
-public record PeftConfig(
-    String baseModel,
-    int rank,
-    double alpha,
-    double dropout,
-    List<String> targetModules,
-    boolean rankStabilized) {
+public record PeftConfig(String baseModel, LoraConfig lora, Map<String, JsonNode> others) {
   public PeftConfig {
-    targetModules = List.copyOf(targetModules);
+    others = Collections.unmodifiableMap(new TreeMap<>(others));
   }
 
-  /** Factor in front of BA. */
-  public double scale() {
-    return alpha / (rankStabilized ? StrictMath.sqrt(rank) : rank);
+  /** An adapter of Lethe's own. */
+  public PeftConfig(String baseModel, LoraConfig lora) {
+    this(baseModel, lora, Map.of());
   }
 
-  /** Whether a module, by its name in the base model, is adapted; PEFT's rule for lists. */
-  public boolean targets(String module) {
-    return targetModules.stream()
-        .anyMatch(target -> module.equals(target) || module.endsWith("." + target));
+  /**
+   * The same with the targets' last parts written out where all are meant: what PEFT itself writes
+   * for {@code all-linear}, and every reader knows.
+   *
+   * @param modules linear modules of the model
+   */
+  public PeftConfig named(Collection<String> modules) {
+    if (!lora.targets().isAll()) {
+      return this;
+    }
+    TreeSet<String> names = new TreeSet<>();
+    lora.among(modules).keySet().forEach(m -> names.add(m.substring(m.lastIndexOf('.') + 1)));
+    LoraConfig spelt = lora.withTargets(lora.targets().withNames(List.copyOf(names)));
+    return new PeftConfig(baseModel, spelt, others);
   }
 }

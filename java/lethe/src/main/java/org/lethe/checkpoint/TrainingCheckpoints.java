@@ -1,11 +1,11 @@
 package org.lethe.checkpoint;
 
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Map;
 import org.lethe.UserException;
 import org.lethe.method.Method;
-import org.lethe.model.LoraConfig;
+import org.lethe.model.Lora;
 import org.lethe.model.Model;
 import org.lethe.model.Trainable;
 import org.lethe.train.Trainer;
@@ -67,31 +67,37 @@ public final class TrainingCheckpoints {
   private CheckpointManifest manifest(
       Trainer trainer, TrainingLoop loop, CheckpointManifest.Metrics metrics) {
     int perEpoch = trainer.stepsPerEpoch();
-    LoraConfig lora = model.lora() == null ? null : model.lora().config();
     return new CheckpointManifest(
         CheckpointManifest.FORMAT,
         CheckpointManifest.VERSION,
         origin.lethe(),
         origin.task(),
-        lora == null ? "weights" : "adapter",
+        model.lora() == null ? "weights" : "adapter",
         trainer.done(),
         trainer.skipped(),
         origin.seed(),
         new CheckpointManifest.Cursor(
             trainer.done() / perEpoch, trainer.done() % perEpoch, perEpoch),
-        new CheckpointManifest.MethodState(method.name(), Map.of()),
+        new CheckpointManifest.MethodState(method.name(), trainer.methodState()),
         loop.streaks(),
         model.ops().backend().description(),
         model.ops().dtype().name(),
-        lora == null
-            ? null
-            : new CheckpointManifest.LoraShape(lora.rank(), lora.alpha(), lora.targets()),
+        lora(),
         origin.baseModel(),
         baseSha256,
         origin.configSha256(),
         metrics,
         null,
         List.of());
+  }
+
+  private ObjectNode lora() {
+    if (model.lora() == null) {
+      return null;
+    }
+    String base = origin.baseModel() == null ? "" : origin.baseModel();
+    PeftConfig config = new PeftConfig(base, model.lora().config());
+    return PeftConfigFile.json(config.named(Lora.modules(model.config())));
   }
 
   /**
@@ -126,7 +132,7 @@ public final class TrainingCheckpoints {
       model.refreshHeadMean();
     }
     store.goOnFrom(found);
-    trainer.resumeAt(m.step(), m.skipped());
+    trainer.resumeAt(m.step(), m.skipped(), m.method().state());
     loop.restore(m.rules());
   }
 }

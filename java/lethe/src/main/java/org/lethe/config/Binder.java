@@ -8,7 +8,10 @@ import java.math.BigInteger;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.regex.Pattern;
 import org.lethe.InternalFaultException;
@@ -142,6 +145,9 @@ final class Binder {
     if (component.getType() == Optional.class) {
       return Optional.empty();
     }
+    if (component.getType() == Map.class) {
+      return Map.of();
+    }
     if (component.getType().isRecord()) {
       return record(component.getType(), Yaml.Mapping.empty(section.where()), full);
     }
@@ -186,6 +192,9 @@ final class Binder {
     if (raw == Optional.class) {
       return absent ? Optional.empty() : Optional.of(value(Schema.argument(type), yaml, path));
     }
+    if (raw == OptionValue.class) {
+      return option(yaml, path);
+    }
     if (raw.isRecord()) {
       if (absent) {
         return record(raw, Yaml.Mapping.empty(yaml.where()), path);
@@ -198,11 +207,21 @@ final class Binder {
     if (raw == List.class) {
       return list(Schema.argument(type), yaml, path);
     }
+    if (raw == Map.class) {
+      return absent ? Map.of() : map(Schema.mapValue(type), yaml, path);
+    }
     if (absent) {
       throw new UserException(
           yaml.where() + ": " + path + " has no value; give one, or remove the key");
     }
     return scalar(raw, yaml, path);
+  }
+
+  private static OptionValue option(Yaml yaml, String path) {
+    if (!(yaml instanceof Yaml.Scalar scalar) || scalar.type() == Yaml.ScalarType.NULL) {
+      throw expected(path, "a text or a number", yaml);
+    }
+    return new OptionValue(scalar.text(), scalar.where());
   }
 
   private List<Object> list(Type element, Yaml yaml, String path) {
@@ -214,6 +233,18 @@ final class Binder {
       values.add(value(element, sequence.items().get(i), path + "[" + i + "]"));
     }
     return List.copyOf(values);
+  }
+
+  /** Keys are texts, and keep their order. */
+  private Map<String, Object> map(Type element, Yaml yaml, String path) {
+    if (!(yaml instanceof Yaml.Mapping mapping)) {
+      throw expected(path, "names with values, written {a: 1, b: 2}", yaml);
+    }
+    Map<String, Object> values = new LinkedHashMap<>();
+    mapping
+        .entries()
+        .forEach((key, value) -> values.put(key, value(element, value, Schema.join(path, key))));
+    return Collections.unmodifiableMap(values);
   }
 
   private static Object scalar(Class<?> type, Yaml yaml, String path) {

@@ -71,4 +71,12 @@ final class Check {
           key, new Range(0, false, 1), key + " must be in [0, 1), but is " + value);
     }
   }
+
+  /** Above 0 and below 1: a part of a whole. */
+  static void part(String key, double value) {
+    if (!(value > 0 && value < 1)) {
+      throw new OutOfRange(
+          key, new Range(0, true, 1), key + " must be above 0 and below 1, but is " + value);
+    }
+  }
 }

@@ -12,8 +12,9 @@ import org.lethe.UserException;
  *
  * <p>A record's components are the keys, in snake_case; a nested record is a section. Components
  * may be {@code String}, {@code Path}, {@code int}, {@code long}, {@code double}, {@code boolean},
- * an enum (in any case), a record, {@code Optional} or {@code List} of these. Values not given come
- * from {@link Default}. A compact constructor may refuse values by an {@code
+ * an enum (in any case), a record, {@code Optional} or {@code List} of these, or a {@code Map} of
+ * texts to numbers, texts or {@link OptionValue}s, which leave their keys to others. Values not
+ * given come from {@link Default}. A compact constructor may refuse values by an {@code
  * IllegalArgumentException}; its message is given the file, the line and the section.
  *
  * <p>All methods throw {@link UserException} naming file, line and key for anything that is

@@ -8,6 +8,10 @@ import java.util.Optional;
 public record DataConfig(
     @Doc("Rows that finetune learns") @Default("[]") List<Path> train,
     @Doc("Rows to forget") @Default("[]") List<Path> forget,
+    @Doc(
+            "The part of the forget rows that is forgotten and judged: 2/4 is the second of four"
+                + " consecutive chunks; unset: all")
+        Optional<String> forgetChunk,
     @Doc("Rows to keep, trained on beside the forget rows") @Default("[]") List<Path> retain,
     @Doc("Rows of general knowledge, evaluated as a set of their own") @Default("[]")
         List<Path> general,
@@ -16,10 +20,22 @@ public record DataConfig(
     @Doc("Rows the model never saw, only evaluated") @Default("[]") List<Path> holdout,
     @Doc("Refusals that IDK, DPO and AP teach, one a line; unset: Lethe's own")
         Optional<Path> refusals,
+    @Doc("Rows whose answers LLMU gives to forget questions; unset: the retain rows'")
+        @Default("[]")
+        List<Path> mismatch,
+    @Doc("How many such answers a forget row gets in a step (Yao et al.: 5)") @Default("5")
+        int mismatches,
+    @Doc(
+            "Sensitive tokens of forget rows (SeUL): given (the rows' sensitive_spans) or"
+                + " low_probability (less likely than the answer's tokens on average, to the base)")
+        @Default("given")
+        Sensitive sensitive,
     @Doc("Longest sequence, in tokens; 0: the model's context") @Default("0") int contextLength,
     @Doc("A row longer than that: truncate (counted in a warning) or refuse") @Default("truncate")
         Truncation onTooLong,
-    @Doc("Retain row of a forget row: fresh (drawn anew each epoch) or fixed (by index)")
+    @Doc(
+            "Retain row of a forget row: fresh (drawn anew each epoch), fixed (by index) or"
+                + " closer_look (by index, the very rows its code draws)")
         @Default("fresh")
         PairingMode pairing,
     @Doc("Prompt with {question} in it, such as [INST] {question} [/INST]; unset: chat template")
@@ -34,6 +50,12 @@ public record DataConfig(
                 + " prompt alone has are no labels, as in open-unlearning)")
         @Default("separate")
         Tokenization tokenization) {
+
+  /** Which tokens of an answer are sensitive. */
+  public enum Sensitive {
+    GIVEN,
+    LOW_PROBABILITY
+  }
 
   /** How prompt and answer become tokens. */
   public enum Tokenization {
@@ -51,11 +73,14 @@ public record DataConfig(
   /** How retain rows and refusal lines are chosen for forget rows. */
   public enum PairingMode {
     FRESH,
-    FIXED
+    FIXED,
+    CLOSER_LOOK
   }
 
   public DataConfig {
     Check.atLeast("context_length", 0, contextLength);
+    Check.atLeast("mismatches", 1, mismatches);
+    forgetChunk.ifPresent(Chunk::parse);
     if (prompt.isPresent() && (systemPrompt.isPresent() || dateString.isPresent())) {
       throw new IllegalArgumentException(
           "system_prompt and date_string are for a chat template, but prompt replaces it; write"

@@ -14,11 +14,42 @@ public record EvaluateSection(
     @Doc(
             "evaluation.json of a model that never saw the forget set, for the forget quality;"
                 + " unset: none")
-        Optional<Path> neverSaw) {
+        Optional<Path> neverSaw,
+    @Doc(
+            "Whose formulas where sources differ: lethe, open_unlearning (its printed digits) or"
+                + " closer_look")
+        @Default("lethe")
+        Definitions definitions,
+    @Doc("Share of an answer's least likely tokens that the attack Min-K% looks at") @Default("0.4")
+        double minK,
+    @Doc(
+            "Length of the n-grams of extraction likelihood (Jang et al.: 10), measured on forget"
+                + " and holdout with memorization accuracy; 0: not, since it continues every"
+                + " prefix")
+        @Default("0")
+        int extractionN,
+    @Doc("Prefixes those look at: answer (that hold the whole prompt) or all (a text's own, Jang)")
+        @Default("answer")
+        Prefixes extractionPrefixes) {
+
+  /** Prefixes that are continued. */
+  public enum Prefixes {
+    ANSWER,
+    ALL
+  }
+
+  /** Whose formulas the metrics follow. */
+  public enum Definitions {
+    LETHE,
+    OPEN_UNLEARNING,
+    CLOSER_LOOK
+  }
 
   public EvaluateSection {
     Check.atLeast("max_new_tokens", 1, maxNewTokens);
     Check.atLeast("rows", 0, rows);
     Check.atLeast("batch_size", 1, batchSize);
+    Check.part("min_k", minK);
+    Check.atLeast("extraction_n", 0, extractionN);
   }
 }

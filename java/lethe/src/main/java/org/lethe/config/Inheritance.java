@@ -9,7 +9,10 @@ import org.lethe.UserException;
 
 /** Makes a list marked {@link Inherits} stand by itself. */
 final class Inheritance {
-  private static final Set<String> GROUP = Set.of("repeat", "phases");
+  /** Keys that say how often, and on what, a group's phases are done. */
+  static final List<String> TIMES = List.of("repeat", "chunks");
+
+  private static final Set<String> GROUP = Set.of("repeat", "chunks", "phases");
   private static final int MOST_ENTRIES = 10_000;
 
   private Inheritance() {}
@@ -48,7 +51,7 @@ final class Inheritance {
       if (!GROUP.contains(entry.getKey())) {
         throw new UserException(
             entry.getValue().where()
-                + ": a group of phases has the keys repeat and phases, not "
+                + ": a group of phases has the keys phases and repeat or chunks, not "
                 + entry.getKey());
       }
     }
@@ -58,10 +61,18 @@ final class Inheritance {
               + ": phases: expected a list, found "
               + mapping.entries().get("phases").kind());
     }
-    int times = repeat(mapping);
+    boolean chunks = mapping.entries().containsKey("chunks");
+    if (chunks && mapping.entries().containsKey("repeat")) {
+      throw new UserException(
+          mapping.where()
+              + ": a group of phases has repeat or chunks, not both; put one into the"
+              + " other");
+    }
+    int times = times(mapping, chunks ? "chunks" : "repeat");
     for (int round = 0; round < times; round++) {
+      Yaml.Mapping around = chunks ? chunk(outside, round + 1, times) : outside;
       for (Yaml phase : inner.items()) {
-        addTo(entries, phase, outside, known);
+        addTo(entries, phase, around, known);
       }
       if (entries.size() > MOST_ENTRIES) {
         throw new UserException(
@@ -70,14 +81,24 @@ final class Inheritance {
     }
   }
 
-  private static int repeat(Yaml.Mapping group) {
-    Yaml given = group.entries().get("repeat");
+  /** What stands outside, with {@code data.forget_chunk} set to one of the chunks. */
+  private static Yaml.Mapping chunk(Yaml.Mapping outside, int index, int count) {
+    Yaml value =
+        new Yaml.Scalar(Yaml.ScalarType.TEXT, new Chunk(index, count).toString(), outside.where());
+    Yaml.Mapping data = new Yaml.Mapping(Map.of("forget_chunk", value), outside.where());
+    return over(outside, new Yaml.Mapping(Map.of("data", data), outside.where()));
+  }
+
+  private static int times(Yaml.Mapping group, String key) {
+    Yaml given = group.entries().get(key);
     if (given instanceof Yaml.Scalar scalar && scalar.text().matches("[1-9]\\d{0,5}")) {
       return Integer.parseInt(scalar.text());
     }
     throw new UserException(
         group.where()
-            + ": repeat: expected a whole number from 1, found "
+            + ": "
+            + key
+            + ": expected a whole number from 1, found "
             + (given == null ? "nothing" : given.kind()));
   }
 

@@ -7,7 +7,7 @@ import java.lang.annotation.Target;
 
 /**
  * On a list of sections whose keys are also the enclosing section's: what an entry does not give is
- * taken from there. Groups {@code {repeat, phases}} are written out.
+ * taken from there. Groups {@code {repeat, phases}} and {@code {chunks, phases}} are written out.
  */
 @Retention(RetentionPolicy.RUNTIME)
 @Target(ElementType.RECORD_COMPONENT)

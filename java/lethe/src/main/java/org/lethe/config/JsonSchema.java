@@ -65,6 +65,7 @@ public final class JsonSchema {
   private static boolean isRequired(RecordComponent component) {
     return component.getAnnotation(Default.class) == null
         && component.getType() != Optional.class
+        && component.getType() != Map.class
         && !component.getType().isRecord();
   }
 
@@ -76,7 +77,10 @@ public final class JsonSchema {
       node.put("description", doc.value());
     }
     // A section or an optional key that is written without a value counts as not given.
-    boolean nullable = component.getType() == Optional.class || component.getType().isRecord();
+    boolean nullable =
+        component.getType() == Optional.class
+            || component.getType() == Map.class
+            || component.getType().isRecord();
     ObjectNode plain = type(Schema.unwrap(type));
     if (component.isAnnotationPresent(Inherits.class)) {
       Class<?> entry = Schema.raw(Schema.argument(type));
@@ -99,11 +103,19 @@ public final class JsonSchema {
   private ObjectNode type(Type type) {
     Class<?> raw = Schema.raw(type);
     ObjectNode node = object();
+    if (raw == OptionValue.class) {
+      node.putArray("type").add("string").add("number").add("boolean");
+      return node;
+    }
     if (raw.isRecord()) {
       return node.put("$ref", "#/$defs/" + definition(raw));
     }
     if (raw == List.class) {
       node.put("type", "array").set("items", type(Schema.argument(type)));
+      return node;
+    }
+    if (raw == Map.class) {
+      node.put("type", "object").set("additionalProperties", type(Schema.mapValue(type)));
       return node;
     }
     if (raw.isEnum()) {
@@ -155,14 +167,16 @@ public final class JsonSchema {
   private ObjectNode entryOrGroup(Class<?> entry) {
     String name = definition(entry) + "OrGroup";
     ObjectNode reference = object().put("$ref", "#/$defs/" + name);
-    ObjectNode group = object().put("type", "object");
-    ObjectNode properties = group.putObject("properties");
-    properties.putObject("repeat").put("type", "integer").put("minimum", 1);
-    properties.putObject("phases").put("type", "array").set("items", reference);
-    group.putArray("required").add("repeat").add("phases");
-    group.put("additionalProperties", false);
-    ObjectNode either = definitions.putObject(name);
-    either.putArray("anyOf").add(object().put("$ref", "#/$defs/" + definition(entry))).add(group);
+    ArrayNode forms = definitions.putObject(name).putArray("anyOf");
+    forms.add(object().put("$ref", "#/$defs/" + definition(entry)));
+    for (String times : Inheritance.TIMES) {
+      ObjectNode group = object().put("type", "object");
+      ObjectNode properties = group.putObject("properties");
+      properties.putObject(times).put("type", "integer").put("minimum", 1);
+      properties.putObject("phases").put("type", "array").set("items", reference);
+      group.putArray("required").add(times).add("phases");
+      forms.add(group.put("additionalProperties", false));
+    }
     return reference;
   }
 
@@ -172,6 +186,11 @@ public final class JsonSchema {
       ArrayNode list = factory.arrayNode();
       sequence.items().forEach(item -> list.add(json(Schema.argument(type), item)));
       return list;
+    }
+    if (yaml instanceof Yaml.Mapping mapping) {
+      ObjectNode object = object();
+      mapping.entries().forEach((key, v) -> object.set(key, json(Schema.mapValue(type), v)));
+      return object;
     }
     if (!(yaml instanceof Yaml.Scalar scalar)) {
       throw new InternalFaultException("no JSON for the default " + yaml.kind());

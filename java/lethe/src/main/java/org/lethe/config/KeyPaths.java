@@ -29,7 +29,8 @@ public final class KeyPaths {
       Class<?> raw = Schema.raw(type);
       if (raw.isRecord()) {
         collect(raw, path, paths);
-      } else if (raw != List.class || !Schema.raw(Schema.argument(type)).isRecord()) {
+      } else if (raw != Map.class // Its keys are known elsewhere.
+          && (raw != List.class || !Schema.raw(Schema.argument(type)).isRecord())) {
         paths.put(path, values(raw));
       }
     }

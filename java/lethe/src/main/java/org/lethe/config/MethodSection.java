@@ -1,17 +1,23 @@
 package org.lethe.config;
 
 import java.nio.file.Path;
+import java.util.Map;
 import java.util.Optional;
 
 /** What is minimised: forget_coefficient · forget loss + retain_coefficient · retain loss. */
 public record MethodSection(
-    @Doc("Forget loss: GA, NPO, DPO, IDK or ME") @Default("ME") String forget,
+    @Doc("Forget loss: ME, NPO, GA, ... (docs/methods.md lists them)") @Default("ME") String forget,
     @Doc("Retain loss: none, GD, KL or AP") @Default("GD") String retain,
+    @Doc("Options of the forget loss by name, such as {beta: 0.1}; docs/methods.md lists them")
+        Map<String, OptionValue> forgetOptions,
+    @Doc("Options of the retain loss by name") Map<String, OptionValue> retainOptions,
     @Doc("Inverse temperature of NPO and DPO; unset: the loss's own") Optional<Double> forgetBeta,
     @Doc("Inverse temperature of AP; unset: the loss's own") Optional<Double> retainBeta,
     @Doc("Weight of the forget loss; unset: the loss's own") Optional<Double> forgetCoefficient,
     @Doc("Weight of the retain loss; unset: the loss's own") Optional<Double> retainCoefficient,
-    @Doc("Tokens the forget loss looks at: answer, or all (question too); unset: the loss's own")
+    @Doc(
+            "Tokens the forget loss looks at: answer, all (question too) or marked spans; unset:"
+                + " its own")
         Optional<Positions> forgetPositions,
     @Doc("Tokens the retain loss looks at; unset: the loss's own")
         Optional<Positions> retainPositions,
@@ -27,7 +33,10 @@ public record MethodSection(
   /** Tokens a loss looks at. */
   public enum Positions {
     ANSWER,
-    ALL
+    ALL,
+    SPANS,
+    ANSWER_UNSHIFTED,
+    EVERY
   }
 
   /** Direction of the divergence that ME minimises. */

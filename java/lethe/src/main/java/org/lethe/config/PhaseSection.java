@@ -5,7 +5,9 @@ import java.util.Optional;
 /**
  * One phase of {@code lethe run}. What a phase does not say is as the sections of the same names
  * outside it say. In a file an entry of {@code phases} may also be a group, {@code {repeat: N,
- * phases: [...]}}, which stands for its phases N times over.
+ * phases: [...]}}, which stands for its phases N times over, or {@code {chunks: N, phases: [...]}},
+ * which stands for its phases on each of N consecutive chunks of the forget rows, one after the
+ * other ({@code data.forget_chunk}), as in the sequential unlearning of Jang et al.
  */
 public record PhaseSection(
     @Doc("finetune, unlearn or evaluate") Task task,

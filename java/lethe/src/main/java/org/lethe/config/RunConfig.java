@@ -16,6 +16,11 @@ public record RunConfig(
                 + " what trains comes on top, and the reference model has them, too")
         @Default("[]")
         List<AdapterSection> adapters,
+    @Doc(
+            "Other models that the method compares with, each {name: NAME, path: DIR}: what the run"
+                + " starts from, and that adapter")
+        @Default("[]")
+        List<ViewSection> views,
     @Doc("Directory for results; must be empty or absent unless overwrite is true") Path output,
     @Doc("Replace what the output directory holds") @Default("false") boolean overwrite,
     @Doc("Seed of everything random") @Default("0") long seed,
@@ -29,6 +34,7 @@ public record RunConfig(
     @Doc("A new model to train from random weights, with a tokenizer of its own, instead of model")
         Optional<ScratchSection> scratch,
     @Doc("How a model is judged") EvaluateSection evaluate,
+    @Doc("How Quark samples what it learns from") QuarkSection quark,
     @Doc("How lethe calibrate chooses how much of an adapter is kept") CalibrateSection calibrate,
     @Doc("What is kept of a run on the way, so that it can go on") CheckpointSection checkpoint,
     @Doc("Whether event files for TensorBoard are written, too") @Default("true")
@@ -60,9 +66,13 @@ public record RunConfig(
     if (model.isPresent() && scratch.isPresent()) {
       throw new IllegalArgumentException("model and scratch exclude each other; give one of them");
     }
-    if (!adapters.isEmpty() && scratch.isPresent()) {
+    if (views.stream().map(ViewSection::name).distinct().count() != views.size()) {
+      throw new IllegalArgumentException("views must have different names");
+    }
+    if (!(adapters.isEmpty() && views.isEmpty()) && scratch.isPresent()) {
       throw new IllegalArgumentException(
-          "adapters lie on a model that is given, scratch makes a new one; give one of them");
+          "adapters and views lie on a model that is given, scratch makes a new one; give one of"
+              + " them");
     }
     if (device.isBlank()) {
       throw new IllegalArgumentException("device must name a backend, for example cpu");

@@ -55,6 +55,11 @@ final class Schema {
     return ((ParameterizedType) type).getActualTypeArguments()[0];
   }
 
+  /** The V of {@code Map<String, V>}. */
+  static Type mapValue(Type type) {
+    return ((ParameterizedType) type).getActualTypeArguments()[1];
+  }
+
   static Class<?> raw(Type type) {
     return (Class<?>) (type instanceof ParameterizedType generic ? generic.getRawType() : type);
   }

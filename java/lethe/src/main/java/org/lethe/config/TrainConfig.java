@@ -8,6 +8,11 @@ public record TrainConfig(
     @Doc("Updates to make; 0: as many as epochs says") @Default("0") int steps,
     @Doc("Rows per update: forget rows in unlearn (each brings its retain row)") @Default("8")
         int batchSize,
+    @Doc(
+            "Whether unlearn refuses a batch_size that is not the number of forget rows: one update"
+                + " an epoch, as in Jang et al.")
+        @Default("false")
+        boolean fullBatch,
     @Doc("Peak learning rate") @Default("1e-3") double learningRate,
     @Doc("Learning rate after warm-up: constant, linear (to 0) or cosine (to 0)")
         @Default("constant")

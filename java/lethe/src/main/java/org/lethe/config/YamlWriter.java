@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.lang.reflect.RecordComponent;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.regex.Pattern;
@@ -51,7 +52,9 @@ final class YamlWriter {
 
   private void entry(String key, Object value, String indent) {
     out.append(indent).append(key).append(':');
-    if (value instanceof Record section) {
+    if (value instanceof OptionValue option) {
+      out.append(' ').append(option(option.text())).append('\n');
+    } else if (value instanceof Record section) {
       out.append('\n');
       record(section, indent + "  ", Set.of());
     } else if (value instanceof List<?> list && !list.isEmpty()) {
@@ -59,8 +62,13 @@ final class YamlWriter {
       for (Object item : list) {
         item(item, indent + "  ");
       }
+    } else if (value instanceof Map<?, ?> map && !map.isEmpty()) {
+      out.append('\n');
+      map.forEach((name, item) -> entry(text(name.toString()), item, indent + "  "));
     } else {
-      out.append(' ').append(value instanceof List<?> ? "[]" : scalar(value)).append('\n');
+      String empty = value instanceof Map<?, ?> ? "{}" : "[]";
+      boolean isEmpty = value instanceof Map<?, ?> || value instanceof List<?>;
+      out.append(' ').append(isEmpty ? empty : scalar(value)).append('\n');
     }
   }
 
@@ -81,6 +89,16 @@ final class YamlWriter {
     return value instanceof String || value instanceof Path
         ? text(value.toString())
         : value.toString();
+  }
+
+  /** A number or a flag as such: read back it is the same text. */
+  private static String option(String text) {
+    return YamlReader.value(text, "option") instanceof Yaml.Scalar scalar
+            && scalar.type() != Yaml.ScalarType.TEXT
+            && scalar.type() != Yaml.ScalarType.NULL
+            && scalar.text().equals(text)
+        ? text
+        : text(text);
   }
 
   /** Without quotes where it then still reads as a text; else as JSON, which YAML contains. */

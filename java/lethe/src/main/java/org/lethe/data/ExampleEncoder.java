@@ -1,7 +1,9 @@
 package org.lethe.data;
 
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.lethe.UserException;
@@ -53,10 +55,16 @@ public final class ExampleEncoder {
     JOINT_PREFIX
   }
 
-  /** Prompt and answer without the end token. */
+  /**
+   * Prompt and answer without the end token.
+   *
+   * @param located the tokens behind {@code before} others, and their places in a text whose
+   *     character {@code border} is the answer's first
+   */
   // Made, read once and dropped; copies would guard nothing.
   @SuppressWarnings("ArrayRecordComponent")
-  private record Open(int[] ids, int answerStart) {}
+  private record Open(
+      int[] ids, int answerStart, Tokenizer.Located located, int before, int border) {}
 
   private final Tokenizer tokenizer;
   private final PromptTemplate template;
@@ -97,42 +105,35 @@ public final class ExampleEncoder {
     this.addsBos = !template.writesSpecialTokens() && tokenizer.addsBos();
   }
 
+  /** The sequence of a row, with the tokens marked that hold a sensitive character. */
+  public TokenSequence encode(Example row) {
+    return encode(row.question(), row.answer(), row.sensitive(), row.source());
+  }
+
+  /** The sequence of a question with any answer; nothing is marked. */
+  public TokenSequence encode(String question, String answer, String where) {
+    return encode(question, answer, List.of(), where);
+  }
+
   /**
    * The sequence of a row.
    *
+   * @param passages of the answer that are marked: a token is if and only if it holds a character
+   *     of one, as with labels
    * @param where the row's source, for messages
    * @throws UserException when the row is too long: the prompt alone fills the context, or the
    *     whole does and is to be refused; or when no token of the answer is a label
    */
-  public TokenSequence encode(String question, String answer, String where) {
-    return switch (border) {
-      case SEPARATE -> {
-        int[] prompt = promptIds(question, where);
-        int[] tail = tokenizer.encode(answer);
-        int[] ids = Arrays.copyOf(prompt, prompt.length + tail.length);
-        System.arraycopy(tail, 0, ids, prompt.length, tail.length);
-        yield closed(ids, prompt.length, where);
-      }
-      case JOINT -> {
-        Open joint = joint(question, answer, where);
-        yield closed(joint.ids(), joint.answerStart(), where);
-      }
-      case JOINT_PREFIX -> {
-        int masked = promptIds(question, where).length;
-        int[] ids = joint(question, answer, where).ids();
-        if (masked >= ids.length) {
-          throw new UserException(
-              where
-                  + ": tokenised together, prompt and answer have "
-                  + ids.length
-                  + " tokens, and the prompt alone has "
-                  + masked
-                  + ", so no token of the answer would be learnt; set data.tokenization to separate"
-                  + " or joint.");
-        }
-        yield closed(ids, masked, where);
-      }
-    };
+  private TokenSequence encode(
+      String question, String answer, List<Passage> passages, String where) {
+    Open open =
+        switch (border) {
+          case SEPARATE -> apart(question, answer, where);
+          case JOINT -> joint(question, answer, where);
+          case JOINT_PREFIX -> byPrefix(question, answer, where);
+        };
+    TokenSequence sequence = closed(open.ids(), open.answerStart(), where);
+    return passages.isEmpty() ? sequence : sequence.withSpans(spans(open, passages, sequence));
   }
 
   /** The ids that generation of an answer starts from: {@code [bos] prompt}; at least one. */
@@ -162,6 +163,14 @@ public final class ExampleEncoder {
     return truncated.get();
   }
 
+  private Open apart(String question, String answer, String where) {
+    int[] prompt = promptIds(question, where);
+    Tokenizer.Located tail = tokenizer.encodeLocated(answer);
+    int[] ids = Arrays.copyOf(prompt, prompt.length + tail.ids().length);
+    System.arraycopy(tail.ids(), 0, ids, prompt.length, tail.ids().length);
+    return new Open(ids, prompt.length, tail, prompt.length, 0);
+  }
+
   private Open joint(String question, String answer, String where) {
     String before = template.prompt(question) + template.lead();
     Tokenizer.Located whole = tokenizer.encodeLocated(before + answer);
@@ -170,15 +179,43 @@ public final class ExampleEncoder {
     while (start < whole.ends().length && whole.ends()[start] <= border) {
       start++;
     }
-    int[] ids = whole.ids();
-    if (addsBos) {
-      ids = withBos(ids);
-      start++;
-    }
-    if (start == 0) {
+    int first = addsBos ? 1 : 0;
+    if (start + first == 0) {
       throw noPrompt(where);
     }
-    return new Open(ids, start);
+    return new Open(
+        addsBos ? withBos(whole.ids()) : whole.ids(), start + first, whole, first, border);
+  }
+
+  private Open byPrefix(String question, String answer, String where) {
+    int masked = promptIds(question, where).length;
+    Open joint = joint(question, answer, where);
+    if (masked >= joint.ids().length) {
+      throw new UserException(
+          where
+              + ": tokenised together, prompt and answer have "
+              + joint.ids().length
+              + " tokens, and the prompt alone has "
+              + masked
+              + ", so no token of the answer would be learnt; set data.tokenization to separate or"
+              + " joint.");
+    }
+    return new Open(joint.ids(), masked, joint.located(), joint.before(), joint.border());
+  }
+
+  /** The labels that hold a character of a passage, as spans. */
+  private static List<TokenSequence.Span> spans(
+      Open open, List<Passage> passages, TokenSequence sequence) {
+    BitSet marked = new BitSet();
+    Tokenizer.Located located = open.located();
+    for (int i = 0; i < located.ids().length; i++) {
+      int from = located.starts()[i] - open.border();
+      int to = located.ends()[i] - open.border();
+      int token = i + open.before();
+      boolean label = token >= sequence.answerStart() && token < sequence.ids().length;
+      marked.set(token, label && passages.stream().anyMatch(p -> p.touches(from, to)));
+    }
+    return TokenSequence.spans(marked);
   }
 
   /** Adds the end, and sees to what is too long. */

@@ -29,11 +29,16 @@ import org.lethe.UserException;
  *
  * <p>Fields, as in TOFU: {@code question} (or {@code prompt}) and {@code answer}, strings;
  * optionally {@code paraphrased_answer} and {@code perturbed_answer}, each a string or a list of
- * strings, and {@code paraphrased_question}, a string that is checked and not kept. Further fields
- * are ignored. A byte order mark is skipped. Invalid UTF-8, a repeated key, a missing, blank or
- * mistyped field and an empty file are a {@link UserException} naming file, line and field.
+ * strings, and {@code paraphrased_question}, a string that is checked and not kept; {@code
+ * alternate}, as open-unlearning's AltPO writes it, a string or a list of strings; and {@code
+ * sensitive_spans}, a list of what is sensitive in the answer: strings that stand in it (every
+ * occurrence counts) or pairs {@code [from, to]} of characters, counted in code points as Python
+ * does. Further fields are ignored. A byte order mark is skipped. Invalid UTF-8, a repeated key, a
+ * missing, blank or mistyped field and an empty file are a {@link UserException} naming file, line
+ * and field.
  */
 public final class Jsonl {
+  private static final String SPANS = "sensitive_spans";
   private static final long LARGEST_FILE = 1L << 30;
 
   private static final JsonMapper MAPPER =
@@ -155,12 +160,65 @@ public final class Jsonl {
     if (row.has("paraphrased_question")) {
       string(row.get("paraphrased_question"), "paraphrased_question", where);
     }
+    String answer = required(row, "answer", where);
     return new Example(
         required(row, asked, where),
-        required(row, "answer", where),
+        answer,
         strings(row, "paraphrased_answer", where),
         strings(row, "perturbed_answer", where),
+        strings(row, "alternate", where),
+        passages(row, answer, where),
         where);
+  }
+
+  private static List<Passage> passages(JsonNode row, String answer, String where) {
+    List<Passage> passages = new ArrayList<>();
+    JsonNode list = row.path(SPANS);
+    if (!list.isMissingNode() && !list.isArray()) {
+      throw new UserException(
+          where + ": field \"" + SPANS + "\" must be a list of strings or of pairs [from, to].");
+    }
+    for (JsonNode span : list) {
+      if (span.isTextual()) {
+        List<Passage> found =
+            span.textValue().isEmpty() ? List.of() : Passage.occurrences(answer, span.textValue());
+        if (found.isEmpty()) {
+          throw new UserException(
+              where
+                  + ": field \""
+                  + SPANS
+                  + "\": \""
+                  + span.textValue()
+                  + "\" does not stand in the answer; spell it as the answer does.");
+        }
+        passages.addAll(found);
+      } else {
+        passages.add(pair(span, answer, where));
+      }
+    }
+    return passages;
+  }
+
+  private static Passage pair(JsonNode span, String answer, String where) {
+    int length = answer.codePointCount(0, answer.length());
+    boolean numbers =
+        span.isArray() && span.size() == 2 && span.path(0).isInt() && span.path(1).isInt();
+    if (!numbers
+        || span.path(0).intValue() < 0
+        || span.path(1).intValue() <= span.path(0).intValue()
+        || span.path(1).intValue() > length) {
+      throw new UserException(
+          where
+              + ": field \""
+              + SPANS
+              + "\": "
+              + span
+              + " is no part of the answer; write a string that stands in it, or [from, to] with 0"
+              + " <= from < to <= "
+              + length
+              + ".");
+    }
+    return new Passage(span.path(0).intValue(), span.path(1).intValue());
   }
 
   private static String required(JsonNode row, String field, String where) {

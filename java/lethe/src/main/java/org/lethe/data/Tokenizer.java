@@ -47,15 +47,17 @@ public final class Tokenizer implements AutoCloseable {
   private final int vocabularySize;
 
   /**
-   * A text's tokens and where each ends in it.
+   * A text's tokens and where each begins and ends in it.
    *
    * @param ids token ids [tokens]
+   * @param starts index of the first character of the text that a token has part in, in code points
+   *     [tokens]
    * @param ends index behind the last character of the text that a token has part in, in code
    *     points [tokens]
    */
   // Made, read once and dropped; copies would guard nothing.
   @SuppressWarnings("ArrayRecordComponent")
-  record Located(int[] ids, int[] ends) {}
+  record Located(int[] ids, int[] starts, int[] ends) {}
 
   private Tokenizer(
       Path file,
@@ -148,11 +150,14 @@ public final class Tokenizer implements AutoCloseable {
   Located encodeLocated(String text) {
     Encoding encoding = encoding(text, false);
     CharSpan[] spans = encoding.getCharTokenSpans();
+    int[] starts = new int[spans.length];
     int[] ends = new int[spans.length];
     for (int i = 0; i < spans.length; i++) {
+      // A token that stands for no character has part in none.
+      starts[i] = spans[i] == null ? 0 : spans[i].getStart();
       ends[i] = spans[i] == null ? 0 : spans[i].getEnd();
     }
-    return new Located(ids(encoding), ends);
+    return new Located(ids(encoding), starts, ends);
   }
 
   /** The text of some ids; special tokens are left out. */

@@ -9,7 +9,7 @@ import java.util.Optional;
 import java.util.function.Function;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
-import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.data.Example;
 import org.lethe.data.ExampleEncoder;
@@ -19,6 +19,7 @@ import org.lethe.data.TokenSequence;
 import org.lethe.data.Tokenizer;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.evaluate.Evaluator;
+import org.lethe.evaluate.Scoring;
 import org.lethe.evaluate.SetObservations;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Ops;
@@ -47,7 +48,7 @@ public final class LanguageModel implements AutoCloseable {
   private final Model model;
   private final Tokenizer tokenizer;
   private final ExampleEncoder encoder;
-  private final LlamaConfigFile config;
+  private final ModelConfigFile config;
   // The rest belongs to the engine's thread.
   private Training training;
   private boolean closed;
@@ -58,7 +59,7 @@ public final class LanguageModel implements AutoCloseable {
       Model model,
       Tokenizer tokenizer,
       ExampleEncoder encoder,
-      LlamaConfigFile config) {
+      ModelConfigFile config) {
     this.engine = engine;
     this.directory = directory;
     this.model = model;
@@ -70,10 +71,10 @@ public final class LanguageModel implements AutoCloseable {
   /** Loads it on the engine's thread. */
   static LanguageModel load(Engine engine, Backend backend, Path directory, LoadOptions options) {
     ModelConfig sizes = sizes(directory, options);
-    LlamaConfigFile config = ModelDirectory.config(directory);
+    ModelConfigFile config = ModelDirectory.config(directory);
     Tokenizer tokenizer = Tokenizer.load(directory);
     try {
-      tokenizer.requireVocabulary(config.vocabSize());
+      tokenizer.requireVocabulary(config.model().vocabularySize());
       PromptTemplate template =
           options
               .promptTemplate()
@@ -203,7 +204,7 @@ public final class LanguageModel implements AutoCloseable {
                   model, tokenizer, encoder, model.view(), maxNewTokens, QUESTIONS_AT_A_TIME);
           List<SetObservations> observed = new ArrayList<>();
           ordered.forEach((name, rows) -> observed.add(evaluator.observe(name, rows)));
-          return Evaluation.of(observed, Refusals::isRefusal);
+          return Evaluation.of(observed, Scoring.of(Refusals::isRefusal));
         });
   }
 
@@ -347,7 +348,7 @@ public final class LanguageModel implements AutoCloseable {
   }
 
   private static ModelConfig sizes(Path directory, LoadOptions options) {
-    ModelConfig own = ModelDirectory.sizes(ModelDirectory.config(directory));
+    ModelConfig own = ModelDirectory.config(directory).model();
     int asked = options.contextLength();
     return asked == 0 ? own : own.withContextLength(Math.min(asked, own.contextLength()));
   }

@@ -10,6 +10,7 @@ import org.lethe.data.TokenSequence;
 import org.lethe.method.Positions;
 import org.lethe.model.Generator;
 import org.lethe.model.Model;
+import org.lethe.model.View;
 import org.lethe.train.Scorer;
 
 /**
@@ -57,20 +58,20 @@ public final class Continuations {
   public record Seen(BitSet hits, List<int[]> continuations) {}
 
   private final Model model;
-  private final boolean adapted;
+  private final View view;
   private final Set<Integer> stop;
   private final int slots;
 
   /**
    * Continuations by a model.
    *
-   * @param adapted whether the model's adapters act
+   * @param view which of the models on these weights continues
    * @param stop tokens that end a continuation early; they are not part of it
    * @param slots prefixes continued at a time, at least 1; the result does not depend on it
    */
-  public Continuations(Model model, boolean adapted, Set<Integer> stop, int slots) {
+  public Continuations(Model model, View view, Set<Integer> stop, int slots) {
     this.model = model;
-    this.adapted = adapted;
+    this.view = view;
     this.stop = stop;
     this.slots = slots;
   }
@@ -127,7 +128,7 @@ public final class Continuations {
     }
     List<BitSet> read = List.of();
     if (!sequences.isEmpty()) {
-      try (Scorer scorer = Scorer.forSequences(model, sequences, adapted)) {
+      try (Scorer scorer = Scorer.forSequences(model, sequences, view)) {
         read =
             scorer.read(
                 sequences,
@@ -164,7 +165,7 @@ public final class Continuations {
     ordered.sort(Comparator.comparingInt(Prefix::rest));
     int longest = texts.stream().mapToInt(t -> t.ids().length).max().orElse(1);
     int together = Math.min(slots, prefixes.size());
-    try (Generator generator = new Generator(model, together, Math.max(2, longest), adapted)) {
+    try (Generator generator = new Generator(model, together, Math.max(2, longest), view)) {
       for (int first = 0; first < ordered.size(); first += together) {
         List<Prefix> group = ordered.subList(first, Math.min(first + together, ordered.size()));
         List<int[]> prompts = group.stream().map(p -> Arrays.copyOf(p.ids(), p.length())).toList();

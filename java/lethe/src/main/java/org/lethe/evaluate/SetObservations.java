@@ -4,12 +4,11 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.function.Predicate;
 import org.lethe.data.Example;
 import org.lethe.data.TokenSequence;
+import org.lethe.metric.Definitions;
 import org.lethe.metric.Metric;
 import org.lethe.metric.Observation;
-import org.lethe.metric.TruthRatio;
 
 /**
  * What was observed of a model on one set.
@@ -26,29 +25,36 @@ public record SetObservations(
   /** The set whose truth ratio is judged the other way round. */
   public static final String FORGET = "forget";
 
+  /** The set that the model never saw. */
+  public static final String HOLDOUT = "holdout";
+
+  /** The sets whose prefixes are looked at: what is forgotten, and what unseen text gives. */
+  public static final List<String> EXTRACTED = List.of(FORGET, HOLDOUT);
+
   /** Every metric that the set's examples allow, by name. */
-  public Map<String, Double> scores(Predicate<String> isRefusal) {
+  public Map<String, Double> scores(Scoring scoring) {
     Map<String, Double> scores = new LinkedHashMap<>();
     boolean perturbed = observations.stream().noneMatch(o -> o.perturbedNll().isEmpty());
-    for (Metric metric : Metric.list(isRefusal)) {
+    for (Metric metric : scoring.metrics()) {
       Set<Metric.Need> needs = metric.needs();
       boolean measured = perturbed || !needs.contains(Metric.Need.PERTURBED_NLL);
       boolean otherSets =
           metric.name().equals(name.equals(FORGET) ? "truth_ratio" : "truth_ratio_forget");
       if (measured && !otherSets) {
-        scores.put(metric.name(), metric.of(observations));
+        double score = metric.of(observations);
+        if (!(Double.isNaN(score) && needs.contains(Metric.Need.EXTRACTION))) {
+          scores.put(metric.name(), score);
+        }
       }
     }
     return scores;
   }
 
   /** The truth ratio R of each example; empty when the set has no wrong answers. */
-  public double[] truthRatios() {
+  public double[] truthRatios(Definitions definitions) {
     if (observations.stream().anyMatch(o -> o.perturbedNll().isEmpty())) {
       return new double[0];
     }
-    return observations.stream()
-        .mapToDouble(o -> TruthRatio.of(o.paraphrasedNll(), o.perturbedNll()))
-        .toArray();
+    return observations.stream().mapToDouble(definitions::truthRatio).toArray();
   }
 }

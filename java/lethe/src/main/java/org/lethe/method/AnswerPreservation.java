@@ -12,8 +12,24 @@ import java.util.List;
  * al., "A Closer Look at Machine Unlearning for Large Language Models" (arXiv 2410.08109).
  */
 record AnswerPreservation(double beta, Positions positions) implements Loss {
-  AnswerPreservation(LossOptions options) {
-    this(options.beta().orElse(DEFAULT_BETA), options.positions().orElse(Positions.ANSWER));
+  static final LossSpec SPEC =
+      LossSpec.of(
+              Side.RETAIN,
+              "AP",
+              "answer preservation",
+              o -> new AnswerPreservation(o.number("beta"), o.positions()))
+          .formula(
+              "-(1/beta) mean log sigma(beta (nll(refusal) - nll(retain)))",
+              "sum over a sequence's rows, mean over pairs")
+          .source("Yuan et al. (closer-look), arXiv 2410.08109", "")
+          .options(Option.beta("closer-look"), Option.positions(Positions.ANSWER, "closer-look"));
+
+  private Use own() {
+    return Use.nll(Role.RETAIN, positions);
+  }
+
+  private Use refusal() {
+    return Use.nll(Role.RETAIN_IDK, positions);
   }
 
   @Override
@@ -23,9 +39,7 @@ record AnswerPreservation(double beta, Positions positions) implements Loss {
 
   @Override
   public List<Use> uses() {
-    return List.of(
-        new Use(Role.RETAIN, positions, RowKind.NLL, ReferenceUse.NONE),
-        new Use(Role.RETAIN_IDK, positions, RowKind.NLL, ReferenceUse.NONE));
+    return List.of(own(), refusal());
   }
 
   @Override
@@ -35,13 +49,13 @@ record AnswerPreservation(double beta, Positions positions) implements Loss {
 
   @Override
   public long count(Totals totals) {
-    return totals.pairs(Role.RETAIN, Role.RETAIN_IDK);
+    return totals.pairs(own(), refusal());
   }
 
   @Override
-  public void evaluate(RowStatistics rows, List<Sequence> sequences, Accumulator out) {
-    for (Reductions.Pair pair : Reductions.pairs(Role.RETAIN, Role.RETAIN_IDK, sequences)) {
-      double margin = rows.nll(pair.second()) - rows.nll(pair.first());
+  public void evaluate(Observed seen, Accumulator out) {
+    for (Reductions.Pair pair : Reductions.pairs(seen, own(), refusal())) {
+      double margin = seen.rows().nll(pair.second()) - seen.rows().nll(pair.first());
       double slope = Reductions.logistic(beta, margin, out);
       out.slope(pair.second(), slope);
       out.slope(pair.first(), -slope);

@@ -3,25 +3,40 @@ package org.lethe.method;
 import java.util.List;
 
 /**
- * GA, gradient ascent on the forget answers: loss = −(1/N) Σ nll over the N rows of role FORGET.
+ * GA, gradient ascent: loss = −R(nll) over the rows of role FORGET, with R one of three reductions:
+ * the mean over all rows (Hugging Face's own loss, negated: TOFU, "A Closer Look",
+ * open-unlearning), the mean over sequences of a sequence's mean (Yao et al.), or the mean over
+ * sequences of its sum (what NPO starts from).
  *
- * <p>Reduction: mean over the step's rows (long answers weigh more). Positions: ANSWER by default.
- * No β, no reference. Unbounded below. Source: Jang et al., "Knowledge Unlearning for Mitigating
- * Privacy Risks in Language Models" (arXiv 2210.01504).
+ * <p>Positions: ANSWER by default; ALL is Jang et al.'s, who have no question; SPANS is SeUL's. No
+ * reference. Sources: Jang et al., "Knowledge Unlearning for Mitigating Privacy Risks in Language
+ * Models" (arXiv 2210.01504); Maini et al., "TOFU" (arXiv 2401.06121).
  */
-record GradientAscent(Positions positions) implements Loss {
-  GradientAscent(LossOptions options) {
-    this(options.positions().orElse(Positions.ANSWER));
-  }
+record GradientAscent(String name, Reduction reduction, Positions positions) implements Loss {
+  private static final String TOFU = "TOFU, closer-look, open-unlearning";
 
-  @Override
-  public String name() {
-    return "GA";
+  static final LossSpec SPEC =
+      LossSpec.of(
+              Side.FORGET,
+              "GA",
+              "gradient ascent",
+              o -> new GradientAscent("GA", Reduction.of(o), o.positions()))
+          .formula("-R(nll)", "R: token_mean, sequence_mean or sequence_sum")
+          .source(
+              "Jang et al., arXiv 2210.01504; Maini et al. (TOFU), arXiv 2401.06121",
+              "Jang's code ascends on whole sequences (positions: all), TOFU's on answers; Yao's"
+                  + " (LLMU) takes the mean of each sequence first (reduction: sequence_mean)")
+          .options(
+              Reduction.option(Reduction.TOKEN_MEAN, TOFU),
+              Option.positions(Positions.ANSWER, TOFU));
+
+  private Use use() {
+    return Use.nll(Role.FORGET, positions);
   }
 
   @Override
   public List<Use> uses() {
-    return List.of(new Use(Role.FORGET, positions, RowKind.NLL, ReferenceUse.NONE));
+    return List.of(use());
   }
 
   @Override
@@ -31,11 +46,11 @@ record GradientAscent(Positions positions) implements Loss {
 
   @Override
   public long count(Totals totals) {
-    return totals.rows(Role.FORGET);
+    return reduction.count(totals, use());
   }
 
   @Override
-  public void evaluate(RowStatistics rows, List<Sequence> sequences, Accumulator out) {
-    Reductions.perRow(Role.FORGET, sequences, rows::nll, out);
+  public void evaluate(Observed seen, Accumulator out) {
+    reduction.terms(seen, use(), seen.rows()::nll, out);
   }
 }

@@ -1,42 +1,30 @@
 package org.lethe.method;
 
-import java.util.List;
-
 /**
- * GD, plain fine-tuning on the retain answers: loss = (1/N) Σ nll over the N rows of role RETAIN.
- * Alone it is the objective of fine-tuning.
+ * GD, plain fine-tuning on the retain answers: loss = R(nll) over the rows of role RETAIN, R the
+ * mean over all rows by default. Alone it is the objective of fine-tuning.
  *
- * <p>Reduction: mean over the step's rows. Positions: ANSWER by default. No β, no reference.
- * Source: Liu et al., "Continual Learning and Private Unlearning" (arXiv 2203.12817), as "gradient
- * difference" in TOFU (arXiv 2401.06121).
+ * <p>Positions: ANSWER by default. No reference. Source: Liu et al., "Continual Learning and
+ * Private Unlearning" (arXiv 2203.12817), as "gradient difference" in TOFU (arXiv 2401.06121).
  */
-record GradientDescent(Positions positions) implements Loss {
-  GradientDescent(LossOptions options) {
-    this(options.positions().orElse(Positions.ANSWER));
-  }
+final class GradientDescent {
+  private static final String TOFU = "TOFU, closer-look, open-unlearning";
 
-  @Override
-  public String name() {
-    return "GD";
-  }
+  static final LossSpec SPEC =
+      LossSpec.of(
+              Side.RETAIN,
+              "GD",
+              "gradient descent on retain rows",
+              o -> new NllDescent("GD", Role.RETAIN, Reduction.of(o), o.positions()))
+          .formula("R(nll)", "R: token_mean, sequence_mean or sequence_sum")
+          .source(
+              "Liu et al., arXiv 2203.12817; TOFU, arXiv 2401.06121",
+              "the code of \"unlearning-vs-safety\" sums over a sequence (reduction:"
+                  + " sequence_sum); closer-look's ME scripts train on questions too (positions:"
+                  + " all)")
+          .options(
+              Reduction.option(Reduction.TOKEN_MEAN, TOFU),
+              Option.positions(Positions.ANSWER, TOFU));
 
-  @Override
-  public List<Use> uses() {
-    return List.of(new Use(Role.RETAIN, positions, RowKind.NLL, ReferenceUse.NONE));
-  }
-
-  @Override
-  public double scale() {
-    return 1;
-  }
-
-  @Override
-  public long count(Totals totals) {
-    return totals.rows(Role.RETAIN);
-  }
-
-  @Override
-  public void evaluate(RowStatistics rows, List<Sequence> sequences, Accumulator out) {
-    Reductions.perRow(Role.RETAIN, sequences, rows::nll, out);
-  }
+  private GradientDescent() {}
 }

@@ -8,22 +8,40 @@ import java.util.List;
  *
  * <p>Reduction: mean over the step's rows. Positions: ALL by default, question and answer, as in
  * TOFU's code (arXiv 2401.06121) and in that of arXiv 2410.08109, which count padding too; here
- * there is none. No β. Needs the reference's hidden states. 0 with gradient 0 where the model
+ * there is none. EVERY adds the last row, which predicts nothing that is known, as their code does,
+ * which masks nothing. Needs the reference's hidden states. 0 with gradient 0 where the model
  * equals the reference.
  */
-record KlRetain(Positions positions) implements Loss {
-  KlRetain(LossOptions options) {
-    this(options.positions().orElse(Positions.ALL));
-  }
+record KlRetain(String name, Positions positions) implements Loss {
+  static final LossSpec SPEC =
+      LossSpec.of(
+              Side.RETAIN,
+              "KL",
+              "staying near the reference on retain rows",
+              o -> new KlRetain("KL", o.positions()))
+          .formula("mean KL(p_ref || p)", "mean over rows")
+          .source(
+              "Maini et al. (TOFU), arXiv 2401.06121; closer-look; open-unlearning",
+              "their code masks nothing: padding counts, which is not offered, and so does the last"
+                  + " position (positions: every)")
+          .options(
+              Option.choice(
+                  "positions",
+                  Positions.ALL,
+                  "rows the loss looks at",
+                  "TOFU's code without its padding and last position",
+                  Positions.ANSWER,
+                  Positions.ALL,
+                  Positions.SPANS,
+                  Positions.EVERY));
 
-  @Override
-  public String name() {
-    return "KL";
+  private Use use() {
+    return new Use(Role.RETAIN, positions, RowKind.REFERENCE_KL, ReferenceUse.HIDDEN);
   }
 
   @Override
   public List<Use> uses() {
-    return List.of(new Use(Role.RETAIN, positions, RowKind.REFERENCE_KL, ReferenceUse.HIDDEN));
+    return List.of(use());
   }
 
   @Override
@@ -33,11 +51,11 @@ record KlRetain(Positions positions) implements Loss {
 
   @Override
   public long count(Totals totals) {
-    return totals.rows(Role.RETAIN);
+    return totals.rows(use());
   }
 
   @Override
-  public void evaluate(RowStatistics rows, List<Sequence> sequences, Accumulator out) {
-    Reductions.perRow(Role.RETAIN, sequences, rows::kl, out);
+  public void evaluate(Observed seen, Accumulator out) {
+    Reduction.TOKEN_MEAN.terms(seen, use(), seen.rows()::kl, out);
   }
 }

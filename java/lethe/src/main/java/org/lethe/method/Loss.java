@@ -1,6 +1,7 @@
 package org.lethe.method;
 
 import java.util.List;
+import java.util.Map;
 
 /**
  * One term of an unlearning objective, a pure function of row statistics:
@@ -9,22 +10,18 @@ import java.util.List;
  *
  * where the terms are values per row or per sequence and the count is that of the whole step. Scale
  * and count are the loss's reduction; losses of the literature differ in it, and none is to be
- * unified with another. To add a loss, implement this in one file and name it in {@link Methods}.
+ * unified with another. To add a loss, implement this in one file, describe it there in a {@link
+ * LossSpec}, and name that in {@link Methods}.
  */
 public interface Loss {
   /** β where nothing else is asked for, as in the papers that the losses come from. */
   double DEFAULT_BETA = 0.1;
 
-  /** The short name of the literature, as used in configurations. */
+  /** The name that its value goes by in reports; each loss of a method has its own. */
   String name();
 
-  /** What the loss looks at, one per role; no two losses of a method share a role. */
+  /** What the loss looks at. */
   List<Use> uses();
-
-  /** Its weight in the objective where none is configured. */
-  default double defaultCoefficient() {
-    return 1;
-  }
 
   /** The factor before the mean, with the sign. */
   double scale();
@@ -37,10 +34,38 @@ public interface Loss {
   long count(Totals totals);
 
   /**
-   * Hands over the terms of the sequences of its roles, and each term's derivative with respect to
+   * Hands over the terms of the sequences of its uses, and each term's derivative with respect to
    * the scalars of its rows (see {@link RowKind}).
-   *
-   * @param sequences those of one micro-batch, of every role; sequences of one pair come together
    */
-  void evaluate(RowStatistics rows, List<Sequence> sequences, Accumulator out);
+  void evaluate(Observed seen, Accumulator out);
+
+  /**
+   * How many sums over the whole step {@link #evaluate} needs before it can give its first term; 0
+   * for most. Others cost a second forward pass where a step has several micro-batches.
+   */
+  default int measures() {
+    return 0;
+  }
+
+  /** Adds a micro-batch to those sums. */
+  default void measure(Observed seen, Measured out) {}
+
+  /** The numbers that outlive a step, by name, as they are before the first; empty for most. */
+  default Map<String, Double> initialState() {
+    return Map.of();
+  }
+
+  /** Its weight in the objective besides the configured one, which a state may change. */
+  default double weight(Map<String, Double> state) {
+    return 1;
+  }
+
+  /**
+   * The state after an update.
+   *
+   * @param value the loss's own value of the step, before its weights
+   */
+  default Map<String, Double> nextState(Map<String, Double> state, double value, StepPlace place) {
+    return state;
+  }
 }

@@ -8,12 +8,36 @@ import java.util.List;
  *
  * <p>D is KL(U‖p) by default, as in the authors' code, or KL(p‖U), as their paper words it; without
  * the code's 1e-12 inside the logarithm. Reduction: mean over the step's rows. Positions: ALL by
- * default. No β, no reference. Coefficient 0.1 by default. Source: Yuan et al., "A Closer Look at
- * Machine Unlearning for Large Language Models" (arXiv 2410.08109).
+ * default. No reference. Coefficient 0.1 by default. Source: Yuan et al., "A Closer Look at Machine
+ * Unlearning for Large Language Models" (arXiv 2410.08109).
  */
 record MaximumEntropy(EntropyDirection direction, Positions positions) implements Loss {
-  MaximumEntropy(LossOptions options) {
-    this(options.direction(), options.positions().orElse(Positions.ALL));
+  static final LossSpec SPEC =
+      LossSpec.of(
+              Side.FORGET,
+              "ME",
+              "maximum entropy",
+              o -> new MaximumEntropy(o.choice("direction", EntropyDirection.class), o.positions()))
+          .formula("mean KL(U || p)", "mean over rows")
+          .source(
+              "Yuan et al. (closer-look), arXiv 2410.08109",
+              "the paper words KL(p || U) (direction: model_to_uniform), the code computes KL(U ||"
+                  + " p), the default; the code's rows include padding, which does not exist here")
+          .coefficient(
+              0.1, "closer-look's TOFU scripts; 1 in its continual, 0.5 in real-world ones")
+          .options(
+              Option.choice(
+                  "direction",
+                  EntropyDirection.UNIFORM_TO_MODEL,
+                  "divergence that is minimised",
+                  "closer-look's code",
+                  EntropyDirection.values()),
+              Option.positions(Positions.ALL, "closer-look's scripts (mask=false)"));
+
+  private Use use() {
+    RowKind kind =
+        direction == EntropyDirection.UNIFORM_TO_MODEL ? RowKind.UNIFORM_KL : RowKind.KL_UNIFORM;
+    return new Use(Role.FORGET, positions, kind, ReferenceUse.NONE);
   }
 
   @Override
@@ -22,15 +46,8 @@ record MaximumEntropy(EntropyDirection direction, Positions positions) implement
   }
 
   @Override
-  public double defaultCoefficient() {
-    return 0.1;
-  }
-
-  @Override
   public List<Use> uses() {
-    RowKind kind =
-        direction == EntropyDirection.UNIFORM_TO_MODEL ? RowKind.UNIFORM_KL : RowKind.KL_UNIFORM;
-    return List.of(new Use(Role.FORGET, positions, kind, ReferenceUse.NONE));
+    return List.of(use());
   }
 
   @Override
@@ -40,15 +57,15 @@ record MaximumEntropy(EntropyDirection direction, Positions positions) implement
 
   @Override
   public long count(Totals totals) {
-    return totals.rows(Role.FORGET);
+    return totals.rows(use());
   }
 
   @Override
-  public void evaluate(RowStatistics rows, List<Sequence> sequences, Accumulator out) {
-    Reductions.perRow(
-        Role.FORGET,
-        sequences,
-        direction == EntropyDirection.UNIFORM_TO_MODEL ? rows::uniformKl : rows::klUniform,
-        out);
+  public void evaluate(Observed seen, Accumulator out) {
+    Reduction.RowValue value =
+        direction == EntropyDirection.UNIFORM_TO_MODEL
+            ? seen.rows()::uniformKl
+            : seen.rows()::klUniform;
+    Reduction.TOKEN_MEAN.terms(seen, use(), value, out);
   }
 }

@@ -1,31 +1,31 @@
 package org.lethe.method;
 
-import java.util.Optional;
+import java.util.LinkedHashMap;
+import java.util.Locale;
+import java.util.Map;
 import java.util.OptionalDouble;
 
 /**
- * An unlearning method as a configuration names it. What is empty takes the loss's own default.
+ * An unlearning method as a configuration names it. What is not given takes the loss's own default.
  *
  * @param forget the forget loss, in any case, or "none" (fine-tuning)
  * @param retain the retain loss, in any case, or "none"
- * @param forgetBeta β of the forget loss, positive
- * @param retainBeta β of the retain loss, positive
  * @param forgetCoefficient weight of the forget loss, not negative
  * @param retainCoefficient weight of the retain loss, not negative
- * @param forgetPositions rows that the forget loss looks at
- * @param retainPositions rows that the retain loss looks at
- * @param direction the divergence that ME minimises
+ * @param forgetOptions options of the forget loss by name
+ * @param retainOptions options of the retain loss by name
  */
 public record MethodConfig(
     String forget,
     String retain,
-    OptionalDouble forgetBeta,
-    OptionalDouble retainBeta,
     OptionalDouble forgetCoefficient,
     OptionalDouble retainCoefficient,
-    Optional<Positions> forgetPositions,
-    Optional<Positions> retainPositions,
-    EntropyDirection direction) {
+    Map<String, Setting> forgetOptions,
+    Map<String, Setting> retainOptions) {
+  public MethodConfig {
+    forgetOptions = Map.copyOf(forgetOptions);
+    retainOptions = Map.copyOf(retainOptions);
+  }
 
   /**
    * A method with all defaults.
@@ -41,25 +41,45 @@ public record MethodConfig(
         retain.strip(),
         OptionalDouble.empty(),
         OptionalDouble.empty(),
-        OptionalDouble.empty(),
-        OptionalDouble.empty(),
-        Optional.empty(),
-        Optional.empty(),
-        EntropyDirection.UNIFORM_TO_MODEL);
+        Map.of(),
+        Map.of());
   }
 
-  /** The same with one β for both losses. */
-  public MethodConfig withBeta(double beta) {
+  /** The same with an option of the loss of one side. */
+  public MethodConfig with(Side side, String option, Setting value) {
+    boolean ofForget = side == Side.FORGET;
+    Map<String, Setting> options = new LinkedHashMap<>(ofForget ? forgetOptions : retainOptions);
+    options.put(option, value);
     return new MethodConfig(
         forget,
         retain,
-        OptionalDouble.of(beta),
-        OptionalDouble.of(beta),
         forgetCoefficient,
         retainCoefficient,
-        forgetPositions,
-        retainPositions,
-        direction);
+        ofForget ? options : forgetOptions,
+        ofForget ? retainOptions : options);
+  }
+
+  /** The same with an option of the forget loss. */
+  public MethodConfig withForget(String option, Object value) {
+    return with(Side.FORGET, option, Setting.of(value));
+  }
+
+  /** The same with an option of the retain loss. */
+  public MethodConfig withRetain(String option, Object value) {
+    return with(Side.RETAIN, option, Setting.of(value));
+  }
+
+  /** The same with an option of the loss of one side, where that loss has such an option. */
+  public MethodConfig withShared(Side side, String option, Setting value) {
+    String name = side == Side.FORGET ? forget : retain;
+    boolean has = Methods.find(side, name).filter(spec -> spec.has(option)).isPresent();
+    return has ? with(side, option, value) : this;
+  }
+
+  /** The same with one β for both losses, as far as they have one. */
+  public MethodConfig withBeta(double beta) {
+    return withShared(Side.FORGET, "beta", Setting.of(beta))
+        .withShared(Side.RETAIN, "beta", Setting.of(beta));
   }
 
   /** The same with these weights. */
@@ -67,40 +87,24 @@ public record MethodConfig(
     return new MethodConfig(
         forget,
         retain,
-        forgetBeta,
-        retainBeta,
         OptionalDouble.of(forgetWeight),
         OptionalDouble.of(retainWeight),
-        forgetPositions,
-        retainPositions,
-        direction);
+        forgetOptions,
+        retainOptions);
   }
 
-  /** The same with these rows. */
+  /** The same with these rows, as far as the losses let one choose. */
   public MethodConfig withPositions(Positions ofForget, Positions ofRetain) {
-    return new MethodConfig(
-        forget,
-        retain,
-        forgetBeta,
-        retainBeta,
-        forgetCoefficient,
-        retainCoefficient,
-        Optional.of(ofForget),
-        Optional.of(ofRetain),
-        direction);
+    return withShared(Side.FORGET, "positions", lower(ofForget))
+        .withShared(Side.RETAIN, "positions", lower(ofRetain));
   }
 
   /** The same with this direction of ME. */
   public MethodConfig withDirection(EntropyDirection ofEntropy) {
-    return new MethodConfig(
-        forget,
-        retain,
-        forgetBeta,
-        retainBeta,
-        forgetCoefficient,
-        retainCoefficient,
-        forgetPositions,
-        retainPositions,
-        ofEntropy);
+    return withShared(Side.FORGET, "direction", lower(ofEntropy));
+  }
+
+  private static Setting lower(Enum<?> value) {
+    return Setting.of(value.name().toLowerCase(Locale.ROOT));
   }
 }

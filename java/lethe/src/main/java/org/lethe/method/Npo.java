@@ -12,8 +12,25 @@ import java.util.List;
  * 2404.05868).
  */
 record Npo(double beta, Positions positions) implements Loss {
-  Npo(LossOptions options) {
-    this(options.beta().orElse(DEFAULT_BETA), options.positions().orElse(Positions.ANSWER));
+  static final LossSpec SPEC =
+      LossSpec.of(
+              Side.FORGET,
+              "NPO",
+              "negative preference optimisation",
+              o -> new Npo(o.number("beta"), o.positions()))
+          .formula(
+              "-(2/beta) mean log sigma(beta (nll - nll_ref))",
+              "sum over a sequence's rows, mean over sequences")
+          .source(
+              "Zhang et al., arXiv 2404.05868",
+              "MUSE's code compares raw logits over the whole vocabulary instead, which is another"
+                  + " loss and not offered")
+          .options(
+              Option.beta("NPO's code, closer-look and open-unlearning"),
+              Option.positions(Positions.ANSWER, "NPO's code"));
+
+  private Use use() {
+    return Use.nllWithReference(Role.FORGET, positions);
   }
 
   @Override
@@ -23,7 +40,7 @@ record Npo(double beta, Positions positions) implements Loss {
 
   @Override
   public List<Use> uses() {
-    return List.of(new Use(Role.FORGET, positions, RowKind.NLL, ReferenceUse.SEQUENCE_NLL));
+    return List.of(use());
   }
 
   @Override
@@ -33,13 +50,13 @@ record Npo(double beta, Positions positions) implements Loss {
 
   @Override
   public long count(Totals totals) {
-    return totals.sequences(Role.FORGET);
+    return totals.sequences(use());
   }
 
   @Override
-  public void evaluate(RowStatistics rows, List<Sequence> sequences, Accumulator out) {
-    for (Sequence forget : Reductions.of(Role.FORGET, sequences)) {
-      double margin = rows.nll(forget) - forget.referenceNll();
+  public void evaluate(Observed seen, Accumulator out) {
+    for (Sequence forget : seen.of(use())) {
+      double margin = seen.rows().nll(forget) - forget.referenceNll();
       out.slope(forget, Reductions.logistic(beta, margin, out));
     }
   }

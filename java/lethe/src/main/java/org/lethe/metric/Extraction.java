@@ -35,6 +35,9 @@ import org.lethe.InternalFaultException;
  */
 public record Extraction(
     double accuracy, double likelihood, double sensitiveAccuracy, double sensitiveLikelihood) {
+  /** That of a text that was not looked at. */
+  public static final Extraction UNSEEN =
+      new Extraction(Double.NaN, Double.NaN, Double.NaN, Double.NaN);
 
   /**
    * What was seen of a text.

@@ -1,5 +1,6 @@
 package org.lethe.metric;
 
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 import java.util.function.Predicate;
@@ -23,46 +24,57 @@ public record Metric(
     ANSWER_NLL,
     PARAPHRASED_NLL,
     PERTURBED_NLL,
-    GENERATION
+    ANSWER_TOKENS,
+    GENERATION,
+    EXTRACTION
   }
+
+  private static final Set<Need> ANSWER = Set.of(Need.ANSWER_NLL);
+  private static final Set<Need> ANSWER_PERTURBED = Set.of(Need.ANSWER_NLL, Need.PERTURBED_NLL);
+  private static final Set<Need> RIGHT_WRONG = Set.of(Need.PARAPHRASED_NLL, Need.PERTURBED_NLL);
+  private static final Set<Need> TOKENS = Set.of(Need.ANSWER_TOKENS);
+  private static final Set<Need> SAID = Set.of(Need.GENERATION);
+  private static final Set<Need> PREFIXES = Set.of(Need.EXTRACTION);
 
   /**
    * All metrics of one set of examples: {@code truth_ratio_forget} is for the set to be forgotten,
-   * {@code truth_ratio} for every other. Those over several sets or models are {@link ModelUtility}
-   * and {@link ForgetQuality}.
+   * {@code truth_ratio} for every other. Those over several sets or models are {@link
+   * ModelUtility}, {@link MembershipAttack}, {@link PrivacyLeakage} and {@link ForgetQuality}.
    *
    * @param isRefusal whether a generated text is a refusal
    */
-  public static List<Metric> list(Predicate<String> isRefusal) {
+  public static List<Metric> list(Definitions d, Predicate<String> isRefusal) {
+    ToDoubleFunction<double[]> mean = d.averaging()::mean;
     return List.of(
-        mean("probability", Set.of(Need.ANSWER_NLL), o -> Probability.of(o.answerNll())),
-        mean(
-            "probability_normalised",
-            Set.of(Need.ANSWER_NLL, Need.PERTURBED_NLL),
-            o -> Probability.normalised(o.answerNll(), o.perturbedNll())),
-        mean(
-            "rouge_l_recall",
-            Set.of(Need.GENERATION),
-            o -> RougeL.score(o.answer(), o.generation()).recall()),
-        mean(
-            "rouge_l_f1",
-            Set.of(Need.GENERATION),
-            o -> RougeL.score(o.answer(), o.generation()).f1()),
+        new Metric("probability", ANSWER, o -> Probability.of(o.answerNll()), mean),
+        new Metric("probability_normalised", ANSWER_PERTURBED, o -> normalised(d, o), mean),
+        new Metric("rouge_1_recall", SAID, o -> rouge1(o).recall(), mean),
+        new Metric("rouge_l_recall", SAID, o -> rougeL(o).recall(), mean),
+        new Metric("rouge_l_f1", SAID, o -> rougeL(o).f1(), mean),
         new Metric(
-            "truth_ratio",
-            Set.of(Need.PARAPHRASED_NLL, Need.PERTURBED_NLL),
-            o -> TruthRatio.of(o.paraphrasedNll(), o.perturbedNll()),
-            TruthRatio::utility),
+            "truth_ratio", RIGHT_WRONG, d::truthRatio, r -> TruthRatio.utility(d.averaging(), r)),
+        new Metric("truth_ratio_forget", RIGHT_WRONG, d::truthRatio, d::forgetTruthRatio),
         new Metric(
-            "truth_ratio_forget",
-            Set.of(Need.PARAPHRASED_NLL, Need.PERTURBED_NLL),
-            o -> TruthRatio.of(o.paraphrasedNll(), o.perturbedNll()),
-            TruthRatio::forgetOpenUnlearning),
-        mean(
+            "truth_share",
+            RIGHT_WRONG,
+            o -> TruthRatio.share(d, o.paraphrasedNll(), o.perturbedNll()),
+            mean),
+        new Metric("extraction_strength", TOKENS, o -> d.extractionStrength(o.tokens()), mean),
+        new Metric(
+            "exact_memorization",
+            TOKENS,
+            o -> ExactMemorization.of(d.tokens(o.tokens()).hits()),
+            mean),
+        extraction("memorization_accuracy", Extraction::accuracy, mean),
+        extraction("extraction_likelihood", Extraction::likelihood, mean),
+        extraction("sensitive_memorization_accuracy", Extraction::sensitiveAccuracy, mean),
+        extraction("sensitive_extraction_likelihood", Extraction::sensitiveLikelihood, mean),
+        new Metric(
             "token_entropy",
-            Set.of(Need.GENERATION),
-            o -> TokenEntropy.of(o.generatedIds().stream().mapToInt(Integer::intValue).toArray())),
-        mean("refusal_rate", Set.of(Need.GENERATION), o -> isRefusal.test(o.generation()) ? 1 : 0));
+            SAID,
+            o -> TokenEntropy.of(o.generatedIds().stream().mapToInt(Integer::intValue).toArray()),
+            mean),
+        new Metric("refusal_rate", SAID, o -> isRefusal.test(o.generation()) ? 1 : 0, mean));
   }
 
   /** The score of each example, in order. */
@@ -79,7 +91,31 @@ public record Metric(
     return aggregate.applyAsDouble(scores(observations));
   }
 
-  private static Metric mean(String name, Set<Need> needs, ToDoubleFunction<Observation> score) {
-    return new Metric(name, needs, score, Means::of);
+  /** A set's is the mean over the rows that have one: a short text may have no n-gram. */
+  private static Metric extraction(
+      String name, ToDoubleFunction<Extraction> part, ToDoubleFunction<double[]> mean) {
+    return new Metric(
+        name,
+        PREFIXES,
+        o -> part.applyAsDouble(o.extraction()),
+        scores -> {
+          double[] known = Arrays.stream(scores).filter(s -> !Double.isNaN(s)).toArray();
+          return scores.length > 0 && known.length == 0 ? Double.NaN : mean.applyAsDouble(known);
+        });
+  }
+
+  private static double normalised(Definitions d, Observation o) {
+    return d.floor() == 0
+        ? Probability.normalised(o.answerNll(), o.perturbedNll())
+        : Probability.normalisedOpenUnlearning(
+            Probability.of(o.answerNll()), o.perturbedNll().stream().map(Probability::of).toList());
+  }
+
+  private static RougeL.Score rouge1(Observation o) {
+    return Rouge1.score(o.answer(), o.generation());
+  }
+
+  private static RougeL.Score rougeL(Observation o) {
+    return RougeL.score(o.answer(), o.generation());
   }
 }

@@ -1,10 +1,9 @@
 package org.lethe.metric;
 
-import org.lethe.method.ExactSum;
-
 /**
  * The harmonic mean of the scores of the sets to be kept (TOFU, arXiv 2401.06121: probability,
- * ROUGE-L recall and truth ratio of three sets).
+ * ROUGE-L recall and truth ratio of three sets; arXiv 2410.08109 adds token entropy, cosine
+ * similarity and entailment: 18 values).
  */
 public final class ModelUtility {
   private ModelUtility() {}
@@ -15,11 +14,18 @@ public final class ModelUtility {
    * @param scores at least one
    */
   public static double of(double... scores) {
+    return of(Averaging.EXACT, scores);
+  }
+
+  /** The same, with the sum rounded as told. */
+  public static double of(Averaging averaging, double... scores) {
     Means.requireSome(scores.length);
-    ExactSum sum = new ExactSum();
-    for (double score : scores) {
-      sum.add(score >= 0 ? 1 / Math.abs(score) : Double.NaN);
+    double[] inverses = new double[scores.length];
+    for (int i = 0; i < scores.length; i++) {
+      inverses[i] = scores[i] >= 0 ? 1 / Math.abs(scores[i]) : Double.NaN;
     }
-    return 1 / sum.mean(scores.length);
+    return averaging == Averaging.EXACT
+        ? 1 / averaging.mean(inverses)
+        : scores.length / averaging.sum(inverses);
   }
 }

@@ -16,6 +16,15 @@ public final class Probability {
   }
 
   /**
+   * The mean of the probabilities of several answers that are right alike.
+   *
+   * @param nlls mean over each answer's tokens, at least one
+   */
+  public static double ofSeveral(Averaging averaging, List<Double> nlls) {
+    return averaging.mean(nlls.stream().mapToDouble(Probability::of).toArray());
+  }
+
+  /**
    * p / (p + Σ p_wrong), the answer's share among the answers of a multiple choice.
    *
    * @param answerNll mean over the answer's tokens

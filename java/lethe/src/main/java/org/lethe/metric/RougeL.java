@@ -23,20 +23,23 @@ public final class RougeL {
    * @param recall common words / words of the reference
    * @param f1 their harmonic mean
    */
-  public record Score(double precision, double recall, double f1) {}
+  public record Score(double precision, double recall, double f1) {
+    /** The score of a number of common words; 0 throughout when either text has no word. */
+    static Score of(int common, int wanted, int given) {
+      if (common == 0) {
+        return new Score(0, 0, 0);
+      }
+      double precision = (double) common / given;
+      double recall = (double) common / wanted;
+      return new Score(precision, recall, 2 * precision * recall / (precision + recall));
+    }
+  }
 
   /** The score of a candidate; 0 throughout when either text has no word. */
   public static Score score(String reference, String candidate) {
     List<String> wanted = words(reference);
     List<String> given = words(candidate);
-    if (wanted.isEmpty() || given.isEmpty()) {
-      return new Score(0, 0, 0);
-    }
-    int common = longestCommonSubsequence(wanted, given);
-    double precision = (double) common / given.size();
-    double recall = (double) common / wanted.size();
-    double f1 = common == 0 ? 0 : 2 * precision * recall / (precision + recall);
-    return new Score(precision, recall, f1);
+    return Score.of(longestCommonSubsequence(wanted, given), wanted.size(), given.size());
   }
 
   /** The stemmed words of a text, in order. */

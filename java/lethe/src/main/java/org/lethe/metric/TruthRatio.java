@@ -19,31 +19,46 @@ public final class TruthRatio {
   /**
    * R of one example.
    *
-   * @param rightNll mean over the tokens of the right answer
+   * @param rightNll mean over the tokens of each right answer, at least one
    * @param wrongNll the same for each wrong answer, at least one
    */
-  public static double of(double rightNll, List<Double> wrongNll) {
-    return StrictMath.exp(rightNll - Means.of(wrongNll));
-  }
-
-  /** R of one example with 1e-10 added to p_right, as open-unlearning has it. */
-  public static double openUnlearning(double rightNll, List<Double> wrongNll) {
-    return StrictMath.exp(-Means.of(wrongNll))
-        / (StrictMath.exp(-rightNll) + OPEN_UNLEARNING_FLOOR);
+  public static double of(Definitions definitions, List<Double> rightNll, List<Double> wrongNll) {
+    double right = mean(definitions, rightNll);
+    double wrong = mean(definitions, wrongNll);
+    // One exponential where nothing is added: answers that are all very unlikely keep a ratio.
+    return definitions.floor() == 0
+        ? StrictMath.exp(right - wrong)
+        : StrictMath.exp(-wrong) / (StrictMath.exp(-right) + definitions.floor());
   }
 
   /**
-   * The forget set's aggregate of open-unlearning, mean min(R, 1/(R + 1e-10)): near 1 where right
-   * and wrong answers are equally likely, as for a model that never saw the set. Higher is better.
+   * p_right / (p_right + p_wrong) of one example, the form of the truth ratio that
+   * open-unlearning's paper (arXiv 2506.12618) evaluates with. ½ where right and wrong are equally
+   * likely.
+   */
+  public static double share(
+      Definitions definitions, List<Double> rightNll, List<Double> wrongNll) {
+    double right = mean(definitions, rightNll);
+    double wrong = mean(definitions, wrongNll);
+    if (definitions.floor() == 0) {
+      return 1 / (1 + StrictMath.exp(right - wrong));
+    }
+    double p = StrictMath.exp(-right);
+    return p / (p + StrictMath.exp(-wrong) + definitions.floor());
+  }
+
+  /**
+   * The forget set's aggregate, mean min(R, 1/(R + floor)): near 1 where right and wrong answers
+   * are equally likely, as for a model that never saw the set. Higher is better.
    *
    * @param ratios R per example
    */
-  public static double forgetOpenUnlearning(double[] ratios) {
+  public static double forget(Averaging averaging, double[] ratios, double floor) {
     double[] terms = new double[ratios.length];
     for (int i = 0; i < terms.length; i++) {
-      terms[i] = Math.min(ratios[i], 1 / (ratios[i] + OPEN_UNLEARNING_FLOOR));
+      terms[i] = Math.min(ratios[i], 1 / (ratios[i] + floor));
     }
-    return Means.of(terms);
+    return averaging.mean(terms);
   }
 
   /**
@@ -52,12 +67,8 @@ public final class TruthRatio {
    *
    * @param ratios R per example
    */
-  public static double forgetCloserLook(double[] ratios) {
-    double[] terms = new double[ratios.length];
-    for (int i = 0; i < terms.length; i++) {
-      terms[i] = Math.min(ratios[i], 1 / ratios[i]);
-    }
-    return 1 - Means.of(terms);
+  public static double forgetCloserLook(Averaging averaging, double[] ratios) {
+    return 1 - forget(averaging, ratios, 0);
   }
 
   /**
@@ -65,11 +76,15 @@ public final class TruthRatio {
    *
    * @param ratios R per example
    */
-  public static double utility(double[] ratios) {
+  public static double utility(Averaging averaging, double[] ratios) {
     double[] terms = new double[ratios.length];
     for (int i = 0; i < terms.length; i++) {
       terms[i] = Math.max(0, 1 - ratios[i]);
     }
-    return Means.of(terms);
+    return averaging.mean(terms);
+  }
+
+  private static double mean(Definitions definitions, List<Double> nlls) {
+    return definitions.averaging().mean(nlls.stream().mapToDouble(Double::doubleValue).toArray());
   }
 }

@@ -2,34 +2,58 @@ package org.lethe.model;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.NormKind;
 import org.lethe.kernels.Ops;
 
 /**
  * Everything a forward and a backward pass writes, in one arena sized from the token budget before
  * the first step.
  *
- * <p>Kept per layer: its input x, q|k|v after rotation, the attention's output and logsumexp, the
- * middle of the residual stream, gate|up, both norms' 1/rms, and the adapters' u. The normed inputs
- * and silu(gate)·up are computed again in the backward pass: they cost one elementwise pass and
- * would be a third of the memory. Without a backward pass two layers' worth serve all.
+ * <p>Kept per layer: its input x, q|k|v after rotation (and before the norm of the heads, where
+ * there is one), the attention's output and logsumexp, the middle of the residual stream, gate|up,
+ * what the norms keep and, where they follow a projection, read, and the adapters' u. The normed
+ * inputs and the activation are computed again in the backward pass: they cost one elementwise pass
+ * and would be a third of the memory. Without a backward pass two layers' worth serve all.
  */
 final class Activations implements AutoCloseable {
-  /** Offsets of one layer's tensors. */
+  private static final long ABSENT = -1;
+
+  /** Offsets of one layer's tensors; {@link #ABSENT} for those that the family has not. */
   record Slot(
       long x,
-      long rstdIn,
+      Kept inputNorm,
       long qkv,
+      long rawQkv,
+      Kept queryNorm,
+      Kept keyNorm,
       long attention,
       long lse,
+      long attentionOut,
+      Kept attentionNorm,
       long middle,
-      long rstdMiddle,
-      long gateUp,
+      Kept middleNorm,
+      long inner,
+      long feedForwardOut,
+      Kept feedForwardNorm,
       long uQkv,
       long uO,
       long uGateUp,
-      long uDown) {}
+      long uDown) {
+    /** Only the residual stream. */
+    static Slot last(long x) {
+      Kept no = Kept.NONE;
+      long n = ABSENT;
+      return new Slot(x, no, n, n, no, no, n, n, n, no, n, no, n, n, no, n, n, n, n);
+    }
+  }
+
+  /** Offsets of what a norm keeps. */
+  record Kept(long mean, long rstd) {
+    static final Kept NONE = new Kept(ABSENT, ABSENT);
+  }
 
   private final int tokens;
   private final boolean keepsLayers;
@@ -105,6 +129,15 @@ final class Activations implements AutoCloseable {
     return arena.at(offset);
   }
 
+  /** The refs of what a norm keeps. */
+  NormRunner.Kept kept(Kept offsets) {
+    return new NormRunner.Kept(optional(offsets.mean()), optional(offsets.rstd()));
+  }
+
+  private long optional(long offset) {
+    return offset == ABSENT ? 0 : arena.at(offset);
+  }
+
   long normed() {
     return arena.at(normed);
   }
@@ -144,35 +177,54 @@ final class Activations implements AutoCloseable {
 
   private Slot reserveSlot(Model model, int index) {
     ModelConfig c = model.config();
-    Dtype storage = model.ops().dtype();
-    long x = arena.reserve((long) tokens * c.hiddenSize(), storage);
+    long x = reserve(model, c.hiddenSize());
     if (index == c.layers()) {
-      return new Slot(x, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+      return Slot.last(x);
     }
-    Model.Layer layer = model.widest(Math.min(index, c.layers() - 1));
+    boolean headNorms = c.attention().queryKeyNorm();
+    boolean after = c.norms().after();
     return new Slot(
         x,
-        arena.reserve(tokens, Dtype.F32),
-        arena.reserve((long) tokens * c.qkvWidth(), storage),
-        arena.reserve((long) tokens * c.queryWidth(), storage),
+        reserveKept(c, true, 1),
+        reserve(model, c.qkvWidth()),
+        headNorms ? reserve(model, c.qkvWidth()) : ABSENT,
+        reserveKept(c, headNorms, c.heads()),
+        reserveKept(c, headNorms, c.kvHeads()),
+        reserve(model, c.queryWidth()),
         arena.reserve((long) tokens * c.heads(), Dtype.F32),
-        arena.reserve((long) tokens * c.hiddenSize(), storage),
-        arena.reserve(tokens, Dtype.F32),
-        arena.reserve((long) tokens * 2 * c.feedForwardSize(), storage),
-        arena.reserve((long) tokens * layer.qkv().totalRank(), storage),
-        arena.reserve((long) tokens * layer.o().totalRank(), storage),
-        arena.reserve((long) tokens * layer.gateUp().totalRank(), storage),
-        arena.reserve((long) tokens * layer.down().totalRank(), storage));
+        after ? reserve(model, c.hiddenSize()) : ABSENT,
+        reserveKept(c, after, 1),
+        reserve(model, c.hiddenSize()),
+        reserveKept(c, !c.feedForward().parallel(), 1),
+        reserve(model, c.feedForwardInWidth()),
+        after ? reserve(model, c.hiddenSize()) : ABSENT,
+        reserveKept(c, after, 1),
+        reserve(model, widest(model, Model.Layer::qkv)),
+        reserve(model, widest(model, Model.Layer::o)),
+        reserve(model, widest(model, Model.Layer::gateUp)),
+        reserve(model, widest(model, Model.Layer::down)));
+  }
+
+  private long reserve(Model model, int width) {
+    return arena.reserve((long) tokens * width, model.ops().dtype());
+  }
+
+  private Kept reserveKept(ModelConfig c, boolean present, int vectors) {
+    if (!present) {
+      return Kept.NONE;
+    }
+    long count = (long) tokens * vectors;
+    long mean = c.norms().kind() == NormKind.LAYER ? arena.reserve(count, Dtype.F32) : ABSENT;
+    return new Kept(mean, arena.reserve(count, Dtype.F32));
   }
 
   private Backward reserveBackward(Model model) {
     ModelConfig c = model.config();
     Dtype storage = model.ops().dtype();
-    Model.Layer layer = model.widest(0);
     int rank =
         Math.max(
-            Math.max(layer.qkv().totalRank(), layer.o().totalRank()),
-            Math.max(layer.gateUp().totalRank(), layer.down().totalRank()));
+            Math.max(widest(model, Model.Layer::qkv), widest(model, Model.Layer::o)),
+            Math.max(widest(model, Model.Layer::gateUp), widest(model, Model.Layer::down)));
     return new Backward(
         arena.reserve((long) tokens * c.hiddenSize(), storage),
         arena.reserve((long) tokens * c.hiddenSize(), storage),
@@ -180,5 +232,14 @@ final class Activations implements AutoCloseable {
         arena.reserve((long) tokens * c.qkvWidth(), storage),
         arena.reserve((long) tokens * c.feedForwardSize(), storage),
         arena.reserve((long) tokens * rank, storage));
+  }
+
+  /** The largest total rank of a projection: layers share slots, and may differ in rank. */
+  private static int widest(Model model, Function<Model.Layer, Projection> projection) {
+    int widest = 0;
+    for (int layer = 0; layer < model.config().layers(); layer++) {
+      widest = Math.max(widest, projection.apply(model.widest(layer)).totalRank());
+    }
+    return widest;
   }
 }

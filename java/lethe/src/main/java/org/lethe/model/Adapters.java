@@ -16,6 +16,7 @@ import org.lethe.UserException;
  */
 final class Adapters implements AutoCloseable {
   private final Map<String, Lora> frozen = new LinkedHashMap<>();
+  private final Map<String, View> views = new LinkedHashMap<>();
   private Lora own;
   private View reference = View.BASE;
 
@@ -43,6 +44,26 @@ final class Adapters implements AutoCloseable {
   /** The one that trains or was given as the model's own, or null. */
   Lora own() {
     return own;
+  }
+
+  void name(String name, View view) {
+    requireOwned(view);
+    views.put(name, view);
+  }
+
+  View view(String name) {
+    View view = name.isEmpty() ? reference : views.get(name);
+    if (view == null) {
+      throw new UserException(
+          "the method compares with a model named "
+              + name
+              + ", but views names "
+              + (views.isEmpty() ? "none" : views.keySet())
+              + "; give its adapter: views=[{name: "
+              + name
+              + ", path: DIR}]");
+    }
+    return view;
   }
 
   void startFrom(View view) {

@@ -3,17 +3,17 @@ package org.lethe.model;
 import java.util.List;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
-import org.lethe.kernels.Activation;
+import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 
 /**
- * The forward and the backward pass of a Llama, op by op.
+ * The forward and the backward pass of a decoder, op by op, as its {@link ModelConfig} says.
  *
  * <pre>
- * x₀ = embedding[ids]
- * for each layer: n = norm(x);  q|k|v = n·Wqkvᵀ;  rotate q, k;  a = attention(q, k, v);  m = x + a·Woᵀ
- *                 n = norm(m);  g|u = n·Wguᵀ;  x = m + (silu(g)·u)·Wdownᵀ
+ * x₀ = scale·embedding[ids]
+ * for each layer: {@link AttentionBlock}: m = x + attention(norm(x))
+ *                 {@link FeedForwardBlock}: x = m + feed-forward(norm(m)), or in parallel of norm(x)
  * </pre>
  *
  * The final norm and the logits belong to {@link Head}: only rows that a loss looks at go there.
@@ -24,9 +24,11 @@ public final class Decoder implements AutoCloseable {
   private final ModelConfig c;
   private final Ops ops;
   private final Activations a;
+  private final AttentionBlock attention;
+  private final FeedForwardBlock feedForward;
+  private final float embeddingScale;
   private final Staging staging;
   private PackedBatch batch;
-  private List<Model.Layer> layers;
 
   /**
    * Takes the memory of the largest batch.
@@ -39,6 +41,10 @@ public final class Decoder implements AutoCloseable {
     this.c = model.config();
     this.ops = model.ops();
     this.a = new Activations(model, tokens, backward);
+    NormRunner norms = new NormRunner(model);
+    this.attention = new AttentionBlock(model, a, norms);
+    this.feedForward = new FeedForwardBlock(model, a, norms);
+    this.embeddingScale = rounded(c.ends().embeddingScale(), ops.dtype());
     this.staging = new Staging(tokens * Ops.SEGMENT_FIELDS * Integer.BYTES);
   }
 
@@ -88,25 +94,7 @@ public final class Decoder implements AutoCloseable {
 
   private long forward(View view, PackedBatch packed, int adapted) {
     upload(packed);
-    layers = model.layers(view);
-    int tokens = packed.tokens();
-    long d = c.hiddenSize();
-    long x = a.at(a.slot(0).x());
-    ops.embeddingForward(
-        tokens,
-        d,
-        c.vocabularySize(),
-        1f,
-        model.weight(ParameterNames.EMBEDDING),
-        a.at(a.idsOffset()),
-        x);
-    for (int l = 0; l < c.layers(); l++) {
-      Activations.Slot s = a.slot(l);
-      long next = a.at(a.slot(l + 1).x());
-      attentionForward(l, s, tokens, adapted, null);
-      feedForward(l, s, tokens, adapted, next);
-    }
-    return a.at(a.slot(c.layers()).x());
+    return layersForward(view, packed, adapted, null);
   }
 
   /**
@@ -117,23 +105,28 @@ public final class Decoder implements AutoCloseable {
    */
   long forwardCached(View view, PackedBatch packed, KvCache.Step step) {
     upload(packed);
-    layers = model.layers(view);
-    int adapted = packed.tokens();
     staging.upload(step.segments(), step.segments().length, a.arena().buffer(), a.segmentsOffset());
     staging.upload(
         step.positions(), step.positions().length, a.arena().buffer(), a.positionsOffset());
+    return layersForward(view, packed, packed.tokens(), step);
+  }
+
+  private long layersForward(View view, PackedBatch packed, int adapted, KvCache.Step cached) {
+    List<Model.Layer> layers = model.layers(view);
+    int tokens = packed.tokens();
     ops.embeddingForward(
-        packed.tokens(),
+        tokens,
         c.hiddenSize(),
         c.vocabularySize(),
-        1f,
+        embeddingScale,
         model.weight(ParameterNames.EMBEDDING),
         a.at(a.idsOffset()),
         a.at(a.slot(0).x()));
     for (int l = 0; l < c.layers(); l++) {
       Activations.Slot s = a.slot(l);
-      attentionForward(l, s, packed.tokens(), adapted, step);
-      feedForward(l, s, packed.tokens(), adapted, a.at(a.slot(l + 1).x()));
+      Model.Layer layer = layers.get(l);
+      attention.forward(l, s, layer, packed, adapted, cached);
+      feedForward.forward(l, s, layer, tokens, adapted, a.at(a.slot(l + 1).x()));
     }
     return a.at(a.slot(c.layers()).x());
   }
@@ -154,202 +147,23 @@ public final class Decoder implements AutoCloseable {
     int tokens = batch.trainedTokens();
     for (int l = c.layers() - 1; l >= 0; l--) {
       Activations.Slot s = a.slot(l);
-      feedForwardBackward(l, s, tokens);
-      attentionBackward(l, s, tokens);
+      Model.Layer layer = model.layer(l);
+      // Below the first layer there is only the embedding: with adapters alone nothing there wants
+      // a gradient.
+      boolean wanted = l > 0 || model.trainsWeights();
+      feedForward.backward(l, s, layer, tokens, wanted);
+      attention.backward(l, s, layer, batch, wanted);
     }
     if (model.trainsWeights()) {
       ops.embeddingBackward(
           tokens,
           c.hiddenSize(),
           c.vocabularySize(),
-          1f,
+          embeddingScale,
           a.dResidual(),
           a.at(a.idsOffset()),
           model.gradient(ParameterNames.EMBEDDING));
     }
-  }
-
-  private void attentionForward(
-      int l, Activations.Slot s, int tokens, int adapted, KvCache.Step cached) {
-    Model.Layer layer = layers.get(l);
-    long x = a.at(s.x());
-    long qkv = a.at(s.qkv());
-    norm(ParameterNames.inputNorm(l), tokens, x, a.at(s.rstdIn()));
-    ops.linearForward(layer.qkv().linear(), tokens, adapted, a.normed(), 0, qkv, 0, a.at(s.uQkv()));
-    rotate(tokens, qkv, false);
-    if (cached == null) {
-      long k = qkv + bytes(c.queryWidth());
-      Ops.AttentionShape shape = shape(batch.sequences(), tokens, tokens, c.qkvWidth());
-      ops.attentionForward(
-          shape, qkv, k, k + bytes(c.kvWidth()), a.at(s.attention()), a.at(s.lse()));
-    } else {
-      long k = cached.cache().keys(l);
-      cached.cache().append(ops, l, tokens, qkv + bytes(c.queryWidth()), c.qkvWidth());
-      Ops.AttentionShape shape =
-          shape(batch.sequences(), tokens, cached.cache().rows(), 2L * c.kvWidth());
-      ops.attentionForward(shape, qkv, k, k + bytes(c.kvWidth()), a.at(s.attention()), 0);
-    }
-    ops.linearForward(
-        layer.o().linear(),
-        tokens,
-        adapted,
-        a.at(s.attention()),
-        x,
-        a.at(s.middle()),
-        0,
-        a.at(s.uO()));
-  }
-
-  private void feedForward(int l, Activations.Slot s, int tokens, int adapted, long next) {
-    Model.Layer layer = layers.get(l);
-    long middle = a.at(s.middle());
-    long gateUp = a.at(s.gateUp());
-    norm(ParameterNames.postAttentionNorm(l), tokens, middle, a.at(s.rstdMiddle()));
-    ops.linearForward(
-        layer.gateUp().linear(), tokens, adapted, a.normed(), 0, gateUp, 0, a.at(s.uGateUp()));
-    ops.gatedForward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.act());
-    ops.linearForward(
-        layer.down().linear(), tokens, adapted, a.act(), middle, next, 0, a.at(s.uDown()));
-  }
-
-  private void feedForwardBackward(int l, Activations.Slot s, int tokens) {
-    Model.Layer layer = model.layer(l);
-    long middle = a.at(s.middle());
-    long gateUp = a.at(s.gateUp());
-    String norm = ParameterNames.postAttentionNorm(l);
-    ops.gatedForward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.act());
-    ops.linearBackward(
-        layer.down().linear(),
-        tokens,
-        a.act(),
-        a.at(s.uDown()),
-        a.dResidual(),
-        0,
-        a.du(),
-        a.dAct());
-    ops.gatedBackward(Activation.SILU, tokens, c.feedForwardSize(), gateUp, a.dAct(), gateUp);
-    norm(norm, tokens, middle, 0);
-    ops.linearBackward(
-        layer.gateUp().linear(),
-        tokens,
-        a.normed(),
-        a.at(s.uGateUp()),
-        gateUp,
-        0,
-        a.du(),
-        a.dNormed());
-    ops.normBackward(
-        Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
-        a.dNormed(),
-        middle,
-        model.weight(norm),
-        0,
-        a.at(s.rstdMiddle()),
-        a.dResidual(),
-        c.hiddenSize(),
-        true,
-        model.gradient(norm),
-        0);
-  }
-
-  private void attentionBackward(int l, Activations.Slot s, int tokens) {
-    Model.Layer layer = model.layer(l);
-    long x = a.at(s.x());
-    long qkv = a.at(s.qkv());
-    long k = qkv + bytes(c.queryWidth());
-    long dQkv = a.dQkv();
-    long dk = dQkv + bytes(c.queryWidth());
-    String norm = ParameterNames.inputNorm(l);
-    ops.linearBackward(
-        layer.o().linear(),
-        tokens,
-        a.at(s.attention()),
-        a.at(s.uO()),
-        a.dResidual(),
-        0,
-        a.du(),
-        a.dAttention());
-    ops.attentionBackward(
-        shape(batch.trainedSequences(), tokens, tokens, c.qkvWidth()),
-        qkv,
-        k,
-        k + bytes(c.kvWidth()),
-        a.at(s.attention()),
-        a.at(s.lse()),
-        a.dAttention(),
-        dQkv,
-        dk,
-        dk + bytes(c.kvWidth()));
-    rotate(tokens, dQkv, true);
-    norm(norm, tokens, x, 0);
-    // Below the first layer there is only the embedding: with adapters alone nothing there wants a
-    // gradient.
-    boolean wanted = l > 0 || model.trainsWeights();
-    ops.linearBackward(
-        layer.qkv().linear(),
-        tokens,
-        a.normed(),
-        a.at(s.uQkv()),
-        dQkv,
-        0,
-        a.du(),
-        wanted ? a.dNormed() : 0);
-    if (wanted) {
-      ops.normBackward(
-          Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
-          a.dNormed(),
-          x,
-          model.weight(norm),
-          0,
-          a.at(s.rstdIn()),
-          a.dResidual(),
-          c.hiddenSize(),
-          true,
-          model.gradient(norm),
-          0);
-    }
-  }
-
-  private void norm(String weight, int tokens, long x, long rstd) {
-    ops.normForward(
-        Ops.NormShape.rms(tokens, c.hiddenSize(), c.rmsNormEps()),
-        x,
-        model.weight(weight),
-        0,
-        0,
-        a.normed(),
-        0,
-        rstd);
-  }
-
-  /** Queries and keys stand side by side and turn alike, so one call turns both. */
-  private void rotate(int tokens, long qkv, boolean inverse) {
-    ops.rotary(
-        tokens,
-        c.heads() + c.kvHeads(),
-        c.headDim(),
-        c.headDim(),
-        qkv,
-        c.qkvWidth(),
-        a.at(a.positionsOffset()),
-        c.contextLength(),
-        model.cos(),
-        model.sin(),
-        inverse);
-  }
-
-  private Ops.AttentionShape shape(int segments, long qRows, long kRows, long kvStride) {
-    return new Ops.AttentionShape(
-        c.heads(),
-        c.kvHeads(),
-        c.headDim(),
-        (float) (1 / Math.sqrt(c.headDim())),
-        segments,
-        a.at(a.segmentsOffset()),
-        qRows,
-        c.qkvWidth(),
-        kRows,
-        kvStride);
   }
 
   private void upload(PackedBatch packed) {
@@ -361,35 +175,44 @@ public final class Decoder implements AutoCloseable {
               + a.tokens()
               + " that memory was taken for; raise train.tokens_per_micro_batch");
     }
-    for (int s = 0; s < packed.sequences(); s++) {
-      int length = packed.starts()[s + 1] - packed.starts()[s];
-      if (length > c.contextLength()) {
-        throw new UserException(
-            "a sequence of "
-                + length
-                + " tokens exceeds the model's context of "
-                + c.contextLength()
-                + "; shorten it, or set data.context_length");
-      }
+    if (packed.reach() > c.contextLength()) {
+      throw new UserException(
+          "a sequence of "
+              + packed.reach()
+              + " tokens exceeds the model's context of "
+              + c.contextLength()
+              + "; shorten it, or set data.context_length");
     }
     batch = packed;
     staging.upload(packed.ids(), packed.tokens(), a.arena().buffer(), a.idsOffset());
-    staging.upload(packed.positions(), packed.tokens(), a.arena().buffer(), a.positionsOffset());
-    int[] segments = new int[packed.sequences() * Ops.SEGMENT_FIELDS];
-    for (int s = 0; s < packed.sequences(); s++) {
-      int start = packed.starts()[s];
-      int length = packed.starts()[s + 1] - start;
-      int at = s * Ops.SEGMENT_FIELDS;
-      segments[at] = start;
-      segments[at + 1] = length;
-      segments[at + 2] = start;
-      segments[at + 3] = length;
-    }
+    staging.upload(rotaryRows(packed), packed.tokens(), a.arena().buffer(), a.positionsOffset());
+    int[] segments = packed.segments();
     staging.upload(segments, segments.length, a.arena().buffer(), a.segmentsOffset());
   }
 
-  private long bytes(long elements) {
-    return elements * ops.dtype().bytes();
+  /** The row of the tables of angles that each token turns by. */
+  private int[] rotaryRows(PackedBatch packed) {
+    int[] rows = packed.positions().clone();
+    for (int s = 0; s < packed.sequences(); s++) {
+      int first = packed.starts()[s];
+      int end = packed.starts()[s + 1];
+      int table = c.rotary().table(packed.positions()[end - 1] + 1);
+      for (int t = first; t < end; t++) {
+        rows[t] += table * c.contextLength();
+      }
+    }
+    return rows;
+  }
+
+  /** Hugging Face rounds the factor to the type of the weights before it multiplies. */
+  private static float rounded(double scale, Dtype storage) {
+    float wide = (float) scale;
+    if (storage != Dtype.BF16) {
+      return wide;
+    }
+    int bits = Float.floatToIntBits(wide);
+    int toEven = 0x7fff + (bits >>> 16 & 1);
+    return Float.intBitsToFloat(bits + toEven & 0xffff0000);
   }
 
   @Override

@@ -19,6 +19,7 @@ public final class Generator implements AutoCloseable {
   private final Decoder decoder;
   private final Head head;
   private final KvCache cache;
+  private final Rotary rotary;
   private final View view;
 
   /**
@@ -46,6 +47,7 @@ public final class Generator implements AutoCloseable {
               + " continuation");
     }
     this.view = view;
+    this.rotary = model.config().rotary();
     this.decoder = new Decoder(model, slots * this.length, false);
     this.head = new Head(model, slots);
     this.cache = new KvCache(model, slots, this.length);
@@ -94,6 +96,7 @@ public final class Generator implements AutoCloseable {
     }
     List<Continuation> active = new ArrayList<>(all);
     while (!active.isEmpty()) {
+      active.forEach(this::startAgainWhereAnglesChange);
       int[] chosen = step(active, sampling);
       List<Continuation> next = new ArrayList<>();
       for (int i = 0; i < active.size(); i++) {
@@ -103,6 +106,7 @@ public final class Generator implements AutoCloseable {
           continue;
         }
         continuation.output.add(chosen[i]);
+        continuation.all.add(chosen[i]);
         continuation.pending = new int[] {chosen[i]};
         if (continuation.output.size() < maxNewTokens && continuation.filled < length) {
           next.add(continuation);
@@ -143,6 +147,18 @@ public final class Generator implements AutoCloseable {
     return chosen;
   }
 
+  /**
+   * A sequence that grows past the length where its rotary frequencies change is fed anew, since
+   * its cached keys turned by the old ones: what transformers gives without a cache.
+   */
+  private void startAgainWhereAnglesChange(Continuation k) {
+    int grown = k.filled + k.pending.length;
+    if (k.filled > 0 && rotary.table(k.filled) != rotary.table(grown)) {
+      k.pending = k.all.stream().mapToInt(Integer::intValue).toArray();
+      k.filled = 0;
+    }
+  }
+
   /** A prompt too long for the cache keeps its end: the continuation belongs to that. */
   private int[] truncate(int[] prompt) {
     return prompt.length < length
@@ -154,6 +170,7 @@ public final class Generator implements AutoCloseable {
     private final int slot;
     private final int prompt;
     private final List<Integer> output = new ArrayList<>();
+    private final List<Integer> all = new ArrayList<>();
     private int[] pending;
     private int filled;
 
@@ -161,6 +178,9 @@ public final class Generator implements AutoCloseable {
       this.slot = slot;
       this.prompt = prompt;
       this.pending = ids;
+      for (int id : ids) {
+        all.add(id);
+      }
     }
   }
 

@@ -4,6 +4,7 @@ import java.util.Arrays;
 import org.lethe.UserException;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.NormKind;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 
@@ -23,14 +24,18 @@ public final class Head implements AutoCloseable {
   private final Model model;
   private final ModelConfig c;
   private final Ops ops;
+  private final NormRunner norms;
+  private final int sourceCapacity;
   private final int capacity;
   private final Arena arena;
   private final Staging staging;
   private final long sources;
   private final long rows;
+  private final long parameters;
   private final long coefficients;
   private final long stats;
   private final long hidden;
+  private final long mean;
   private final long rstd;
   private final long normed;
   private final long dhRows;
@@ -47,22 +52,36 @@ public final class Head implements AutoCloseable {
    * @param capacity the most rows, and the most sources, of one batch
    */
   public Head(Model model, int capacity) {
+    this(model, capacity, capacity);
+  }
+
+  /**
+   * Takes the memory of the largest batch.
+   *
+   * @param sourceCapacity the most sources of one batch
+   * @param capacity the most rows, at least as many
+   */
+  public Head(Model model, int sourceCapacity, int capacity) {
     this.model = model;
     this.c = model.config();
     this.ops = model.ops();
+    this.norms = new NormRunner(model);
+    this.sourceCapacity = sourceCapacity;
     this.capacity = capacity;
     this.arena = new Arena(ops.backend());
     long d = c.hiddenSize();
     Dtype storage = ops.dtype();
-    this.sources = arena.reserve(capacity, Dtype.I32);
+    this.sources = arena.reserve(sourceCapacity, Dtype.I32);
     this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
+    this.parameters = arena.reserve((long) capacity * HeadRows.PARAMETERS, Dtype.F32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
-    this.hidden = arena.reserve(capacity * d, storage);
-    this.rstd = arena.reserve(capacity, Dtype.F32);
-    this.normed = arena.reserve(capacity * d, storage);
+    this.hidden = arena.reserve(sourceCapacity * d, storage);
+    this.mean = arena.reserve(sourceCapacity, Dtype.F32);
+    this.rstd = arena.reserve(sourceCapacity, Dtype.F32);
+    this.normed = arena.reserve(sourceCapacity * d, storage);
     this.dhRows = arena.reserve(capacity * d, storage);
-    this.dNormed = arena.reserve(capacity * d, storage);
+    this.dNormed = arena.reserve(sourceCapacity * d, storage);
     this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
     this.sampled = arena.reserve(capacity, Dtype.I32);
     Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, c.vocabularySize());
@@ -121,23 +140,16 @@ public final class Head implements AutoCloseable {
     int own = headRows.sourceTokens().length;
     staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
     staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
+    uploadParameters(headRows);
     ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
-    ops.normForward(
-        Ops.NormShape.rms(s, d, c.rmsNormEps()),
-        arena.at(hidden),
-        model.weight(ParameterNames.FINAL_NORM),
-        0,
-        0,
-        arena.at(normed),
-        0,
-        arena.at(rstd));
+    norms.forward(c.modules().finalNorm(), s, arena.at(hidden), 0, arena.at(normed), kept());
     ops.headForward(
         shape(n, s),
         arena.at(normed),
         model.headWeight(),
         model.headMean(),
         arena.at(rows),
-        0,
+        parameters(headRows),
         arena.at(stats),
         gradients && !model.trainsWeights() ? arena.at(dhRows) : 0);
     float[] statistics = new float[n * Ops.STATISTICS];
@@ -154,7 +166,6 @@ public final class Head implements AutoCloseable {
     long d = c.hiddenSize();
     int n = current.trainedRows();
     int s = current.trainedSources();
-    String norm = ParameterNames.FINAL_NORM;
     if (model.trainsWeights()) {
       staging.upload(coefficient, n, arena.buffer(), coefficients);
       ops.headBackward(
@@ -162,11 +173,11 @@ public final class Head implements AutoCloseable {
           arena.at(normed),
           model.headWeight(),
           arena.at(rows),
-          0,
+          parameters(current),
           arena.at(coefficients),
           arena.at(dhRows),
           model.headGradient(),
-          0);
+          c.ends().headBias() ? model.gradient(ParameterNames.HEAD_BIAS) : 0);
       float[] ones = new float[n];
       Arrays.fill(ones, 1f);
       staging.upload(ones, n, arena.buffer(), coefficients);
@@ -176,19 +187,14 @@ public final class Head implements AutoCloseable {
     ops.headCombine(
         n, s, d, arena.at(rows), arena.at(coefficients), arena.at(dhRows), arena.at(dNormed));
     // dhRows is free now and takes the gradient through the norm.
-    ops.zero(arena.at(dhRows), s * d * ops.dtype().bytes());
-    ops.normBackward(
-        Ops.NormShape.rms(s, d, c.rmsNormEps()),
+    norms.backward(
+        c.modules().finalNorm(),
+        s,
         arena.at(dNormed),
         arena.at(hidden),
-        model.weight(norm),
-        0,
-        arena.at(rstd),
+        kept(),
         arena.at(dhRows),
-        d,
-        true,
-        model.gradient(norm),
-        0);
+        false);
     ops.zero(decoder.residualGradient(), (long) current.trainedTokens() * d * ops.dtype().bytes());
     ops.scatterRows(
         s,
@@ -199,6 +205,18 @@ public final class Head implements AutoCloseable {
         arena.at(sources),
         decoder.residualGradient(),
         d);
+  }
+
+  private void uploadParameters(HeadRows headRows) {
+    float[] ofRows = headRows.parameters();
+    if (ofRows.length > 0) {
+      staging.upload(ofRows, ofRows.length, arena.buffer(), parameters);
+    }
+  }
+
+  /** Where the rows' parameters lie; 0 where all are the default ones. */
+  private long parameters(HeadRows headRows) {
+    return headRows.parameters().length > 0 ? arena.at(parameters) : 0;
   }
 
   /** Greedy choice per row of the last {@link #forward}: the argmax column of its statistics. */
@@ -221,17 +239,35 @@ public final class Head implements AutoCloseable {
     return ids;
   }
 
+  private NormRunner.Kept kept() {
+    return new NormRunner.Kept(
+        c.norms().kind() == NormKind.LAYER ? arena.at(mean) : 0, arena.at(rstd));
+  }
+
   private void requireRoom(HeadRows headRows) {
-    int most = Math.max(headRows.rows(), headRows.sources());
-    if (most > capacity) {
+    if (headRows.rows() > capacity || headRows.sources() > sourceCapacity) {
       throw new UserException(
-          most + " head rows exceed the " + capacity + " that memory was taken for");
+          headRows.rows()
+              + " head rows on "
+              + headRows.sources()
+              + " positions exceed the "
+              + capacity
+              + " on "
+              + sourceCapacity
+              + " that memory was taken for");
     }
   }
 
   private Ops.HeadShape shape(int n, int s) {
     return new Ops.HeadShape(
-        n, s, c.hiddenSize(), c.vocabularySize(), arena.at(workspace), workspaceBytes);
+        n,
+        s,
+        c.hiddenSize(),
+        c.vocabularySize(),
+        c.ends().headBias() ? model.weight(ParameterNames.HEAD_BIAS) : 0,
+        c.ends().logitSoftCap(),
+        arena.at(workspace),
+        workspaceBytes);
   }
 
   @Override

@@ -13,6 +13,8 @@ import org.lethe.kernels.Ops;
  * @param sourceTokens token index of each source, [S]; no token twice
  * @param records {source, label or -1, kind, reference source or -1, second reference source or -1}
  *     of each row, [N * 5]
+ * @param parameters {temperature, label shift, mix, epsilon} of each row, [N * 4]; empty where
+ *     every row has the default ones, 1, 0, 0, 0
  * @param trainedSources sources of trained sequences, at the front
  * @param trainedRows rows on those, at the front
  * @param trainedTokens tokens of the trained sequences
@@ -23,15 +25,20 @@ import org.lethe.kernels.Ops;
 public record HeadRows(
     int[] sourceTokens,
     int[] records,
+    float[] parameters,
     int trainedSources,
     int trainedRows,
     int trainedTokens,
     List<int[]> passTokens) {
 
-  /** Rows that look at one pass alone. */
+  /** Numbers in {@link #parameters} per row. */
+  public static final int PARAMETERS = Ops.ROW_PARAMS;
+
+  /** Rows with the default parameters, which look at one pass alone. */
   public HeadRows(
       int[] sourceTokens, int[] records, int trainedSources, int trainedRows, int trainedTokens) {
-    this(sourceTokens, records, trainedSources, trainedRows, trainedTokens, List.of());
+    this(
+        sourceTokens, records, new float[0], trainedSources, trainedRows, trainedTokens, List.of());
   }
 
   /** Number of rows. */
@@ -65,10 +72,12 @@ public record HeadRows(
     private final List<IntList> passes = new ArrayList<>();
     private int[] sourceTokens = new int[64];
     private int[] records = new int[64 * Ops.ROW_FIELDS];
+    private float[] parameters = new float[64 * PARAMETERS];
     private int sources;
     private int rows;
     private int trainedSources = -1;
     private int trainedRows;
+    private boolean plain = true;
 
     /** Adds a source: the residual stream at a token. Returns its index. */
     public int source(int token) {
@@ -109,7 +118,21 @@ public record HeadRows(
       records[at + 2] = kind;
       records[at + 3] = referenceSource;
       records[at + 4] = -1;
+      parameters(rows, 1, 0, 0, 0);
       return rows++;
+    }
+
+    /** Sets a row's parameters, in the order of {@link HeadRows#parameters}. */
+    public void parameters(int row, float temperature, float labelShift, float mix, float epsilon) {
+      int at = row * PARAMETERS;
+      if (at == parameters.length) {
+        parameters = Arrays.copyOf(parameters, 2 * at);
+      }
+      parameters[at] = temperature;
+      parameters[at + 1] = labelShift;
+      parameters[at + 2] = mix;
+      parameters[at + 3] = epsilon;
+      plain = plain && temperature == 1 && labelShift == 0 && mix == 0 && epsilon == 0;
     }
 
     /** Sets the reference source of a row once it is known. */
@@ -132,6 +155,7 @@ public record HeadRows(
           new HeadRows(
               Arrays.copyOf(sourceTokens, sources),
               Arrays.copyOf(records, rows * Ops.ROW_FIELDS),
+              plain ? new float[0] : Arrays.copyOf(parameters, rows * PARAMETERS),
               trainedSources,
               trainedRows,
               trainedTokens,

@@ -64,12 +64,13 @@ final class KvCache implements AutoCloseable {
     for (int i = 0; i < slotOf.length; i++) {
       int at = i * Ops.SEGMENT_FIELDS;
       int first = slotOf[i] * length;
+      int table = c.rotary().table(filled[i] + counts[i]);
       segments[at] = next;
       segments[at + 1] = counts[i];
       segments[at + 2] = first;
       segments[at + 3] = filled[i] + counts[i];
       for (int t = 0; t < counts[i]; t++, next++) {
-        positions[next] = filled[i] + t;
+        positions[next] = table * c.contextLength() + filled[i] + t;
         target[next] = first + filled[i] + t;
       }
     }

@@ -76,7 +76,6 @@ public final class Layout {
         align();
         decayed = next;
       }
-      align();
       return add(name, 1, columns, true);
     }
 

@@ -1,6 +1,8 @@
 package org.lethe.model;
 
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -18,6 +20,7 @@ public final class Lora implements AutoCloseable {
 
   private final Ops ops;
   private final LoraConfig config;
+  private final Map<String, LoraConfig.Adapter> adapters;
   private final Layout layout;
   private final Arena arena;
   private final long working;
@@ -26,6 +29,7 @@ public final class Lora implements AutoCloseable {
   private Lora(Ops ops, ModelConfig model, LoraConfig config, float[] initial, boolean trains) {
     this.ops = ops;
     this.config = config;
+    this.adapters = config.resolve(modules(model));
     this.layout = layout(model, config);
     this.arena = new Arena(ops.backend());
     long offset = arena.reserve(layout.elements(), ops.dtype());
@@ -49,9 +53,14 @@ public final class Lora implements AutoCloseable {
     return new Lora(ops, model, config, values, trains);
   }
 
-  /** Rank, alpha and projections. */
+  /** What was asked for: ranks, alphas and targets. */
   public LoraConfig config() {
     return config;
+  }
+
+  /** Rank and scale of each adapted module, by Hugging Face's name. */
+  public Map<String, LoraConfig.Adapter> adapters() {
+    return adapters;
   }
 
   /** Names, shapes and offsets of all A and B, by PEFT's names. */
@@ -85,30 +94,53 @@ public final class Lora implements AutoCloseable {
     return values;
   }
 
-  static String nameA(int layer, String projection) {
-    return PREFIX + ParameterNames.module(layer, projection) + ".lora_A.weight";
+  static String nameA(int layer, String module) {
+    return PREFIX + ParameterNames.module(layer, module) + ".lora_A.weight";
   }
 
-  static String nameB(int layer, String projection) {
-    return PREFIX + ParameterNames.module(layer, projection) + ".lora_B.weight";
+  static String nameB(int layer, String module) {
+    return PREFIX + ParameterNames.module(layer, module) + ".lora_B.weight";
   }
 
-  void attach(
-      long linear, int layer, String projection, int firstOut, int out, double coefficient) {
+  /**
+   * Puts a projection's adapter on its linear.
+   *
+   * @param coefficient on its scale
+   * @return its rank; 0 where the projection has none
+   */
+  int attach(long linear, int layer, String projection, int firstOut, int out, double coefficient) {
+    LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, projection));
+    if (adapter == null) {
+      return 0;
+    }
     String a = nameA(layer, projection);
     String b = nameB(layer, projection);
     ops.linearAdapter(
         linear,
         firstOut,
         out,
-        config.rank(),
-        (float) (coefficient * config.scale()),
+        adapter.rank(),
+        (float) (coefficient * adapter.scale()),
         0f,
         0,
         ref(a),
         ref(b),
         trainable == null ? 0 : trainable.gradient(a),
         trainable == null ? 0 : trainable.gradient(b));
+    return adapter.rank();
+  }
+
+  /** The linear modules of a model's layers by Hugging Face's names: where adapters may sit. */
+  public static List<String> modules(ModelConfig model) {
+    List<String> modules = new ArrayList<>();
+    for (int layer = 0; layer < model.layers(); layer++) {
+      for (Model.Group group : Model.groups(model)) {
+        for (Projection.Part part : group.parts()) {
+          modules.add(ParameterNames.module(layer, part.module()));
+        }
+      }
+    }
+    return modules;
   }
 
   /**
@@ -116,18 +148,23 @@ public final class Lora implements AutoCloseable {
    * their B.
    */
   public static Layout layout(ModelConfig model, LoraConfig config) {
+    Map<String, LoraConfig.Adapter> adapters = config.resolve(modules(model));
     Layout.Builder builder = new Layout.Builder();
     for (int layer = 0; layer < model.layers(); layer++) {
       for (Model.Group group : Model.groups(model)) {
-        List<Projection.Part> parts =
-            group.parts().stream().filter(p -> config.targets().contains(p.name())).toList();
         builder.align();
-        for (Projection.Part part : parts) {
-          builder.matrix(nameA(layer, part.name()), config.rank(), group.in());
+        for (Projection.Part part : group.parts()) {
+          LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, part.module()));
+          if (adapter != null) {
+            builder.matrix(nameA(layer, part.module()), adapter.rank(), group.in());
+          }
         }
         builder.align();
-        for (Projection.Part part : parts) {
-          builder.matrix(nameB(layer, part.name()), part.out(), config.rank());
+        for (Projection.Part part : group.parts()) {
+          LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, part.module()));
+          if (adapter != null) {
+            builder.matrix(nameB(layer, part.module()), part.out(), adapter.rank());
+          }
         }
       }
     }

@@ -8,6 +8,7 @@ import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 import org.lethe.Hashes;
@@ -34,13 +35,14 @@ public final class Model implements AutoCloseable {
   private final Offsets offsets;
   private final Adapters adapters = new Adapters();
   private final Map<View, List<Layer>> layers = new HashMap<>();
+  private Optional<String> sourceHash = Optional.empty();
   private Trainable trainable;
 
   /** The projections of one layer. */
   record Layer(Projection qkv, Projection o, Projection gateUp, Projection down) {}
 
-  /** Projections that read the same input of width {@code in}. */
-  record Group(int in, List<Projection.Part> parts) {}
+  /** Projections that read the same input of width {@code in}; all or none have a bias. */
+  record Group(int in, List<Projection.Part> parts, boolean bias) {}
 
   private Model(Ops ops, ModelConfig config) {
     this.ops = ops;
@@ -54,7 +56,7 @@ public final class Model implements AutoCloseable {
   /** Byte offsets in the model's arena. */
   private record Offsets(long weights, long cos, long sin, long headMean) {
     static Offsets reserve(Arena arena, ModelConfig config, Layout layout, Dtype dtype) {
-      long positions = (long) config.contextLength() * (config.headDim() / 2);
+      long positions = config.rotaryRows() * (config.rotary().width() / 2);
       return new Offsets(
           arena.reserve(layout.elements(), dtype),
           arena.reserve(positions, Dtype.F32),
@@ -81,6 +83,7 @@ public final class Model implements AutoCloseable {
       model.readWeights(source);
       model.writeRotaryTables();
       model.refreshHeadMean();
+      model.sourceHash = source.hash();
     } catch (RuntimeException e) {
       model.close();
       throw e;
@@ -89,45 +92,20 @@ public final class Model implements AutoCloseable {
   }
 
   /** Where a model's parameters stand, by Hugging Face's names. */
-  public static Layout layout(ModelConfig c) {
-    Layout.Builder builder = new Layout.Builder();
-    builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
-    for (int layer = 0; layer < c.layers(); layer++) {
-      for (Group group : groups(c)) {
-        builder.align();
-        for (Projection.Part part : group.parts()) {
-          builder.matrix(ParameterNames.weight(layer, part.name()), part.out(), group.in());
-        }
-      }
-    }
-    if (!c.tiedHead()) {
-      builder.align().matrix(ParameterNames.HEAD, c.vocabularySize(), c.hiddenSize());
-    }
-    for (int layer = 0; layer < c.layers(); layer++) {
-      builder.vector(ParameterNames.inputNorm(layer), c.hiddenSize());
-      builder.vector(ParameterNames.postAttentionNorm(layer), c.hiddenSize());
-    }
-    return builder.vector(ParameterNames.FINAL_NORM, c.hiddenSize()).build();
+  public static Layout layout(ModelConfig config) {
+    return ModelLayout.of(config);
+  }
+
+  /** The weights that adapters may sit on, by their modules' full names; [out, in] each. */
+  public static Map<String, Parameter> projections(ModelConfig config) {
+    return ModelLayout.projections(config);
   }
 
   /**
    * The projections of a layer in the order it runs them, grouped by the GEMM that computes them.
    */
-  static List<Group> groups(ModelConfig c) {
-    return List.of(
-        new Group(
-            c.hiddenSize(),
-            List.of(
-                new Projection.Part("q_proj", c.queryWidth()),
-                new Projection.Part("k_proj", c.kvWidth()),
-                new Projection.Part("v_proj", c.kvWidth()))),
-        new Group(c.queryWidth(), List.of(new Projection.Part("o_proj", c.hiddenSize()))),
-        new Group(
-            c.hiddenSize(),
-            List.of(
-                new Projection.Part("gate_proj", c.feedForwardSize()),
-                new Projection.Part("up_proj", c.feedForwardSize()))),
-        new Group(c.feedForwardSize(), List.of(new Projection.Part("down_proj", c.hiddenSize()))));
+  static List<Group> groups(ModelConfig config) {
+    return ModelLayout.groups(config);
   }
 
   /** Its sizes. */
@@ -138,6 +116,11 @@ public final class Model implements AutoCloseable {
   /** The ops of its device, in its storage. */
   public Ops ops() {
     return ops;
+  }
+
+  /** The {@link WeightSource#hash} of the weights it was loaded with. */
+  public Optional<String> sourceHash() {
+    return sourceHash;
   }
 
   /** Where its parameters stand. */
@@ -164,6 +147,20 @@ public final class Model implements AutoCloseable {
   public void startFrom(View view) {
     adapters.startFrom(view);
     closeProjections();
+  }
+
+  /** Gives a view a name, by which a method asks for it. */
+  public void name(String name, View view) {
+    adapters.name(name, view);
+  }
+
+  /**
+   * The view of that name; "" is {@link #reference}.
+   *
+   * @throws UserException when there is none
+   */
+  public View view(String name) {
+    return adapters.view(name);
   }
 
   /** A frozen adapter that {@link #addFrozen} added. */
@@ -349,7 +346,7 @@ public final class Model implements AutoCloseable {
     for (int layer = 0; layer < config.layers(); layer++) {
       List<Projection> p = new ArrayList<>();
       for (Group group : groups(config)) {
-        p.add(Projection.create(ops, this, layer, group.in(), group.parts(), view, trainable));
+        p.add(Projection.create(ops, this, layer, group, view, trainable));
       }
       created.add(new Layer(p.get(0), p.get(1), p.get(2), p.get(3)));
     }
@@ -435,24 +432,26 @@ public final class Model implements AutoCloseable {
     }
   }
 
-  // Frequencies and angles are rounded to fp32 where Hugging Face rounds them, so that positions
-  // turn by the same angles.
+  // Angles are rounded to fp32 where Hugging Face rounds them, so that positions turn by the same.
   private void writeRotaryTables() {
-    int half = config.headDim() / 2;
+    Rotary rotary = config.rotary();
+    int half = rotary.width() / 2;
     float[] cos = new float[half];
     float[] sin = new float[half];
+    long row = 0;
     try (Staging staging = new Staging(half * Float.BYTES)) {
-      for (int position = 0; position < config.contextLength(); position++) {
-        for (int j = 0; j < half; j++) {
-          float exponent = (float) (2 * j) / config.headDim();
-          float frequency = 1f / (float) StrictMath.pow(config.ropeTheta(), exponent);
-          float angle = position * frequency;
-          cos[j] = (float) StrictMath.cos(angle);
-          sin[j] = (float) StrictMath.sin(angle);
+      for (int table = 0; table < rotary.tables(); table++) {
+        float[] frequencies = rotary.frequencies(table);
+        for (int position = 0; position < config.contextLength(); position++, row++) {
+          for (int j = 0; j < half; j++) {
+            float angle = position * frequencies[j];
+            cos[j] = (float) StrictMath.cos(angle) * rotary.attentionFactor();
+            sin[j] = (float) StrictMath.sin(angle) * rotary.attentionFactor();
+          }
+          long at = row * half * Float.BYTES;
+          staging.upload(cos, half, arena.buffer(), offsets.cos() + at);
+          staging.upload(sin, half, arena.buffer(), offsets.sin() + at);
         }
-        long row = (long) position * half * Float.BYTES;
-        staging.upload(cos, half, arena.buffer(), offsets.cos() + row);
-        staging.upload(sin, half, arena.buffer(), offsets.sin() + row);
       }
     }
   }

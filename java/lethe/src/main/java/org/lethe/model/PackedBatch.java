@@ -1,6 +1,9 @@
 package org.lethe.model;
 
+import java.util.Arrays;
 import java.util.List;
+import org.lethe.InternalFaultException;
+import org.lethe.kernels.Ops;
 
 /**
  * Sequences laid end to end, without padding. Sequences whose gradient is wanted come first;
@@ -11,8 +14,16 @@ import java.util.List;
  * @param positions position of each token in its own sequence, [T]
  * @param starts first token of each sequence, [S + 1]; the last entry is T
  * @param trainedSequences how many sequences of the front take part in the backward pass
+ * @param silent indices of sequences, ascending, whose tokens neither see nor are seen: their
+ *     attention output is 0, as flash-attention leaves it at padding
  */
-public record PackedBatch(int[] ids, int[] positions, int[] starts, int trainedSequences) {
+public record PackedBatch(
+    int[] ids, int[] positions, int[] starts, int trainedSequences, int[] silent) {
+
+  /** A batch whose sequences all have attention. */
+  public PackedBatch(int[] ids, int[] positions, int[] starts, int trainedSequences) {
+    this(ids, positions, starts, trainedSequences, new int[0]);
+  }
 
   /**
    * Packs sequences.
@@ -36,6 +47,34 @@ public record PackedBatch(int[] ids, int[] positions, int[] starts, int trainedS
     return new PackedBatch(ids, positions, starts, trainedSequences);
   }
 
+  /**
+   * The same with tokens at other places of their sequences.
+   *
+   * @param places of each sequence's tokens, ascending
+   */
+  public PackedBatch at(List<int[]> places) {
+    int[] all = places.stream().flatMapToInt(Arrays::stream).toArray();
+    if (all.length != ids.length) {
+      throw new InternalFaultException(all.length + " positions of " + ids.length + " tokens");
+    }
+    return new PackedBatch(ids, all, starts, trainedSequences, silent);
+  }
+
+  /** The same with these sequences, ascending, out of attention. */
+  public PackedBatch silencing(int... sequences) {
+    return new PackedBatch(ids, positions, starts, trainedSequences, sequences);
+  }
+
+  /** Whether a sequence's tokens are out of attention. */
+  boolean isSilent(int sequence) {
+    return Arrays.binarySearch(silent, sequence) >= 0;
+  }
+
+  /** How many of the first sequences have attention. */
+  int attending(int sequences) {
+    return sequences - (int) Arrays.stream(silent).filter(s -> s < sequences).count();
+  }
+
   /** T. */
   public int tokens() {
     return ids.length;
@@ -49,5 +88,28 @@ public record PackedBatch(int[] ids, int[] positions, int[] starts, int trainedS
   /** Tokens of the sequences that take part in the backward pass. */
   public int trainedTokens() {
     return starts[trainedSequences];
+  }
+
+  /** The attention's segments: one per sequence that has attention, queries and keys alike. */
+  int[] segments() {
+    int[] segments = new int[attending(sequences()) * Ops.SEGMENT_FIELDS];
+    int at = 0;
+    for (int s = 0; s < sequences(); s++) {
+      if (!isSilent(s)) {
+        int start = starts[s];
+        int length = starts[s + 1] - start;
+        segments[at] = start;
+        segments[at + 1] = length;
+        segments[at + 2] = start;
+        segments[at + 3] = length;
+        at += Ops.SEGMENT_FIELDS;
+      }
+    }
+    return segments;
+  }
+
+  /** Positions that the longest sequence reaches. */
+  int reach() {
+    return Arrays.stream(positions).max().orElse(-1) + 1;
   }
 }

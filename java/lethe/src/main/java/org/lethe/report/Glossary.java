@@ -47,6 +47,8 @@ final class Glossary {
               "The right answer's share among the right answer and given wrong ones, as in a"
                   + " multiple choice. 1: always the right one."),
           new Score(
+              "rouge_1_recall", Wanted.LOWER, Wanted.HIGHER, "As rouge_l_recall, in any order."),
+          new Score(
               "rouge_l_recall",
               Wanted.LOWER,
               Wanted.HIGHER,
@@ -72,6 +74,45 @@ final class Glossary {
               Wanted.EITHER,
               "How alike right and wrong answers are to the model: mean min(R, 1/R). Near 1 for a"
                   + " model that never saw the set."),
+          new Score(
+              "truth_share",
+              Wanted.EITHER,
+              Wanted.HIGHER,
+              "A right answer's probability over that of right and wrong ones together. 0.5: the"
+                  + " model does not tell them apart."),
+          new Score(
+              "extraction_strength",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "The share of the right answer that its beginning gives away: from there on, every"
+                  + " next token is the model's first guess. 1: the question alone gives it away."),
+          new Score(
+              "exact_memorization",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "The share of the right answer's tokens that are the model's first guess, given the"
+                  + " tokens before them."),
+          new Score(
+              "memorization_accuracy",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "As exact_memorization, over the texts that extraction_likelihood looks at."),
+          new Score(
+              "extraction_likelihood",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "The share of a text's n-grams that the model says itself when it goes on from the"
+                  + " text's beginnings, over all of them. On unseen text it is near 0."),
+          new Score(
+              "sensitive_memorization_accuracy",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "As memorization_accuracy, over the sensitive tokens alone."),
+          new Score(
+              "sensitive_extraction_likelihood",
+              Wanted.LOWER,
+              Wanted.HIGHER,
+              "As extraction_likelihood, over the n-grams with a sensitive token alone."),
           new Score(
               "token_entropy",
               Wanted.HIGHER,

@@ -6,7 +6,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.lethe.checkpoint.AdapterFiles;
-import org.lethe.checkpoint.LinearShape;
 import org.lethe.checkpoint.LoraFactors;
 import org.lethe.checkpoint.PeftAdapter;
 import org.lethe.checkpoint.PeftConfig;
@@ -18,26 +17,22 @@ final class AdapterFacts {
 
   static Map<String, Object> of(Path path, boolean tensors) {
     Map<String, Object> facts = new LinkedHashMap<>();
-    Map<String, LinearShape> linears = AdapterFiles.linears(path);
-    try (PeftAdapter adapter = PeftAdapter.open(path, linears);
+    try (PeftAdapter adapter = PeftAdapter.open(path);
         SafetensorsFile file = SafetensorsFile.open(path.resolve(PeftAdapter.WEIGHTS_FILE))) {
       PeftConfig config = adapter.config();
       facts.put("path", path.toString());
       facts.put("base_model", config.baseModel());
-      facts.put("rank", config.rank());
-      facts.put("alpha", config.alpha());
-      facts.put("scale", config.scale());
-      facts.put("targets", String.join(", ", config.targetModules()));
-      facts.put("modules", linears.size());
+      LoraFacts.put(facts, config.lora(), adapter.adapters());
+      facts.put("modules", adapter.adapters().size());
       TensorFacts.put(facts, file, tensors);
-      facts.put("norms", norms(LoraFactors.read(path, adapter, linears), config.scale(), tensors));
+      facts.put(
+          "norms", norms(LoraFactors.read(path, adapter, AdapterFiles.linears(path)), tensors));
     }
     return facts;
   }
 
   /** Norms by projection, over all layers together, or by module. */
-  private static List<Map<String, Object>> norms(
-      Map<String, LoraFactors> modules, double scale, boolean each) {
+  private static List<Map<String, Object>> norms(Map<String, LoraFactors> modules, boolean each) {
     Map<String, double[]> squares = new LinkedHashMap<>();
     modules.forEach(
         (module, pair) -> {
@@ -45,7 +40,7 @@ final class AdapterFacts {
           double[] sums = squares.computeIfAbsent(name, k -> new double[4]);
           sums[0] += Math.pow(pair.normA(), 2);
           sums[1] += Math.pow(pair.normB(), 2);
-          sums[2] += Math.pow(scale * pair.normProduct(), 2);
+          sums[2] += Math.pow(pair.scale() * pair.normProduct(), 2);
           sums[3]++;
         });
     List<Map<String, Object>> rows = new ArrayList<>();

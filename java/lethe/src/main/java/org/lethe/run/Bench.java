@@ -135,9 +135,18 @@ public final class Bench {
   /** The models that can be asked for by name: Llamas with random weights. */
   public static Map<String, ModelConfig> sizes() {
     Map<String, ModelConfig> sizes = new LinkedHashMap<>();
-    sizes.put("4M", new ModelConfig(2048, 256, 4, 4, 2, 64, 704, 1e-5f, 10000, 512, true));
-    sizes.put("45M", new ModelConfig(32000, 512, 4, 8, 8, 64, 1344, 1e-5f, 10000, 1024, false));
-    sizes.put("134M", new ModelConfig(32000, 768, 12, 12, 12, 64, 2048, 1e-5f, 10000, 1024, false));
+    sizes.put(
+        "4M",
+        ModelConfig.llama(
+            new ModelConfig.Sizes(2048, 256, 4, 4, 2, 64, 704, 512), 1e-5f, 10000, true));
+    sizes.put(
+        "45M",
+        ModelConfig.llama(
+            new ModelConfig.Sizes(32000, 512, 4, 8, 8, 64, 1344, 1024), 1e-5f, 10000, false));
+    sizes.put(
+        "134M",
+        ModelConfig.llama(
+            new ModelConfig.Sizes(32000, 768, 12, 12, 12, 64, 2048, 1024), 1e-5f, 10000, false));
     return sizes;
   }
 

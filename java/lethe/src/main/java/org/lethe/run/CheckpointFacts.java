@@ -31,14 +31,7 @@ final class CheckpointFacts {
       facts.put("step", state.step());
       facts.put("trains", state.kind());
       facts.put("base_model", state.baseModel());
-      state
-          .lora()
-          .ifPresent(
-              lora -> {
-                facts.put("rank", lora.rank());
-                facts.put("alpha", lora.alpha());
-                facts.put("targets", String.join(", ", lora.targets()));
-              });
+      state.lora().ifPresent(lora -> LoraFacts.put(facts, lora));
       Map<String, Object> meta = new LinkedHashMap<>();
       for (Map.Entry<String, JsonNode> entry : state.meta().properties()) {
         if (entry.getValue().isValueNode()) {

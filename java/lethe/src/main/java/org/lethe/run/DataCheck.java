@@ -6,9 +6,11 @@ import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.Consumer;
 import org.lethe.UserException;
+import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
@@ -42,14 +44,33 @@ final class DataCheck {
     files.put("retain", data.retain());
     files.put("general", data.general());
     files.put("holdout", data.holdout());
+    files.put("mismatch", data.mismatch());
     files.forEach(
         (part, paths) -> {
           List<Example> rows = new ArrayList<>();
           paths.forEach(path -> rows.addAll(read(part, path)));
-          parts.put(part, rows);
+          parts.put(part, part.equals("forget") ? chunk(rows) : rows);
         });
     requireRows();
     overlap();
+  }
+
+  private List<Example> chunk(List<Example> rows) {
+    if (config.data().forgetChunk().isEmpty()) {
+      return rows;
+    }
+    Chunk chunk = Chunk.parse(config.data().forgetChunk().get());
+    if (rows.size() < chunk.count()) {
+      add(
+          Finding.Level.ERROR,
+          "forget_chunk",
+          "is "
+              + chunk
+              + ", but there are only "
+              + rows.size()
+              + " forget rows; make fewer chunks");
+    }
+    return chunk.of(rows);
   }
 
   /** Whether a part names no file; one whose rows are all bad was reported already. */
@@ -62,6 +83,14 @@ final class DataCheck {
     return parts.get(part).size();
   }
 
+  /** Where the first forget row without an alternate answer stands. */
+  Optional<String> firstWithoutAlternate() {
+    return parts.get("forget").stream()
+        .filter(row -> row.alternateAnswers().isEmpty())
+        .map(Example::source)
+        .findFirst();
+  }
+
   private List<Path> files(String part) {
     DataConfig data = config.data();
     return switch (part) {
@@ -69,6 +98,7 @@ final class DataCheck {
       case "forget" -> data.forget();
       case "retain" -> data.retain();
       case "general" -> data.general();
+      case "mismatch" -> data.mismatch();
       default -> data.holdout();
     };
   }

@@ -8,7 +8,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import org.lethe.UserException;
-import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.data.Example;
 import org.lethe.data.ExampleEncoder;
@@ -108,8 +108,8 @@ public final class DataInspection implements AutoCloseable {
       Path directory, boolean isModel, int contextLength, Optional<String> template) {
     int context = contextLength;
     if (isModel) {
-      LlamaConfigFile config = ModelDirectory.config(directory);
-      int most = config.maxPositionEmbeddings();
+      ModelConfigFile config = ModelDirectory.config(directory);
+      int most = config.model().contextLength();
       context = context == 0 ? most : Math.min(context, most);
     }
     Tokenizer tokenizer = Tokenizer.load(directory);

@@ -9,12 +9,19 @@ import java.util.Map;
 import java.util.function.Predicate;
 import org.lethe.UserException;
 import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.config.EvaluateSection;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
 import org.lethe.data.Refusals;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.evaluate.Evaluator;
+import org.lethe.evaluate.Scoring;
 import org.lethe.evaluate.SetObservations;
+import org.lethe.method.Positions;
+import org.lethe.metric.AnswerTokens;
+import org.lethe.metric.Definitions;
+import org.lethe.metric.ExactMemorization;
+import org.lethe.metric.MembershipAttack;
 import org.lethe.metric.Metric;
 import org.lethe.metric.Observation;
 import org.lethe.metric.Probability;
@@ -25,7 +32,7 @@ import org.lethe.report.Table;
 /** Judges a model on the configured sets. */
 public final class Evaluate {
   /** Scores, and the observations behind them. */
-  public record Result(Evaluation evaluation, List<SetObservations> observed) {}
+  public record Result(Evaluation evaluation, List<SetObservations> observed, Scoring scoring) {}
 
   private Evaluate() {}
 
@@ -56,10 +63,10 @@ public final class Evaluate {
   /** Judges one of the models that stand on the loaded weights. */
   static Result run(RunConfig config, LoadedModel loaded, View view, RunListener listener) {
     Map<String, List<Example>> sets = new LinkedHashMap<>();
-    sets.put(SetObservations.FORGET, Settings.read(config.data().forget()));
+    sets.put(SetObservations.FORGET, Settings.forget(config.data()));
     sets.put("retain", Settings.read(config.data().retain()));
     sets.put("general", Settings.read(config.data().general()));
-    sets.put("holdout", Settings.read(config.data().holdout()));
+    sets.put(SetObservations.HOLDOUT, Settings.read(config.data().holdout()));
     sets.values().removeIf(List::isEmpty);
     int most = config.evaluate().rows();
     if (most > 0) {
@@ -72,12 +79,15 @@ public final class Evaluate {
     }
     Evaluator evaluator =
         new Evaluator(
-            loaded.model(),
-            loaded.tokenizer(),
-            loaded.encoder(),
-            view,
-            config.evaluate().maxNewTokens(),
-            config.evaluate().batchSize());
+                loaded.model(),
+                loaded.tokenizer(),
+                loaded.encoder(),
+                view,
+                config.evaluate().maxNewTokens(),
+                config.evaluate().batchSize())
+            .extracting(
+                config.evaluate().extractionN(),
+                Positions.valueOf(config.evaluate().extractionPrefixes().name()));
     int truncated = loaded.encoder().truncatedCount();
     List<SetObservations> observed = new ArrayList<>();
     sets.forEach((name, examples) -> observed.add(evaluator.observe(name, examples)));
@@ -86,7 +96,18 @@ public final class Evaluate {
       listener.note(
           cut + " answers were longer than the context and were cut; raise data.context_length");
     }
-    return new Result(Evaluation.of(observed, isRefusal(config)), observed);
+    Scoring scoring = scoring(config);
+    return new Result(Evaluation.of(observed, scoring), observed, scoring);
+  }
+
+  /** What the configuration says of how observations become scores. */
+  static Scoring scoring(RunConfig config) {
+    return new Scoring(definitions(config.evaluate()), config.evaluate().minK(), isRefusal(config));
+  }
+
+  /** Whose definitions the metrics follow. */
+  public static Definitions definitions(EvaluateSection config) {
+    return Definitions.valueOf(config.definitions().name());
   }
 
   /** Whether a text is one of the refusals the run teaches, or plainly a refusal. */
@@ -104,7 +125,7 @@ public final class Evaluate {
     StringBuilder lines = new StringBuilder();
     ObjectMapper mapper = new ObjectMapper();
     for (SetObservations set : result.observed()) {
-      double[] ratios = set.truthRatios();
+      double[] ratios = set.truthRatios(result.scoring().definitions());
       for (int i = 0; i < set.observations().size(); i++) {
         Observation o = set.observations().get(i);
         Map<String, Object> row = new LinkedHashMap<>();
@@ -116,6 +137,14 @@ public final class Evaluate {
         if (ratios.length > 0) {
           row.put("truth_ratio", ratios[i]);
         }
+        AnswerTokens tokens = result.scoring().definitions().tokens(o.tokens());
+        row.put(
+            "extraction_strength", result.scoring().definitions().extractionStrength(o.tokens()));
+        row.put("exact_memorization", ExactMemorization.of(tokens.hits()));
+        addExtraction(row, o);
+        for (MembershipAttack attack : result.scoring().attacks()) {
+          row.put("mia_" + attack.name(), attack.score().applyAsDouble(o));
+        }
         row.put("answer", o.answer());
         row.put("generation", o.generation());
         lines.append(mapper.writeValueAsString(row)).append('\n');
@@ -124,9 +153,29 @@ public final class Evaluate {
     out.writeString("evaluation-rows.jsonl", lines.toString());
   }
 
-  /** One row per set, one column per metric. */
+  /** What prefixes gave away, as far as it was looked at. */
+  private static void addExtraction(Map<String, Object> row, Observation o) {
+    for (Metric metric : Metric.list(Definitions.LETHE, text -> false)) {
+      if (metric.needs().contains(Metric.Need.EXTRACTION)) {
+        double score = metric.score().applyAsDouble(o);
+        if (!Double.isNaN(score)) {
+          row.put(metric.name(), score);
+        }
+      }
+    }
+  }
+
+  /** One row per set, one column per metric that some set has, or that always is measured. */
   public static Table table(String title, Evaluation evaluation) {
-    List<String> metrics = Metric.list(text -> false).stream().map(Metric::name).toList();
+    List<String> metrics =
+        Metric.list(Definitions.LETHE, text -> false).stream()
+            .filter(
+                m ->
+                    !m.needs().contains(Metric.Need.EXTRACTION)
+                        || evaluation.sets().values().stream()
+                            .anyMatch(set -> set.containsKey(m.name())))
+            .map(Metric::name)
+            .toList();
     List<String> columns = new ArrayList<>(List.of("set"));
     columns.addAll(metrics);
     List<List<Table.Cell>> rows = new ArrayList<>();

@@ -14,6 +14,7 @@ import org.lethe.checkpoint.CheckpointState;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelExport;
 import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.checkpoint.Quantization;
 import org.lethe.checkpoint.StoredDtype;
 import org.lethe.config.AdapterSection;
 import org.lethe.config.ExportConfig;
@@ -43,12 +44,14 @@ public final class Export {
             config.output(),
             config.overwrite(),
             dtype(config.dtype()),
-            config.maxShardBytes()));
+            config.maxShardBytes(),
+            quantization(config.quantize()),
+            config.quantizeSkip()));
   }
 
   /**
-   * Writes the adapter of {@code config.from} in PEFT's layout; fp32 where the configuration says
-   * "stored", which is what a run keeps.
+   * Writes the adapter of {@code config.from} in PEFT's layout. Where the configuration says
+   * "stored", an adapter keeps its types, and a checkpoint's master values stay fp32.
    *
    * @return bytes written
    */
@@ -56,11 +59,12 @@ public final class Export {
     Path from =
         config.from().orElseThrow(() -> new UserException("from is not set; give from=DIR"));
     requireOutside(config.output(), config.overwrite(), List.of(from));
-    StoredDtype dtype = dtype(config.dtype()).orElse(StoredDtype.F32);
+    Optional<StoredDtype> dtype = dtype(config.dtype());
     if (Files.exists(from.resolve(CheckpointStore.MANIFEST))) {
       requireWhole(from);
       try (CheckpointState checkpoint = CheckpointState.open(from)) {
-        return checkpoint.writeAdapter(config.output(), dtype, config.overwrite());
+        return checkpoint.writeAdapter(
+            config.output(), dtype.orElse(StoredDtype.F32), config.overwrite());
       }
     }
     return AdapterFiles.rewrite(adapterDirectory(from), config.output(), dtype, config.overwrite());
@@ -81,10 +85,24 @@ public final class Export {
         return candidate;
       }
     }
+    List<String> named = AdapterFiles.named(from);
     throw new UserException(
         from
-            + ": holds no adapter (no adapter_config.json, and none in adapter/); give a run that"
-            + " trained adapters");
+            + ": holds no adapter (no adapter_config.json, and none in adapter/); "
+            + (named.isEmpty()
+                ? "give a run that trained adapters"
+                : "give one of its adapters, such as " + from.resolve(named.get(0))));
+  }
+
+  private static Optional<Quantization> quantization(ExportConfig.Quantize quantize) {
+    return switch (quantize) {
+      case NONE -> Optional.empty();
+      case NF4 -> Optional.of(Quantization.NF4);
+      case NF4_DOUBLE -> Optional.of(Quantization.NF4_DOUBLE);
+      case FP4 -> Optional.of(Quantization.FP4);
+      case FP4_DOUBLE -> Optional.of(Quantization.FP4_DOUBLE);
+      case INT8 -> Optional.of(Quantization.INT8);
+    };
   }
 
   private static Optional<StoredDtype> dtype(ExportConfig.Storage storage) {

@@ -7,7 +7,8 @@ import java.util.List;
 import java.util.Optional;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
-import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.HuggingFaceConfig;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.TrainingCheckpoints;
 import org.lethe.config.RunConfig;
@@ -19,6 +20,7 @@ import org.lethe.kernels.Backend;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.Methods;
+import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
@@ -132,7 +134,7 @@ public final class FineTune {
     if (trainsAll(config)) {
       model.trainWeights();
     } else {
-      model.addLora(loraConfig(config), config.seed());
+      model.addLora(loraConfig(config, model.config()), config.seed());
     }
     BatchSource batches =
         TrainingRun.batches(
@@ -171,8 +173,11 @@ public final class FineTune {
     }
   }
 
-  static LoraConfig loraConfig(RunConfig config) {
-    return new LoraConfig(config.lora().rank(), config.lora().alpha(), config.lora().targets());
+  /** The adapters that the configuration asks for, held to a model of these sizes. */
+  static LoraConfig loraConfig(RunConfig config, ModelConfig model) {
+    LoraConfig lora = Settings.lora(config.lora());
+    lora.requireAllUsed(Lora.modules(model));
+    return lora;
   }
 
   private static boolean trainsAll(RunConfig config) {
@@ -196,17 +201,18 @@ public final class FineTune {
 
   /** The sizes of a new model. */
   static ModelConfig sizes(ScratchSection s, int vocabulary) {
-    return new ModelConfig(
-        vocabulary,
-        s.hiddenSize(),
-        s.layers(),
-        s.heads(),
-        s.kvHeads(),
-        s.hiddenSize() / s.heads(),
-        s.feedForwardSize(),
+    return ModelConfig.llama(
+        new ModelConfig.Sizes(
+            vocabulary,
+            s.hiddenSize(),
+            s.layers(),
+            s.heads(),
+            s.kvHeads(),
+            s.hiddenSize() / s.heads(),
+            s.feedForwardSize(),
+            s.contextLength()),
         1e-5f,
         10_000,
-        s.contextLength(),
         true);
   }
 
@@ -216,8 +222,8 @@ public final class FineTune {
     ModelConfig sizes = sizes(s, tokenizer.vocabularySize());
     Ops ops = LoadedModel.ops(config, backend);
     Model model = Model.load(ops, sizes, new RandomWeights(sizes, config.seed()));
-    LlamaConfigFile file =
-        ModelDirectory.config(
+    ModelConfigFile file =
+        HuggingFaceConfig.ofLlama(
             sizes, tokenizer.bosId().orElse(tokenizer.eosId()), tokenizer.eosId());
     return LoadedModel.of(config, backend, model, tokenizer, file);
   }

@@ -37,11 +37,18 @@ final class Inputs {
     config.model().ifPresent(inputs::add);
     config.adapter().ifPresent(inputs::add);
     config.adapters().forEach(a -> inputs.add(a.path()));
+    config.views().forEach(v -> inputs.add(v.path()));
     config.scratch().flatMap(s -> s.tokenizer()).ifPresent(inputs::add);
     config.evaluate().neverSaw().ifPresent(inputs::add);
     DataConfig data = config.data();
     data.refusals().ifPresent(inputs::add);
-    List.of(data.train(), data.forget(), data.retain(), data.general(), data.holdout())
+    List.of(
+            data.train(),
+            data.forget(),
+            data.retain(),
+            data.general(),
+            data.holdout(),
+            data.mismatch())
         .forEach(inputs::addAll);
     return inputs;
   }

@@ -6,17 +6,21 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
+import org.lethe.checkpoint.AdapterFiles;
 import org.lethe.checkpoint.CheckpointStore;
-import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelCheck;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.checkpoint.ModelWeights;
 import org.lethe.checkpoint.PeftAdapter;
 import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.checkpoint.ShardedSafetensors;
 import org.lethe.data.Tokenizer;
+import org.lethe.model.ModelConfig;
 
 /**
  * What stands in a directory or file that Lethe reads or writes. Nothing is loaded onto a device;
@@ -54,6 +58,13 @@ public record Inspection(String kind, Map<String, Object> facts) {
     if (Files.exists(path.resolve("config.yaml")) && Files.exists(path.resolve("metrics.jsonl"))) {
       return new Inspection("run", RunFacts.of(path));
     }
+    List<String> named = AdapterFiles.named(path);
+    if (!named.isEmpty()) {
+      Map<String, Object> facts = new LinkedHashMap<>();
+      facts.put("path", path.toString());
+      facts.put("adapters", String.join(", ", named));
+      return new Inspection("adapters", facts);
+    }
     throw new UserException(
         path
             + ": is no model (config.json), adapter ("
@@ -77,30 +88,58 @@ public record Inspection(String kind, Map<String, Object> facts) {
   }
 
   private static Inspection model(Path path, boolean tensors) {
-    LlamaConfigFile config = ModelDirectory.config(path);
+    ModelConfigFile config = ModelDirectory.config(path);
+    ModelConfig model = config.model();
     Map<String, Object> facts = new LinkedHashMap<>();
     facts.put("path", path.toString());
-    facts.put("architecture", "llama");
-    facts.put("layers", config.layers());
-    facts.put("hidden_size", config.hiddenSize());
-    facts.put("heads", config.heads());
-    facts.put("kv_heads", config.kvHeads());
-    facts.put("head_dim", config.headDim());
-    facts.put("feed_forward_size", config.intermediateSize());
-    facts.put("vocabulary", config.vocabSize());
-    facts.put("context_length", config.maxPositionEmbeddings());
-    facts.put("tied_head", config.tieWordEmbeddings());
-    facts.put("rope_theta", config.ropeTheta());
+    facts.put("architecture", model.family());
+    facts.put("layers", model.layers());
+    facts.put("hidden_size", model.hiddenSize());
+    facts.put("heads", model.heads());
+    facts.put("kv_heads", model.kvHeads());
+    facts.put("head_dim", model.headDim());
+    facts.put("feed_forward_size", model.feedForwardSize());
+    facts.put("vocabulary", model.vocabularySize());
+    facts.put("context_length", model.contextLength());
+    facts.put("tied_head", model.tiedHead());
+    facts.put("rope_theta", model.rotary().theta());
+    facts.put("rope_scaling", model.rotary().name());
+    facts.put("windows", windows(model));
     facts.put("tokenizer", tokenizer(path));
     try (ShardedSafetensors file = ShardedSafetensors.open(path)) {
       facts.put("files", file.names().stream().map(file::file).distinct().count());
       TensorFacts.put(facts, file, tensors);
     }
+    putQuantized(facts, path);
     List<String> problems = ModelCheck.problems(path, config);
     if (!problems.isEmpty()) {
       facts.put("problems", String.join("; ", problems));
     }
     return new Inspection("model", facts);
+  }
+
+  /** How many layers see how much: a window, or everything before. */
+  private static String windows(ModelConfig model) {
+    Map<Integer, Long> counts =
+        model.attention().windows().stream()
+            .collect(Collectors.groupingBy(w -> w, LinkedHashMap::new, Collectors.counting()));
+    return counts.entrySet().stream()
+        .map(e -> e.getValue() + " x " + (e.getKey() == 0 ? "all" : e.getKey()))
+        .collect(Collectors.joining(", "));
+  }
+
+  /** Several tensors stand for a quantised weight, and packed bytes are no parameters. */
+  private static void putQuantized(Map<String, Object> facts, Path path) {
+    try (ModelWeights weights = ModelWeights.open(path)) {
+      if (!weights.quantizedNames().isEmpty()) {
+        facts.put("quantized_weights", weights.quantizedNames().size());
+        long parameters = 0;
+        for (String name : weights.names()) {
+          parameters += weights.info(name).elements();
+        }
+        facts.put("parameters", parameters);
+      }
+    }
   }
 
   private static Object tokenizer(Path path) {

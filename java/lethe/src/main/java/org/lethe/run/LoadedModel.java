@@ -4,11 +4,12 @@ import java.nio.file.Path;
 import java.util.List;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
-import org.lethe.checkpoint.LlamaConfigFile;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.config.AdapterSection;
 import org.lethe.config.DataConfig;
 import org.lethe.config.RunConfig;
+import org.lethe.config.ViewSection;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.data.Tokenizer;
 import org.lethe.kernels.Backend;
@@ -26,14 +27,14 @@ public final class LoadedModel implements AutoCloseable {
   private final Model model;
   private final Tokenizer tokenizer;
   private final ExampleEncoder encoder;
-  private final LlamaConfigFile config;
+  private final ModelConfigFile config;
 
   private LoadedModel(
       Backend backend,
       Model model,
       Tokenizer tokenizer,
       ExampleEncoder encoder,
-      LlamaConfigFile config) {
+      ModelConfigFile config) {
     this.backend = backend;
     this.model = model;
     this.tokenizer = tokenizer;
@@ -48,15 +49,16 @@ public final class LoadedModel implements AutoCloseable {
 
   /** Opens another directory as the configuration says. */
   static LoadedModel open(RunConfig config, Path directory) {
-    LlamaConfigFile file = ModelDirectory.config(directory);
+    ModelConfigFile file = ModelDirectory.config(directory);
     Tokenizer tokenizer = Tokenizer.load(directory);
     Backend backend = null;
     try {
-      tokenizer.requireVocabulary(file.vocabSize());
-      int context = contextLength(config, file.maxPositionEmbeddings());
+      tokenizer.requireVocabulary(file.model().vocabularySize());
+      int context = contextLength(config, file.model().contextLength());
       backend = openBackend(config);
       Model model = ModelDirectory.load(ops(config, backend), directory, context);
       startFrom(model, config.adapters());
+      nameViews(model, config.views());
       return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
     } catch (RuntimeException e) {
       tokenizer.close();
@@ -69,8 +71,8 @@ public final class LoadedModel implements AutoCloseable {
 
   /** Takes over a model that was made rather than read. */
   static LoadedModel of(
-      RunConfig config, Backend backend, Model model, Tokenizer tokenizer, LlamaConfigFile file) {
-    int context = contextLength(config, file.maxPositionEmbeddings());
+      RunConfig config, Backend backend, Model model, Tokenizer tokenizer, ModelConfigFile file) {
+    int context = contextLength(config, file.model().contextLength());
     return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
   }
 
@@ -84,6 +86,17 @@ public final class LoadedModel implements AutoCloseable {
               AdapterDirectory.loadFrozen(model, "adapters[" + i + "]", a.path()), a.coefficient());
     }
     model.startFrom(start);
+  }
+
+  private static void nameViews(Model model, List<ViewSection> views) {
+    for (ViewSection v : views) {
+      String frozen = "views." + v.name();
+      model.name(
+          v.name(),
+          model
+              .reference()
+              .plus(AdapterDirectory.loadFrozen(model, frozen, v.path()), v.coefficient()));
+    }
   }
 
   static Backend openBackend(RunConfig config) {
@@ -130,7 +143,7 @@ public final class LoadedModel implements AutoCloseable {
   }
 
   /** What its config.json says. */
-  public LlamaConfigFile config() {
+  public ModelConfigFile config() {
     return config;
   }
 

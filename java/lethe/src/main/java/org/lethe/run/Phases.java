@@ -206,6 +206,7 @@ public final class Phases {
         state.model(),
         state.adapter(),
         state.adapters(),
+        config.views(),
         directory,
         false,
         config.seed(),
@@ -215,11 +216,10 @@ public final class Phases {
         phase.data(),
         phase.method(),
         phase.train(),
-        continues
-            ? new LoraSection(lora.rank(), lora.alpha(), lora.targets(), LoraSection.Start.CONTINUE)
-            : lora,
+        continues ? lora.continued() : lora,
         index == 0 ? config.scratch() : Optional.empty(),
         phase.evaluate(),
+        config.quark(),
         config.calibrate(),
         config.checkpoint(),
         config.tensorboard(),

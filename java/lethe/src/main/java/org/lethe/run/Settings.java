@@ -7,13 +7,17 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.Set;
 import org.lethe.UserException;
+import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
+import org.lethe.config.LoraSection;
 import org.lethe.config.MethodSection;
+import org.lethe.config.OptionValue;
 import org.lethe.config.RunConfig;
 import org.lethe.config.TrainConfig;
 import org.lethe.data.Example;
@@ -25,8 +29,13 @@ import org.lethe.method.EntropyDirection;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
-import org.lethe.method.Positions;
+import org.lethe.method.Setting;
+import org.lethe.method.Side;
+import org.lethe.metric.Definitions;
+import org.lethe.metric.MembershipAttack;
 import org.lethe.metric.Metric;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 import org.lethe.train.Every;
 import org.lethe.train.Schedule;
 import org.lethe.train.StopRule;
@@ -113,14 +122,22 @@ final class Settings {
     sets.put(SetObservations.FORGET, c.data().forget());
     sets.put("retain", c.data().retain());
     sets.put("general", c.data().general());
-    sets.put("holdout", c.data().holdout());
+    sets.put(SetObservations.HOLDOUT, c.data().holdout());
     Set<String> names = new LinkedHashSet<>();
     sets.forEach(
         (set, files) -> {
           if (!files.isEmpty()) {
-            Metric.list(text -> false).forEach(m -> names.add(set + "." + m.name()));
+            boolean extracted =
+                c.evaluate().extractionN() > 0 && SetObservations.EXTRACTED.contains(set);
+            Metric.list(Definitions.LETHE, text -> false).stream()
+                .filter(m -> extracted || !m.needs().contains(Metric.Need.EXTRACTION))
+                .forEach(m -> names.add(set + "." + m.name()));
           }
         });
+    if (!c.data().forget().isEmpty() && !c.data().holdout().isEmpty()) {
+      MembershipAttack.list(Definitions.LETHE, c.evaluate().minK())
+          .forEach(a -> names.add("membership." + a.name()));
+    }
     if (!names.isEmpty()) {
       names.add("utility");
     }
@@ -132,21 +149,115 @@ final class Settings {
   }
 
   static Method method(MethodSection c) {
-    return Methods.create(
+    return Methods.create(methodConfig(c));
+  }
+
+  private static MethodConfig methodConfig(MethodSection c) {
+    MethodConfig config =
         new MethodConfig(
             c.forget(),
             c.retain(),
-            toDouble(c.forgetBeta()),
-            toDouble(c.retainBeta()),
             toDouble(c.forgetCoefficient()),
             toDouble(c.retainCoefficient()),
-            positions(c.forgetPositions()),
-            positions(c.retainPositions()),
-            EntropyDirection.valueOf(c.meDirection().name())));
+            options(c.forgetOptions()),
+            options(c.retainOptions()));
+    config = shared(config, Side.FORGET, "beta", "forget_beta", c.forgetBeta());
+    config = shared(config, Side.RETAIN, "beta", "retain_beta", c.retainBeta());
+    config = shared(config, Side.FORGET, "positions", "forget_positions", c.forgetPositions());
+    config = shared(config, Side.RETAIN, "positions", "retain_positions", c.retainPositions());
+    boolean chosen = config.forgetOptions().containsKey("direction");
+    // The key has a default of its own, which an option may be laid over.
+    return chosen ? config : config.withDirection(EntropyDirection.valueOf(c.meDirection().name()));
+  }
+
+  private static Map<String, Setting> options(Map<String, OptionValue> given) {
+    Map<String, Setting> options = new LinkedHashMap<>();
+    given.forEach((name, value) -> options.put(name, new Setting(value.text(), value.where())));
+    return options;
+  }
+
+  /** A key that stands beside the options, for whichever loss is chosen: many runs share it. */
+  private static MethodConfig shared(
+      MethodConfig config, Side side, String option, String key, Optional<?> value) {
+    Map<String, Setting> options =
+        side == Side.FORGET ? config.forgetOptions() : config.retainOptions();
+    if (value.isPresent() && options.containsKey(option)) {
+      throw new UserException(
+          options.get(option).where()
+              + ": "
+              + side.key()
+              + "_options."
+              + option
+              + " and method."
+              + key
+              + " are both given; give one of them");
+    }
+    if (value.isEmpty()) {
+      return config;
+    }
+    String text = value.get().toString().toLowerCase(Locale.ROOT);
+    return config.withShared(side, option, Setting.of(text));
+  }
+
+  /** The adapters that a run trains, where it does not go on with those it was given. */
+  static LoraConfig lora(LoraSection c) {
+    boolean all = c.targets().contains(LoraSection.ALL_LINEAR);
+    return new LoraConfig(
+        c.rank(),
+        c.alpha(),
+        c.rslora(),
+        c.dropout(),
+        new LoraTargets(
+            all ? List.of() : c.targets(),
+            c.targetRegex(),
+            c.exclude(),
+            Optional.empty(),
+            c.layers(),
+            List.of()),
+        c.rankPattern(),
+        c.alphaPattern());
   }
 
   static Pairing.Kind pairing(DataConfig c) {
     return Pairing.Kind.valueOf(c.pairing().name());
+  }
+
+  /** The forget rows, or the configured chunk of them. */
+  static List<Example> forget(DataConfig data) {
+    List<Example> all = read(data.forget());
+    if (data.forgetChunk().isEmpty()) {
+      return all;
+    }
+    Chunk chunk = Chunk.parse(data.forgetChunk().get());
+    if (all.size() < chunk.count() && !data.forget().isEmpty()) {
+      throw new UserException(
+          "data.forget_chunk is "
+              + chunk
+              + ", but there are only "
+              + all.size()
+              + " forget rows; make fewer chunks");
+    }
+    return chunk.of(all);
+  }
+
+  /**
+   * The rows of an unlearning step.
+   *
+   * @throws UserException when it must be all of them and is not
+   */
+  static int batchSize(TrainConfig train, int forgetRows) {
+    if (train.fullBatch() && train.batchSize() != forgetRows) {
+      throw new UserException(
+          "train.full_batch asks for one update an epoch, but train.batch_size is "
+              + train.batchSize()
+              + " and there are "
+              + forgetRows
+              + " forget rows; set train.batch_size="
+              + forgetRows
+              + " (train.tokens_per_micro_batch bounds the memory), or forget in chunks of that"
+              + " size");
+    }
+    return train.batchSize();
   }
 
   /** All rows of a part's files, one file after the other. */
@@ -178,10 +289,6 @@ final class Settings {
       throw new UserException(
           file.get() + ": cannot be read (" + e + "); give a UTF-8 text file for data.refusals", e);
     }
-  }
-
-  private static Optional<Positions> positions(Optional<MethodSection.Positions> configured) {
-    return configured.map(p -> Positions.valueOf(p.name()));
   }
 
   private static OptionalDouble toDouble(Optional<Double> value) {

@@ -13,7 +13,6 @@ import org.lethe.config.EvaluateSection;
 import org.lethe.config.RunConfig;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.method.Method;
-import org.lethe.model.Lora;
 import org.lethe.train.BatchSource;
 import org.lethe.train.TrainSettings;
 
@@ -79,7 +78,7 @@ record SweepStart(
       TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
       Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
       if (!config.train().fullParameters() && config.adapter().isEmpty()) {
-        Lora.layout(loaded.model().config(), FineTune.loraConfig(config));
+        FineTune.loraConfig(config, loaded.model().config());
       }
     } catch (UserException e) {
       throw new UserException(cell.where(all) + e.getMessage(), e);

@@ -10,8 +10,8 @@ import org.lethe.InternalFaultException;
 import org.lethe.LetheException;
 import org.lethe.NativeException;
 import org.lethe.checkpoint.AdapterFiles;
-import org.lethe.checkpoint.LlamaConfigFile;
 import org.lethe.checkpoint.ModelCheck;
+import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.AdapterSection;
@@ -20,6 +20,7 @@ import org.lethe.config.LoraSection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ScratchSection;
 import org.lethe.config.TrainConfig;
+import org.lethe.config.ViewSection;
 import org.lethe.data.Tokenizer;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.kernels.Backend;
@@ -129,7 +130,8 @@ public final class Validation {
       return;
     }
     TrainConfig train = config.train();
-    int batches = (rows + train.batchSize() - 1) / train.batchSize();
+    int batchSize = unlearns ? Settings.batchSize(train, rows) : train.batchSize();
+    int batches = (rows + batchSize - 1) / batchSize;
     int perEpoch =
         Math.multiplyExact(
             unlearns ? Settings.turns(train).stepsPerEpoch(batches) : batches,
@@ -201,6 +203,19 @@ public final class Validation {
     if (refuses) {
       attempt("data.refusals", () -> Settings.refusals(config));
     }
+    boolean prefers = method.uses().stream().anyMatch(u -> u.role() == Role.FORGET_ALTERNATE);
+    if (prefers) {
+      data.firstWithoutAlternate()
+          .ifPresent(
+              source ->
+                  error(
+                      "data.forget",
+                      source
+                          + ": "
+                          + method.name()
+                          + " needs another plausible answer, but this row has none; give it"
+                          + " \"alternate\", for example by lethe alternates"));
+    }
     if (keeps && data.isEmpty("retain") && !config.data().trainOnGeneral()) {
       error(
           "data.retain",
@@ -228,26 +243,29 @@ public final class Validation {
         "model",
         () -> {
           Path directory = LoadedModel.modelDirectory(config);
-          LlamaConfigFile file = ModelDirectory.config(directory);
-          sizes[0] = ModelDirectory.sizes(file);
+          ModelConfigFile file = ModelDirectory.config(directory);
+          sizes[0] = file.model();
           attempt(
               "model", () -> ModelCheck.problems(directory, file).forEach(p -> error("model", p)));
           OptionalInt vocabulary =
-              tokenizer("model", directory, file.maxPositionEmbeddings(), data);
-          if (vocabulary.orElse(0) > file.vocabSize()) {
+              tokenizer("model", directory, file.model().contextLength(), data);
+          if (vocabulary.orElse(0) > file.model().vocabularySize()) {
             error(
                 "model",
                 directory
                     + ": the tokenizer has token ids up to "
                     + (vocabulary.getAsInt() - 1)
                     + ", but the model's vocabulary is "
-                    + file.vocabSize()
+                    + file.model().vocabularySize()
                     + "; use the tokenizer that belongs to the model");
           }
         });
     if (sizes[0] != null) {
       for (AdapterSection a : config.adapters()) {
         attempt("adapters", () -> AdapterFiles.check(a.path(), sizes[0]));
+      }
+      for (ViewSection v : config.views()) {
+        attempt("views", () -> AdapterFiles.check(v.path(), sizes[0]));
       }
     }
     if (sizes[0] != null && (task == Task.EVALUATE || continuesAdapter())) {
@@ -314,7 +332,7 @@ public final class Validation {
           int width = config.dtype() == RunConfig.Dtype.BF16 ? Short.BYTES : Float.BYTES;
           yield Model.layout(sizes).count() * width;
         }
-        yield Lora.layout(sizes, FineTune.loraConfig(config)).count() * Float.BYTES;
+        yield Lora.layout(sizes, FineTune.loraConfig(config, sizes)).count() * Float.BYTES;
       }
     };
   }

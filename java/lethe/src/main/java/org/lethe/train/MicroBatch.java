@@ -5,12 +5,14 @@ import java.util.EnumMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.lethe.UserException;
 import org.lethe.data.TokenSequence;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.ReferenceUse;
 import org.lethe.method.Role;
 import org.lethe.method.RowKind;
+import org.lethe.method.RowParameters;
 import org.lethe.method.RowStatistics;
 import org.lethe.method.Sequence;
 import org.lethe.method.Use;
@@ -19,16 +21,22 @@ import org.lethe.model.PackedBatch;
 
 /**
  * A piece of a step, laid out for the model: its sequences end to end, then those of them again
- * that the reference model must see, and the head rows that the method's losses look at.
+ * that the reference model must see, and the head rows that the method's losses look at. Each use
+ * of a role has rows of its own; rows at one token share its hidden state.
  */
 final class MicroBatch {
   private final PackedBatch packed;
   private final HeadRows headRows;
   private final List<Placed> placed;
 
-  /** A sequence, its rows, and the rows of its reference twin (none: -1). */
+  /** A sequence as one use sees it, its rows, and the rows of its reference twin (none: -1). */
   private record Placed(
-      StepSequence sequence, int firstRow, int rows, int firstReferenceRow, double cachedNll) {}
+      StepSequence sequence,
+      Use use,
+      int firstRow,
+      int rows,
+      int firstReferenceRow,
+      double cachedNll) {}
 
   private MicroBatch(PackedBatch packed, HeadRows headRows, List<Placed> placed) {
     this.packed = packed;
@@ -38,7 +46,7 @@ final class MicroBatch {
 
   /** What the layout of a step needs to know besides its sequences. */
   static final class Layout {
-    private final Map<Role, Use> uses = new EnumMap<>(Role.class);
+    private final Map<Role, List<Use>> uses = new EnumMap<>(Role.class);
     private final ReferenceNll cache;
 
     /**
@@ -48,24 +56,46 @@ final class MicroBatch {
      */
     Layout(Method method, ReferenceNll cache) {
       for (Use use : method.uses()) {
-        uses.put(use.role(), use);
+        if (!use.view().equals(Use.BASE)) {
+          throw new UserException(
+              method.name()
+                  + " compares with the view \""
+                  + use.view()
+                  + "\" of the model, which this training has not; choose another method");
+        }
+        uses.computeIfAbsent(use.role(), role -> new ArrayList<>()).add(use);
       }
       this.cache = cache;
+    }
+
+    /** What looks at a role. */
+    List<Use> of(Role role) {
+      return uses.getOrDefault(role, List.of());
+    }
+
+    /** The most rows that one token of a step may have. */
+    int rowsPerToken() {
+      return uses.values().stream().mapToInt(List::size).max().orElse(1);
     }
 
     /** Tokens of a sequence, with its reference twin. */
     int tokens(StepSequence sequence) {
       int length = sequence.tokens().ids().length;
-      return needsTwin(uses.get(sequence.role())) ? 2 * length : length;
+      return needsTwin(sequence.role()) ? 2 * length : length;
     }
 
     /** How many head rows a sequence has. */
     int rows(StepSequence sequence) {
-      Use use = uses.get(sequence.role());
-      return sequence.tokens().ids().length - 1 - firstSource(use, sequence.tokens());
+      return of(sequence.role()).stream()
+          .mapToInt(use -> Rows.count(use.positions(), sequence.tokens()))
+          .sum();
     }
 
-    boolean needsTwin(Use use) {
+    private boolean needsTwin(Role role) {
+      return of(role).stream().anyMatch(this::needsTwin);
+    }
+
+    private boolean needsTwin(Use use) {
       return use.reference() == ReferenceUse.HIDDEN
           || (use.reference() == ReferenceUse.SEQUENCE_NLL && cache == null);
     }
@@ -82,14 +112,18 @@ final class MicroBatch {
   static List<Sequence> outline(List<StepSequence> step, Layout layout) {
     List<Sequence> outline = new ArrayList<>();
     for (StepSequence s : step) {
-      outline.add(new Sequence(s.role(), s.pair(), 0, layout.rows(s), Double.NaN));
+      for (Use use : layout.of(s.role())) {
+        int rows = Rows.count(use.positions(), s.tokens());
+        outline.add(new Sequence(use, s.pair(), 0, rows, Double.NaN));
+      }
     }
     return outline;
   }
 
   /**
-   * Cuts a step into pieces of at most {@code budget} tokens. An example and its refusal twin stay
-   * together, since losses compare them; such a pair that exceeds the budget is a piece of its own.
+   * Cuts a step into pieces of at most {@code budget} tokens. An example and its twins with other
+   * answers stay together, since losses compare them; such a pair that exceeds the budget is a
+   * piece of its own.
    */
   static List<MicroBatch> cut(List<StepSequence> step, Layout layout, int budget) {
     List<MicroBatch> pieces = new ArrayList<>();
@@ -98,7 +132,7 @@ final class MicroBatch {
     for (List<StepSequence> group : groups(step)) {
       int size = group.stream().mapToInt(layout::tokens).sum();
       if (!piece.isEmpty() && tokens + size > budget) {
-        pieces.add(lay(piece, layout));
+        pieces.add(new Builder(layout).lay(piece));
         piece = new ArrayList<>();
         tokens = 0;
       }
@@ -106,7 +140,7 @@ final class MicroBatch {
       tokens += size;
     }
     if (!piece.isEmpty()) {
-      pieces.add(lay(piece, layout));
+      pieces.add(new Builder(layout).lay(piece));
     }
     return pieces;
   }
@@ -136,20 +170,15 @@ final class MicroBatch {
     List<Sequence> sequences = new ArrayList<>();
     for (Placed p : placed) {
       double referenceNll = p.cachedNll();
-      StepSequence s = p.sequence();
+      int pair = p.sequence().pair();
       if (p.firstReferenceRow() >= 0) {
-        Sequence twin =
-            new Sequence(s.role(), s.pair(), p.firstReferenceRow(), p.rows(), Double.NaN);
-        referenceNll = statistics.nll(twin);
+        referenceNll =
+            statistics.nll(
+                new Sequence(p.use(), pair, p.firstReferenceRow(), p.rows(), Double.NaN));
       }
-      sequences.add(new Sequence(s.role(), s.pair(), p.firstRow(), p.rows(), referenceNll));
+      sequences.add(new Sequence(p.use(), pair, p.firstRow(), p.rows(), referenceNll));
     }
     return sequences;
-  }
-
-  /** The first position whose prediction a use looks at. */
-  private static int firstSource(Use use, TokenSequence tokens) {
-    return use.positions() == Positions.ANSWER ? tokens.answerStart() - 1 : 0;
   }
 
   private static List<List<StepSequence>> groups(List<StepSequence> step) {
@@ -160,53 +189,81 @@ final class MicroBatch {
     return List.copyOf(groups.values());
   }
 
-  private static MicroBatch lay(List<StepSequence> piece, Layout layout) {
-    List<int[]> ids = new ArrayList<>();
-    HeadRows.Builder rows = new HeadRows.Builder();
-    int[] firstRows = new int[piece.size()];
-    int start = 0;
-    for (int i = 0; i < piece.size(); i++) {
-      StepSequence s = piece.get(i);
-      Use use = layout.uses.get(s.role());
-      firstRows[i] = addRows(rows, s.tokens(), use, start, use.kind());
+  /** Lays a piece out. */
+  private static final class Builder {
+    private final Layout layout;
+    private final List<int[]> ids = new ArrayList<>();
+    private final HeadRows.Builder rows = new HeadRows.Builder();
+    private final Map<Integer, Integer> sources = new LinkedHashMap<>();
+    private int start;
+
+    Builder(Layout layout) {
+      this.layout = layout;
+    }
+
+    MicroBatch lay(List<StepSequence> piece) {
+      List<List<Integer>> firstRows = new ArrayList<>();
+      for (StepSequence s : piece) {
+        List<Integer> ofUses = new ArrayList<>();
+        for (Use use : layout.of(s.role())) {
+          ofUses.add(add(s.tokens(), use, use.kind()));
+        }
+        firstRows.add(ofUses);
+        append(s);
+      }
+      rows.endTrained();
+      int trainedTokens = start;
+      List<Placed> placed = new ArrayList<>();
+      for (int i = 0; i < piece.size(); i++) {
+        StepSequence s = piece.get(i);
+        List<Use> uses = layout.of(s.role());
+        for (int u = 0; u < uses.size(); u++) {
+          placed.add(withReference(s, uses.get(u), firstRows.get(i).get(u)));
+        }
+        if (layout.needsTwin(s.role())) {
+          append(s);
+        }
+      }
+      return new MicroBatch(PackedBatch.of(ids, piece.size()), rows.build(trainedTokens), placed);
+    }
+
+    private void append(StepSequence s) {
       ids.add(s.tokens().ids());
       start += s.tokens().ids().length;
     }
-    rows.endTrained();
-    int trainedTokens = start;
-    List<Placed> placed = new ArrayList<>();
-    for (int i = 0; i < piece.size(); i++) {
-      StepSequence s = piece.get(i);
-      Use use = layout.uses.get(s.role());
-      int count = layout.rows(s);
+
+    /** Adds the rows of a sequence that stands next in the batch; returns the first. */
+    private int add(TokenSequence tokens, Use use, RowKind kind) {
+      int first = -1;
+      for (int t : Rows.of(use.positions(), tokens)) {
+        int row = rows.row(source(t), Rows.label(tokens, t), kind.code(), -1);
+        RowParameters p = use.parameters();
+        rows.parameters(row, p.temperature(), p.labelShift(), p.mix(), p.epsilon());
+        first = first < 0 ? row : first;
+      }
+      return Math.max(first, 0);
+    }
+
+    /** The source at a token of the sequence that stands next, one for all rows there. */
+    private int source(int t) {
+      return sources.computeIfAbsent(start + t, rows::source);
+    }
+
+    /** Refers a use's rows to the reference twin, which stands next where there is one. */
+    private Placed withReference(StepSequence s, Use use, int firstRow) {
+      int[] at = Rows.of(use.positions(), s.tokens());
       int twinRow = -1;
       double cached = Double.NaN;
       if (use.reference() == ReferenceUse.SEQUENCE_NLL && layout.cache != null) {
         cached = layout.cache.of(s.tokens(), use.positions());
       } else if (use.reference() == ReferenceUse.SEQUENCE_NLL) {
-        twinRow = addRows(rows, s.tokens(), use, start, RowKind.STATISTICS);
+        twinRow = add(s.tokens(), use, RowKind.STATISTICS);
       } else if (use.reference() == ReferenceUse.HIDDEN) {
-        for (int r = 0; r < count; r++) {
-          rows.reference(firstRows[i] + r, rows.source(start + firstSource(use, s.tokens()) + r));
+        for (int r = 0; r < at.length; r++) {
+          rows.reference(firstRow + r, source(at[r]));
         }
       }
-      if (layout.needsTwin(use)) {
-        ids.add(s.tokens().ids());
-        start += s.tokens().ids().length;
-      }
-      placed.add(new Placed(s, firstRows[i], count, twinRow, cached));
+      return new Placed(s, use, firstRow, at.length, twinRow, cached);
     }
-    return new MicroBatch(PackedBatch.of(ids, piece.size()), rows.build(trainedTokens), placed);
-  }
-
-  /** Adds a sequence's rows, which stand at {@code start} in the batch; returns the first. */
-  private static int addRows(
-      HeadRows.Builder rows, TokenSequence tokens, Use use, int start, RowKind kind) {
-    int first = -1;
-    for (int t = firstSource(use, tokens); t < tokens.ids().length - 1; t++) {
-      int row = rows.row(rows.source(start + t), tokens.ids()[t + 1], kind.code(), -1);
-      first = first < 0 ? row : first;
-    }
-    return Math.max(first, 0);
   }
 }

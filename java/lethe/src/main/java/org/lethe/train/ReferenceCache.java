@@ -8,11 +8,14 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.util.ArrayList;
+import java.util.EnumMap;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.lethe.EnvironmentException;
@@ -83,17 +86,18 @@ public final class ReferenceCache {
    * computed.
    */
   public int fill(Model model, Method method, Iterable<List<StepSequence>> steps) {
-    Map<Role, Positions> wanted = new HashMap<>();
+    Map<Role, Set<Positions>> wanted = new EnumMap<>(Role.class);
     method.uses().stream()
         .filter(u -> u.reference() == ReferenceUse.SEQUENCE_NLL)
-        .forEach(u -> wanted.put(u.role(), u.positions()));
+        .forEach(u -> wanted.computeIfAbsent(u.role(), r -> new HashSet<>()).add(u.positions()));
     int computed = 0;
     for (Positions positions : Positions.values()) {
       Map<String, TokenSequence> missing = new LinkedHashMap<>();
       for (List<StepSequence> step : steps) {
         for (StepSequence s : step) {
           String key = key(s.tokens(), positions);
-          if (wanted.get(s.role()) == positions && !entries.containsKey(key)) {
+          if (wanted.getOrDefault(s.role(), Set.of()).contains(positions)
+              && !entries.containsKey(key)) {
             missing.put(key, s.tokens());
           }
         }
@@ -164,6 +168,9 @@ public final class ReferenceCache {
     bytes.putInt(sequence.answerStart());
     bytes.asIntBuffer().put(sequence.ids());
     digest.update(bytes.array());
+    for (TokenSequence.Span span : sequence.spans()) {
+      digest.update((span.from() + "-" + span.to() + " ").getBytes(StandardCharsets.UTF_8));
+    }
     return HexFormat.of().formatHex(digest.digest());
   }
 

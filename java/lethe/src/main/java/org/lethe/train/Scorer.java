@@ -118,12 +118,12 @@ public final class Scorer implements AutoCloseable {
     List<Sequence> sequences = new ArrayList<>();
     int firstRow = 0;
     for (int i = 0; i < batch.size(); i++) {
-      int[] ids = batch.get(i).ids();
-      int from = positions == Positions.ANSWER ? batch.get(i).answerStart() - 1 : 0;
-      for (int t = from; t < ids.length - 1; t++) {
-        rows.row(rows.source(packed.starts()[i] + t), ids[t + 1], RowKind.STATISTICS.code(), -1);
+      int[] at = Rows.of(positions, batch.get(i));
+      for (int t : at) {
+        int label = Rows.label(batch.get(i), t);
+        rows.row(rows.source(packed.starts()[i] + t), label, RowKind.STATISTICS.code(), -1);
       }
-      int count = ids.length - 1 - from;
+      int count = at.length;
       sequences.add(new Sequence(Role.RETAIN, i, firstRow, count, Double.NaN));
       firstRow += count;
     }

@@ -76,7 +76,7 @@ public final class Step implements AutoCloseable {
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
     this.decoder = new Decoder(model, budget, true);
-    this.head = new Head(model, budget);
+    this.head = new Head(model, budget, Math.multiplyExact(budget, layout.rowsPerToken()));
   }
 
   /**
@@ -131,7 +131,17 @@ public final class Step implements AutoCloseable {
    *     was updated
    */
   public StepReport run(int index, List<StepSequence> sequences, double learningRate) {
-    Gradients g = gradients(sequences);
+    return run(index, sequences, learningRate, method.initialState());
+  }
+
+  /**
+   * Runs one step of an objective that has come so far.
+   *
+   * @param state of the method's losses
+   */
+  public StepReport run(
+      int index, List<StepSequence> sequences, double learningRate, Map<String, Double> state) {
+    Gradients g = gradients(sequences, state);
     // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
     if (!Double.isFinite(g.loss())) {
       return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
@@ -142,10 +152,10 @@ public final class Step implements AutoCloseable {
     if (model.trainsWeights()) {
       model.refreshHeadMean();
     }
-    float[] state = new float[Ops.UPDATE_STATE];
-    staging.download(trainable.arena().buffer(), trainable.stateOffset(), state, state.length);
-    float norm = state[Ops.UPDATE_NORM];
-    if (state[Ops.UPDATE_FINITE] == 0) {
+    float[] update = new float[Ops.UPDATE_STATE];
+    staging.download(trainable.arena().buffer(), trainable.stateOffset(), update, update.length);
+    float norm = update[Ops.UPDATE_NORM];
+    if (update[Ops.UPDATE_FINITE] == 0) {
       return notFinite("gradient", index, g, norm, learningRate, sequences);
     }
     return new StepReport(
@@ -157,39 +167,79 @@ public final class Step implements AutoCloseable {
    * updated.
    */
   public Gradients gradients(List<StepSequence> sequences) {
+    return gradients(sequences, method.initialState());
+  }
+
+  /** The same for an objective that has come so far. */
+  public Gradients gradients(List<StepSequence> sequences, Map<String, Double> state) {
     boolean forgets = sequences.stream().anyMatch(StepSequence::forgets);
     boolean retains = sequences.stream().anyMatch(s -> !s.forgets());
     Method sides = method.on(forgets, retains);
     Totals totals = Totals.of(MicroBatch.outline(sequences, layout));
+    List<Shard> own = new ArrayList<>();
+    for (List<StepSequence> shard : sharding.own(sequences)) {
+      Totals share = Totals.ofShare(MicroBatch.outline(shard, layout));
+      own.add(
+          shard.isEmpty()
+              ? new Shard(List.of(), null)
+              : new Shard(
+                  MicroBatch.cut(shard, layout, Math.min(budget, settings.tokensPerMicroBatch())),
+                  sides.begin(totals, share, state)));
+    }
+    if (sides.measures()) {
+      measure(own, sides.sums());
+    }
     List<Gradients> shards = new ArrayList<>();
-    List<List<StepSequence>> own = sharding.own(sequences);
-    for (List<StepSequence> shard : own) {
-      shards.add(gradients(sides, totals, shard));
+    for (Shard shard : own) {
+      shards.add(gradients(shard));
       gradientSum.add(shards.size() - 1, own.size());
     }
     return sharding.size() == 1 ? shards.get(0) : sum(sides, shards);
   }
 
+  /**
+   * A part of a step.
+   *
+   * @param objective null for a shard without sequences
+   */
+  private record Shard(List<MicroBatch> pieces, MethodStep objective) {}
+
+  /** A forward pass ahead, for losses whose terms need sums over the whole step. */
+  private void measure(List<Shard> own, int sums) {
+    List<double[]> ofShards = new ArrayList<>();
+    for (Shard shard : own) {
+      for (MicroBatch piece : shard.pieces()) {
+        RowStatistics statistics = forward(piece);
+        shard.objective().measure(statistics, piece.sequences(statistics));
+      }
+      ofShards.add(shard.pieces().isEmpty() ? new double[sums] : shard.objective().measured());
+    }
+    double[] ofStep = sharding.sum(ofShards);
+    own.stream().filter(s -> s.objective() != null).forEach(s -> s.objective().measured(ofStep));
+  }
+
+  private RowStatistics forward(MicroBatch piece) {
+    long residual = decoder.forward(piece.packed());
+    float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
+    return new RowStatistics(values, model.config().vocabularySize());
+  }
+
   /** What a shard adds to the step. */
-  private Gradients gradients(Method sides, Totals totals, List<StepSequence> shard) {
+  private Gradients gradients(Shard shard) {
     trainable.zeroGradients();
-    if (shard.isEmpty()) {
+    if (shard.pieces().isEmpty()) {
       return new Gradients(0, Map.of(), 0, 0);
     }
-    List<MicroBatch> pieces =
-        MicroBatch.cut(shard, layout, Math.min(budget, settings.tokensPerMicroBatch()));
-    MethodStep objective = sides.begin(totals, Totals.of(MicroBatch.outline(shard, layout)));
     int tokens = 0;
-    for (MicroBatch piece : pieces) {
-      long residual = decoder.forward(piece.packed());
-      float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
-      RowStatistics statistics = new RowStatistics(values, model.config().vocabularySize());
-      double[] coefficients = objective.add(statistics, piece.sequences(statistics));
+    for (MicroBatch piece : shard.pieces()) {
+      RowStatistics statistics = forward(piece);
+      double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
       head.backward(decoder, toFloats(coefficients));
       decoder.backward();
       tokens += piece.packed().tokens();
     }
-    return new Gradients(objective.loss(), objective.parts(), tokens, pieces.size());
+    MethodStep objective = shard.objective();
+    return new Gradients(objective.loss(), objective.parts(), tokens, shard.pieces().size());
   }
 
   private Gradients sum(Method sides, List<Gradients> shards) {

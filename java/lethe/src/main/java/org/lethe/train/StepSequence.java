@@ -6,13 +6,14 @@ import org.lethe.method.Role;
 /**
  * A sequence of a step.
  *
- * @param pair index of its example within the step, the same for its twin that carries a refusal
+ * @param pair index of its example within the step, the same for its twins that carry another
+ *     answer
  * @param source where the example comes from, for messages
  */
 public record StepSequence(Role role, int pair, TokenSequence tokens, String source) {
 
   /** Whether it belongs to the forget side of the step. */
   boolean forgets() {
-    return role == Role.FORGET || role == Role.FORGET_IDK;
+    return role.forgets();
   }
 }

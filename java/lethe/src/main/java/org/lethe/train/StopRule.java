@@ -89,7 +89,8 @@ public record StopRule(String text, List<Term> terms, int times) {
               + String.join(", ", OF_A_STEP.stream().sorted().toList())
               + losses.stream().sorted().map(l -> ", loss." + l).reduce("", String::concat)
               + " and the scores of the evaluated sets: "
-              + String.join(", ", scores.stream().sorted().toList()));
+              + String.join(", ", scores.stream().sorted().toList())
+              + hint(name));
     }
     try {
       return new Term(name, matcher.group(2), Double.parseDouble(matcher.group(3)));
@@ -99,6 +100,12 @@ public record StopRule(String text, List<Term> terms, int times) {
               Locale.ROOT, "%s: %s is no number in '%s'", key, matcher.group(3), condition),
           e);
     }
+  }
+
+  private static String hint(String name) {
+    return name.contains("extraction_likelihood") || name.contains("memorization_accuracy")
+        ? "; this one is measured on forget and holdout when evaluate.extraction_n is above 0"
+        : "";
   }
 
   /** Whether it waits for evaluations. */

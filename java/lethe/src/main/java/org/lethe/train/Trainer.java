@@ -1,8 +1,11 @@
 package org.lethe.train;
 
+import java.util.Map;
+import java.util.TreeMap;
 import java.util.function.Consumer;
 import org.lethe.UserException;
 import org.lethe.method.Method;
+import org.lethe.method.StepPlace;
 import org.lethe.model.Model;
 
 /** Runs the steps of a run in order. Only the backend's thread may call it. */
@@ -10,6 +13,8 @@ public final class Trainer implements AutoCloseable {
   private final TrainSettings settings;
   private final BatchSource batches;
   private final Step step;
+  private final Method method;
+  private Map<String, Double> methodState;
   private int done;
   private int skipped;
 
@@ -39,6 +44,8 @@ public final class Trainer implements AutoCloseable {
       Sharding sharding) {
     this.settings = settings;
     this.batches = batches;
+    this.method = method;
+    this.methodState = method.initialState();
     int largest = Step.largestPiece(method, settings, reference, batches.steps(settings.steps()));
     this.step = new Step(model, method, settings, reference, largest, sharding);
   }
@@ -68,13 +75,34 @@ public final class Trainer implements AutoCloseable {
     return batches.stepsPerEpoch();
   }
 
+  /** The numbers of the method's losses that outlive a step, by name: part of a checkpoint. */
+  public Map<String, Double> methodState() {
+    return Map.copyOf(methodState);
+  }
+
+  /** The same for a method without numbers that outlive a step. */
+  public void resumeAt(int doneBefore, int skippedBefore) {
+    resumeAt(doneBefore, skippedBefore, method.initialState());
+  }
+
   /**
    * Goes on where a checkpoint was made; the model's trainable state must have been restored to it.
    *
    * @param doneBefore steps done
    * @param skippedBefore steps among them that were skipped
+   * @param stateBefore the method's state
    */
-  public void resumeAt(int doneBefore, int skippedBefore) {
+  public void resumeAt(int doneBefore, int skippedBefore, Map<String, Double> stateBefore) {
+    if (!stateBefore.keySet().equals(method.initialState().keySet())) {
+      throw new UserException(
+          "a checkpoint with the method state "
+              + stateBefore.keySet()
+              + " is none of "
+              + method.name()
+              + ", which has "
+              + method.initialState().keySet()
+              + "; resume with the configuration it was made with");
+    }
     if (doneBefore < 0 || doneBefore > settings.steps()) {
       throw new UserException(
           "a checkpoint after step "
@@ -85,6 +113,7 @@ public final class Trainer implements AutoCloseable {
     }
     done = doneBefore;
     skipped = skippedBefore;
+    methodState = new TreeMap<>(stateBefore);
   }
 
   /** Runs the next step. */
@@ -95,8 +124,12 @@ public final class Trainer implements AutoCloseable {
             .rate(settings.learningRate(), done, settings.warmupSteps(), settings.steps());
     StepEvent event = new StepEvent();
     event.begin();
-    StepReport report = step.run(done, batches.step(done), rate);
+    StepReport report = step.run(done, batches.step(done), rate, methodState);
     event.end(report);
+    if (report.applied()) {
+      StepPlace place = new StepPlace(done, batches.stepsPerEpoch());
+      methodState = method.nextState(methodState, report.parts(), place);
+    }
     done++;
     skipped += report.applied() ? 0 : 1;
     return report;

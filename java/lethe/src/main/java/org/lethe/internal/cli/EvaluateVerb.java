@@ -41,7 +41,8 @@ final class EvaluateVerb implements Callable<Integer> {
     Map<String, Object> facts = new LinkedHashMap<>();
     facts.put("sets", evaluation.sets());
     facts.put("model_utility", evaluation.utility());
-    neverSaw.ifPresent(other -> facts.put("forget_quality", evaluation.forgetQuality(other)));
+    facts.put("membership", evaluation.membership());
+    neverSaw.ifPresent(other -> facts.putAll(against(config, evaluation, other)));
     facts.put("output", config.output().toString());
     json.print(console, facts, () -> print(config, evaluation, neverSaw));
     return ExitCode.OK;
@@ -50,12 +51,18 @@ final class EvaluateVerb implements Callable<Integer> {
   private void print(RunConfig config, Evaluation evaluation, Optional<Evaluation> neverSaw) {
     console.out().print(Evaluate.table("Scores", evaluation).plain());
     console.out().printf(Locale.ROOT, "model utility %.4f%n", evaluation.utility());
-    neverSaw.ifPresent(
-        other ->
-            console
-                .out()
-                .printf(Locale.ROOT, "forget quality %.4g%n", evaluation.forgetQuality(other)));
+    Map<String, Double> more = new LinkedHashMap<>();
+    evaluation.membership().forEach((attack, area) -> more.put("membership." + attack, area));
+    neverSaw.ifPresent(other -> more.putAll(against(config, evaluation, other)));
+    more.forEach(
+        (name, value) ->
+            console.out().printf(Locale.ROOT, "%s %.4g%n", name.replace('_', ' '), value));
     console.out().println("Written to " + config.output());
+  }
+
+  private static Map<String, Double> against(
+      RunConfig config, Evaluation evaluation, Evaluation neverSaw) {
+    return evaluation.against(neverSaw, Evaluate.definitions(config.evaluate()));
   }
 
   private Evaluation evaluate(RunConfig config) {

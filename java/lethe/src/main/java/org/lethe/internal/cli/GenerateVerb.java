@@ -1,16 +1,11 @@
 package org.lethe.internal.cli;
 
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
-import java.util.stream.Collectors;
-import org.lethe.UserException;
-import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
-import org.lethe.kernels.Ops;
 import org.lethe.model.Generator;
 import org.lethe.run.LoadedModel;
 import picocli.CommandLine.Command;
@@ -29,14 +24,7 @@ import picocli.CommandLine.Parameters;
       "Example: lethe generate --model DIR --adapter runs/forgot/adapter \"Who is ...?\""
     })
 final class GenerateVerb implements Callable<Integer> {
-  @Option(names = "--model", required = true, paramLabel = "DIR", description = "Model directory.")
-  private Path model;
-
-  @Option(
-      names = "--adapter",
-      paramLabel = "DIR[:COEFFICIENT]",
-      description = "Adapter directory, and its coefficient (1); may be given several times.")
-  private List<String> adapters = List.of();
+  @Mixin private AnsweringOptions answering;
 
   @Option(
       names = "--max-new-tokens",
@@ -49,24 +37,6 @@ final class GenerateVerb implements Callable<Integer> {
       defaultValue = "0",
       description = "0: greedy. Default: ${DEFAULT-VALUE}.")
   private float temperature;
-
-  @Option(
-      names = "--top-k",
-      defaultValue = "0",
-      description = "Draw from the k likeliest; 0: from all.")
-  private int topK;
-
-  @Option(
-      names = "--top-p",
-      defaultValue = "1",
-      description = "Draw from the likeliest that reach p.")
-  private float topP;
-
-  @Option(names = "--seed", defaultValue = "0", description = "Of the draws: ${DEFAULT-VALUE}.")
-  private long seed;
-
-  @Option(names = "--threads", defaultValue = "0", description = "0: one per processor.")
-  private int threads;
 
   @Parameters(arity = "1..*", paramLabel = "QUESTION")
   private List<String> questions;
@@ -81,20 +51,10 @@ final class GenerateVerb implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    require(maxNewTokens >= 1, "--max-new-tokens", maxNewTokens, "at least 1");
-    require(
+    AnsweringOptions.require(maxNewTokens >= 1, "--max-new-tokens", maxNewTokens, "at least 1");
+    AnsweringOptions.require(
         temperature >= 0 && Float.isFinite(temperature), "--temperature", temperature, "0 or more");
-    require(topK >= 0, "--top-k", topK, "0 or more");
-    require(topP > 0 && topP <= 1, "--top-p", topP, "above 0 and at most 1");
-    require(threads >= 0, "--threads", threads, "0 or more");
-    RunConfig config =
-        Config.of(
-            RunConfig.class,
-            List.of(
-                "output=unused",
-                "threads=" + threads,
-                "model='" + quoted(model) + "'",
-                "adapters=[" + adapters() + "]"));
+    RunConfig config = answering.config();
     try (LoadedModel loaded = LoadedModel.open(config)) {
       List<int[]> prompts = questions.stream().map(loaded.encoder()::encodePrompt).toList();
       int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
@@ -108,8 +68,7 @@ final class GenerateVerb implements Callable<Integer> {
         Set<Integer> stop = loaded.encoder().stopIds();
         List<int[]> answers =
             temperature > 0
-                ? generator.sample(
-                    prompts, maxNewTokens, stop, new Ops.Sampling(temperature, topK, topP, seed))
+                ? generator.sample(prompts, maxNewTokens, stop, answering.sampling(temperature))
                 : generator.greedy(prompts, maxNewTokens, stop);
         print(answers.stream().map(ids -> loaded.tokenizer().decode(ids).strip()).toList());
       }
@@ -123,21 +82,5 @@ final class GenerateVerb implements Callable<Integer> {
       pairs.add(Map.of("question", questions.get(i), "answer", answers.get(i)));
     }
     json.print(console, Map.of("answers", pairs), () -> answers.forEach(console.out()::println));
-  }
-
-  private static void require(boolean holds, String option, Number value, String rule) {
-    if (!holds) {
-      throw new UserException(option + " is " + value + ", must be " + rule);
-    }
-  }
-
-  private String adapters() {
-    return WeightedAdapter.parse("--adapter", adapters).stream()
-        .map(a -> "{path: '" + quoted(a.path()) + "', coefficient: " + a.coefficient() + "}")
-        .collect(Collectors.joining(", "));
-  }
-
-  private static String quoted(Path path) {
-    return path.toString().replace("'", "''");
   }
 }

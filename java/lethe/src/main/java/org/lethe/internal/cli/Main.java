@@ -82,6 +82,7 @@ public final class Main implements Callable<Integer> {
         new EvaluateVerb(console),
         new CalibrateVerb(console),
         new GenerateVerb(console),
+        new AlternatesVerb(console),
         new BenchVerb(console),
         new ReportVerb(console),
         new InitVerb(console),

@@ -1,0 +1,237 @@
+package org.lethe.model;
+
+import org.lethe.kernels.Ops;
+
+/**
+ * The attention of a layer, forward and backward.
+ *
+ * <pre>
+ * n = norm(x);  q|k|v = n·Wqkvᵀ + b;  norm the heads of q, k (some families);  rotate q, k
+ * a = attention(q, k, v) within the layer's window
+ * m = x + a·Woᵀ + b      or x + norm(a·Woᵀ + b)
+ * </pre>
+ */
+final class AttentionBlock {
+  private final Model model;
+  private final ModelConfig c;
+  private final Ops ops;
+  private final Activations a;
+  private final NormRunner norms;
+
+  AttentionBlock(Model model, Activations activations, NormRunner norms) {
+    this.model = model;
+    this.c = model.config();
+    this.ops = model.ops();
+    this.a = activations;
+    this.norms = norms;
+  }
+
+  /**
+   * Reads the stream that enters the layer and writes its middle; {@code normed} holds n
+   * afterwards.
+   *
+   * @param cached null: keys and values are the batch's own
+   */
+  void forward(
+      int l,
+      Activations.Slot s,
+      Model.Layer layer,
+      PackedBatch batch,
+      int adapted,
+      KvCache.Step cached) {
+    int tokens = batch.tokens();
+    long x = a.at(s.x());
+    long qkv = a.at(s.qkv());
+    norms.forward(inputNorm(l), tokens, x, 0, a.normed(), a.kept(s.inputNorm()));
+    long projection = layer.qkv().linear();
+    ops.linearForward(projection, tokens, adapted, a.normed(), 0, qkv, 0, a.at(s.uQkv()));
+    if (c.attention().queryKeyNorm()) {
+      normHeads(l, s, tokens);
+    }
+    rotate(tokens, qkv, false);
+    long key = qkv + bytes(c.queryWidth());
+    if (cached == null) {
+      ops.attentionForward(
+          shape(l, batch.attending(batch.sequences()), tokens, tokens, c.qkvWidth()),
+          qkv,
+          key,
+          key + bytes(c.kvWidth()),
+          a.at(s.attention()),
+          a.at(s.lse()));
+      silence(batch, batch.sequences(), a.at(s.attention()), c.queryWidth());
+    } else {
+      KvCache cache = cached.cache();
+      cache.append(ops, l, tokens, key, c.qkvWidth());
+      ops.attentionForward(
+          shape(l, batch.sequences(), tokens, cache.rows(), 2L * c.kvWidth()),
+          qkv,
+          cache.keys(l),
+          cache.keys(l) + bytes(c.kvWidth()),
+          a.at(s.attention()),
+          0);
+    }
+    output(l, s, layer, tokens, adapted);
+  }
+
+  private void output(int l, Activations.Slot s, Model.Layer layer, int tokens, int adapted) {
+    long x = a.at(s.x());
+    long middle = a.at(s.middle());
+    long attention = a.at(s.attention());
+    long projection = layer.o().linear();
+    if (!c.norms().after()) {
+      ops.linearForward(projection, tokens, adapted, attention, x, middle, 0, a.at(s.uO()));
+      return;
+    }
+    long out = a.at(s.attentionOut());
+    ops.linearForward(projection, tokens, adapted, attention, 0, out, 0, a.at(s.uO()));
+    norms.forward(afterNorm(l), tokens, out, x, middle, a.kept(s.attentionNorm()));
+  }
+
+  /**
+   * Adds the gradient through the attention to that of the residual stream.
+   *
+   * @param wanted whether anything below this layer's first norm wants a gradient
+   */
+  void backward(int l, Activations.Slot s, Model.Layer layer, PackedBatch batch, boolean wanted) {
+    int tokens = batch.trainedTokens();
+    long x = a.at(s.x());
+    long dOut = a.dResidual();
+    if (c.norms().after()) {
+      NormRunner.Kept kept = a.kept(s.attentionNorm());
+      norms.backward(afterNorm(l), tokens, dOut, a.at(s.attentionOut()), kept, a.dNormed(), false);
+      dOut = a.dNormed();
+    }
+    ops.linearBackward(
+        layer.o().linear(),
+        tokens,
+        a.at(s.attention()),
+        a.at(s.uO()),
+        dOut,
+        0,
+        a.du(),
+        a.dAttention());
+    NormRunner.Kept kept = a.kept(s.inputNorm());
+    if (c.feedForward().parallel() && wanted) {
+      // What the feed-forward part left: the norm is linear in its gradient, so both are added.
+      norms.backward(inputNorm(l), tokens, a.dNormed(), x, kept, a.dResidual(), true);
+    }
+    scoresBackward(l, s, batch);
+    norms.forward(inputNorm(l), tokens, x, 0, a.normed(), NormRunner.Kept.NOTHING);
+    ops.linearBackward(
+        layer.qkv().linear(),
+        tokens,
+        a.normed(),
+        a.at(s.uQkv()),
+        a.dQkv(),
+        0,
+        a.du(),
+        wanted ? a.dNormed() : 0);
+    if (wanted) {
+      norms.backward(inputNorm(l), tokens, a.dNormed(), x, kept, a.dResidual(), true);
+    }
+  }
+
+  /** From {@code dAttention} to {@code dQkv}, through attention, rotation and the heads' norms. */
+  private void scoresBackward(int l, Activations.Slot s, PackedBatch batch) {
+    int tokens = batch.trainedTokens();
+    long qkv = a.at(s.qkv());
+    long key = qkv + bytes(c.queryWidth());
+    long dQkv = a.dQkv();
+    long dKey = dQkv + bytes(c.queryWidth());
+    ops.attentionBackward(
+        shape(l, batch.attending(batch.trainedSequences()), tokens, tokens, c.qkvWidth()),
+        qkv,
+        key,
+        key + bytes(c.kvWidth()),
+        a.at(s.attention()),
+        a.at(s.lse()),
+        a.dAttention(),
+        dQkv,
+        dKey,
+        dKey + bytes(c.kvWidth()));
+    silence(batch, batch.trainedSequences(), dQkv, c.qkvWidth());
+    rotate(tokens, dQkv, true);
+    if (c.attention().queryKeyNorm()) {
+      long raw = a.at(s.rawQkv());
+      long rawKey = raw + bytes(c.queryWidth());
+      norms.headsBackward(queryNorm(l), tokens, c.heads(), dQkv, raw, a.kept(s.queryNorm()));
+      norms.headsBackward(keyNorm(l), tokens, c.kvHeads(), dKey, rawKey, a.kept(s.keyNorm()));
+    }
+  }
+
+  /**
+   * Zeroes the rows of the silent ones of the first sequences: the kernel leaves them as they are.
+   */
+  private void silence(PackedBatch batch, int sequences, long rows, long width) {
+    for (int sequence : batch.silent()) {
+      if (sequence < sequences) {
+        long start = batch.starts()[sequence];
+        long count = batch.starts()[sequence + 1] - start;
+        ops.zero(rows + bytes(start * width), bytes(count * width));
+      }
+    }
+  }
+
+  /** The backward pass reads what the norms read, so that is copied aside. */
+  private void normHeads(int l, Activations.Slot s, int tokens) {
+    long qkv = a.at(s.qkv());
+    long raw = a.at(s.rawQkv());
+    ops.copy(raw, qkv, bytes((long) tokens * c.qkvWidth()));
+    long offset = bytes(c.queryWidth());
+    norms.headsForward(queryNorm(l), tokens, c.heads(), raw, qkv, a.kept(s.queryNorm()));
+    norms.headsForward(
+        keyNorm(l), tokens, c.kvHeads(), raw + offset, qkv + offset, a.kept(s.keyNorm()));
+  }
+
+  /** Queries and keys stand side by side and turn alike, so one call turns both. */
+  private void rotate(int tokens, long qkv, boolean inverse) {
+    ops.rotary(
+        tokens,
+        c.heads() + c.kvHeads(),
+        c.headDim(),
+        c.rotary().width(),
+        qkv,
+        c.qkvWidth(),
+        a.at(a.positionsOffset()),
+        c.rotaryRows(),
+        model.cos(),
+        model.sin(),
+        inverse);
+  }
+
+  private Ops.AttentionShape shape(int l, int segments, long qRows, long kRows, long kvStride) {
+    return new Ops.AttentionShape(
+        c.heads(),
+        c.kvHeads(),
+        c.headDim(),
+        c.attention().scale(),
+        segments,
+        a.at(a.segmentsOffset()),
+        qRows,
+        c.qkvWidth(),
+        kRows,
+        kvStride,
+        c.attention().windows().get(l),
+        c.attention().softCap());
+  }
+
+  private String inputNorm(int layer) {
+    return ParameterNames.module(layer, c.modules().inputNorm());
+  }
+
+  private String afterNorm(int layer) {
+    return ParameterNames.module(layer, c.modules().attentionAfterNorm());
+  }
+
+  private String queryNorm(int layer) {
+    return ParameterNames.module(layer, c.modules().queryNorm());
+  }
+
+  private String keyNorm(int layer) {
+    return ParameterNames.module(layer, c.modules().keyNorm());
+  }
+
+  private long bytes(long elements) {
+    return elements * ops.dtype().bytes();
+  }
+}

@@ -1,0 +1,38 @@
+package org.lethe.train;
+
+import java.util.stream.IntStream;
+import org.lethe.data.TokenSequence;
+import org.lethe.method.Positions;
+
+/** Which rows of a tokenised sequence a loss or a score looks at. */
+final class Rows {
+  /** The label of a row that predicts nothing that is known. */
+  static final int NO_LABEL = -1;
+
+  private Rows() {}
+
+  /** The rows, as indices of the tokens that they stand at, ascending. */
+  static int[] of(Positions positions, TokenSequence tokens) {
+    int length = tokens.ids().length;
+    return switch (positions) {
+      case ANSWER -> IntStream.range(tokens.answerStart() - 1, length - 1).toArray();
+      case ALL -> IntStream.range(0, length - 1).toArray();
+      case SPANS ->
+          tokens.spans().stream()
+              .flatMapToInt(span -> IntStream.range(span.from() - 1, span.to() - 1))
+              .toArray();
+      case ANSWER_UNSHIFTED -> IntStream.range(tokens.answerStart(), length).toArray();
+      case EVERY -> IntStream.range(0, length).toArray();
+    };
+  }
+
+  /** How many rows there are. */
+  static int count(Positions positions, TokenSequence tokens) {
+    return of(positions, tokens).length;
+  }
+
+  /** The token that the row at {@code index} predicts, or {@link #NO_LABEL}. */
+  static int label(TokenSequence tokens, int index) {
+    return index + 1 < tokens.ids().length ? tokens.ids()[index + 1] : NO_LABEL;
+  }
+}
