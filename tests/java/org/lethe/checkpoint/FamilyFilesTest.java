@@ -55,7 +55,7 @@ class FamilyFilesTest {
   }
 
   @ParameterizedTest
-  @MethodSource("org.lethe.model.FamilyGoldenTest#computed")
+  @MethodSource("org.lethe.model.FamilyGoldenTest#families")
   void aMergedAdapterGivesPeftsLosses(String name) throws IOException {
     Path base = Goldens.path("families/" + name);
     Path merged = directory.resolve("merged");

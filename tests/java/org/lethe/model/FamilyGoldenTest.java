@@ -42,11 +42,14 @@ public class FamilyGoldenTest {
   private static final double GRADIENT_TOLERANCE = 1e-5;
   // Losses are differences of logits of up to 10: eps 6e-8 · 10 · √(some hundred terms).
   private static final double NLL_TOLERANCE = 2e-5;
-  // Both run the same weights in bf16 and round at about the same places, so their distances from
-  // fp64 are draws of one distribution. Over three sequences, whose positions share most of it,
-  // their ratio stays below 1.5; a tensor more that is rounded, a factor that is not, or a wrong
-  // constant moves it far more in models of three layers.
-  private static final double BF16_RATIO = 1.5;
+  // Both run the same weights in bf16 and round at the same places, except that fused ops leave
+  // some
+  // out, so their distances from fp64 are draws of one distribution and ours is the smaller one:
+  // 0.7
+  // to 0.85 of theirs was seen. A tensor more that is rounded, or a constant that is wrong, moves
+  // it
+  // by more than the room that is left in models of three layers.
+  private static final double BF16_RATIO = 1.1;
 
   /** Every directory of tests/golden/families. */
   public static List<String> families() {
@@ -55,11 +58,6 @@ public class FamilyGoldenTest {
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     }
-  }
-
-  /** Those whose attention and head need neither windows, soft caps nor a bias of the head. */
-  public static List<String> computed() {
-    return List.of("llama-3.1", "llama-bias", "gemma", "starcoder2");
   }
 
   private record Golden(SafetensorsFile file, List<int[]> sequences) implements AutoCloseable {
@@ -116,7 +114,7 @@ public class FamilyGoldenTest {
   }
 
   @ParameterizedTest
-  @MethodSource("computed")
+  @MethodSource("families")
   void logitsAreThoseOfTransformers(String name) {
     try (Backend backend = Backend.open("cpu", 2);
         Model model = load(backend, name, Dtype.F32);
@@ -135,7 +133,7 @@ public class FamilyGoldenTest {
   }
 
   @ParameterizedTest
-  @MethodSource("computed")
+  @MethodSource("families")
   void bf16LogitsAreAsFarFromFp64AsThoseOfTransformers(String name) {
     try (Backend backend = Backend.open("cpu", 2);
         Model model = load(backend, name, Dtype.BF16);
@@ -149,7 +147,7 @@ public class FamilyGoldenTest {
   }
 
   @ParameterizedTest
-  @MethodSource("computed")
+  @MethodSource("families")
   void greedyContinuationsAreThoseOfTransformers(String name) {
     try (Backend backend = Backend.open("cpu", 2);
         Model model = load(backend, name, Dtype.F32);
@@ -169,7 +167,7 @@ public class FamilyGoldenTest {
   }
 
   @ParameterizedTest
-  @MethodSource("computed")
+  @MethodSource("families")
   void gradientsOfAdaptersAreThoseOfPeft(String name) {
     try (Backend backend = Backend.open("cpu", 2);
         Model model = load(backend, name, Dtype.F32);
@@ -188,7 +186,7 @@ public class FamilyGoldenTest {
   }
 
   @ParameterizedTest
-  @MethodSource("computed")
+  @MethodSource("families")
   void gradientsOfEveryWeightAreThoseOfTorch(String name) {
     try (Backend backend = Backend.open("cpu", 2);
         Model model = load(backend, name, Dtype.F32);
