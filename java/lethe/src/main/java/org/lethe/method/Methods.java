@@ -19,6 +19,8 @@ public final class Methods {
           Dpo.SPEC,
           Idk.SPEC,
           MaximumEntropy.SPEC,
+          Kga.SPEC,
+          Quark.SPEC,
           GradientDescent.SPEC,
           KlRetain.SPEC,
           AnswerPreservation.SPEC);

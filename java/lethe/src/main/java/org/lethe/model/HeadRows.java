@@ -38,13 +38,7 @@ public record HeadRows(
   public HeadRows(
       int[] sourceTokens, int[] records, int trainedSources, int trainedRows, int trainedTokens) {
     this(
-        sourceTokens,
-        records,
-        new float[0],
-        trainedSources,
-        trainedRows,
-        trainedTokens,
-        List.of());
+        sourceTokens, records, new float[0], trainedSources, trainedRows, trainedTokens, List.of());
   }
 
   /** Number of rows. */
@@ -144,6 +138,11 @@ public record HeadRows(
     /** Sets the reference source of a row once it is known. */
     public void reference(int row, int referenceSource) {
       records[row * Ops.ROW_FIELDS + 3] = referenceSource;
+    }
+
+    /** Sets the second reference source of a row. */
+    public void second(int row, int referenceSource) {
+      records[row * Ops.ROW_FIELDS + 4] = referenceSource;
     }
 
     /** Everything added so far takes part in the backward pass, what follows does not. */
