@@ -16,8 +16,11 @@ import make_families
 import make_forward
 import make_full_gradients
 import make_lora
+import make_methods
 import make_models
 import make_parity
+import make_peft
+import make_quant
 import make_tokenizers
 import make_view_methods
 import make_views
@@ -30,20 +33,26 @@ MAKERS = (
     make_forward,
     make_full_gradients,
     make_lora,
+    make_methods,
     make_parity,
     make_tokenizers,
     make_views,
     make_families,
     make_view_methods,
+    make_peft,
+    make_quant,
 )
 
 # Every folder under tests/golden that they write.
 MADE = (
     common.UNTIED,
     common.TIED,
+    make_methods.FOLDER,
     make_tokenizers.FOLDER,
     make_views.FOLDER,
     "families",
+    make_peft.FOLDER,
+    make_quant.FOLDER,
 )
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import common
 
+FOLDER = "peft"
 LAYERS = r"model\.layers\.[02]\.(?:self_attn\.(?:q|v)_proj|mlp\.down_proj)"
 
 # case: (keys of LoraConfig, stored dtype, adapter's name, keys changed by hand in the file)
@@ -111,15 +112,15 @@ def make(out):
     ids = common.sequences(common.UNTIED)
     for seed, (case, (settings, dtype, name, changed)) in enumerate(CASES.items(), 505):
         model = trained(common.load_model(out, common.UNTIED), settings, name, seed)
-        folder = write(model, out / "peft" / case, name, dtype, changed)
+        folder = write(model, out / FOLDER / case, name, dtype, changed)
         loaded = PeftModel.from_pretrained(common.load_model(out, common.UNTIED), folder).eval()
         cases[case] = {"folder": folder.relative_to(out).as_posix(), "modules": modules(loaded)}
         common.lift_to_float64(loaded)
         with torch.no_grad():
             logits[case] = torch.cat([common.logits(loaded, row) for row in ids])
     origin = common.provenance(__file__, model=common.UNTIED)
-    common.save_tensors(out / "peft" / "logits.safetensors", logits, origin)
-    common.save_json(out / "peft" / "cases.json", {"provenance": origin, "cases": cases})
+    common.save_tensors(out / FOLDER / "logits.safetensors", logits, origin)
+    common.save_json(out / FOLDER / "cases.json", {"provenance": origin, "cases": cases})
     for case, found in cases.items():
         ranks = sorted({(m["rank"], round(m["scale"], 4)) for m in found["modules"].values()})
         print(f"{case:20s} {len(found['modules']):3d} modules, (rank, scale) {ranks}")

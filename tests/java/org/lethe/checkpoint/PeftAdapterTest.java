@@ -21,6 +21,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.lethe.UserException;
+import org.lethe.model.Goldens;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 
@@ -183,9 +184,9 @@ class PeftAdapterTest {
         "lora_alpha | 0 | positive",
         "lora_dropout | 1 | [0, 1)",
         "layers_to_transform | [-1] | from 0 on",
-        "layers_to_transform | 1 | its layers have",
+        "layers_to_transform | 1 | name some of",
         "layers_pattern | [\"layers\"] | needs the layers' numbers",
-        "exclude_modules | \".*\" | its layers have",
+        "exclude_modules | \".*\" | name some of",
         "exclude_modules | [\"q_proj\"] | unexpected",
         "target_modules | [] | must name modules",
         "target_modules | [1] | must list module names",
@@ -279,6 +280,19 @@ class PeftAdapterTest {
         assertThrows(UserException.class, () -> PeftAdapter.open(target, LINEARS).close())
             .getMessage()
             .contains("[2, 5], which is rank 2; adapter_config.json says 3"));
+  }
+
+  @Test
+  void aNamedAdapterLiesInItsSubFolder() {
+    Path parent = Goldens.path("peft/named");
+    assertEquals(List.of("forget"), AdapterFiles.named(parent));
+    String message =
+        assertThrows(UserException.class, () -> PeftAdapter.open(parent, LINEARS).close())
+            .getMessage();
+    assertTrue(message.contains("give one of these: " + parent.resolve("forget")), message);
+    try (PeftAdapter adapter = PeftAdapter.open(parent.resolve("forget"))) {
+      assertEquals(0.1, adapter.config().lora().dropout());
+    }
   }
 
   @Test

@@ -84,7 +84,7 @@ class LoraConfigTest {
   @Test
   void whatFindsNothingIsNamedWithWhatThereIs() {
     assertRefused(
-        "[q_proj] name no linear module of this model; its layers have [qkv_proj, dense, fc1, fc2]",
+        "[q_proj] name no linear module of this model; name some of [qkv_proj, dense, fc1, fc2]",
         () -> new LoraConfig(4, 8, List.of("q_proj", "fc1")).resolve(PHI));
     assertRefused(
         "'q_proj' name no linear module",

@@ -67,6 +67,17 @@ class InspectionTest {
   }
 
   @Test
+  void parametersOfAQuantisedModelAreItsWeightsAndNotItsBytes() {
+    Map<String, Object> plain = Inspection.of(Goldens.path("llama-tiny"), false).facts();
+    Map<String, Object> facts = Inspection.of(Goldens.path("quant/llama-nf4"), false).facts();
+    assertEquals(32032L, plain.get("parameters"));
+    assertEquals(32032L, facts.get("parameters"));
+    assertEquals(21, facts.get("quantized_weights"));
+    assertFalse(plain.containsKey("quantized_weights"));
+    assertFalse(facts.containsKey("problems"));
+  }
+
+  @Test
   void aCheckpointSaysWhereItStandsAndWhatItHolds() throws IOException {
     Inspection inspection = Inspection.of(checkpoint(), true);
     assertEquals("checkpoint", inspection.kind());

@@ -189,7 +189,7 @@ class VerbsTest {
         "error data.retain: none.jsonl does not exist",
         "error method: method.forget: there is no loss \"NPQ\"; did you mean NPO?",
         "error device: LETHE_NO_DEVICE: cannot load backend 'tpu'",
-        "error lora: lora.targets names q_prj",
+        "error lora: the LoRA targets [q_prj] name no linear module",
         "error output: tuned: is not empty",
         "error output: tuned/model: lies in the output directory");
     assertFalse(Files.exists(root.resolve("new")));
@@ -389,6 +389,12 @@ class VerbsTest {
     assertEquals("2", succeed("inspect", path("narrow"), "--json").json().path("files").asText());
     succeed(runs.evaluate("judged-narrow", "model=" + path("narrow"), "dtype=bf16"));
 
+    Outcome quantised =
+        succeed("export", "model=" + path("merged"), "output=" + path("nf4"), "--quantize", "NF4");
+    assertTrue(quantised.out().contains("bytes in 1 file"), quantised.out());
+    succeed(runs.evaluate("judged-nf4", "model=" + path("nf4")));
+    succeed(runs.unlearn("forgot-nf4", "ME+GD", "model=" + path("nf4")));
+
     succeed("export", "from=" + path("forgot"), "output=" + path("for-peft"));
     assertArrayEquals(
         Files.readAllBytes(root.resolve("forgot/adapter/adapter_model.safetensors")),
@@ -426,6 +432,10 @@ class VerbsTest {
         "export | model=M output=O max_shard_size=5    | max_shard_size",
         "export | model=M output=O max_shard_size=5GX  | write a number and a unit",
         "export | model=M output=M                     | is not empty",
+        "export | model=M output=O quantize=nf5        | none, nf4, nf4_double",
+        "export | from=R output=O quantize=nf4         | quantize is for a model",
+        "export | model=M output=O quantize_skip=[x]   | quantize_skip needs quantize",
+        "export | model=M output=O quantize=int8 quantize_skip=[lm_head] | no linear of the model",
         "export | from=R output=O ouptut=P             | did you mean output?"
       })
   void whatCannotBeWrittenIsSaid(String verb, String arguments, String message) {

@@ -4,11 +4,13 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import org.lethe.UserException;
 import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
 
 /**
  * Sums of adapters, as adapters: Σ cᵢ·sᵢ·BᵢAᵢ is one product of the A stacked and the B side by
@@ -53,11 +55,12 @@ public final class AdapterArithmetic {
   /** A summand read whole. */
   private record Operand(
       Summand summand,
-      String baseModel,
+      PeftConfig config,
       Map<String, LoraConfig.Adapter> adapters,
       Map<String, LinearShape> linears,
       Map<String, float[]> tensors) {
-    /** The columns it gets in every module's sum. */
+
+    /** The largest rank of its modules: those of a smaller one leave zeros behind theirs. */
     int rank() {
       return adapters.values().stream().mapToInt(LoraConfig.Adapter::rank).max().orElse(0);
     }
@@ -75,12 +78,13 @@ public final class AdapterArithmetic {
     if (summands.isEmpty()) {
       throw new UserException("there is no adapter to add up; name at least one");
     }
+    Optional<String> mark = mark(summands);
     List<Operand> operands = summands.stream().map(AdapterArithmetic::read).toList();
     Map<String, LinearShape> linears = linears(operands);
     int rank = operands.stream().mapToInt(Operand::rank).sum();
     PeftConfig config =
-        new PeftConfig(base(operands, baseModel), LoraConfig.all(rank, rank))
-            .named(linears.keySet());
+        new PeftConfig(
+            base(operands, baseModel), new LoraConfig(rank, rank, targets(operands, linears)));
     Map<String, float[]> sums = new LinkedHashMap<>();
     linears.forEach(
         (module, shape) -> {
@@ -88,43 +92,54 @@ public final class AdapterArithmetic {
           sums.put(PeftAdapter.tensorA(module), sum.a());
           sums.put(PeftAdapter.tensorB(module), sum.b());
         });
-    long bytes = PeftAdapter.fileBytes(config, linears, tensor -> StoredDtype.F32);
+    long bytes = PeftAdapter.fileBytes(config, linears, name -> StoredDtype.F32);
     OutputDirectory.write(
         target,
         overwrite,
         bytes,
-        out ->
-            PeftAdapter.write(
-                out,
-                config,
-                linears,
-                tensor -> StoredDtype.F32,
-                (name, first, into) ->
-                    into.put(sums.get(name), Math.toIntExact(first), into.remaining())));
+        out -> {
+          PeftAdapter.write(
+              out,
+              config,
+              linears,
+              name -> StoredDtype.F32,
+              (name, first, into) ->
+                  into.put(sums.get(name), Math.toIntExact(first), into.remaining()));
+          if (mark.isPresent()) {
+            out.writeString(BaseMark.FILE, BaseMark.json(mark.get()));
+          }
+        });
     return new Result(rank, linears.size(), bytes);
+  }
+
+  /** The weights that the summands were trained on, where they say so. */
+  private static Optional<String> mark(List<Summand> summands) {
+    Optional<String> mark = Optional.empty();
+    for (Summand summand : summands) {
+      if (mark.isPresent()) {
+        BaseMark.require(summand.directory(), mark.get());
+      } else {
+        mark = BaseMark.read(summand.directory());
+      }
+    }
+    return mark;
   }
 
   private static Operand read(Summand summand) {
     Map<String, LinearShape> linears = AdapterFiles.linears(summand.directory());
-    try (PeftAdapter adapter = PeftAdapter.open(summand.directory(), linears)) {
+    try (PeftAdapter adapter = PeftAdapter.open(summand.directory())) {
       Map<String, float[]> tensors = new LinkedHashMap<>();
-      adapter
-          .adapters()
-          .forEach(
-              (module, size) -> {
-                LinearShape shape = linears.get(module);
-                tensors.put(
-                    PeftAdapter.tensorA(module),
-                    new float[Math.toIntExact(size.rank() * shape.in())]);
-                tensors.put(
-                    PeftAdapter.tensorB(module),
-                    new float[Math.toIntExact(size.rank() * shape.out())]);
-              });
+      linears.forEach(
+          (module, shape) -> {
+            int rank = adapter.adapters().get(module).rank();
+            tensors.put(PeftAdapter.tensorA(module), new float[Math.toIntExact(rank * shape.in())]);
+            tensors.put(
+                PeftAdapter.tensorB(module), new float[Math.toIntExact(rank * shape.out())]);
+          });
       adapter.read(
           (name, first, piece) ->
               piece.get(tensors.get(name), Math.toIntExact(first), piece.remaining()));
-      return new Operand(
-          summand, adapter.config().baseModel(), adapter.adapters(), linears, tensors);
+      return new Operand(summand, adapter.config(), adapter.adapters(), linears, tensors);
     }
   }
 
@@ -163,7 +178,7 @@ public final class AdapterArithmetic {
       return given;
     }
     Set<String> names = new TreeSet<>();
-    operands.forEach(o -> names.add(o.baseModel()));
+    operands.forEach(o -> names.add(o.config().baseModel()));
     names.remove("");
     if (names.size() > 1) {
       throw new UserException(
@@ -174,6 +189,24 @@ public final class AdapterArithmetic {
     return names.isEmpty() ? "" : names.iterator().next();
   }
 
+  /** Last parts of names where a summand's are in all layers; else every module by its name. */
+  private static List<String> targets(List<Operand> operands, Map<String, LinearShape> linears) {
+    Set<String> names = new TreeSet<>();
+    for (Operand operand : operands) {
+      LoraTargets targets = operand.config().named(operand.linears().keySet()).lora().targets();
+      boolean everywhere =
+          targets.regex().isEmpty()
+              && targets.layers().isEmpty()
+              && targets.excludedNames().isEmpty()
+              && targets.excludedRegex().isEmpty();
+      if (!everywhere) {
+        return List.copyOf(linears.keySet());
+      }
+      names.addAll(targets.names());
+    }
+    return List.copyOf(names);
+  }
+
   /** The A one below the other, the B side by side; zeros where a summand leaves a module alone. */
   private static Factors sum(List<Operand> operands, String module, LinearShape shape, int rank) {
     int in = Math.toIntExact(shape.in());
@@ -181,13 +214,13 @@ public final class AdapterArithmetic {
     Factors sum = new Factors(new float[rank * in], new float[out * rank]);
     int first = 0;
     for (Operand operand : operands) {
-      LoraConfig.Adapter size = operand.adapters().get(module);
-      if (size != null) {
-        int own = size.rank();
-        float[] a = operand.tensors().get(PeftAdapter.tensorA(module));
-        float[] b = operand.tensors().get(PeftAdapter.tensorB(module));
+      LoraConfig.Adapter adapter = operand.adapters().get(module);
+      float[] a = operand.tensors().get(PeftAdapter.tensorA(module));
+      float[] b = operand.tensors().get(PeftAdapter.tensorB(module));
+      if (adapter != null) {
+        int own = adapter.rank();
         System.arraycopy(a, 0, sum.a(), first * in, own * in);
-        double factor = operand.summand().coefficient() * size.scale();
+        double factor = operand.summand().coefficient() * adapter.scale();
         for (int row = 0; row < out; row++) {
           for (int k = 0; k < own; k++) {
             sum.b()[row * rank + first + k] = (float) (factor * b[row * own + k]);

@@ -12,7 +12,8 @@ public final class AdapterDirectory {
   private AdapterDirectory() {}
 
   /**
-   * Loads adapters onto a frozen model.
+   * Loads adapters onto a frozen model, which must be the one they were trained on where they say
+   * so.
    *
    * @param trains whether they get optimizer state
    */
@@ -33,6 +34,7 @@ public final class AdapterDirectory {
   private static Values read(Model model, Path directory) {
     Map<String, LinearShape> linears = ModelDirectory.linears(model.config());
     try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
+      model.sourceHash().ifPresent(hash -> BaseMark.require(directory, hash));
       LoraConfig config = adapter.config().lora();
       Layout layout = Lora.layout(model.config(), config);
       float[] values = new float[Math.toIntExact(layout.elements())];
@@ -47,7 +49,8 @@ public final class AdapterDirectory {
   }
 
   /**
-   * Writes adapters that PEFT loads unchanged, in fp32.
+   * Writes adapters that PEFT loads unchanged, in fp32, and beside them which weights they were
+   * trained on, by which loading finds out when it is given others.
    *
    * @param baseModel what PEFT shall call the base; a name or a path
    */
@@ -60,16 +63,20 @@ public final class AdapterDirectory {
         target,
         overwrite,
         PeftAdapter.fileBytes(config, linears, name -> StoredDtype.F32),
-        out ->
-            PeftAdapter.write(
-                out,
-                config,
-                linears,
-                name -> StoredDtype.F32,
-                (name, first, into) ->
-                    into.put(
-                        values,
-                        Math.toIntExact(lora.layout().parameter(name).offset() + first),
-                        into.remaining())));
+        out -> {
+          PeftAdapter.write(
+              out,
+              config,
+              linears,
+              name -> StoredDtype.F32,
+              (name, first, into) ->
+                  into.put(
+                      values,
+                      Math.toIntExact(lora.layout().parameter(name).offset() + first),
+                      into.remaining()));
+          if (model.sourceHash().isPresent()) {
+            out.writeString(BaseMark.FILE, BaseMark.json(model.sourceHash().get()));
+          }
+        });
   }
 }

@@ -1,11 +1,16 @@
 package org.lethe.checkpoint;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
 import java.util.function.Function;
+import java.util.stream.Stream;
+import org.lethe.EnvironmentException;
 import org.lethe.UserException;
 import org.lethe.model.ModelConfig;
 
@@ -16,6 +21,46 @@ public final class AdapterFiles {
   private static final String B = ".lora_B.weight";
 
   private AdapterFiles() {}
+
+  /**
+   * An adapter's configuration file. PEFT saves an adapter that is not called {@code default} in a
+   * sub-folder of its name.
+   *
+   * @throws UserException when there is none, naming the sub-folders that have one
+   */
+  static Path configFile(Path directory) {
+    Path file = directory.resolve(PeftAdapter.CONFIG_FILE);
+    if (Files.exists(file)) {
+      return file;
+    }
+    List<String> named = named(directory);
+    throw new UserException(
+        file
+            + ": no such file; "
+            + (named.isEmpty()
+                ? "give a directory that PEFT or Lethe wrote"
+                : "the adapters "
+                    + named
+                    + " lie in sub-folders, give one of these: "
+                    + directory.resolve(named.get(0))));
+  }
+
+  /** The sub-folders that hold an adapter, as PEFT makes one for each that has a name. */
+  public static List<String> named(Path directory) {
+    if (!Files.isDirectory(directory)) {
+      return List.of();
+    }
+    try (Stream<Path> entries = Files.list(directory)) {
+      return entries
+          .filter(entry -> Files.exists(entry.resolve(PeftAdapter.CONFIG_FILE)))
+          .map(entry -> entry.getFileName().toString())
+          .sorted()
+          .toList();
+    } catch (IOException e) {
+      throw new EnvironmentException(
+          directory + ": cannot be listed (" + e + "); check its permissions", e);
+    }
+  }
 
   /**
    * The linear modules that an adapter sits on, as its own tensors tell: in from A [r, in], out
@@ -99,16 +144,21 @@ public final class AdapterFiles {
           target,
           overwrite,
           bytes,
-          out ->
-              PeftAdapter.write(
-                  out,
-                  adapter.config(),
-                  linears,
-                  types,
-                  (name, first, into) -> {
-                    FloatStream.read(weights, name, first, into.duplicate());
-                    Halves.requireRange(target, name, types.apply(name), into.duplicate());
-                  }));
+          out -> {
+            PeftAdapter.write(
+                out,
+                adapter.config(),
+                linears,
+                types,
+                (name, first, into) -> {
+                  FloatStream.read(weights, name, first, into.duplicate());
+                  Halves.requireRange(target, name, types.apply(name), into.duplicate());
+                });
+            Optional<String> base = BaseMark.read(directory);
+            if (base.isPresent()) {
+              out.writeString(BaseMark.FILE, BaseMark.json(base.get()));
+            }
+          });
       return bytes;
     }
   }

@@ -2,6 +2,7 @@ package org.lethe.checkpoint;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Optional;
 import java.util.Set;
 import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
@@ -13,6 +14,11 @@ final class CheckpointWeights implements WeightSource {
 
   CheckpointWeights(TensorSource source) {
     this.source = source;
+  }
+
+  @Override
+  public Optional<String> hash() {
+    return Optional.of(BaseMark.of(source));
   }
 
   @Override

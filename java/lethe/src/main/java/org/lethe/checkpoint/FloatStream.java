@@ -145,14 +145,18 @@ public final class FloatStream {
       supplier.get(tensor.name(), at, values.slice());
       stored.clear();
       while (values.hasRemaining()) {
-        float value = values.get();
-        switch (tensor.dtype()) {
-          case F32 -> stored.putFloat(value);
-          case BF16 -> stored.putShort(floatToBfloat16(value));
-          default -> stored.putShort(floatToHalf(value));
-        }
+        put(tensor.dtype(), values.get(), stored);
       }
       writer.write(tensor.name(), stored.flip());
+    }
+  }
+
+  /** Appends a number to a little-endian buffer. */
+  static void put(StoredDtype dtype, float value, ByteBuffer stored) {
+    switch (dtype) {
+      case F32 -> stored.putFloat(value);
+      case BF16 -> stored.putShort(floatToBfloat16(value));
+      default -> stored.putShort(floatToHalf(value));
     }
   }
 

@@ -57,11 +57,18 @@ public final class HuggingFaceConfig {
             bosId(keys, vocabulary),
             ids(keys, "eos_token_id", vocabulary),
             dtype(keys),
-            text);
+            QuantizationConfig.take(keys).isEmpty() ? text : plain(file, text));
     keys.ignore(CommonKeys.HARMLESS);
     keys.ignore(family.harmless());
     keys.refuseRest();
     return config;
+  }
+
+  /** Whoever writes such a model again has dequantised it. */
+  private static String plain(Path file, String text) {
+    ObjectNode node = JsonFiles.parse(file, text);
+    node.remove(QuantizationConfig.KEY);
+    return JsonFiles.write(node);
   }
 
   /**

@@ -26,7 +26,7 @@ public final class ModelCheck {
    */
   public static List<String> problems(Path directory, ModelConfigFile config) {
     List<String> problems = new ArrayList<>();
-    try (ShardedSafetensors tensors = ShardedSafetensors.open(directory)) {
+    try (ModelWeights tensors = ModelWeights.open(directory)) {
       Map<String, Parameter> expected = Model.layout(config.model()).parameters();
       Set<String> missing = new TreeSet<>(expected.keySet());
       missing.removeAll(tensors.names());

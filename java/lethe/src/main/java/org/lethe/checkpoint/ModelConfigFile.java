@@ -12,7 +12,8 @@ import org.lethe.model.ModelConfig;
  * @param bosId beginning-of-sequence token, if any
  * @param eosIds end-of-sequence tokens, possibly none
  * @param dtype type the weights were saved in, if said
- * @param json the file's text: what is saved again keeps every key of it
+ * @param json the file's text: what is saved again keeps every key of it but {@code
+ *     quantization_config}
  */
 public record ModelConfigFile(
     ModelConfig model,

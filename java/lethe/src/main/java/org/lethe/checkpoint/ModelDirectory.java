@@ -43,7 +43,7 @@ public final class ModelDirectory {
    */
   public static Model load(Ops ops, Path directory, int contextLength) {
     ModelConfig sizes = config(directory).model().withContextLength(contextLength);
-    try (ShardedSafetensors tensors = ShardedSafetensors.open(directory)) {
+    try (ModelWeights tensors = ModelWeights.open(directory)) {
       return Model.load(ops, sizes, new CheckpointWeights(tensors));
     }
   }

@@ -9,11 +9,14 @@ import java.nio.channels.WritableByteChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import org.lethe.UserException;
+import org.lethe.model.ParameterNames;
 
 /**
  * Writes a model directory anew: in another storage type, in shards, with an adapter merged into
@@ -39,6 +42,10 @@ public final class ModelExport {
    * @param adapter merged when given
    * @param dtype F32, BF16 or F16 for every floating tensor; empty: each keeps its own
    * @param maxShardBytes the weights of one file take no more, except a tensor that does alone
+   * @param quantize layout of the linears, the head excepted; empty: none is quantised, also where
+   *     the model that is read is
+   * @param quantizeSkip linears that stay plain besides the head: a module's full name, or the
+   *     names it begins or ends with
    */
   public record Request(
       Path model,
@@ -46,34 +53,50 @@ public final class ModelExport {
       Path output,
       boolean overwrite,
       Optional<StoredDtype> dtype,
-      long maxShardBytes) {}
+      long maxShardBytes,
+      Optional<Quantization> quantize,
+      List<String> quantizeSkip) {
+    /** Without quantisation. */
+    public Request(
+        Path model,
+        Optional<Path> adapter,
+        Path output,
+        boolean overwrite,
+        Optional<StoredDtype> dtype,
+        long maxShardBytes) {
+      this(model, adapter, output, overwrite, dtype, maxShardBytes, Optional.empty(), List.of());
+    }
+  }
 
   /**
    * What was written.
    *
+   * @param tensors of the model, however many stand for one in the files
    * @param parameters numbers in all tensors
    * @param bytes of the weights' files
    * @param files that hold weights
-   * @param survival of the adapter's delta; empty without one
+   * @param survival of the adapter's delta, before quantisation; empty without one
    */
   public record Result(
       int tensors, long parameters, long bytes, int files, Optional<Survival> survival) {}
 
   private final Request request;
   private final ModelConfigFile config;
-  private final TensorSource source;
+  private final ModelWeights source;
   private final Map<String, LoraFactors> adapters;
+  private final Set<String> quantized;
   private final SurvivalSums sums = new SurvivalSums();
 
   private ModelExport(
       Request request,
       ModelConfigFile config,
-      TensorSource source,
+      ModelWeights source,
       Map<String, LoraFactors> adapters) {
     this.request = request;
     this.config = config;
     this.source = source;
     this.adapters = adapters;
+    this.quantized = quantized();
   }
 
   /**
@@ -96,19 +119,33 @@ public final class ModelExport {
         adapters = LoraFactors.read(directory, adapter, linears);
       }
     }
-    try (ShardedSafetensors source = ShardedSafetensors.open(request.model())) {
+    try (ModelWeights source = ModelWeights.open(request.model())) {
+      request.adapter().ifPresent(adapter -> BaseMark.require(adapter, BaseMark.of(source)));
       return new ModelExport(request, config, source, adapters).write();
     }
   }
 
+  /**
+   * A tensor of the model and what stands for it in the files.
+   *
+   * @param quantized whether that is more than the tensor itself
+   */
+  private record Output(TensorSpec plain, List<TensorSpec> stored, boolean quantized) {
+    long bytes() {
+      return stored.stream().mapToLong(TensorSpec::bytes).sum();
+    }
+  }
+
   private Result write() {
-    List<List<TensorSpec>> shards = shards();
+    List<List<Output>> shards = shards();
+    List<List<TensorSpec>> stored = new ArrayList<>();
     long bytes = 0;
     long parameters = 0;
-    for (List<TensorSpec> shard : shards) {
-      bytes += SafetensorsWriter.fileBytes(shard);
-      for (TensorSpec tensor : shard) {
-        parameters += source.info(tensor.name()).elements();
+    for (List<Output> shard : shards) {
+      stored.add(shard.stream().flatMap(output -> output.stored().stream()).toList());
+      bytes += SafetensorsWriter.fileBytes(stored.get(stored.size() - 1));
+      for (Output output : shard) {
+        parameters += source.info(output.plain().name()).elements();
       }
     }
     OutputDirectory.write(
@@ -119,10 +156,10 @@ public final class ModelExport {
           out.writeString(HuggingFaceConfig.FILE, configJson());
           copyOthers(out);
           for (int i = 0; i < shards.size(); i++) {
-            writeShard(out, fileName(i, shards.size()), shards.get(i));
+            writeShard(out, fileName(i, shards.size()), shards.get(i), stored.get(i));
           }
           if (shards.size() > 1) {
-            out.writeString(ShardedSafetensors.INDEX, index(shards));
+            out.writeString(ShardedSafetensors.INDEX, index(stored));
           }
         });
     return new Result(
@@ -134,20 +171,56 @@ public final class ModelExport {
   }
 
   /** The tensors in the order they are stored, cut where a file would become too large. */
-  private List<List<TensorSpec>> shards() {
-    List<List<TensorSpec>> shards = new ArrayList<>();
+  private List<List<Output>> shards() {
+    List<List<Output>> shards = new ArrayList<>();
     long filled = 0;
     for (String name : source.names()) {
-      TensorInfo info = source.info(name);
-      TensorSpec spec = new TensorSpec(name, target(info), info.shape());
-      if (shards.isEmpty() || (filled > 0 && filled + spec.bytes() > request.maxShardBytes())) {
+      Output output = output(name);
+      if (shards.isEmpty() || (filled > 0 && filled + output.bytes() > request.maxShardBytes())) {
         shards.add(new ArrayList<>());
         filled = 0;
       }
-      shards.get(shards.size() - 1).add(spec);
-      filled += spec.bytes();
+      shards.get(shards.size() - 1).add(output);
+      filled += output.bytes();
     }
     return shards;
+  }
+
+  private Output output(String name) {
+    TensorInfo info = source.info(name);
+    TensorSpec plain = new TensorSpec(name, target(info), info.shape());
+    return quantized.contains(module(name))
+        ? new Output(plain, quantizer().specs(plain, values(plain, false)), true)
+        : new Output(plain, List.of(plain), false);
+  }
+
+  /** The modules whose weights are quantised. */
+  private Set<String> quantized() {
+    Set<String> linears = ModelDirectory.linears(config.model()).keySet();
+    if (request.quantize().isEmpty()) {
+      return Set.of();
+    }
+    Set<String> kept = new LinkedHashSet<>(linears);
+    for (String skip : request.quantizeSkip()) {
+      boolean any = kept.removeIf(module -> isSkipped(module, skip));
+      if (!any && linears.stream().noneMatch(module -> isSkipped(module, skip))) {
+        throw new UserException(
+            request.model()
+                + ": quantize_skip names '"
+                + skip
+                + "', which is no linear of the model; its first is "
+                + linears.iterator().next());
+      }
+    }
+    return kept;
+  }
+
+  private static boolean isSkipped(String module, String skip) {
+    return module.equals(skip) || module.startsWith(skip + ".") || module.endsWith("." + skip);
+  }
+
+  private QuantizedWriter quantizer() {
+    return new QuantizedWriter(request.output(), request.quantize().orElseThrow());
   }
 
   private StoredDtype target(TensorInfo info) {
@@ -177,10 +250,23 @@ public final class ModelExport {
 
   /** The model's own config, with the type changed where that is asked for. */
   private String configJson() {
-    return request
-        .dtype()
-        .map(dtype -> HuggingFaceConfig.configJson(config, dtype))
-        .orElse(config.json());
+    String json =
+        request
+            .dtype()
+            .map(dtype -> HuggingFaceConfig.configJson(config, dtype))
+            .orElse(config.json());
+    if (request.quantize().isEmpty()) {
+      return json;
+    }
+    StoredDtype dtype = request.dtype().or(config::dtype).orElse(StoredDtype.F32);
+    // Full names, which every version of transformers takes for these modules and no others.
+    List<String> skipped = new ArrayList<>(List.of(module(ParameterNames.HEAD)));
+    skipped.addAll(ModelDirectory.linears(config.model()).keySet());
+    skipped.removeAll(quantized);
+    ObjectNode node = JsonFiles.parseObject(json);
+    QuantizationConfig.put(
+        node, request.quantize().get(), HuggingFaceConfig.dtypeName(dtype), skipped);
+    return JsonFiles.write(node);
   }
 
   private void copyOthers(OutputDirectory.Sink out) throws IOException {
@@ -197,23 +283,36 @@ public final class ModelExport {
     }
   }
 
-  private void writeShard(OutputDirectory.Sink out, String file, List<TensorSpec> specs)
+  private void writeShard(
+      OutputDirectory.Sink out, String file, List<Output> outputs, List<TensorSpec> stored)
       throws IOException {
     try (WritableByteChannel channel = out.open(file)) {
-      SafetensorsWriter writer = new SafetensorsWriter(channel, specs);
-      for (TensorSpec spec : specs) {
-        LoraFactors adapter = adapters.get(module(spec.name()));
-        if (adapter != null) {
-          FloatStream.write(
-              writer, spec, (name, first, into) -> merged(spec, adapter, first, into));
-        } else if (spec.dtype() == source.info(spec.name()).dtype()) {
-          copy(writer, spec);
+      SafetensorsWriter writer = new SafetensorsWriter(channel, stored);
+      for (Output output : outputs) {
+        TensorSpec plain = output.plain();
+        if (output.quantized()) {
+          quantizer().write(writer, plain, values(plain, true));
+        } else if (!adapters.containsKey(module(plain.name()))
+            && plain.dtype() == source.info(plain.name()).dtype()) {
+          copy(writer, plain);
         } else {
-          FloatStream.write(writer, spec, (name, first, into) -> converted(spec, first, into));
+          FloatStream.write(writer, plain, values(plain, true));
         }
       }
       writer.finish();
     }
+  }
+
+  /**
+   * A tensor's values, with its adapter merged where it has one.
+   *
+   * @param counted whether the merge counts in the result: once, however often values are read
+   */
+  private FloatStream.Supplier values(TensorSpec spec, boolean counted) {
+    LoraFactors adapter = adapters.get(module(spec.name()));
+    return adapter == null
+        ? (name, first, into) -> converted(spec, first, into)
+        : (name, first, into) -> merged(spec, adapter, first, into, counted);
   }
 
   private static String module(String tensor) {
@@ -236,7 +335,8 @@ public final class ModelExport {
     Halves.requireRange(request.output(), spec.name(), spec.dtype(), into.duplicate());
   }
 
-  private void merged(TensorSpec spec, LoraFactors adapter, long first, FloatBuffer into) {
+  private void merged(
+      TensorSpec spec, LoraFactors adapter, long first, FloatBuffer into, boolean counted) {
     int count = into.remaining();
     double[] delta = new double[count];
     FloatStream.read(source, spec.name(), first, into.duplicate());
@@ -248,8 +348,12 @@ public final class ModelExport {
               ? (float) (weight + delta[i])
               : FloatStream.toOdd(weight + delta[i]);
       into.put(i, sum);
-      sums.add(
-          FloatStream.round(spec.dtype(), weight), FloatStream.round(spec.dtype(), sum), delta[i]);
+      if (counted) {
+        sums.add(
+            FloatStream.round(spec.dtype(), weight),
+            FloatStream.round(spec.dtype(), sum),
+            delta[i]);
+      }
     }
     Halves.requireRange(request.output(), spec.name(), spec.dtype(), into.duplicate());
   }

@@ -61,7 +61,7 @@ public final class PeftAdapter implements AutoCloseable {
    *     missing, unexpected or of another shape
    */
   public static PeftAdapter open(Path directory, Map<String, LinearShape> linears) {
-    Path file = directory.resolve(CONFIG_FILE);
+    Path file = AdapterFiles.configFile(directory);
     PeftConfig config = PeftConfigFile.read(file);
     Map<String, LoraConfig.Adapter> adapters;
     try {
@@ -79,7 +79,7 @@ public final class PeftAdapter implements AutoCloseable {
    * @throws UserException as {@link #open(Path, Map)} does
    */
   public static PeftAdapter open(Path directory) {
-    PeftConfig config = PeftConfigFile.read(directory.resolve(CONFIG_FILE));
+    PeftConfig config = PeftConfigFile.read(AdapterFiles.configFile(directory));
     requireSafetensors(directory);
     Map<String, LinearShape> linears = AdapterFiles.linears(directory);
     return open(directory, config, config.lora().among(linears.keySet()), linears);

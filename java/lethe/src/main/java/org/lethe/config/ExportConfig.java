@@ -1,6 +1,7 @@
 package org.lethe.config;
 
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
@@ -19,7 +20,18 @@ public record ExportConfig(
         Storage dtype,
     @Doc("Largest file of weights, such as 500MB or 2GiB; a model that is larger gets several")
         @Default("5GB")
-        String maxShardSize) {
+        String maxShardSize,
+    @Doc(
+            "How bitsandbytes stores the linears of a model: none (plain numbers, also where the"
+                + " model read is quantised), nf4, nf4_double, fp4, fp4_double (scales quantised,"
+                + " too) or int8")
+        @Default("none")
+        Quantize quantize,
+    @Doc(
+            "Linears that stay plain besides the output head: a module's full name, or how names"
+                + " begin (model.layers.0) or end (down_proj)")
+        @Default("[]")
+        List<String> quantizeSkip) {
   private static final Pattern SIZE =
       Pattern.compile("(\\d+(?:\\.\\d+)?) *(b|kb|mb|gb|kib|mib|gib)", Pattern.CASE_INSENSITIVE);
   private static final Map<String, Double> UNITS =
@@ -34,7 +46,18 @@ public record ExportConfig(
     FP16
   }
 
+  /** Layout of a model's linears. */
+  public enum Quantize {
+    NONE,
+    NF4,
+    NF4_DOUBLE,
+    FP4,
+    FP4_DOUBLE,
+    INT8
+  }
+
   public ExportConfig {
+    quantizeSkip = List.copyOf(quantizeSkip);
     if (model.isPresent() == from.isPresent()) {
       throw new IllegalArgumentException(
           "give either model (a model directory) or from (a run, checkpoint or adapter), one of"
@@ -42,6 +65,13 @@ public record ExportConfig(
     }
     if (adapter.isPresent() && model.isEmpty()) {
       throw new IllegalArgumentException("adapter needs the model that it is to be merged into");
+    }
+    if (quantize != Quantize.NONE && model.isEmpty()) {
+      throw new IllegalArgumentException(
+          "quantize is for a model; adapters are not quantised, leave it out");
+    }
+    if (quantize == Quantize.NONE && !quantizeSkip.isEmpty()) {
+      throw new IllegalArgumentException("quantize_skip needs quantize; set it or leave both out");
     }
     bytes(maxShardSize);
   }

@@ -105,6 +105,7 @@ public final class Lora implements AutoCloseable {
   /**
    * Puts a projection's adapter on its linear.
    *
+   * @param coefficient on its scale
    * @return its rank; 0 where the projection has none
    */
   int attach(long linear, int layer, String projection, int firstOut, int out, double coefficient) {

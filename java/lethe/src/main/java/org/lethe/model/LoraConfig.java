@@ -72,9 +72,9 @@ public record LoraConfig(
     return new LoraConfig(rank, alpha, rankStabilized, dropout, other, rankPattern, alphaPattern);
   }
 
-  /** The factor of an adapter's output. */
-  public double scale(int ofRank, double ofAlpha) {
-    return ofAlpha / (rankStabilized ? StrictMath.sqrt(ofRank) : ofRank);
+  /** The factor of the output of every adapter that no pattern names. */
+  public double scale() {
+    return scale(rank, alpha);
   }
 
   /**
@@ -91,7 +91,7 @@ public record LoraConfig(
       throw new UserException(
           "the LoRA targets "
               + (unknown.isEmpty() ? describe(targets) : unknown)
-              + " name no linear module of this model; its layers have "
+              + " name no linear module of this model; name some of "
               + lastParts(modules));
     }
     return adapters;
@@ -148,6 +148,10 @@ public record LoraConfig(
   /** The last parts of module names, each once, in order. */
   static List<String> lastParts(Collection<String> modules) {
     return modules.stream().map(m -> m.substring(m.lastIndexOf('.') + 1)).distinct().toList();
+  }
+
+  private double scale(int ofRank, double ofAlpha) {
+    return ofAlpha / (rankStabilized ? StrictMath.sqrt(ofRank) : ofRank);
   }
 
   private static String describe(LoraTargets targets) {

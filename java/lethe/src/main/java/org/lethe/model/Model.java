@@ -8,6 +8,7 @@ import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 import org.lethe.Hashes;
@@ -34,6 +35,7 @@ public final class Model implements AutoCloseable {
   private final Offsets offsets;
   private final Adapters adapters = new Adapters();
   private final Map<View, List<Layer>> layers = new HashMap<>();
+  private Optional<String> sourceHash = Optional.empty();
   private Trainable trainable;
 
   /** The projections of one layer. */
@@ -81,6 +83,7 @@ public final class Model implements AutoCloseable {
       model.readWeights(source);
       model.writeRotaryTables();
       model.refreshHeadMean();
+      model.sourceHash = source.hash();
     } catch (RuntimeException e) {
       model.close();
       throw e;
@@ -113,6 +116,11 @@ public final class Model implements AutoCloseable {
   /** The ops of its device, in its storage. */
   public Ops ops() {
     return ops;
+  }
+
+  /** The {@link WeightSource#hash} of the weights it was loaded with. */
+  public Optional<String> sourceHash() {
+    return sourceHash;
   }
 
   /** Where its parameters stand. */

@@ -45,11 +45,12 @@ record Projection(long linear, int in, int out, int totalRank) {
             group.bias() && weights != null ? weights.gradient(bias) : 0);
     int totalRank = 0;
     for (View.Weighted weighted : view.adapters()) {
-      Lora lora = weighted.adapter();
       int firstOut = 0;
       for (Part part : parts) {
         totalRank +=
-            lora.attach(linear, layer, part.module(), firstOut, part.out(), weighted.coefficient());
+            weighted
+                .adapter()
+                .attach(linear, layer, part.module(), firstOut, part.out(), weighted.coefficient());
         firstOut += part.out();
       }
     }

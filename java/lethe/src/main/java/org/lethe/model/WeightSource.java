@@ -1,6 +1,7 @@
 package org.lethe.model;
 
 import java.nio.ByteBuffer;
+import java.util.Optional;
 import java.util.Set;
 import org.lethe.kernels.Dtype;
 
@@ -8,6 +9,11 @@ import org.lethe.kernels.Dtype;
  * Where a model's weights come from: a file, or a generator. Names and shapes are Hugging Face's.
  */
 public interface WeightSource {
+  /** A hash of the weights as they are stored; empty for those that are stored nowhere. */
+  default Optional<String> hash() {
+    return Optional.empty();
+  }
+
   /** The names of all tensors. */
   Set<String> names();
 

@@ -6,7 +6,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.lethe.checkpoint.AdapterFiles;
-import org.lethe.checkpoint.LinearShape;
 import org.lethe.checkpoint.LoraFactors;
 import org.lethe.checkpoint.PeftAdapter;
 import org.lethe.checkpoint.PeftConfig;
@@ -18,16 +17,16 @@ final class AdapterFacts {
 
   static Map<String, Object> of(Path path, boolean tensors) {
     Map<String, Object> facts = new LinkedHashMap<>();
-    Map<String, LinearShape> linears = AdapterFiles.linears(path);
     try (PeftAdapter adapter = PeftAdapter.open(path);
         SafetensorsFile file = SafetensorsFile.open(path.resolve(PeftAdapter.WEIGHTS_FILE))) {
       PeftConfig config = adapter.config();
       facts.put("path", path.toString());
       facts.put("base_model", config.baseModel());
       LoraFacts.put(facts, config.lora(), adapter.adapters());
-      facts.put("modules", linears.size());
+      facts.put("modules", adapter.adapters().size());
       TensorFacts.put(facts, file, tensors);
-      facts.put("norms", norms(LoraFactors.read(path, adapter, linears), tensors));
+      facts.put(
+          "norms", norms(LoraFactors.read(path, adapter, AdapterFiles.linears(path)), tensors));
     }
     return facts;
   }

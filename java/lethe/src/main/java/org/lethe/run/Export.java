@@ -14,6 +14,7 @@ import org.lethe.checkpoint.CheckpointState;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelExport;
 import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.checkpoint.Quantization;
 import org.lethe.checkpoint.StoredDtype;
 import org.lethe.config.AdapterSection;
 import org.lethe.config.ExportConfig;
@@ -43,7 +44,9 @@ public final class Export {
             config.output(),
             config.overwrite(),
             dtype(config.dtype()),
-            config.maxShardBytes()));
+            config.maxShardBytes(),
+            quantization(config.quantize()),
+            config.quantizeSkip()));
   }
 
   /**
@@ -82,10 +85,24 @@ public final class Export {
         return candidate;
       }
     }
+    List<String> named = AdapterFiles.named(from);
     throw new UserException(
         from
-            + ": holds no adapter (no adapter_config.json, and none in adapter/); give a run that"
-            + " trained adapters");
+            + ": holds no adapter (no adapter_config.json, and none in adapter/); "
+            + (named.isEmpty()
+                ? "give a run that trained adapters"
+                : "give one of its adapters, such as " + from.resolve(named.get(0))));
+  }
+
+  private static Optional<Quantization> quantization(ExportConfig.Quantize quantize) {
+    return switch (quantize) {
+      case NONE -> Optional.empty();
+      case NF4 -> Optional.of(Quantization.NF4);
+      case NF4_DOUBLE -> Optional.of(Quantization.NF4_DOUBLE);
+      case FP4 -> Optional.of(Quantization.FP4);
+      case FP4_DOUBLE -> Optional.of(Quantization.FP4_DOUBLE);
+      case INT8 -> Optional.of(Quantization.INT8);
+    };
   }
 
   private static Optional<StoredDtype> dtype(ExportConfig.Storage storage) {

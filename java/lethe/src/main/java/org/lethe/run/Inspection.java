@@ -10,10 +10,12 @@ import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
+import org.lethe.checkpoint.AdapterFiles;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelCheck;
 import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.checkpoint.ModelWeights;
 import org.lethe.checkpoint.PeftAdapter;
 import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.checkpoint.ShardedSafetensors;
@@ -55,6 +57,13 @@ public record Inspection(String kind, Map<String, Object> facts) {
     }
     if (Files.exists(path.resolve("config.yaml")) && Files.exists(path.resolve("metrics.jsonl"))) {
       return new Inspection("run", RunFacts.of(path));
+    }
+    List<String> named = AdapterFiles.named(path);
+    if (!named.isEmpty()) {
+      Map<String, Object> facts = new LinkedHashMap<>();
+      facts.put("path", path.toString());
+      facts.put("adapters", String.join(", ", named));
+      return new Inspection("adapters", facts);
     }
     throw new UserException(
         path
@@ -101,6 +110,7 @@ public record Inspection(String kind, Map<String, Object> facts) {
       facts.put("files", file.names().stream().map(file::file).distinct().count());
       TensorFacts.put(facts, file, tensors);
     }
+    putQuantized(facts, path);
     List<String> problems = ModelCheck.problems(path, config);
     if (!problems.isEmpty()) {
       facts.put("problems", String.join("; ", problems));
@@ -116,6 +126,20 @@ public record Inspection(String kind, Map<String, Object> facts) {
     return counts.entrySet().stream()
         .map(e -> e.getValue() + " x " + (e.getKey() == 0 ? "all" : e.getKey()))
         .collect(Collectors.joining(", "));
+  }
+
+  /** Several tensors stand for a quantised weight, and packed bytes are no parameters. */
+  private static void putQuantized(Map<String, Object> facts, Path path) {
+    try (ModelWeights weights = ModelWeights.open(path)) {
+      if (!weights.quantizedNames().isEmpty()) {
+        facts.put("quantized_weights", weights.quantizedNames().size());
+        long parameters = 0;
+        for (String name : weights.names()) {
+          parameters += weights.info(name).elements();
+        }
+        facts.put("parameters", parameters);
+      }
+    }
   }
 
   private static Object tokenizer(Path path) {

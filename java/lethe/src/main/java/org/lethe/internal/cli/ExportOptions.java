@@ -18,8 +18,8 @@ final class ExportOptions {
       paramLabel = "KEY=VALUE",
       arity = "1..*",
       description =
-          "model=DIR adapter=DIR from=DIR output=DIR dtype=TYPE max_shard_size=SIZE overwrite=true;"
-              + " the last one wins.")
+          "model=DIR adapter=DIR from=DIR output=DIR dtype=TYPE max_shard_size=SIZE"
+              + " quantize=LAYOUT quantize_skip=[NAME] overwrite=true; the last one wins.")
   private List<String> values = List.of();
 
   @Option(names = "--dtype", paramLabel = "TYPE", description = "Same as dtype=TYPE.")
@@ -30,6 +30,14 @@ final class ExportOptions {
       paramLabel = "SIZE",
       description = "Same as max_shard_size=SIZE, such as 500MB or 2GiB; default 5GB.")
   private String maxShardSize;
+
+  @Option(
+      names = "--quantize",
+      paramLabel = "LAYOUT",
+      description =
+          "Same as quantize=LAYOUT: nf4, nf4_double, fp4, fp4_double or int8, as bitsandbytes"
+              + " stores them; default none.")
+  private String quantize;
 
   @Option(names = "--overwrite", description = "Same as overwrite=true.")
   private boolean overwrite;
@@ -47,6 +55,9 @@ final class ExportOptions {
     if (maxShardSize != null) {
       all.add("max_shard_size='" + maxShardSize.replace("'", "''") + "'");
     }
+    if (quantize != null) {
+      all.add("quantize='" + quantize.replace("'", "''") + "'");
+    }
     if (overwrite) {
       all.add("overwrite=true");
     }
@@ -59,6 +70,7 @@ final class ExportOptions {
     Map<String, Object> facts = new LinkedHashMap<>();
     facts.put("output", config.output().toString());
     facts.put("dtype", config.dtype().name().toLowerCase(Locale.ROOT));
+    facts.put("quantize", config.quantize().name().toLowerCase(Locale.ROOT));
     facts.put("tensors", result.tensors());
     facts.put("parameters", result.parameters());
     facts.put("bytes", result.bytes());
