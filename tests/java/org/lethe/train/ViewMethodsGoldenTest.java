@@ -1,5 +1,6 @@
 package org.lethe.train;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -8,6 +9,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 import org.junit.jupiter.api.AfterEach;
@@ -28,8 +30,10 @@ import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.method.Role;
+import org.lethe.model.Generator;
 import org.lethe.model.Goldens;
 import org.lethe.model.GradientReader;
+import org.lethe.model.Mixture;
 import org.lethe.model.Model;
 import org.lethe.model.View;
 
@@ -135,6 +139,26 @@ class ViewMethodsGoldenTest {
         assertTrue(piece == 4096 || found.microBatches() > 1, name);
       }
     }
+  }
+
+  @Test
+  void aMixtureIsDecodedAsTorchDoes() {
+    JsonNode golden = GOLDEN.get("greedy");
+    View other = model.view(golden.get("reinforced").asText());
+    for (JsonNode d : golden.get("decoded")) {
+      Mixture mixture = new Mixture(View.BASE, other, d.get("alpha").asDouble());
+      int[] expected = ints(d.get("tokens"));
+      // Two prompts in three slots: what one says must not depend on the other.
+      List<int[]> prompts = List.of(ints(d.get("prompt")), new int[] {1, 7, 9});
+      try (Generator generator = new Generator(model, 3, 40, mixture)) {
+        List<int[]> found = generator.greedy(prompts, expected.length, Set.of());
+        assertArrayEquals(expected, found.get(0), d.toString());
+        assertThrows(
+            UserException.class,
+            () -> generator.sample(prompts, 2, Set.of(), new Ops.Sampling(1, 0, 1, 0)));
+      }
+    }
+    assertThrows(UserException.class, () -> new Mixture(View.BASE, other, -1));
   }
 
   @Test
