@@ -149,6 +149,16 @@ public final class RowStatistics {
     return at(row, KL);
   }
 
+  /** The entropy of the reference of a row that compares with one. */
+  public double referenceEntropy(int row) {
+    return at(row, REFERENCE_ENTROPY);
+  }
+
+  /** The reference's most likely token, of a row that compares with one. */
+  public int referenceArgmax(int row) {
+    return (int) at(row, REFERENCE_ARGMAX);
+  }
+
   /** The most likely token of a row. */
   public int argmax(int row) {
     return (int) at(row, ARGMAX);
