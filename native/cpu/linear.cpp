@@ -1,14 +1,18 @@
 // The linear layer with LoRA adapters: y = x W^T + b (+ residual) + sum over adapters of u B^T, u = scale * x A^T.
 //
+// With dropout x A^T is (m o x) A^T / (1 - p): the mask is applied to x, exactly, and 1 / (1 - p) joins the scale.
+//
 // What is rounded to bf16, in bf16 storage: u and du once, where they are stored, and all that follows uses the stored
 // values; y and dx once, from fp32 sums of all their terms. Gradients are summed in fp32.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "device.h"
 #include "gemm.h"
 #include "number.h"
+#include "philox.h"
 
 namespace lethe::cpu {
 namespace {
@@ -21,7 +25,7 @@ constexpr int64_t kTileRows = 4;
 // Elements that are not worth waking the other threads.
 constexpr int64_t kSmall = 1 << 14;
 
-enum ScratchSlot { kSums, kRanks, kBasis };
+enum ScratchSlot { kSums, kRanks, kBasis, kDropped, kDelta };
 
 template <class T>
 constexpr int32_t dtype_of() {
@@ -114,6 +118,40 @@ struct Finish {
   }
 };
 
+bool drops(const lethe_linear_args &a, const lethe_adapter &adapter) {
+  return a.row_keys != nullptr && adapter.dropout > 0;
+}
+bool drops(const lethe_linear_args &a) {
+  return std::any_of(a.adapters, a.adapters + a.adapter_count,
+                     [&a](const lethe_adapter &adapter) { return drops(a, adapter); });
+}
+
+// Calls visit(j, kept) for the columns [0, columns) of a row.
+template <class Visit>
+void mask_row(uint64_t row_key, const lethe_adapter &adapter, int64_t columns, Visit &&visit) {
+  // A word is below 2^32, so that the comparison with p 2^32 is one of integers.
+  const auto least = static_cast<uint64_t>(std::ceil(static_cast<double>(adapter.dropout) * 0x1p32));
+  for (int64_t j = 0; j < columns; j += 4) {
+    const Philox4x32 words = philox4x32(adapter.key, row_key, static_cast<uint64_t>(j / 4));
+    const int64_t end = std::min<int64_t>(4, columns - j);
+    for (int64_t k = 0; k < end; ++k) visit(j + k, words.word[k] >= least);
+  }
+}
+
+// x[rows,in] without what the adapter's mask drops; x itself where it drops nothing.
+template <class T>
+const T *dropped(Device *device, const lethe_linear_args &a, const lethe_adapter &adapter, int64_t rows) {
+  const T *x = static_cast<const T *>(a.x);
+  if (!drops(a, adapter)) return x;
+  T *to = device->scratch[kDropped].of<T>(rows * a.in);
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; ++row) {
+    mask_row(a.row_keys[row], adapter, a.in,
+             [&](int64_t j, bool kept) { to[row * a.in + j] = kept ? x[row * a.in + j] : T{}; });
+  }
+  return to;
+}
+
 // stored[n] = round(ranks[n] * scale of its column); ranks keeps what was stored.
 template <class T>
 void store_ranks(const lethe_linear_args &a, int64_t rows, float *ranks, void *stored) {
@@ -123,8 +161,9 @@ void store_ranks(const lethe_linear_args &a, int64_t rows, float *ranks, void *s
     int64_t i = row * a.total_rank;
     for (int64_t index = 0; index < a.adapter_count; ++index) {
       const lethe_adapter &adapter = a.adapters[index];
+      const float scale = drops(a, adapter) ? adapter.scale / (1.0f - adapter.dropout) : adapter.scale;
       for (int64_t k = 0; k < adapter.rank; ++k, ++i) {
-        from_float(ranks[i] * adapter.scale, to + i);
+        from_float(ranks[i] * scale, to + i);
         ranks[i] = to_float(to[i]);
       }
     }
@@ -152,23 +191,23 @@ bool gradients_stacked(const lethe_linear_args &a) {
 template <class T>
 const float *forward_ranks(Device *device, const lethe_linear_args &a) {
   float *ranks = device->scratch[kRanks].of<float>(a.adapted * a.total_rank);
-  const auto project = [&](const void *matrix, int64_t rank, int64_t first) {
+  const auto project = [&](const void *x, const void *matrix, int64_t rank, int64_t first) {
     gemm(device, {dtype_of<T>(),
                   LETHE_F32,
                   a.adapted,
                   rank,
                   a.in,
-                  {a.x, a.in},
+                  {x, a.in},
                   {matrix, a.in, true},
                   ranks + first,
                   a.total_rank});
   };
-  if (stacked<T>(a)) {
-    project(a.adapters[0].a, a.total_rank, 0);
+  if (stacked<T>(a) && !drops(a)) {
+    project(a.x, a.adapters[0].a, a.total_rank, 0);
   } else {
     int64_t first = 0;
     for (int64_t i = 0; i < a.adapter_count; first += a.adapters[i].rank, ++i) {
-      project(a.adapters[i].a, a.adapters[i].rank, first);
+      project(dropped<T>(device, a, a.adapters[i], a.adapted), a.adapters[i].a, a.adapters[i].rank, first);
     }
   }
   store_ranks<T>(a, a.adapted, ranks, a.u);
@@ -262,14 +301,49 @@ const float *backward_ranks(Device *device, const lethe_linear_args &a) {
   return ranks;
 }
 
+// sums[rows,in] += m o (du A) of every adapter, for the rows from `first` on. The adapters' A stand in one fp32 basis.
+void masked_updates(Device *device, const lethe_linear_args &a, const LowRank &all, const float *ranks, int64_t first,
+                    int64_t rows, float *sums) {
+  float *delta = device->scratch[kDelta].of<float>(rows * a.in);
+  int64_t column = 0;
+  for (int64_t i = 0; i < a.adapter_count; ++i) {
+    const lethe_adapter &adapter = a.adapters[i];
+    gemm(device, {LETHE_F32,
+                  LETHE_F32,
+                  rows,
+                  a.in,
+                  adapter.rank,
+                  {ranks + first * a.total_rank + column, a.total_rank},
+                  {all.basis + column * a.in, a.in},
+                  delta,
+                  a.in});
+    const bool masked = drops(a, adapter);
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+      float *to = sums + row * a.in;
+      const float *from = delta + row * a.in;
+      const auto add = [&](int64_t j, bool kept) { to[j] += kept ? from[j] : 0.0f; };
+      if (masked) {
+        mask_row(a.row_keys[first + row], adapter, a.in, add);
+      } else {
+        for (int64_t j = 0; j < a.in; ++j) add(j, true);
+      }
+    }
+    column += adapter.rank;
+  }
+}
+
 // dx = dy W + du A.
 template <class T>
 void input_gradient(Device *device, const lethe_linear_args &a, const float *ranks) {
-  const std::vector<LowRank> updates = ranks != nullptr ? input_updates<T>(device, a) : std::vector<LowRank>();
+  const std::vector<LowRank> all = ranks != nullptr ? input_updates<T>(device, a) : std::vector<LowRank>();
+  const bool masked = ranks != nullptr && drops(a);
+  const std::vector<LowRank> updates = masked ? std::vector<LowRank>() : all;
   const Operand w{a.w, a.in};
   if constexpr (sizeof(T) == sizeof(float)) {
     auto *dx = static_cast<float *>(a.dx);
     gemm(device, {LETHE_F32, LETHE_F32, a.T, a.in, a.out, {a.dy, a.out}, w, dx, a.in});
+    if (masked) masked_updates(device, a, all[0], ranks, 0, a.T, dx);
     if (ranks != nullptr) Finish<T>{dx, a.T, a.in, updates, a.T, ranks, a.total_rank, nullptr, dx}();
   } else {
     float *sums = device->scratch[kSums].of<float>(std::min(kChunkRows, a.T) * a.in);
@@ -277,6 +351,7 @@ void input_gradient(Device *device, const lethe_linear_args &a, const float *ran
       const int64_t rows = std::min(kChunkRows, a.T - first);
       const T *dy = static_cast<const T *>(a.dy) + first * a.out;
       gemm(device, {LETHE_BF16, LETHE_F32, rows, a.in, a.out, {dy, a.out}, w, sums, a.in});
+      if (masked) masked_updates(device, a, all[0], ranks, first, rows, sums);
       const float *coefficients = ranks != nullptr ? ranks + first * a.total_rank : nullptr;
       T *dx = static_cast<T *>(a.dx) + first * a.in;
       Finish<T>{sums, rows, a.in, updates, ranks != nullptr ? rows : 0, coefficients, a.total_rank, nullptr, dx}();
@@ -303,14 +378,14 @@ void add_outer(Device *device, int64_t tokens, const void *left, int64_t left_st
 
 template <class T>
 void adapter_gradients(Device *device, const lethe_linear_args &a) {
-  const bool one = gradients_stacked(a);
+  const bool one = gradients_stacked(a) && !drops(a);
   if (one) add_outer<T>(device, a.T, a.du, a.total_rank, a.total_rank, a.x, a.in, a.in, a.adapters[0].da);
   int64_t column = 0;
   for (int64_t i = 0; i < a.adapter_count; ++i) {
     const lethe_adapter &adapter = a.adapters[i];
     if (!one && adapter.da != nullptr) {
-      add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, adapter.rank, a.x, a.in, a.in,
-                   adapter.da);
+      add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, adapter.rank,
+                   dropped<T>(device, a, adapter, a.T), a.in, a.in, adapter.da);
     }
     if (adapter.db != nullptr) {
       add_outer<T>(device, a.T, static_cast<const T *>(a.dy) + adapter.first_out, a.out, adapter.part_out,
@@ -344,17 +419,10 @@ void backward(Device *device, const lethe_linear_args &a) {
   if (a.db != nullptr) bias_gradient<T>(a);
 }
 
-bool drops(const lethe_linear_args &a) {
-  bool any = false;
-  for (int64_t i = 0; a.row_keys != nullptr && i < a.adapter_count; ++i) any |= a.adapters[i].dropout > 0;
-  return any;
-}
-
 }  // namespace
 
 int linear_forward(Device *device, const lethe_linear_args *args) {
   return run(device, __func__, [&] {
-    if (drops(*args)) return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "dropout is not there yet");
     if (args->T > 0) args->dtype == LETHE_BF16 ? forward<bf16>(device, *args) : forward<float>(device, *args);
     return static_cast<int>(LETHE_OK);
   });
@@ -362,7 +430,6 @@ int linear_forward(Device *device, const lethe_linear_args *args) {
 
 int linear_backward(Device *device, const lethe_linear_args *args) {
   return run(device, __func__, [&] {
-    if (drops(*args)) return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "dropout is not there yet");
     if (args->T > 0) args->dtype == LETHE_BF16 ? backward<bf16>(device, *args) : backward<float>(device, *args);
     return static_cast<int>(LETHE_OK);
   });

@@ -126,13 +126,23 @@ final class MicroBatch {
    * piece of its own.
    */
   static List<MicroBatch> cut(List<StepSequence> step, Layout layout, int budget) {
+    return cut(step, layout, budget, null);
+  }
+
+  /**
+   * The same with dropout in the adapters.
+   *
+   * @param keys null: none
+   */
+  static List<MicroBatch> cut(
+      List<StepSequence> step, Layout layout, int budget, DropoutKeys keys) {
     List<MicroBatch> pieces = new ArrayList<>();
     List<StepSequence> piece = new ArrayList<>();
     int tokens = 0;
     for (List<StepSequence> group : groups(step)) {
       int size = group.stream().mapToInt(layout::tokens).sum();
       if (!piece.isEmpty() && tokens + size > budget) {
-        pieces.add(new Builder(layout).lay(piece));
+        pieces.add(new Builder(layout).lay(piece, keys));
         piece = new ArrayList<>();
         tokens = 0;
       }
@@ -140,7 +150,7 @@ final class MicroBatch {
       tokens += size;
     }
     if (!piece.isEmpty()) {
-      pieces.add(new Builder(layout).lay(piece));
+      pieces.add(new Builder(layout).lay(piece, keys));
     }
     return pieces;
   }
@@ -201,7 +211,7 @@ final class MicroBatch {
       this.layout = layout;
     }
 
-    MicroBatch lay(List<StepSequence> piece) {
+    MicroBatch lay(List<StepSequence> piece, DropoutKeys keys) {
       List<List<Integer>> firstRows = new ArrayList<>();
       for (StepSequence s : piece) {
         List<Integer> ofUses = new ArrayList<>();
@@ -224,7 +234,11 @@ final class MicroBatch {
           append(s);
         }
       }
-      return new MicroBatch(PackedBatch.of(ids, piece.size()), rows.build(trainedTokens), placed);
+      PackedBatch batch = PackedBatch.of(ids, piece.size());
+      return new MicroBatch(
+          keys == null ? batch : batch.withRowKeys(keys.of(piece)),
+          rows.build(trainedTokens),
+          placed);
     }
 
     private void append(StepSequence s) {
