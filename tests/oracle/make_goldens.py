@@ -17,6 +17,7 @@ import make_dropout
 import make_forward
 import make_full_gradients
 import make_lora
+import make_methods
 import make_models
 import make_parity
 import make_peft
@@ -33,6 +34,7 @@ MAKERS = (
     make_forward,
     make_full_gradients,
     make_lora,
+    make_methods,
     make_parity,
     make_tokenizers,
     make_views,
@@ -47,6 +49,7 @@ MAKERS = (
 MADE = (
     common.UNTIED,
     common.TIED,
+    make_methods.FOLDER,
     make_tokenizers.FOLDER,
     make_views.FOLDER,
     "families",

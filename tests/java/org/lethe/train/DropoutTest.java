@@ -41,7 +41,9 @@ import org.lethe.method.Positions;
 import org.lethe.method.Role;
 import org.lethe.model.Goldens;
 import org.lethe.model.GradientReader;
+import org.lethe.model.Lora;
 import org.lethe.model.Model;
+import org.lethe.model.View;
 
 /** Dropout in adapters, against torch with the same masks: {@code tests/oracle/make_dropout.py}. */
 class DropoutTest {
@@ -244,6 +246,39 @@ class DropoutTest {
     for (double mean : ofColumn) {
       assertEquals(1, mean, 5 * deviation);
     }
+  }
+
+  /**
+   * So small a probability drops one input of a billion: the way through the masks gives what the
+   * way without gives, also beside a frozen adapter, which drops nothing.
+   */
+  @Test
+  void aVanishingDropoutIsNoneAndFrozenAdaptersActWhole() throws IOException {
+    List<Map<String, float[]>> gradients = new ArrayList<>();
+    List<Double> losses = new ArrayList<>();
+    Method method = Methods.fineTuning();
+    for (double p : new double[] {0, 1e-9}) {
+      try (Backend backend = Backend.open("cpu", 2);
+          Model model = GoldenSteps.model(backend, Dtype.F32)) {
+        Lora frozen = AdapterDirectory.loadFrozen(model, "before", withDropout(0.5));
+        model.startFrom(View.of(frozen));
+        AdapterDirectory.load(model, withDropout(p), true);
+        assertEquals(p > 0, model.lora().drops());
+        assertFalse(frozen.drops());
+        try (Step step = new Step(model, method, settings(4096), null, 4096)) {
+          losses.add(gradients(step, method, 0).loss());
+          gradients.add(GradientReader.gradients(model.trainable()));
+        }
+      }
+    }
+    assertEquals(losses.get(0), losses.get(1), TOLERANCE * losses.get(0));
+    gradients
+        .get(0)
+        .forEach(
+            (name, expected) -> {
+              double error = Goldens.relativeError(gradients.get(1).get(name), expected);
+              assertTrue(error <= TOLERANCE, name + " differs by " + error);
+            });
   }
 
   @Test
