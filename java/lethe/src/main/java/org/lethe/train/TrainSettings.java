@@ -13,6 +13,7 @@ import org.lethe.kernels.Ops;
  * @param tokensPerMicroBatch a step is cut into pieces of at most that many tokens; a pair longer
  *     than that is one piece
  * @param onNonFinite what follows a loss or gradient that is not finite
+ * @param parity quirks of published code
  */
 public record TrainSettings(
     int steps,
@@ -25,7 +26,36 @@ public record TrainSettings(
     double weightDecay,
     double maxGradientNorm,
     int tokensPerMicroBatch,
-    OnNonFinite onNonFinite) {
+    OnNonFinite onNonFinite,
+    Parity parity) {
+
+  /** Settings without quirks. */
+  public TrainSettings(
+      int steps,
+      double learningRate,
+      Schedule schedule,
+      int warmupSteps,
+      double beta1,
+      double beta2,
+      double eps,
+      double weightDecay,
+      double maxGradientNorm,
+      int tokensPerMicroBatch,
+      OnNonFinite onNonFinite) {
+    this(
+        steps,
+        learningRate,
+        schedule,
+        warmupSteps,
+        beta1,
+        beta2,
+        eps,
+        weightDecay,
+        maxGradientNorm,
+        tokensPerMicroBatch,
+        onNonFinite,
+        Parity.NONE);
+  }
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -77,7 +107,25 @@ public record TrainSettings(
         weightDecay,
         maxGradientNorm,
         tokens,
-        onNonFinite);
+        onNonFinite,
+        parity);
+  }
+
+  /** The same with quirks of published code. */
+  public TrainSettings with(Parity quirks) {
+    return new TrainSettings(
+        steps,
+        learningRate,
+        schedule,
+        warmupSteps,
+        beta1,
+        beta2,
+        eps,
+        weightDecay,
+        maxGradientNorm,
+        tokensPerMicroBatch,
+        onNonFinite,
+        quirks);
   }
 
   Ops.AdamWSettings adamW() {
