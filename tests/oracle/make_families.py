@@ -9,7 +9,7 @@ Writes: families/<name>/config.json, model.safetensors (bf16: the same weights s
           ids, lengths    int32               three sequences end to end
           logits          fp32 [sum T, V]     computed in float64
           nll             fp32 [sum (T-1)]    position t of a sequence predicts its token t+1
-          greedy          int32 [3, 5]        transformers' generate() with its KV cache, in float64
+          greedy          int32 [3, 5]        transformers' generate(), in float64
           greedy_margin   fp32 [3, 5]         best minus second logit
           bf16_logits     bf16 [sum T, V]     the model as transformers runs it in bf16
         families/<name>/gradients.safetensors
@@ -110,6 +110,12 @@ FAMILIES = {
         SEPARATE,
         dict(layer_types=None, hidden_act="gelu_pytorch_tanh"),
     ),
+    "starcoder2": (
+        "Starcoder2Config",
+        dict(rope_parameters=default_rope()),
+        ["q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"],
+        None,
+    ),
 }
 
 
@@ -199,13 +205,25 @@ def sequences(seed):
     return [common.random_ids(generator, SIZES["vocab_size"], n) for n in LENGTHS]
 
 
-def greedy(model, ids):
+def greedy(model, ids, crosses):
+    """generate() with its cache, held to generate() without.
+
+    Where a continuation crosses longrope's limit, only the latter counts: transformers 5.18 then drops the cache, as it must, but feeds the last
+    token alone (Phi3's prepare_inputs_for_generation does not undo `next_sequence_length`), so the model has forgotten everything before.
+    """
     model.generation_config.eos_token_id = None
+    plain, margins = generate(model, ids, use_cache=False)
+    assert crosses or generate(model, ids, use_cache=True)[0] == plain
+    return plain, margins
+
+
+def generate(model, ids, use_cache):
     output = model.generate(
         torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
         max_new_tokens=GREEDY_TOKENS,
         do_sample=False,
+        use_cache=use_cache,
         return_dict_in_generate=True,
         output_logits=True,
     )
@@ -221,7 +239,8 @@ def forward(directory, rows):
     far = max((common.logits(plain, ids) - z).abs().max().item() for ids, z in zip(rows, logits))
     assert far < FP32_LIMIT, f"{directory.name}: fp32 is {far} from float64"
     half = load(directory, torch.bfloat16)
-    chosen = [greedy(exact, ids) for ids in rows]
+    limit = getattr(exact.config, "original_max_position_embeddings", None)
+    chosen = [greedy(exact, ids, limit is not None and len(ids) <= limit < len(ids) + GREEDY_TOKENS) for ids in rows]
     return {
         "ids": torch.tensor(sum(rows, [])),
         "lengths": torch.tensor([len(ids) for ids in rows]),

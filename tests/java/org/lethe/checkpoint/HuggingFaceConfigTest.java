@@ -89,8 +89,8 @@ class HuggingFaceConfigTest {
       delimiter = '|',
       quoteCharacter = '`',
       value = {
-        "model_type | \"gpt2\" | gemma2]",
-        "model_type | null | gemma2]",
+        "model_type | \"gpt2\" | phi3, gemma",
+        "model_type | null | phi3, gemma",
         "architectures | [\"LlamaForSequenceClassification\"] | LlamaForCausalLM",
         "architectures | [] | LlamaForCausalLM",
         "hidden_act | \"gelu_fast\" | gelu_new",

@@ -44,7 +44,7 @@ public class FamilyGoldenTest {
   private static final double BF16_RATIO = 1.5;
 
   public static List<String> families() {
-    return List.of("llama-3.1", "llama-bias", "gemma");
+    return List.of("llama-3.1", "llama-bias", "gemma", "starcoder2");
   }
 
   private record Golden(SafetensorsFile file, List<int[]> sequences) implements AutoCloseable {

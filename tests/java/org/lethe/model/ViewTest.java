@@ -136,13 +136,7 @@ class ViewTest {
               isA
                   ? to.offset() + (firstRank + i) * to.columns() + j
                   : to.offset() + i * to.columns() + firstRank + j;
-          values[(int) at] =
-              isA
-                  ? value
-                  : (float)
-                      (coefficient
-                          * from.config().scale(from.config().rank(), from.config().alpha())
-                          * value);
+          values[(int) at] = isA ? value : (float) (coefficient * from.config().scale() * value);
         }
       }
     }

@@ -45,7 +45,8 @@ final class BaseMark {
       long last = Math.max(0, info.bytes() - PIECE_BYTES);
       long before = -1;
       for (int i = 0; i < PIECES; i++) {
-        long at = last * i / (PIECES - 1);
+        // Whole numbers of every type: a quantised weight is made as it is read.
+        long at = last * i / (PIECES - 1) / Long.BYTES * Long.BYTES;
         if (at > before && info.bytes() > 0) {
           weights.readInto(name, at, piece.clear());
           digest.update(piece.flip());

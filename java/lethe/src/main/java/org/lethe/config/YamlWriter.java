@@ -52,19 +52,11 @@ final class YamlWriter {
 
   private void entry(String key, Object value, String indent) {
     out.append(indent).append(key).append(':');
-    if (value instanceof Record section) {
+    if (value instanceof OptionValue option) {
+      out.append(' ').append(option(option.text())).append('\n');
+    } else if (value instanceof Record section) {
       out.append('\n');
       record(section, indent + "  ", Set.of());
-    } else if (value instanceof Map<?, ?> options) {
-      out.append(options.isEmpty() ? " {}\n" : "\n");
-      options.forEach(
-          (name, option) ->
-              out.append(indent)
-                  .append("  ")
-                  .append(name)
-                  .append(": ")
-                  .append(option(((OptionValue) option).text()))
-                  .append('\n'));
     } else if (value instanceof List<?> list && !list.isEmpty()) {
       out.append('\n');
       for (Object item : list) {

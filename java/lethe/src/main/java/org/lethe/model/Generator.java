@@ -149,7 +149,7 @@ public final class Generator implements AutoCloseable {
 
   /**
    * A sequence that grows past the length where its rotary frequencies change is fed anew, since
-   * its cached keys turned by the old ones; as transformers does.
+   * its cached keys turned by the old ones: what transformers gives without a cache.
    */
   private void startAgainWhereAnglesChange(Continuation k) {
     int grown = k.filled + k.pending.length;

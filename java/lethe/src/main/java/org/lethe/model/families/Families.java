@@ -15,7 +15,8 @@ public final class Families {
           Phi.FAMILY,
           Phi3.FAMILY,
           Gemma.FAMILY,
-          Gemma2.FAMILY);
+          Gemma2.FAMILY,
+          Starcoder2.FAMILY);
 
   private Families() {}
 
