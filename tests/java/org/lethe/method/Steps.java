@@ -194,7 +194,7 @@ final class Steps {
             case UNIFORM_KL -> p[v] - 1.0 / z.length;
             case KL_UNIFORM -> p[v] * (z[v] - mean);
             case REFERENCE_KL -> p[v] - StrictMath.exp(reference[v] - lse(reference));
-            case KL_REFERENCE, UNIFORM_KL_EPSILON, STATISTICS -> Double.NaN;
+            case KL_REFERENCE, STATISTICS -> Double.NaN;
           };
     }
     return direction;

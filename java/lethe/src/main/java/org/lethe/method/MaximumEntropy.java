@@ -1,46 +1,28 @@
 package org.lethe.method;
 
 import java.util.List;
-import org.lethe.UserException;
 
 /**
  * ME, maximum entropy: loss = (1/N) Σ D over the N rows of role FORGET, D the divergence between
  * the prediction p and the uniform distribution U over the vocabulary.
  *
- * <p>D is KL(U‖p) by default, as in the authors' code, or KL(p‖U), as their paper words it. With ε
- * above 0 it is −mean log(p + ε) − log V, which the code computes with 1e-12: where p has a peak of
- * 40 logits that takes nearly all of the gradient. ε is 0 by default. Reduction: mean over the
- * step's rows. Positions: ALL by default. No reference. Coefficient 0.1 by default. Source: Yuan et
- * al., "A Closer Look at Machine Unlearning for Large Language Models" (arXiv 2410.08109).
+ * <p>D is KL(U‖p) by default, as in the authors' code, or KL(p‖U), as their paper words it; without
+ * the code's 1e-12 inside the logarithm. Reduction: mean over the step's rows. Positions: ALL by
+ * default. No reference. Coefficient 0.1 by default. Source: Yuan et al., "A Closer Look at Machine
+ * Unlearning for Large Language Models" (arXiv 2410.08109).
  */
-record MaximumEntropy(EntropyDirection direction, double epsilon, Positions positions)
-    implements Loss {
-  MaximumEntropy {
-    if (epsilon > 0 && direction == EntropyDirection.MODEL_TO_UNIFORM) {
-      throw new UserException(
-          "ME's epsilon "
-              + epsilon
-              + " belongs to the logarithm of KL(U || p); set epsilon=0, or"
-              + " direction=uniform_to_model");
-    }
-  }
-
+record MaximumEntropy(EntropyDirection direction, Positions positions) implements Loss {
   static final LossSpec SPEC =
       LossSpec.of(
               Side.FORGET,
               "ME",
               "maximum entropy",
-              o ->
-                  new MaximumEntropy(
-                      o.choice("direction", EntropyDirection.class),
-                      o.number("epsilon"),
-                      o.positions()))
+              o -> new MaximumEntropy(o.choice("direction", EntropyDirection.class), o.positions()))
           .formula("mean KL(U || p)", "mean over rows")
           .source(
               "Yuan et al. (closer-look), arXiv 2410.08109",
               "the paper words KL(p || U) (direction: model_to_uniform), the code computes KL(U ||"
-                  + " p), the default, with 1e-12 in its logarithm (epsilon) and over padding"
-                  + " (parity.padding)")
+                  + " p), the default; the code's rows include padding, which does not exist here")
           .coefficient(
               0.1, "closer-look's TOFU scripts; 1 in its continual, 0.5 in real-world ones")
           .options(
@@ -50,20 +32,9 @@ record MaximumEntropy(EntropyDirection direction, double epsilon, Positions posi
                   "divergence that is minimised",
                   "closer-look's code",
                   EntropyDirection.values()),
-              Option.atLeast(
-                  0,
-                  "epsilon",
-                  0,
-                  "added to the probability inside the logarithm",
-                  "the formula; closer-look's code has 1e-12, which takes the gradient from"
-                      + " confident rows"),
               Option.positions(Positions.ALL, "closer-look's scripts (mask=false)"));
 
   private Use use() {
-    if (epsilon > 0) {
-      return new Use(Role.FORGET, positions, RowKind.UNIFORM_KL_EPSILON, ReferenceUse.NONE)
-          .with(new RowParameters(1, 0, 0, (float) epsilon));
-    }
     RowKind kind =
         direction == EntropyDirection.UNIFORM_TO_MODEL ? RowKind.UNIFORM_KL : RowKind.KL_UNIFORM;
     return new Use(Role.FORGET, positions, kind, ReferenceUse.NONE);
@@ -91,13 +62,10 @@ record MaximumEntropy(EntropyDirection direction, double epsilon, Positions posi
 
   @Override
   public void evaluate(Observed seen, Accumulator out) {
-    RowStatistics rows = seen.rows();
     Reduction.RowValue value =
-        switch (use().kind()) {
-          case UNIFORM_KL_EPSILON -> rows::kl;
-          case UNIFORM_KL -> rows::uniformKl;
-          default -> rows::klUniform;
-        };
+        direction == EntropyDirection.UNIFORM_TO_MODEL
+            ? seen.rows()::uniformKl
+            : seen.rows()::klUniform;
     Reduction.TOKEN_MEAN.terms(seen, use(), value, out);
   }
 }
