@@ -58,6 +58,54 @@ __device__ void store_group(T *row, int begin, int V, const T (&in)[kGroup]) {
   }
 }
 
+// A logit's soft cap: z = cap tanh(u / cap) (native/cpu/head_logits.h has the formulas).
+struct SoftCap {
+  float cap, inverse;  // cap 0: none
+
+  __device__ float operator()(float u) const { return cap > 0 ? cap * tanhf(u * inverse) : u; }
+  // The slope where the capped logit is z.
+  __device__ float slope(float z) const {
+    const float t = z * inverse;
+    return cap > 0 ? (1.0f - t) * (1.0f + t) : 1.0f;
+  }
+  // capped(u + delta) - capped(u), all digits of a small delta kept.
+  __device__ float difference(float u, float delta) const {
+    if (!(cap > 0)) return delta;
+    const float b = delta * inverse, t = tanhf(u * inverse);
+    if (!(fabsf(b) < 0.5f)) return cap * (tanhf((u + delta) * inverse) - t);
+    const float s = tanhf(b);
+    return cap * s * ((1.0f - t) * (1.0f + t)) / (1.0f + t * s);
+  }
+};
+
+// Bias, cap, mix and label shift of a row and its reference, in place. Each thread later reads what it wrote itself,
+// but for the label's column.
+template <bool kReference>
+__device__ void finish_logits(const HeadRows &a, int64_t index, float *row, float *delta, const SoftCap &cap) {
+  const int64_t second = a.second_of == nullptr ? -1 : a.second_of[index];
+  const float *rises = kReference && second >= 0 ? a.second + second * a.ld : nullptr;
+  const float *params = a.row_params == nullptr ? nullptr : a.row_params + index * LETHE_ROW_PARAMS;
+  const float label_shift = params == nullptr ? 0.0f : params[1], mix = params == nullptr ? 0.0f : params[2];
+  const int label = a.records[index * LETHE_ROW_FIELDS + 1];
+  const Columns c(row, delta, a.V);
+  for (int group = static_cast<int>(threadIdx.x); group < c.groups; group += static_cast<int>(blockDim.x)) {
+    const int begin = c.column(group);
+    for (int v = begin < 0 ? 0 : begin; v < begin + kGroup && v < c.V; ++v) {
+      const float u = a.bias == nullptr ? row[v] : row[v] + a.bias[v];
+      if (kReference) {
+        float d = cap.difference(u, delta[v]);
+        if (rises != nullptr) {
+          const float rise = cap.difference(u + delta[v], rises[v]);
+          d -= mix * (rise < 0.0f ? 0.0f : rise);
+        }
+        delta[v] = v == label ? d - label_shift : d;
+      }
+      row[v] = cap(u);
+    }
+  }
+  __syncthreads();  // logits are written
+}
+
 // Sums over the columns a thread has seen, but for the label's, each relative to the largest of them.
 struct Running {
   float max, reference_max;  // of z, of z + delta
@@ -148,7 +196,9 @@ struct Softmax {
   float ez;          // E_p[z] - max
   float at_label;    // p[y] - 1
   float uniform, scale;
-  int label, kind;
+  float epsilon, mean_ratio;  // LETHE_ROW_UNIFORM_KL_EPS: the mean of p / (p + epsilon)
+  SoftCap cap;
+  int label, argmax, kind;
   bool broken;
 };
 
@@ -239,6 +289,8 @@ __device__ float column_gradient(const Softmax &m, float z, float delta, int v, 
   if (!kReference) {
     if (m.kind == LETHE_ROW_NLL) return v == m.label ? m.at_label : p;
     if (m.kind == LETHE_ROW_UNIFORM_KL) return p - m.uniform;
+    if (m.kind == LETHE_ROW_LOGIT_MARGIN) return v == m.argmax ? (1.0f / m.uniform - 1.0f) * m.uniform : -m.uniform;
+    if (m.kind == LETHE_ROW_UNIFORM_KL_EPS) return p * m.mean_ratio - p / (p + m.epsilon) * m.uniform;
     return p * (d - m.ez);
   }
   const float x = delta * m.beta - m.shift;
@@ -251,6 +303,27 @@ __device__ float column_gradient(const Softmax &m, float z, float delta, int v, 
   }
   *value += near ? p * reverse_kl_term(x) : (r - p) - p * far_x;
   return p * (m.mean_delta - delta * m.beta);
+}
+
+// LETHE_ROW_UNIFORM_KL_EPS: the means of p / (p + epsilon) and of log(p + epsilon), taken as log epsilon +
+// log1p(p / epsilon).
+struct Smoothed {
+  float mean_ratio, mean_log;
+};
+__device__ inline Smoothed smoothed_look(const Columns &c, const Softmax &m) {
+  float sums[2] = {};
+  const float inverse_epsilon = 1.0f / m.epsilon;
+  for (int group = static_cast<int>(threadIdx.x); group < c.groups; group += static_cast<int>(blockDim.x)) {
+    float z[kGroup];
+    load_group(c.z, c.column(group), c.V, -infinity(), z);
+    for (int i = 0; i < kGroup; ++i) {
+      const float p = fast_exp(floored((z[i] - m.max) * m.beta)) * m.inverse_sum;
+      sums[0] += p / (p + m.epsilon);
+      sums[1] += log1pf(p * inverse_epsilon);
+    }
+  }
+  block_sum(sums);
+  return {sums[0] / static_cast<float>(c.V), logf(m.epsilon) + sums[1] / static_cast<float>(c.V)};
 }
 
 // Second look. In bf16 the gradient of a tile lies over logits of columns half as far into the row. Once all threads
@@ -274,7 +347,7 @@ __device__ float second_look(const Columns &c, const Softmax &m, float *row, int
       float share = 0;
       g[i] = m.kind == LETHE_ROW_STATISTICS
                  ? 0.0f
-                 : m.scale * column_gradient<kReference>(m, z[i], delta[i], begin + i, &share);
+                 : m.scale * m.cap.slope(z[i]) * column_gradient<kReference>(m, z[i], delta[i], begin + i, &share);
       value += inside ? share : 0.0f;
     }
     if (gradient == LETHE_F32) {
@@ -312,7 +385,7 @@ __device__ void write_stats(const Softmax &m, const Running &r, float z_label, c
   stats[LETHE_STAT_MAX] = b ? nan() : max;
   stats[LETHE_STAT_ARGMAX] = static_cast<float>(r.argmax);
   stats[LETHE_STAT_RANK] = m.label >= 0 ? r.above : 0.0f;
-  stats[LETHE_STAT_KL] = b ? nan() : kl < 0.0f ? 0.0f : kl;
+  stats[LETHE_STAT_KL] = b ? nan() : kl;
   // E[(log p)^2] with log p = x - log sum; no term is negative.
   stats[LETHE_STAT_ELOG2] = b ? nan() : r.ezz / r.e - 2 * log_sum * m.ez + log_sum * log_sum;
   stats[LETHE_STAT_ENTROPY_OTHERS] = b ? nan() : m.label >= 0 ? others.entropy : 0.0f;
@@ -321,15 +394,20 @@ __device__ void write_stats(const Softmax &m, const Running &r, float z_label, c
 }
 
 template <bool kReference>
-__device__ void whole_row(const HeadRows &a, int64_t index, const float *delta) {
+__device__ void whole_row(const HeadRows &a, int64_t index, float *delta) {
   float *row = a.z + index * a.ld;
+  const SoftCap cap = {a.soft_cap, a.soft_cap > 0 ? 1.0f / a.soft_cap : 0.0f};
+  if (a.bias != nullptr || a.soft_cap > 0 || (kReference && a.row_params != nullptr)) {
+    finish_logits<kReference>(a, index, row, delta, cap);
+  }
   const Columns c(row, delta, a.V);
   Softmax m = {};
   m.label = a.records[index * LETHE_ROW_FIELDS + 1];
   m.kind = a.records[index * LETHE_ROW_FIELDS + 2];
   m.beta = a.row_params == nullptr ? 1.0f : 1.0f / a.row_params[index * LETHE_ROW_PARAMS];
   m.scale = m.beta * (a.coefficient == nullptr ? 1.0f : a.coefficient[index]);
-  m.uniform = 1.0f / static_cast<float>(c.V);
+  m.cap = cap;
+  m.epsilon = a.row_params == nullptr ? 0.0f : a.row_params[index * LETHE_ROW_PARAMS + 3];
   const float z_label = m.label >= 0 ? row[m.label] : 0.0f;
 
   Running r = first_look<kReference>(c, m.label, z_label, m.beta);
@@ -337,6 +415,8 @@ __device__ void whole_row(const HeadRows &a, int64_t index, const float *delta) 
   const float others_max = r.max, others = r.e;
   if (m.label >= 0) add_label(&r, m.label, z_label, kReference ? delta[m.label] : 0.0f, kReference, m.beta);
   m.broken = !(fabsf(r.e) < infinity()) || !(fabsf(r.max) < infinity());
+  m.uniform = m.broken ? nan() : 1.0f / static_cast<float>(c.V);
+  m.argmax = r.argmax;
   m.max = r.max;
   m.inverse_sum = m.broken ? nan() : 1.0f / r.e;
   m.ez = r.ez / r.e;
@@ -353,8 +433,18 @@ __device__ void whole_row(const HeadRows &a, int64_t index, const float *delta) 
     m.mean_delta = r.e_delta / r.e;
   }
   float kl[1] = {0.0f};
+  Smoothed smoothed = {};
+  if (!kReference && m.kind == LETHE_ROW_UNIFORM_KL_EPS) {
+    smoothed = smoothed_look(c, m);
+    m.mean_ratio = smoothed.mean_ratio;
+  }
   if (kReference || a.gradient != LETHE_I32) kl[0] = second_look<kReference>(c, m, row, a.gradient);
-  if (kReference) block_sum(kl);
+  if (kReference) {
+    block_sum(kl);
+    kl[0] = kl[0] < 0.0f ? 0.0f : kl[0];
+  } else if (m.kind == LETHE_ROW_UNIFORM_KL_EPS) {
+    kl[0] = -smoothed.mean_log - logf(static_cast<float>(c.V));
+  }
   if (threadIdx.x == 0) {
     const float mean = a.means == nullptr ? r.z / static_cast<float>(c.V) : a.means[index];
     write_stats<kReference>(m, r, z_label, apart, mean, kl[0], a.stats + index * LETHE_STATISTICS);

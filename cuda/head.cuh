@@ -8,12 +8,16 @@ namespace lethe::cuda {
 // All pointers are the device's. A row's logits are fp32 at z + row * ld, of any alignment a float may have.
 struct HeadRows {
   int64_t rows, V, ld;
-  float *z;                  // [rows, ld]; the gradient replaces the logits
-  const float *delta;        // [references, ld]: reference logits - z; null without rows of a reference kind
-  const int32_t *delta_of;   // [rows]: a row's row of delta, or -1; null: all -1
+  float *z;                  // [rows, ld]: h W^T; the logits, then the gradient, replace it
+  float *delta;              // [references, ld]: reference's h W^T - z; overwritten; null without reference rows
+  const float *second;       // [seconds, ld]: second reference's h W^T minus the first's; null without rows that mix
+  const int32_t *delta_of;   // [rows]: a row's own row of delta, or -1; null: all -1
+  const int32_t *second_of;  // [rows]: a row's row of second, or -1; null: all -1
   const int32_t *records;    // [rows, LETHE_ROW_FIELDS]
   const float *row_params;   // [rows, LETHE_ROW_PARAMS] or null
-  const float *means;        // [rows] or null: mean logits, h dot the mean row of W; null: summed from z
+  const float *bias;         // [V] or null
+  float soft_cap;            // 0: none
+  const float *means;        // [rows] or null: mean logits, h dot the mean row of W; null: summed from the logits
   const float *coefficient;  // [rows] or null: what the gradient is multiplied with
   float *stats;              // [rows, LETHE_STATISTICS]
   int32_t gradient;          // LETHE_F32; LETHE_BF16: at the row's start, so with a row stride of 2 ld; LETHE_I32: none

@@ -54,9 +54,13 @@ void device_rows(const lethe::test::HeadLaunch &l, unsigned threads) {
                       l.ld,
                       there(l.z),
                       there(l.delta),
+                      there(l.second),
                       there(l.delta_of),
+                      there(l.second_of),
                       there(l.records),
                       there(l.row_params),
+                      there(l.bias),
+                      l.soft_cap,
                       there(l.means),
                       there(l.coefficient),
                       there(l.stats),
@@ -122,7 +126,7 @@ Result time_case(const Kinds &kinds, int64_t rows, int64_t V) {
   for (int64_t i = 0; i < rows; ++i) {
     const int kind = kinds.cycle[static_cast<size_t>(i) % kinds.cycle.size()];
     const bool reference = lethe::test::is_reference_kind(kind);
-    records.insert(records.end(), {static_cast<int32_t>(i), static_cast<int32_t>(random.below(V)), kind, -1});
+    records.insert(records.end(), {static_cast<int32_t>(i), static_cast<int32_t>(random.below(V)), kind, -1, -1});
     delta_of.push_back(reference ? references++ : -1);
   }
   const size_t row_bytes = row.size() * sizeof(float), count = static_cast<size_t>(rows) * row.size();
@@ -137,9 +141,22 @@ Result time_case(const Kinds &kinds, int64_t rows, int64_t V) {
       require(cudaMemcpy(delta.get() + i * V, delta_row.data(), row_bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
     }
   }
-  const HeadRows a = {
-      rows,    V,           V,       z.get(),     delta.get(), device_delta_of.get(), device_records.get(),
-      nullptr, means.get(), nullptr, stats.get(), LETHE_BF16};
+  const HeadRows a = {rows,
+                      V,
+                      V,
+                      z.get(),
+                      delta.get(),
+                      nullptr,
+                      device_delta_of.get(),
+                      nullptr,
+                      device_records.get(),
+                      nullptr,
+                      nullptr,
+                      0.0f,
+                      means.get(),
+                      nullptr,
+                      stats.get(),
+                      LETHE_BF16};
   const auto before = [&] {
     require(cudaMemcpyAsync(z.get(), pristine.get(), count * sizeof(float), cudaMemcpyDeviceToDevice), "cudaMemcpy");
     require(cudaMemsetAsync(flush.get(), 0, kFlush), "cudaMemset");

@@ -1,144 +1,22 @@
 // The head: chunks of logits Z = H W^T, the row kernel over them, and dH = dZ W.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <string>
 #include <vector>
 
 #include "device.h"
 #include "gemm.h"
+#include "head_plan.h"
 #include "head_rows.h"
 
 namespace lethe::cpu {
 namespace {
 
-constexpr int64_t kAlignment = 64;
 // Logits of a chunk beyond this bring no speed: the weight is read once per chunk, and a chunk this size hides that.
 constexpr int64_t kMostLogitBytes = int64_t{32} << 20;
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-int64_t element_bytes(int32_t dtype) { return dtype == LETHE_BF16 ? 2 : 4; }
-bool has_reference(int32_t kind) { return kind == LETHE_ROW_REFERENCE_KL || kind == LETHE_ROW_KL_REFERENCE; }
-
-// One row alone takes another path through the GEMM than the same row among others: products have two rows at least.
-int64_t gemm_rows(int64_t rows) { return std::max<int64_t>(rows, 2); }
-
-struct Record {
-  int32_t source, label, kind, reference, second;
-};
-Record record(const lethe_head_args &a, int64_t row) {
-  const int32_t *r = a.rows + row * LETHE_ROW_FIELDS;
-  return {r[0], r[1], r[2], r[3], r[4]};
-}
-
-struct Params {
-  float temperature, label_shift, mix, epsilon;
-};
-Params params(const lethe_head_args &a, int64_t row) {
-  if (a.row_params == nullptr) return {1.0f, 0.0f, 0.0f, 0.0f};
-  const float *p = a.row_params + row * LETHE_ROW_PARAMS;
-  return {p[0], p[1], p[2], p[3]};
-}
-
-// How a chunk lies in the workspace: logits, hidden rows, the result of the second GEMM, and for the rows with a
-// reference their delta and its hidden rows.
-struct Layout {
-  int64_t logits, hidden, product, delta, delta_hidden, bytes;
-};
-Layout layout(int32_t dtype, int64_t d, int64_t V, int64_t rows, int64_t references) {
-  const int64_t logits = aligned(gemm_rows(rows) * V * 4);
-  const int64_t hidden = aligned(gemm_rows(rows) * d * element_bytes(dtype));
-  const int64_t delta = references == 0 ? 0 : aligned(gemm_rows(references) * V * 4);
-  const int64_t delta_hidden = references == 0 ? 0 : aligned(gemm_rows(references) * d * element_bytes(dtype));
-  Layout l = {};
-  l.hidden = l.logits + logits;
-  l.product = l.hidden + hidden;
-  l.delta = l.product + hidden;
-  l.delta_hidden = l.delta + delta;
-  l.bytes = l.delta_hidden + delta_hidden + kAlignment;
-  return l;
-}
-
-struct Chunk {
-  int64_t begin, end;
-  std::vector<int64_t> references;  // its rows that have one
-  int64_t size() const { return end - begin; }
-};
-
-// The most rows from `begin` on that fit the workspace.
-Chunk next_chunk(const lethe_head_args &a, int64_t begin) {
-  Chunk chunk = {begin, begin, {}};
-  while (chunk.end < a.n) {
-    const bool reference = has_reference(record(a, chunk.end).kind);
-    const int64_t references = static_cast<int64_t>(chunk.references.size()) + (reference ? 1 : 0);
-    if (layout(a.dtype, a.d, a.V, chunk.size() + 1, references).bytes > a.workspace_bytes) break;
-    if (reference) chunk.references.push_back(chunk.end);
-    ++chunk.end;
-  }
-  return chunk;
-}
-
-std::string in_row(int64_t row, const std::string &what) { return "row " + std::to_string(row) + ": " + what; }
-
-int check_index(const Device *device, int64_t row, const char *name, int32_t index, int64_t bound) {
-  if (index >= 0 && index < bound) return LETHE_OK;
-  return LETHE_CPU_FAIL(
-      device, LETHE_OUT_OF_BOUNDS,
-      in_row(row, std::string(name) + " " + std::to_string(index) + " is not in [0, " + std::to_string(bound) + ")"));
-}
-
-int check_row(const Device *device, const lethe_head_args &a, int64_t row, bool allow_reference) {
-  const Record r = record(a, row);
-  int status = check_index(device, row, "source", r.source, a.sources);
-  if (status == LETHE_OK && r.label != -1) status = check_index(device, row, "label", r.label, a.V);
-  if (status != LETHE_OK) return status;
-  if (r.kind < LETHE_ROW_STATISTICS || r.kind > LETHE_ROW_KL_REFERENCE) {
-    return LETHE_CPU_FAIL(device, LETHE_INVALID_ARGUMENT, in_row(row, "unknown kind " + std::to_string(r.kind)));
-  }
-  if (r.kind == LETHE_ROW_NLL && r.label == -1) {
-    return LETHE_CPU_FAIL(device, LETHE_INVALID_ARGUMENT, in_row(row, "LETHE_ROW_NLL needs a label"));
-  }
-  if (has_reference(r.kind)) {
-    if (!allow_reference) {
-      return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, in_row(row, "a trained head has no reference to compare with"));
-    }
-    if (r.reference == -1) {
-      return LETHE_CPU_FAIL(device, LETHE_INVALID_ARGUMENT, in_row(row, "a reference kind needs a reference source"));
-    }
-    status = check_index(device, row, "reference source", r.reference, a.sources);
-  }
-  const Params p = params(a, row);
-  if (p.label_shift != 0 || p.mix != 0 || p.epsilon != 0) {
-    return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, in_row(row, "label_shift, mix and epsilon are not there yet"));
-  }
-  if (status == LETHE_OK && !(p.temperature > 0 && std::isfinite(p.temperature))) {
-    return LETHE_CPU_FAIL(device, LETHE_INVALID_ARGUMENT, in_row(row, "the temperature must be finite and above 0"));
-  }
-  return status;
-}
-
-int check_workspace(const Device *device, int32_t dtype, int64_t d, int64_t V, int64_t references, int64_t bytes) {
-  const int64_t least = layout(dtype, d, V, 2, references).bytes;
-  if (bytes >= least) return LETHE_OK;
-  return LETHE_CPU_FAIL(
-      device, LETHE_INVALID_ARGUMENT,
-      "the workspace has " + std::to_string(bytes) + " bytes, the head needs " + std::to_string(least));
-}
-
-int check_pass(const Device *device, const lethe_head_args &a, bool allow_reference) {
-  if (a.bias != nullptr || a.soft_cap != 0) {
-    return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "bias and soft_cap are not there yet");
-  }
-  for (int64_t row = 0; row < a.n; ++row) {
-    const int status = check_row(device, a, row, allow_reference);
-    if (status != LETHE_OK) return status;
-  }
-  return check_workspace(device, a.dtype, a.d, a.V, allow_reference ? 2 : 0, a.workspace_bytes);
-}
-
 char *align_up(void *p) {
   const auto address = reinterpret_cast<uintptr_t>(p);
-  return static_cast<char *>(p) + (kAlignment - address % kAlignment) % kAlignment;
+  return static_cast<char *>(p) + (kHeadAlignment - address % kHeadAlignment) % kHeadAlignment;
 }
 
 float dot(const float *mean, const char *h, int32_t dtype, int64_t d) {
@@ -150,33 +28,51 @@ float dot(const float *mean, const char *h, int32_t dtype, int64_t d) {
   return static_cast<float>(total);
 }
 
-// Reference hidden rows minus the policy's, in fp32, rounded to storage.
+// Differences of hidden rows, in fp32, rounded to storage.
 template <class T>
 void delta_rows(const lethe_head_args &a, const Chunk &chunk, T *out) {
   const T *h = static_cast<const T *>(a.h);
-  const int64_t references = static_cast<int64_t>(chunk.references.size());
-  for (int64_t i = 0; i < gemm_rows(references); ++i) {
-    if (i >= references) {
+  const int64_t deltas = static_cast<int64_t>(chunk.deltas.size());
+  for (int64_t i = 0; i < gemm_rows(deltas); ++i) {
+    if (i >= deltas) {
       std::memset(static_cast<void *>(out + i * a.d), 0, static_cast<size_t>(a.d) * sizeof(T));
       continue;
     }
-    const Record r = record(a, chunk.references[static_cast<size_t>(i)]);
-    const T *policy = h + r.source * a.d;
-    const T *reference = h + r.reference * a.d;
-    for (int64_t j = 0; j < a.d; ++j) from_float(to_float(reference[j]) - to_float(policy[j]), out + i * a.d + j);
+    const Delta delta = chunk.deltas[static_cast<size_t>(i)];
+    const Record r = record(a, delta.row);
+    const T *from = h + (delta.second ? r.reference : r.source) * a.d;
+    const T *to = h + (delta.second ? r.second : r.reference) * a.d;
+    for (int64_t j = 0; j < a.d; ++j) from_float(to_float(to[j]) - to_float(from[j]), out + i * a.d + j);
   }
 }
 
+// The head's bias as fp32; its mean belongs to MEAN.
+struct Bias {
+  std::vector<float> values;
+  double mean = 0;
+  explicit Bias(const lethe_head_args &a) {
+    if (a.bias == nullptr) return;
+    for (int64_t v = 0; v < a.V; ++v) {
+      values.push_back(a.dtype == LETHE_BF16 ? to_float(static_cast<const bf16 *>(a.bias)[v])
+                                             : static_cast<const float *>(a.bias)[v]);
+      mean += static_cast<double>(values.back());
+    }
+    mean /= static_cast<double>(a.V);
+  }
+  const float *data() const { return values.empty() ? nullptr : values.data(); }
+};
+
 class Pass {
  public:
-  Pass(Device *device, const lethe_head_args &args, const Chunk &chunk)
+  Pass(Device *device, const lethe_head_args &args, const Bias &bias, const Chunk &chunk)
       : device_(device),
         a_(args),
+        bias_(bias),
         chunk_(chunk),
         rows_(gemm_rows(chunk.size())),
-        references_(static_cast<int64_t>(chunk.references.size())),
+        deltas_(static_cast<int64_t>(chunk.deltas.size())),
         base_(align_up(args.workspace)),
-        layout_(layout(args.dtype, args.d, args.V, chunk.size(), references_)) {}
+        layout_(layout(args.dtype, args.d, args.V, chunk.size(), deltas_)) {}
 
   void logits() {
     const int64_t width = a_.d * element_bytes(a_.dtype);
@@ -190,23 +86,25 @@ class Pass {
       }
     }
     project(rows_, base_ + layout_.hidden, z(0));
-    if (references_ == 0) return;
+    if (deltas_ == 0) return;
     char *delta_hidden = base_ + layout_.delta_hidden;
     a_.dtype == LETHE_BF16 ? delta_rows(a_, chunk_, reinterpret_cast<bf16 *>(delta_hidden))
                            : delta_rows(a_, chunk_, reinterpret_cast<float *>(delta_hidden));
-    project(gemm_rows(references_), delta_hidden, reinterpret_cast<float *>(base_ + layout_.delta));
+    project(gemm_rows(deltas_), delta_hidden, reinterpret_cast<float *>(base_ + layout_.delta));
   }
 
   void rows(bool gradient) {
     const int32_t dtype = gradient ? a_.dtype : static_cast<int32_t>(LETHE_I32);
-    std::vector<int64_t> reference_of(static_cast<size_t>(chunk_.size()), -1);
-    for (int64_t i = 0; i < references_; ++i) {
-      reference_of[static_cast<size_t>(chunk_.references[static_cast<size_t>(i)] - chunk_.begin)] = i;
+    std::vector<int64_t> delta_of(static_cast<size_t>(chunk_.size()), -1);
+    std::vector<int64_t> second_of(delta_of);
+    for (int64_t i = 0; i < deltas_; ++i) {
+      const Delta delta = chunk_.deltas[static_cast<size_t>(i)];
+      (delta.second ? second_of : delta_of)[static_cast<size_t>(delta.row - chunk_.begin)] = i;
     }
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows_; ++i) {
       if (i < chunk_.size()) {
-        row(i, reference_of[static_cast<size_t>(i)], dtype);
+        row(i, delta_of[static_cast<size_t>(i)], second_of[static_cast<size_t>(i)], dtype);
       } else {
         std::memset(z(i), 0, static_cast<size_t>(a_.V) * 4);
       }
@@ -240,7 +138,22 @@ class Pass {
                    1.0f});
   }
 
+  // Columns are shared among the threads and rows added in order.
+  void bias_gradient() { a_.dtype == LETHE_BF16 ? add_columns<bf16>() : add_columns<float>(); }
+
  private:
+  template <class T>
+  void add_columns() {
+#pragma omp parallel
+    {
+      const Range columns = share(a_.V, omp_get_thread_num(), omp_get_num_threads());
+      for (int64_t i = 0; i < chunk_.size(); ++i) {
+        const T *dz = reinterpret_cast<const T *>(z(i));
+        for (int64_t v = columns.begin; v < columns.end; ++v) a_.db[v] += to_float(dz[v]);
+      }
+    }
+  }
+
   float *z(int64_t i) { return reinterpret_cast<float *>(base_ + layout_.logits) + i * a_.V; }
   int64_t gradient_ld() const { return a_.dtype == LETHE_BF16 ? 2 * a_.V : a_.V; }
 
@@ -249,18 +162,27 @@ class Pass {
     gemm(device_, {a_.dtype, LETHE_F32, rows, a_.V, a_.d, {hidden, a_.d}, {a_.w, a_.d, true}, out, a_.V});
   }
 
-  void row(int64_t i, int64_t reference, int32_t gradient) {
+  void row(int64_t i, int64_t delta, int64_t second, int32_t gradient) {
     const int64_t index = chunk_.begin + i;
     const Record r = record(a_, index);
+    const Params p = params(a_, index);
     HeadRow row = {};
     row.z = z(i);
-    if (reference >= 0) row.delta = reinterpret_cast<const float *>(base_ + layout_.delta) + reference * a_.V;
+    float *deltas = reinterpret_cast<float *>(base_ + layout_.delta);
+    if (delta >= 0) row.delta = deltas + delta * a_.V;
+    if (second >= 0) row.second = deltas + second * a_.V;
+    row.bias = bias_.data();
+    row.soft_cap = a_.soft_cap;
     float mean = 0;
-    if (a_.mean != nullptr) {
-      mean = dot(a_.mean, base_ + layout_.hidden + i * a_.d * element_bytes(a_.dtype), a_.dtype, a_.d);
+    if (a_.mean != nullptr && a_.soft_cap == 0) {
+      mean = dot(a_.mean, base_ + layout_.hidden + i * a_.d * element_bytes(a_.dtype), a_.dtype, a_.d) +
+             static_cast<float>(bias_.mean);
       row.mean = &mean;
     }
-    row.inverse_temperature = 1.0f / params(a_, index).temperature;
+    row.inverse_temperature = 1.0f / p.temperature;
+    row.label_shift = p.label_shift;
+    row.mix = p.mix;
+    row.epsilon = p.epsilon;
     row.coefficient = a_.coefficient != nullptr ? a_.coefficient[index] : 1.0f;
     row.label = r.label;
     row.kind = r.kind;
@@ -270,8 +192,9 @@ class Pass {
 
   Device *device_;
   const lethe_head_args &a_;
+  const Bias &bias_;
   const Chunk &chunk_;
-  int64_t rows_, references_;
+  int64_t rows_, deltas_;
   char *base_;
   Layout layout_;
 };
@@ -362,9 +285,10 @@ int head_forward(Device *device, const lethe_head_args *args) {
     if (a.n == 0) return static_cast<int>(LETHE_OK);
     const int status = check_pass(device, a, true);
     if (status != LETHE_OK) return status;
+    const Bias bias(a);
     for (int64_t begin = 0; begin < a.n;) {
       const Chunk chunk = next_chunk(a, begin);
-      Pass pass(device, a, chunk);
+      Pass pass(device, a, bias, chunk);
       const bool gradient = a.dh_rows != nullptr && any_gradient(a, chunk);
       pass.logits();
       pass.rows(gradient);
@@ -385,14 +309,16 @@ int head_backward(Device *device, const lethe_head_args *args) {
     if (a.n == 0) return static_cast<int>(LETHE_OK);
     const int status = check_pass(device, a, false);
     if (status != LETHE_OK) return status;
+    const Bias bias(a);
     for (int64_t begin = 0; begin < a.n;) {
       const Chunk chunk = next_chunk(a, begin);
-      Pass pass(device, a, chunk);
+      Pass pass(device, a, bias, chunk);
       if (any_gradient(a, chunk)) {
         pass.logits();
         pass.rows(true);
         pass.hidden_gradient();
         pass.weight_gradient();
+        if (a.db != nullptr) pass.bias_gradient();
       } else {
         zero_gradient(a, chunk);
       }

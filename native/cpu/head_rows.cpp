@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "head_logits.h"
 #include "vector_math.h"
 
 namespace lethe::cpu {
@@ -37,6 +38,32 @@ void for_columns(const float *z, const float *delta, int64_t V, Fn &&fn, Flush &
     }
     flush();
   }
+}
+
+f32x16 load_up_to(const float *p, int64_t n) { return n == kLanes ? load(p) : load_tail(p, n); }
+void store_up_to(float *p, f32x16 x, int64_t n) { n == kLanes ? store(p, x) : store_tail(p, x, n); }
+
+// Turns delta into the reference's logits minus the row's own, of which z still lacks bias and cap.
+void finish_delta(const HeadRow &row, int64_t V) {
+  const SoftCap cap(row.soft_cap);
+  if (cap.caps() || row.second != nullptr) {
+    for (int64_t v = 0; v < V; v += kLanes) {
+      const int64_t n = std::min(kLanes, V - v);
+      f32x16 u = load_up_to(row.z + v, n);
+      if (row.bias != nullptr) u += load_up_to(row.bias + v, n);
+      f32x16 delta = load_up_to(row.delta + v, n);
+      const f32x16 reference = u + delta;
+      if (cap.caps()) delta = cap.difference(u, delta);
+      if (row.second != nullptr) {
+        f32x16 rise = load_up_to(row.second + v, n);
+        if (cap.caps()) rise = cap.difference(reference, rise);
+        // A NaN compares false and stays.
+        delta -= row.mix * select<f32x16>(rise < 0.0f, f32x16{}, rise);
+      }
+      store_up_to(row.delta + v, delta, n);
+    }
+  }
+  if (row.label_shift != 0) row.delta[row.label] -= row.label_shift;
 }
 
 struct Look {
@@ -232,7 +259,9 @@ struct Softmax {
   float mean_delta;                            // E_p[delta]
   float ez;                                    // E_p[z] - max
   float uniform;                               // 1 / V
-  float scale;                                 // what the gradient is multiplied with
+  float mean_ratio;                            // mean of p / (p + epsilon)
+  SoftCap cap{0.0f};
+  float scale;  // what the gradient is multiplied with
 };
 
 // The gradient, and with kReference the value of the row's divergence: with x = delta - shift, which makes E_p[e^x] =
@@ -271,10 +300,17 @@ double last_look(const HeadRow &row, int64_t V, const Softmax &m, Store &&store_
             case LETHE_ROW_UNIFORM_KL:
               g = p - m.uniform;
               break;
+            case LETHE_ROW_LOGIT_MARGIN:
+              g = splat(-m.uniform);
+              break;
+            case LETHE_ROW_UNIFORM_KL_EPS:
+              g = p * m.mean_ratio - p / (p + row.epsilon) * m.uniform;
+              break;
             default:
               g = p * (d - m.ez);
           }
         }
+        if (m.cap.caps()) g *= m.cap.slope(z);
         store_gradient(v, count, g * m.scale);
       },
       [&] {
@@ -303,7 +339,34 @@ double last_look_into(const HeadRow &row, int64_t V, const Softmax &m, int32_t g
   return last_look<kReference>(row, V, m, [](int64_t, int64_t, f32x16) {});
 }
 
-void set_gradient(const HeadRow &row, int64_t v, int32_t gradient, float value) {
+// What LETHE_ROW_UNIFORM_KL_EPS needs besides: the mean of p / (p + epsilon), and of log(p + epsilon), taken as
+// log epsilon + log1p(p / epsilon).
+struct Smoothed {
+  double mean_ratio, mean_log;
+};
+Smoothed smoothed_look(const HeadRow &row, int64_t V, const Softmax &m) {
+  const float inverse_epsilon = 1.0f / row.epsilon;
+  f32x16 ratio_block = {}, log_block = {};
+  double ratio = 0, log = 0;
+  for_columns<false>(
+      row.z, nullptr, V,
+      [&](f32x16 z, f32x16, int64_t, int64_t) {
+        const f32x16 p = exp(floored((z - m.max) * row.inverse_temperature)) * m.inverse_sum;
+        ratio_block += p / (p + row.epsilon);
+        log_block += log1p(p * inverse_epsilon);
+      },
+      [&] {
+        ratio += static_cast<double>(sum(ratio_block));
+        log += static_cast<double>(sum(log_block));
+        ratio_block = log_block = f32x16{};
+      });
+  const auto count = static_cast<double>(V);
+  return {ratio / count, std::log(static_cast<double>(row.epsilon)) + log / count};
+}
+
+// In place of what the last look wrote for column v, whose logit is z.
+void set_gradient(const HeadRow &row, int64_t v, float z, const Softmax &m, int32_t gradient, float direction) {
+  const float value = direction * m.scale * (m.cap.caps() ? m.cap.slope(splat(z))[0] : 1.0f);
   if (gradient == LETHE_F32) {
     row.z[v] = value;
   } else if (gradient == LETHE_BF16) {
@@ -315,6 +378,8 @@ void set_gradient(const HeadRow &row, int64_t v, int32_t gradient, float value) 
 
 template <bool kReference>
 void whole_row(const HeadRow &row, int64_t V, int32_t gradient, float *stats) {
+  if constexpr (kReference) finish_delta(row, V);
+  if (row.bias != nullptr || row.soft_cap > 0) finish_logits(row.z, row.bias, SoftCap(row.soft_cap), V);
   const Look look = first_look<kReference>(row, V);
   const Sums sums = second_look<kReference>(row, V, look);
   const double beta = row.inverse_temperature;
@@ -325,10 +390,11 @@ void whole_row(const HeadRow &row, int64_t V, int32_t gradient, float *stats) {
   const bool broken = !std::isfinite(sums.e) || !std::isfinite(look.max);
 
   Softmax m = {};
+  m.cap = SoftCap(row.soft_cap);
   m.max = look.max;
   m.inverse_sum = broken ? kNaN : static_cast<float>(1.0 / sums.e);
   m.ez = static_cast<float>(ez);
-  m.uniform = 1.0f / static_cast<float>(V);
+  m.uniform = broken ? kNaN : 1.0f / static_cast<float>(V);
   m.scale = row.coefficient * row.inverse_temperature;
   if constexpr (kReference) {
     // Near the reference the shift is a small difference of two large numbers unless it is summed as one; far from it
@@ -364,11 +430,20 @@ void whole_row(const HeadRow &row, int64_t V, int32_t gradient, float *stats) {
     if (gradient == LETHE_F32) std::fill_n(row.z, V, 0.0f);
     if (gradient == LETHE_BF16) std::memset(row.z, 0, static_cast<size_t>(V) * 2);
   } else {
+    if (row.kind == LETHE_ROW_UNIFORM_KL_EPS) {
+      const Smoothed s = smoothed_look(row, V, m);
+      m.mean_ratio = static_cast<float>(s.mean_ratio);
+      stats[LETHE_STAT_KL] = static_cast<float>(-s.mean_log - std::log(static_cast<double>(V)));
+    }
+    const float z_label = row.label >= 0 ? row.z[row.label] : 0.0f;
     const double value = last_look_into<kReference>(row, V, m, gradient);
     if constexpr (kReference) stats[LETHE_STAT_KL] = static_cast<float>(value < 0 ? 0 : value);
     if (row.kind == LETHE_ROW_NLL) {
       const float at_label = broken ? kNaN : -static_cast<float>(std::exp(others.lse - (max + log_sum)));
-      set_gradient(row, row.label, gradient, at_label * m.scale);
+      set_gradient(row, row.label, z_label, m, gradient, at_label);
+    } else if (row.kind == LETHE_ROW_LOGIT_MARGIN) {
+      const auto rest = static_cast<float>(V - 1);
+      set_gradient(row, look.argmax, look.max, m, gradient, rest * m.uniform);
     }
   }
   if (broken) {

@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "gemm.h"
+#include "head_logits.h"
 #include "vector_math.h"
 
 namespace lethe::cpu {
@@ -107,9 +108,6 @@ int32_t draw(const float *weight, const lethe_sample_args &a, int64_t row) {
 int head_sample(Device *device, const lethe_sample_args *args) {
   return run(device, __func__, [&] {
     const lethe_sample_args &a = *args;
-    if (a.bias != nullptr || a.soft_cap != 0) {
-      return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "bias and soft_cap are not there yet");
-    }
     if (a.n == 0) return static_cast<int>(LETHE_OK);
     const int64_t width = a.d * (a.dtype == LETHE_BF16 ? 2 : 4);
     // A row of logits, and its hidden row: copied, so that one row alone can be made two for the GEMM.
@@ -119,6 +117,11 @@ int head_sample(Device *device, const lethe_sample_args *args) {
       return LETHE_CPU_FAIL(device, LETHE_INVALID_ARGUMENT,
                             "the workspace has " + std::to_string(a.workspace_bytes) + " bytes, sampling needs " +
                                 std::to_string(2 * row_bytes));
+    }
+    std::vector<float> bias;
+    for (int64_t v = 0; a.bias != nullptr && v < a.V; ++v) {
+      bias.push_back(a.dtype == LETHE_BF16 ? to_float(static_cast<const bf16 *>(a.bias)[v])
+                                           : static_cast<const float *>(a.bias)[v]);
     }
     std::vector<char> broken(static_cast<size_t>(a.n), 0);
     for (int64_t begin = 0; begin < a.n; begin += capacity) {
@@ -132,6 +135,8 @@ int head_sample(Device *device, const lethe_sample_args *args) {
 #pragma omp parallel for schedule(static)
       for (int64_t i = 0; i < count; ++i) {
         float *row = z + i * a.V;
+        if (a.bias != nullptr || a.soft_cap > 0)
+          finish_logits(row, bias.empty() ? nullptr : bias.data(), SoftCap(a.soft_cap), a.V);
         if (to_weights(row, a.V, 1.0f / a.temperature)) {
           a.ids[begin + i] = draw(row, a, begin + i);
         } else {

@@ -56,17 +56,21 @@ struct HeadCase {
   int64_t offset;  // floats between a 64-byte boundary and the first row
   Logits logits;
   int kind;  // a lethe_row_kind, or -1: every kind in turn
-  bool temperatures, means, coefficients;
+  bool temperatures, means, coefficients, bias;
+  float soft_cap;  // 0: none
   uint64_t seed;
   int64_t ld() const { return V + pad; }
 };
 
 struct HeadData {
   std::vector<float> z;            // [rows, ld]
+  std::vector<float> bias;         // [V] or empty
   std::vector<float> delta;        // [references, ld]
+  std::vector<float> second;       // [rows that mix, ld]
   std::vector<int32_t> delta_of;   // [rows]: row of delta, or -1
+  std::vector<int32_t> second_of;  // [rows]: row of second, or -1
   std::vector<int32_t> records;    // [rows, LETHE_ROW_FIELDS]
-  std::vector<float> row_params;   // [rows, LETHE_ROW_PARAMS] or empty
+  std::vector<float> row_params;   // [rows, LETHE_ROW_PARAMS]
   std::vector<float> means;        // [rows] or empty: mean logits
   std::vector<float> coefficient;  // [rows] or empty
 };
@@ -108,33 +112,49 @@ inline void fill_logits(const HeadCase &c, Random *random, float *z, int64_t spe
   if (c.logits == Logits::kPlusInf) z[special] = infinity;
 }
 
+inline constexpr int kKinds = 8;
+
+// A row's parameters: temperature, and what its kind knows besides.
+inline void add_params(const HeadCase &c, int kind, bool labelled, size_t row, Random *random, HeadData *data) {
+  const bool reference = is_reference_kind(kind);
+  const float epsilons[] = {1e-12f, 1e-3f, 0.5f};
+  data->row_params.push_back(c.temperatures ? static_cast<float>(0.3 + 2 * random->uniform()) : 1.0f);
+  data->row_params.push_back(reference && labelled && row % 3 == 1 ? static_cast<float>(3 * random->normal()) : 0.0f);
+  data->row_params.push_back(reference && row % 4 == 1 ? static_cast<float>(2 * random->uniform()) : 0.0f);
+  data->row_params.push_back(kind == LETHE_ROW_UNIFORM_KL_EPS ? epsilons[row / kKinds % 3] : 0.0f);
+}
+
 inline HeadData make_head_data(const HeadCase &c) {
   Random random(c.seed);
   HeadData data;
   const auto rows = static_cast<size_t>(c.rows);
   const auto ld = static_cast<size_t>(c.ld());
   data.z.assign(rows * ld, 0.0f);
+  for (int64_t v = 0; c.bias && v < c.V; ++v) data.bias.push_back(static_cast<float>(random.normal()));
   for (size_t row = 0; row < rows; ++row) {
-    const int kind = c.kind >= 0 ? c.kind : static_cast<int>(row % 6);
+    const int kind = c.kind >= 0 ? c.kind : static_cast<int>(row % kKinds);
     const int64_t special = random.below(c.V);
     const int64_t labels[] = {special, random.below(c.V), 0, c.V - 1, -1};
-    int64_t label = labels[(row / 6 + row) % 5];
+    int64_t label = labels[(row / kKinds + row) % 5];
     if (kind == LETHE_ROW_NLL && label < 0) label = special;
     fill_logits(c, &random, data.z.data() + row * ld, special);
     const int32_t record[] = {static_cast<int32_t>(row), static_cast<int32_t>(label), kind, -1, -1};
     data.records.insert(data.records.end(), record, record + LETHE_ROW_FIELDS);
     data.delta_of.push_back(-1);
+    data.second_of.push_back(-1);
     if (is_reference_kind(kind)) {
       data.delta_of.back() = static_cast<int32_t>(data.delta.size() / ld);
       data.records[row * LETHE_ROW_FIELDS + 3] = static_cast<int32_t>(row);
-      const size_t type = (row / 6 + static_cast<size_t>(c.seed)) % kDeltas;
+      const size_t type = (row / kKinds + static_cast<size_t>(c.seed)) % kDeltas;
       for (size_t v = 0; v < ld; ++v) {
         data.delta.push_back(static_cast<float>(kDeltaOffset[type] + kDeltaSpread[type] * random.normal()));
       }
     }
-    if (c.temperatures) {
-      data.row_params.push_back(static_cast<float>(0.3 + 2 * random.uniform()));
-      data.row_params.insert(data.row_params.end(), {0.0f, 0.0f, 0.0f});
+    add_params(c, kind, label >= 0, row, &random, &data);
+    if (data.row_params[row * LETHE_ROW_PARAMS + 2] > 0) {
+      data.second_of.back() = static_cast<int32_t>(data.second.size() / ld);
+      data.records[row * LETHE_ROW_FIELDS + 4] = static_cast<int32_t>(row);
+      for (size_t v = 0; v < ld; ++v) data.second.push_back(static_cast<float>(random.normal()));
     }
     if (c.means) data.means.push_back(static_cast<float>(random.normal()));
     if (c.coefficients) data.coefficient.push_back(static_cast<float>(random.normal()));
@@ -150,26 +170,29 @@ inline std::vector<HeadCase> head_cases(bool full) {
     const std::string name = std::string(kLogitNames[static_cast<int>(logits)]) + " rows=" + std::to_string(rows) +
                              " V=" + std::to_string(V) + " pad=" + std::to_string(pad) +
                              " offset=" + std::to_string(offset) + (kind < 0 ? "" : " kind=" + std::to_string(kind));
-    cases.push_back({name, rows, V, pad, offset, logits, kind, seed % 2 == 1, seed % 3 == 1, seed % 4 == 3, seed});
+    // Temperatures, means, coefficients, a bias and a soft cap: every pair of them meets in some case.
+    const float cap = seed % 5 == 2 ? 30.0f : seed % 7 == 3 ? 5.0f : 0.0f;
+    cases.push_back({name, rows, V, pad, offset, logits, kind, seed % 2 == 1, seed % 3 == 1 && cap == 0, seed % 4 == 3,
+                     seed / 2 % 3 == 1, cap, seed});
   };
   const Logits sound[] = {Logits::kFlat,  Logits::kRandom, Logits::kPeaked, Logits::kSteep,
                           Logits::kLarge, Logits::kMasked, Logits::kSingle};
   const Logits broken[] = {Logits::kAllMasked, Logits::kNaN, Logits::kPlusInf};
   int64_t turn = 0;
   for (const int64_t V : {1, 2, 7, 8, 9, 15, 16, 17, 264}) {
-    for (const Logits logits : sound) add(V <= 17 ? 30 : 12, V, turn % 4, (turn / 3) % 4, logits), ++turn;
-    for (const Logits logits : broken) add(6, V, turn % 4, (turn / 3) % 4, logits), ++turn;
+    for (const Logits logits : sound) add(V <= 17 ? 40 : 16, V, turn % 4, (turn / 3) % 4, logits), ++turn;
+    for (const Logits logits : broken) add(kKinds, V, turn % 4, (turn / 3) % 4, logits), ++turn;
   }
   // Enough tiles of the smallest block that a gradient in place could overtake the reads.
-  add(6, 1025, 1, 2, Logits::kRandom);
-  add(6, 1026, 0, 0, Logits::kRandom);
+  add(kKinds, 1025, 1, 2, Logits::kRandom);
+  add(kKinds, 1026, 0, 0, Logits::kRandom);
   if (!full) return cases;
   for (const int64_t V : {1001, 1026, 2047, 4096, 8193, 32003}) {
-    for (const Logits logits : sound) add(V > 10000 ? 6 : 30, V, turn % 4, (turn / 3) % 4, logits), ++turn;
-    add(6, V, 1, 1, Logits::kNaN);
+    for (const Logits logits : sound) add(V > 10000 ? kKinds : 40, V, turn % 4, (turn / 3) % 4, logits), ++turn;
+    add(kKinds, V, 1, 1, Logits::kNaN);
   }
   // A vocabulary of each remainder by 8 that a vector load can meet, and every delta beside every kind.
-  for (const int64_t V : {32000, 32001, 32002, 32007}) add(30, V, 0, turn++ % 4, Logits::kRandom);
+  for (const int64_t V : {32000, 32001, 32002, 32007}) add(40, V, 0, turn++ % 4, Logits::kRandom);
   return cases;
 }
 

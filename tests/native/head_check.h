@@ -18,10 +18,14 @@ namespace lethe::test {
 struct HeadLaunch {
   int64_t rows, V, ld;
   float *z;                  // [rows, ld]
-  const float *delta;        // [references, ld] or null
+  float *delta;              // [references, ld] or null
+  const float *second;       // [rows that mix, ld] or null
+  const int32_t *second_of;  // [rows]
+  const float *bias;         // [V] or null
+  float soft_cap;            // 0: none
   const int32_t *delta_of;   // [rows]
   const int32_t *records;    // [rows, LETHE_ROW_FIELDS]
-  const float *row_params;   // [rows, LETHE_ROW_PARAMS] or null
+  const float *row_params;   // [rows, LETHE_ROW_PARAMS]
   const float *means;        // [rows] or null
   const float *coefficient;  // [rows] or null
   float *stats;              // [rows, LETHE_STATISTICS]
@@ -97,7 +101,7 @@ struct HeadBounds {
 };
 
 inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double temperature, double coefficient,
-                              bool mean_given, int32_t gradient) {
+                              bool mean_given, double soft_cap, int32_t gradient) {
   using namespace tolerance;
   using namespace tolerance::head;
   HeadBounds b;
@@ -105,29 +109,40 @@ inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double
   const size_t V = t.z.size();
   const double V_count = static_cast<double>(V);
   const double max = s[LETHE_STAT_MAX];
-  const auto exp_error = [](double d) { return kExp + kArgument * std::min(std::fabs(d), 1e6); };
+  double max_error = 0;
+  for (size_t v = 0; v < V; ++v) {
+    if (t.z[v] + 2 * t.z_error[v] >= max) max_error = std::max(max_error, t.z_error[v]);
+  }
+  const auto moved = [&](size_t v) { return t.z_error[v] + max_error; };
+  const auto argument_error = [](double d) { return kExp + kArgument * std::min(std::fabs(d), 1e6); };
+  const auto exp_error = [&](size_t v) { return argument_error(t.z[v] - max) + moved(v); };
   const auto d_of = [&](size_t v) { return t.z[v] - max; };
-  double p_sum = kSum, others_sum = kSum, others_ez = 0, others_ez_error = 0, ez = 0, ezz = 0, absolute = 0;
+  double p_sum = kSum, others_sum = kSum, others_ez = 0, others_ez_error = 0, ez = 0, ezz = 0, absolute = 0,
+         mean_error = 0;
   const double rest = std::exp(s[LETHE_STAT_LSE_OTHERS] - s[LETHE_STAT_LSE]);
   for (size_t v = 0; v < V; ++v) {
-    const double weight = masked_product(t.p[v], exp_error(d_of(v)));
+    const double weight = masked_product(t.p[v], exp_error(v));
     p_sum += weight;
     if (static_cast<int64_t>(v) != label) {
       const double q = std::exp(t.z[v] - s[LETHE_STAT_LSE_OTHERS]);
-      others_sum += masked_product(q, exp_error(d_of(v)));
+      others_sum += masked_product(q, exp_error(v));
       others_ez += masked_product(q, std::fabs(d_of(v)));
-      others_ez_error += masked_product(q, std::fabs(d_of(v)) * exp_error(d_of(v)));
+      others_ez_error += masked_product(q, std::fabs(d_of(v)) * exp_error(v) + moved(v));
     }
-    ez += masked_product(t.p[v], std::fabs(d_of(v)) * exp_error(d_of(v)));
-    ezz += masked_product(t.p[v], d_of(v) * d_of(v) * (exp_error(d_of(v)) + 2 * kArgument));
+    ez += masked_product(t.p[v], std::fabs(d_of(v)) * exp_error(v) + moved(v));
+    ezz +=
+        masked_product(t.p[v], d_of(v) * d_of(v) * (exp_error(v) + 2 * kArgument) + 2 * std::fabs(d_of(v)) * moved(v));
+    mean_error += t.z_error[v] / V_count;
     absolute += std::fabs(t.z[v]) / V_count;
   }
-  const double at_max = 2 * kUnit * std::fabs(max);
+  const double at_max = 2 * kUnit * std::fabs(max) + max_error;
   const double log_sum = s[LETHE_STAT_LSE] - max;
   b.stats[LETHE_STAT_LSE] = p_sum + at_max + kUnit * std::fabs(s[LETHE_STAT_LSE]);
   b.stats[LETHE_STAT_LABEL] = 3 * kUnit * std::fabs(s[LETHE_STAT_LABEL]);
+  if (label >= 0) b.stats[LETHE_STAT_LABEL] += t.z_error[static_cast<size_t>(label)];
   b.stats[LETHE_STAT_LSE_OTHERS] = others_sum + at_max + 3 * kUnit * std::fabs(s[LETHE_STAT_LSE_OTHERS]);
-  b.stats[LETHE_STAT_MEAN] = mean_given ? 3 * kUnit * std::fabs(s[LETHE_STAT_MEAN]) : (kSum + 3 * kUnit) * absolute;
+  b.stats[LETHE_STAT_MEAN] =
+      mean_given ? 3 * kUnit * std::fabs(s[LETHE_STAT_MEAN]) : (kSum + 3 * kUnit) * absolute + mean_error;
   const double ez_error = 2 * ez + std::fabs(s[LETHE_STAT_EZ]) * (p_sum + kSum + 4 * kUnit);
   b.stats[LETHE_STAT_EZ] = ez_error;
   b.stats[LETHE_STAT_MAX] = 2 * at_max;
@@ -137,47 +152,56 @@ inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double
   if (label >= 0) {
     b.stats[LETHE_STAT_ENTROPY_OTHERS] = kTiny + others_sum + 2 * others_ez_error +
                                          others_ez * (others_sum + kSum + 4 * kUnit) +
-                                         4 * kUnit * (std::fabs(s[LETHE_STAT_LSE_OTHERS] - max) + 1);
+                                         4 * kUnit * (std::fabs(s[LETHE_STAT_LSE_OTHERS] - max) + 1) + max_error;
   }
 
   // The reference's side: r's own errors, and those of the shift.
-  double r_sum = kSum, shift_error = 0, mean_error = 0, r_max = -std::numeric_limits<double>::infinity();
+  double r_sum = kSum, shift_error = 0, delta_mean_error = 0, r_max = -std::numeric_limits<double>::infinity();
   const bool reference = !t.delta.empty();
   for (size_t v = 0; reference && v < V; ++v) r_max = std::max(r_max, t.z[v] + t.delta[v]);
+  double r_max_error = 0;
+  for (size_t v = 0; reference && v < V; ++v) {
+    const double error = t.z_error[v] + t.delta_error[v];
+    if (t.z[v] + t.delta[v] + 2 * error >= r_max) r_max_error = std::max(r_max_error, error);
+  }
+  const auto r_moved = [&](size_t v) { return t.z_error[v] + t.delta_error[v] + r_max_error; };
   const auto r_error = [&](size_t v) {
     const double z = t.z[v] + t.delta[v];
-    return exp_error(z - r_max) + 3 * kUnit * (std::fabs(z) + std::fabs(r_max));
+    return argument_error(z - r_max) + 3 * kUnit * (std::fabs(z) + std::fabs(r_max)) + r_moved(v);
   };
   if (reference) {
     double near = 0;
     for (size_t v = 0; v < V; ++v) {
       const double e = std::expm1(t.delta[v]);
       r_sum += masked_product(t.r[v], r_error(v));
-      near += masked_product(
-          t.p[v], std::fabs(e) * (kSum + exp_error(d_of(v))) + kShift * std::fabs(t.delta[v]) * (1 + std::fabs(e)));
-      mean_error += masked_product(t.p[v], std::fabs(t.delta[v]) * (kSum + exp_error(d_of(v)) + kShift));
+      near += masked_product(t.p[v], std::fabs(e) * (kSum + exp_error(v)) +
+                                         (kShift * std::fabs(t.delta[v]) + t.delta_error[v]) * (1 + std::fabs(e)));
+      delta_mean_error +=
+          masked_product(t.p[v], std::fabs(t.delta[v]) * (kSum + exp_error(v) + kShift) + t.delta_error[v]);
     }
     double r_ez = 0, r_ez_error = 0;
     for (size_t v = 0; v < V; ++v) {
       const double size = std::fabs(t.z[v] + t.delta[v] - r_max);
       r_ez += masked_product(t.r[v], size);
-      r_ez_error += masked_product(t.r[v], size * r_error(v) + 3 * kUnit * (std::fabs(t.z[v]) + std::fabs(r_max)));
+      r_ez_error +=
+          masked_product(t.r[v], size * r_error(v) + 3 * kUnit * (std::fabs(t.z[v]) + std::fabs(r_max)) + r_moved(v));
     }
     b.stats[LETHE_STAT_REFERENCE_ENTROPY] =
         kTiny + r_sum + 2 * r_ez_error + r_ez * (r_sum + kSum + 4 * kUnit) + 4 * kUnit * (r_ez + 1);
     near = 2 * (near + std::fabs(t.ratio) * p_sum);
-    const double far = p_sum + r_sum + 2 * kUnit * (std::fabs(max) + std::fabs(r_max) + std::fabs(t.shift));
+    const double far =
+        p_sum + r_sum + 2 * kUnit * (std::fabs(max) + std::fabs(r_max) + std::fabs(t.shift)) + max_error + r_max_error;
     shift_error = std::fabs(t.ratio) < 0.45 ? near : std::fabs(t.ratio) < 0.55 ? near + far : far;
-    mean_error += std::fabs(t.mean_delta) * p_sum;
+    delta_mean_error += std::fabs(t.mean_delta) * p_sum;
   }
   const double scale = std::fabs(coefficient) / temperature;
   const double rounding = 4 * kUnit + (gradient == LETHE_BF16 ? kBf16Unit : 0);
-  double kl = 0;
+  double kl = 0, ratio_error = kSum, log_error = 0, log_size = 0;
   for (size_t v = 0; v < V; ++v) {
-    const double p = t.p[v], d = d_of(v), p_error = masked_product(p, exp_error(d) + p_sum);
+    const double p = t.p[v], d = d_of(v), p_error = masked_product(p, exp_error(v) + p_sum);
     const double delta = reference ? std::fabs(t.delta[v]) : 0;
     const double x = reference ? t.delta[v] - t.shift : 0;
-    const double x_error = kShift * (delta + std::fabs(t.shift)) + shift_error;
+    const double x_error = kShift * (delta + std::fabs(t.shift)) + shift_error + (reference ? t.delta_error[v] : 0);
     const double r_absolute = reference ? masked_product(t.r[v], r_error(v) + r_sum) : 0;
     double g = 0;
     switch (kind) {
@@ -187,9 +211,22 @@ inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double
       case LETHE_ROW_UNIFORM_KL:
         g = p_error + 2 * kUnit / V_count;
         break;
+      case LETHE_ROW_LOGIT_MARGIN:
+        g = 4 * kUnit;
+        break;
+      case LETHE_ROW_UNIFORM_KL_EPS: {
+        // q = p / (p + epsilon) moves with p by epsilon / (p + epsilon)^2, log(p + epsilon) by 1 / (p + epsilon).
+        const double q = p / (p + t.epsilon);
+        const double q_error = p_error * t.epsilon / ((p + t.epsilon) * (p + t.epsilon)) + 4 * kUnit * q;
+        ratio_error += q_error / V_count;
+        log_error += p_error / (p + t.epsilon) / V_count;
+        log_size += std::log1p(p / t.epsilon) / V_count;
+        g = p_error * t.mean_ratio + (q_error + 4 * kUnit * q) / V_count + 4 * kUnit * p;
+        break;
+      }
       case LETHE_ROW_KL_UNIFORM:
         g = masked_product(p_error, std::fabs(d - s[LETHE_STAT_EZ])) +
-            masked_product(p, kArgument * std::fabs(d) + ez_error);
+            masked_product(p, kArgument * std::fabs(d) + ez_error + moved(v));
         break;
       case LETHE_ROW_REFERENCE_KL:
       case LETHE_ROW_KL_REFERENCE: {
@@ -202,19 +239,77 @@ inline HeadBounds head_bounds(int kind, int64_t label, const HeadTwin &t, double
         kl += size > 0.45 ? (p_error + r_absolute) * (1 + size) + (p + t.r[v]) * x_error + 2 * kExp * term : 0;
         if (kind == LETHE_ROW_KL_REFERENCE) {
           g = p_error * std::fabs(t.mean_delta - t.delta[v]) +
-              p * (kShift * (delta + std::fabs(t.mean_delta)) + mean_error);
+              p * (kShift * (delta + std::fabs(t.mean_delta)) + delta_mean_error + t.delta_error[v]);
         }
         break;
       }
       default:
         break;
     }
-    b.gradient.push_back(scale * g * (1 + rounding) + rounding * std::fabs(t.gradient[v]) + (1 + scale) * kTiny);
+    // The cap's slope is off by eight units, however flat it is, and by what moves its logit.
+    const double slope_error = t.slope[v] == 1 ? 0 : 8 * kUnit + 2 * t.z_error[v] * temperature / soft_cap;
+    const double direction = t.slope[v] == 0 ? 1 : std::fabs(t.gradient[v]) / (scale * t.slope[v] + kTiny);
+    b.gradient.push_back(scale * (g * (t.slope[v] + slope_error) + slope_error * direction) * (1 + rounding) +
+                         rounding * std::fabs(t.gradient[v]) + (1 + scale) * kTiny);
+  }
+  if (kind == LETHE_ROW_UNIFORM_KL_EPS) {
+    kl = log_error + (kSum + 8 * kUnit) * log_size + 4 * kUnit * (std::fabs(std::log(t.epsilon)) + std::log(V_count));
+    for (size_t v = 0; v < V; ++v) b.gradient[v] += scale * t.p[v] * (ratio_error + kSum * t.mean_ratio);
   }
   b.stats[LETHE_STAT_EZ] += kTiny;
   b.stats[LETHE_STAT_ELOG2] += kTiny;
-  b.stats[LETHE_STAT_KL] = kTiny + kl + shift_error * shift_error + (kSum + 4 * kUnit) * s[LETHE_STAT_KL];
+  b.stats[LETHE_STAT_KL] = kTiny + kl + shift_error * shift_error + (kSum + 4 * kUnit) * std::fabs(s[LETHE_STAT_KL]);
   return b;
+}
+
+// A row of the case as the twin takes it.
+inline TwinRow twin_input(const HeadCase &c, const HeadData &data, int64_t row) {
+  const auto i = static_cast<size_t>(row);
+  const int32_t *record = data.records.data() + i * LETHE_ROW_FIELDS;
+  const float *params = data.row_params.data() + i * LETHE_ROW_PARAMS;
+  TwinRow r = {};
+  r.kind = record[2];
+  r.label = record[1];
+  r.V = c.V;
+  r.z = data.z.data() + row * c.ld();
+  if (data.delta_of[i] >= 0) r.delta = data.delta.data() + data.delta_of[i] * c.ld();
+  if (data.second_of[i] >= 0) r.second = data.second.data() + data.second_of[i] * c.ld();
+  if (c.bias) r.bias = data.bias.data();
+  r.soft_cap = static_cast<double>(c.soft_cap);
+  r.temperature = static_cast<double>(params[0]);
+  r.label_shift = static_cast<double>(params[1]);
+  r.mix = static_cast<double>(params[2]);
+  r.epsilon = static_cast<double>(params[3]);
+  if (c.means) r.mean = &data.means[i];
+  r.coefficient = c.coefficients ? static_cast<double>(data.coefficient[i]) : 1.0;
+  return r;
+}
+
+// Whether column `at` of z (+ delta) may be the largest, within twice the errors.
+inline bool largest(const std::vector<double> &z, const std::vector<double> &z_error, const std::vector<double> &delta,
+                    const std::vector<double> &delta_error, float at) {
+  const auto column = static_cast<size_t>(at);
+  if (!(at >= 0) || column >= z.size()) return false;
+  const auto value = [&](size_t v) { return delta.empty() ? z[v] : z[v] + delta[v]; };
+  const auto error = [&](size_t v) {
+    return (delta.empty() ? z_error[v] : z_error[v] + delta_error[v]) + 2 * tolerance::kUnit * std::fabs(value(v));
+  };
+  for (size_t v = 0; v < z.size(); ++v) {
+    if (value(v) - 2 * error(v) > value(column) + 2 * error(column)) return false;
+  }
+  return true;
+}
+
+// How many logits may be on the other side of the label's.
+inline double rank_bound(const HeadTwin &t, int64_t label) {
+  if (label < 0 || !t.rounded) return 0;
+  const auto y = static_cast<size_t>(label);
+  double close = 0;
+  for (size_t v = 0; v < t.z.size(); ++v) {
+    const double reach = 2 * (t.z_error[v] + t.z_error[y]) + tolerance::kUnit * (std::fabs(t.z[v]) + std::fabs(t.z[y]));
+    if (v != y && std::fabs(t.z[v] - t.z[y]) <= reach) close += 1;
+  }
+  return close;
 }
 
 inline float from_bf16(uint16_t bits) {
@@ -258,8 +353,12 @@ class HeadChecker {
     l.z = buffers.add(data.z, c.offset);
     l.delta = data.delta.empty() ? nullptr : buffers.add(data.delta, c.offset);
     l.delta_of = buffers.add(data.delta_of);
+    l.second = data.second.empty() ? nullptr : buffers.add(data.second, c.offset);
+    l.second_of = buffers.add(data.second_of);
+    l.bias = data.bias.empty() ? nullptr : buffers.add(data.bias);
+    l.soft_cap = c.soft_cap;
     l.records = buffers.add(data.records);
-    l.row_params = data.row_params.empty() ? nullptr : buffers.add(data.row_params);
+    l.row_params = buffers.add(data.row_params);
     l.means = data.means.empty() ? nullptr : buffers.add(data.means);
     l.coefficient = data.coefficient.empty() ? nullptr : buffers.add(data.coefficient);
     l.stats = buffers.add(std::vector<float>(static_cast<size_t>(c.rows * LETHE_STATISTICS), -77.0f));
@@ -295,27 +394,37 @@ class HeadChecker {
   }
 
   void check_row(const HeadCase &c, const HeadData &data, const HeadLaunch &l, int64_t row) {
-    const auto i = static_cast<size_t>(row);
-    const int32_t *record = data.records.data() + i * LETHE_ROW_FIELDS;
-    const int kind = record[2];
-    const double temperature = c.temperatures ? static_cast<double>(data.row_params[i * LETHE_ROW_PARAMS]) : 1.0;
-    const double coefficient = c.coefficients ? static_cast<double>(data.coefficient[i]) : 1.0;
+    const TwinRow given = twin_input(c, data, row);
+    const int kind = given.kind;
     const int64_t ld = c.ld();
-    const float *delta = data.delta_of[i] < 0 ? nullptr : data.delta.data() + data.delta_of[i] * ld;
-    const HeadTwin twin = twin_row(kind, record[1], c.V, data.z.data() + row * ld, delta, temperature,
-                                   c.means ? &data.means[i] : nullptr, coefficient);
     const float *stats = l.stats + row * LETHE_STATISTICS;
+    HeadTwin twin = twin_row(given);
+    // Of logits that the kernel rounds, any may be the largest that is so within the roundings.
+    if (twin.rounded && !twin.broken && largest(twin.z, twin.z_error, {}, {}, stats[LETHE_STAT_ARGMAX])) {
+      const double reference_argmax = twin.stats[LETHE_STAT_REFERENCE_ARGMAX];
+      twin = twin_row(given, static_cast<int64_t>(stats[LETHE_STAT_ARGMAX]));
+      twin.stats[LETHE_STAT_REFERENCE_ARGMAX] = reference_argmax;
+    }
+    if (twin.rounded && !twin.broken && given.delta != nullptr &&
+        largest(twin.z, twin.z_error, twin.delta, twin.delta_error, stats[LETHE_STAT_REFERENCE_ARGMAX])) {
+      twin.stats[LETHE_STAT_REFERENCE_ARGMAX] = static_cast<double>(stats[LETHE_STAT_REFERENCE_ARGMAX]);
+    }
     HeadBounds bounds;
     if (twin.broken) {
       bounds.stats[LETHE_STAT_LABEL] = 3 * tolerance::kUnit * std::fabs(twin.stats[LETHE_STAT_LABEL]);
+      if (given.label >= 0) bounds.stats[LETHE_STAT_LABEL] += twin.z_error[static_cast<size_t>(given.label)];
       bounds.gradient.assign(static_cast<size_t>(c.V), 0);
     } else {
-      bounds = head_bounds(kind, record[1], twin, temperature, coefficient, c.means, l.gradient);
+      bounds = head_bounds(kind, given.label, twin, given.temperature, given.coefficient, c.means, given.soft_cap,
+                           l.gradient);
+      bounds.stats[LETHE_STAT_RANK] = rank_bound(twin, given.label);
     }
     const double nan = std::numeric_limits<double>::quiet_NaN();
     for (int s = 0; s < LETHE_STATISTICS; ++s) {
-      const bool kept =
-          s == LETHE_STAT_LABEL || s == LETHE_STAT_ARGMAX || s == LETHE_STAT_RANK || s == LETHE_STAT_REFERENCE_ARGMAX;
+      // Ranks and the largest of logits that are NaN or infinite and rounded: the order of what is left.
+      const bool order = s == LETHE_STAT_ARGMAX || s == LETHE_STAT_RANK || s == LETHE_STAT_REFERENCE_ARGMAX;
+      if (twin.broken && twin.rounded && order) continue;
+      const bool kept = s == LETHE_STAT_LABEL || order;
       const double expected = twin.broken && !kept ? nan : twin.stats[s];
       compare(row, "statistic", s, static_cast<double>(stats[s]), expected, bounds.stats[s]);
     }
@@ -335,7 +444,8 @@ class HeadChecker {
     for (int64_t v = 0; v < c.pad; ++v) {
       if (end[v] != 0) fail(row, "the gap behind the row", static_cast<double>(end[v]), 0, 0);
     }
-    if (l.gradient == LETHE_I32 &&
+    const bool untouched = c.soft_cap == 0 && !c.bias;
+    if (l.gradient == LETHE_I32 && untouched &&
         std::memcmp(l.z + row * ld, data.z.data() + row * ld, static_cast<size_t>(c.V) * 4) != 0) {
       fail(row, "logits that should have been left alone", 0, 0, 0);
     }

@@ -13,8 +13,14 @@ void cpu_rows(const HeadLaunch &l) {
     lethe::cpu::HeadRow row = {};
     row.z = l.z + i * l.ld;
     row.delta = l.delta_of[i] < 0 ? nullptr : l.delta + l.delta_of[i] * l.ld;
+    row.second = l.second_of[i] < 0 ? nullptr : l.second + l.second_of[i] * l.ld;
+    row.bias = l.bias;
+    row.soft_cap = l.soft_cap;
+    row.label_shift = l.row_params[i * LETHE_ROW_PARAMS + 1];
+    row.mix = l.row_params[i * LETHE_ROW_PARAMS + 2];
+    row.epsilon = l.row_params[i * LETHE_ROW_PARAMS + 3];
     row.mean = l.means == nullptr ? nullptr : l.means + i;
-    row.inverse_temperature = l.row_params == nullptr ? 1.0f : 1.0f / l.row_params[i * LETHE_ROW_PARAMS];
+    row.inverse_temperature = 1.0f / l.row_params[i * LETHE_ROW_PARAMS];
     row.coefficient = l.coefficient == nullptr ? 1.0f : l.coefficient[i];
     row.label = l.records[i * LETHE_ROW_FIELDS + 1];
     row.kind = l.records[i * LETHE_ROW_FIELDS + 2];
@@ -30,12 +36,10 @@ long twin_gradient_failures() {
     if (c.logits > lethe::test::Logits::kLarge || c.V > 300) continue;
     const lethe::test::HeadData data = lethe::test::make_head_data(c);
     for (int64_t row = 0; row < c.rows; ++row) {
-      const auto i = static_cast<size_t>(row);
-      const int label = data.records[i * LETHE_ROW_FIELDS + 1], kind = data.records[i * LETHE_ROW_FIELDS + 2];
-      const double temperature = c.temperatures ? static_cast<double>(data.row_params[i * LETHE_ROW_PARAMS]) : 1.0;
-      const float *delta = data.delta_of[i] < 0 ? nullptr : data.delta.data() + data.delta_of[i] * c.ld();
-      const lethe::test::HeadTwin twin =
-          lethe::test::twin_row(kind, label, c.V, data.z.data() + row * c.ld(), delta, temperature, nullptr, 1.0);
+      lethe::test::TwinRow given = lethe::test::twin_input(c, data, row);
+      given.mean = nullptr;
+      given.coefficient = 1;
+      const lethe::test::HeadTwin twin = lethe::test::twin_row(given);
       std::vector<std::complex<double>> z(twin.z.begin(), twin.z.end()), reference(z);
       for (size_t v = 0; v < twin.delta.size(); ++v) reference[v] += twin.delta[v];
       // Both round numbers as large as the logits and the deltas.
@@ -44,14 +48,19 @@ long twin_gradient_failures() {
       for (const double x : twin.z) scale = std::max(scale, std::fabs(x));
       for (const double x : twin.delta) scale = std::max(scale, std::fabs(x));
       for (size_t v = 0; v < z.size(); ++v) {
-        z[v] += std::complex<double>(0, kStep / temperature);
-        const double step = lethe::test::twin_value(kind, label, z, reference).imag() / kStep;
+        // Through the cap, if there is one.
+        const double u =
+            static_cast<double>(given.z[v]) + (given.bias != nullptr ? static_cast<double>(given.bias[v]) : 0);
+        const std::complex<double> stepped(u, kStep);
+        z[v] = (c.soft_cap > 0 ? given.soft_cap * std::tanh(stepped / given.soft_cap) : stepped) / given.temperature;
+        const double step =
+            lethe::test::twin_value(given.kind, given.label, z, reference, given.epsilon).imag() / kStep;
         z[v] = z[v].real();
         ++compared;
         if (!(std::fabs(step - twin.gradient[v]) <= lethe::tolerance::head::kComplexStep * largest * scale)) {
           if (++failures <= 10) {
             std::printf("twin: %s row %ld kind %d column %zu: gradient %.17g, complex step %.17g\n", c.name.c_str(),
-                        static_cast<long>(row), kind, v, twin.gradient[v], step);
+                        static_cast<long>(row), given.kind, v, twin.gradient[v], step);
           }
         }
       }

@@ -9,8 +9,9 @@ namespace {
 int faults = 0;
 
 void shim_rows(const lethe::test::HeadLaunch &l, unsigned threads) {
-  lethe::cuda::HeadRows a = {l.rows,    l.V,          l.ld,    l.z,           l.delta, l.delta_of,
-                             l.records, l.row_params, l.means, l.coefficient, l.stats, l.gradient};
+  lethe::cuda::HeadRows a = {l.rows,     l.V,           l.ld,      l.z,          l.delta, l.second,
+                             l.delta_of, l.second_of,   l.records, l.row_params, l.bias,  l.soft_cap,
+                             l.means,    l.coefficient, l.stats,   l.gradient};
   try {
     lethe::cuda::head_rows(a, threads, 0);
   } catch (const lethe::cuda::shim::ShimError &e) {

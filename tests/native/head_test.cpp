@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -94,30 +95,53 @@ double distance(const std::vector<float> &seen, const std::vector<double> &expec
 struct Problem {
   int32_t dtype;
   int64_t n, sources, d, V;
-  Stored h, w;
+  Stored h, w, bias;
+  float soft_cap;
   std::vector<int32_t> records;
   std::vector<float> params;
   lethe_ref rows, row_params, mean;
 };
 
-Problem make_problem(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, bool references) {
+// What a head has besides its weight, and whether rows move their references.
+struct Variant {
+  bool bias;
+  float soft_cap;
+  bool moved;
+};
+constexpr Variant kPlain = {false, 0, false};
+constexpr Variant kVariants[] = {kPlain, {true, 0, true}, {false, 5, false}, {true, 9, true}};
+
+// A row's parameters: temperature, label shift, mix, epsilon.
+std::vector<float> make_params(Random *random, int kind, bool moved, int64_t i) {
+  const bool reference = moved && lethe::test::is_reference_kind(kind);
+  return {static_cast<float>(0.5 + random->uniform()), reference && i % 3 != 0 ? 2.5f : 0.0f,
+          reference && i % 2 == 0 ? 1.5f : 0.0f, kind == LETHE_ROW_UNIFORM_KL_EPS ? 1e-3f : 0.0f};
+}
+
+Problem make_problem(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, bool references, Variant variant) {
   Random random(static_cast<uint64_t>(V * 31 + n));
-  Problem p = {dtype, n, 2 * n + 1, d, V, {}, {}, {}, {}, 0, 0, 0};
+  Problem p = {dtype, n, 3 * n + 1, d, V, {}, {}, {0, {}}, variant.soft_cap, {}, {}, 0, 0, 0};
   std::vector<float> h = normal(&random, p.sources * d, 1.0);
-  // The last sources are the first ones, moved a little: references near the policy.
-  for (int64_t i = 0; i < n * d; ++i) h[static_cast<size_t>((n + 1) * d + i)] = h[static_cast<size_t>(i)] + 0.01f;
+  // The sources from n + 1 on are the first ones, moved a little: references near the policy. Second references, of
+  // which the last n are, lie farther off.
+  for (int64_t i = 0; i < n * d; ++i) {
+    h[static_cast<size_t>((n + 1) * d + i)] = h[static_cast<size_t>(i)] + 0.01f;
+    h[static_cast<size_t>((2 * n + 1) * d + i)] = h[static_cast<size_t>(i)] + static_cast<float>(0.3 * random.normal());
+  }
   p.h = store(e, dtype, h);
   p.w = store(e, dtype, normal(&random, V * d, 3 / std::sqrt(static_cast<double>(d))));
+  if (variant.bias) p.bias = store(e, dtype, normal(&random, V, 1.0));
   for (int64_t i = 0; i < n; ++i) {
-    const int kinds[] = {LETHE_ROW_NLL,          LETHE_ROW_REFERENCE_KL, LETHE_ROW_STATISTICS, LETHE_ROW_UNIFORM_KL,
-                         LETHE_ROW_KL_REFERENCE, LETHE_ROW_KL_UNIFORM,   LETHE_ROW_NLL};
-    int kind = kinds[i % 7];
+    const int kinds[] = {LETHE_ROW_NLL,          LETHE_ROW_REFERENCE_KL,  LETHE_ROW_STATISTICS,
+                         LETHE_ROW_UNIFORM_KL,   LETHE_ROW_KL_REFERENCE,  LETHE_ROW_KL_UNIFORM,
+                         LETHE_ROW_LOGIT_MARGIN, LETHE_ROW_UNIFORM_KL_EPS};
+    int kind = kinds[i % 8];
     if (!references && lethe::test::is_reference_kind(kind)) kind = LETHE_ROW_NLL;
     const int64_t source = random.below(n);
     p.records.insert(p.records.end(), {static_cast<int32_t>(source), static_cast<int32_t>(random.below(V)), kind,
-                                       static_cast<int32_t>(n + 1 + source), -1});
-    p.params.push_back(static_cast<float>(0.5 + random.uniform()));
-    p.params.insert(p.params.end(), {0.0f, 0.0f, 0.0f});
+                                       static_cast<int32_t>(n + 1 + source), static_cast<int32_t>(2 * n + 1 + source)});
+    const std::vector<float> params = make_params(&random, kind, variant.moved, i);
+    p.params.insert(p.params.end(), params.begin(), params.end());
   }
   p.rows = e->put(p.records);
   p.row_params = e->put(p.params);
@@ -129,7 +153,7 @@ Problem make_problem(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, 
 // Row i's twin on logits in fp64, and its gradient with respect to its source of h.
 HeadTwin twin_of(const Problem &p, int64_t i, std::vector<double> *dh) {
   const int32_t *record = p.records.data() + i * LETHE_ROW_FIELDS;
-  std::vector<float> z(static_cast<size_t>(p.V)), delta(z);
+  std::vector<float> z(static_cast<size_t>(p.V)), delta(z), second(z);
   const auto product = [&](int64_t source, int64_t v) {
     double sum = 0;
     for (int64_t j = 0; j < p.d; ++j) {
@@ -142,11 +166,27 @@ HeadTwin twin_of(const Problem &p, int64_t i, std::vector<double> *dh) {
   for (int64_t v = 0; v < p.V; ++v) {
     const double logit = product(record[0], v);
     z[static_cast<size_t>(v)] = static_cast<float>(logit);
-    if (reference) delta[static_cast<size_t>(v)] = static_cast<float>(product(record[3], v) - logit);
+    if (!reference) continue;
+    const double reference_logit = product(record[3], v);
+    delta[static_cast<size_t>(v)] = static_cast<float>(reference_logit - logit);
+    second[static_cast<size_t>(v)] = static_cast<float>(product(record[4], v) - reference_logit);
   }
-  HeadTwin twin =
-      lethe::test::twin_row(record[2], record[1], p.V, z.data(), reference ? delta.data() : nullptr,
-                            static_cast<double>(p.params[static_cast<size_t>(i * LETHE_ROW_PARAMS)]), nullptr, 1.0);
+  const float *params = p.params.data() + i * LETHE_ROW_PARAMS;
+  lethe::test::TwinRow row = {};
+  row.kind = record[2];
+  row.label = record[1];
+  row.V = p.V;
+  row.z = z.data();
+  if (reference) row.delta = delta.data();
+  row.temperature = static_cast<double>(params[0]);
+  row.label_shift = static_cast<double>(params[1]);
+  row.mix = static_cast<double>(params[2]);
+  row.epsilon = static_cast<double>(params[3]);
+  if (reference && row.mix > 0) row.second = second.data();
+  if (p.bias.ref != 0) row.bias = p.bias.values.data();
+  row.soft_cap = static_cast<double>(p.soft_cap);
+  row.coefficient = 1;
+  HeadTwin twin = lethe::test::twin_row(row);
   dh->assign(static_cast<size_t>(p.d), 0.0);
   for (int64_t v = 0; v < p.V; ++v) {
     for (int64_t j = 0; j < p.d; ++j) {
@@ -165,8 +205,8 @@ Forward forward(Engine *e, const Problem &p, int64_t n, lethe_ref rows, lethe_re
   const lethe_ref stats = e->put(std::vector<float>(static_cast<size_t>(n * LETHE_STATISTICS), -1.0f));
   const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(n * p.d), -1.0f));
   const lethe_ref workspace = e->put(std::vector<char>(static_cast<size_t>(workspace_bytes)));
-  EXPECT(lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, p.h.ref, p.w.ref, 0, 0, p.mean, rows,
-                            row_params, stats, dh, workspace, workspace_bytes) == LETHE_OK);
+  EXPECT(lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, p.h.ref, p.w.ref, p.bias.ref, p.soft_cap,
+                            p.mean, rows, row_params, stats, dh, workspace, workspace_bytes) == LETHE_OK);
   return {e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
           load(e, p.dtype, dh, static_cast<size_t>(n * p.d))};
 }
@@ -187,9 +227,9 @@ double shift_rounding(const Problem &p, const HeadTwin &twin, const std::vector<
   return norm == 0 ? 1 : lethe::tolerance::head::kShift * cost / std::sqrt(norm);
 }
 
-void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V) {
+void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, Variant variant) {
   namespace bound = lethe::tolerance::head;
-  const Problem p = make_problem(e, dtype, n, d, V, true);
+  const Problem p = make_problem(e, dtype, n, d, V, true, variant);
   int64_t least = 0, most = 0;
   EXPECT(lethe_head_workspace(e->engine, dtype, n, d, V, &least, &most) == LETHE_OK);
   EXPECT(least > 0 && most >= least);
@@ -208,8 +248,19 @@ void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_
     EXPECT(stats[LETHE_STAT_ARGMAX] == static_cast<float>(twin.stats[LETHE_STAT_ARGMAX]));
     // In bf16 the reference's difference is rounded to bf16 before its product.
     const double delta = dtype == LETHE_BF16 ? 2 * lethe::tolerance::kBf16Unit : bound::kDelta;
-    EXPECT(std::fabs(stats[LETHE_STAT_KL] - twin.stats[LETHE_STAT_KL]) <= 4 * delta * twin.stats[LETHE_STAT_KL]);
-    EXPECT(stats[LETHE_STAT_KL] >= 0);
+    const double kl = twin.stats[LETHE_STAT_KL];
+    if (kind == LETHE_ROW_UNIFORM_KL_EPS) {
+      // A mean of logarithms, of which each moves with its logit and has its own rounding.
+      EXPECT(std::fabs(stats[LETHE_STAT_KL] - kl) <= 8 * logits + bound::kSum * (8 + std::fabs(kl)));
+    } else {
+      EXPECT(std::fabs(stats[LETHE_STAT_KL] - kl) <= (variant.moved ? 16 : 4) * delta * kl + bound::kTwin);
+      EXPECT(stats[LETHE_STAT_KL] >= 0);
+    }
+    for (const int s : {LETHE_STAT_ENTROPY_OTHERS, LETHE_STAT_REFERENCE_ENTROPY}) {
+      const double moved = s == LETHE_STAT_REFERENCE_ENTROPY ? delta : 0;
+      EXPECT(std::fabs(stats[s] - twin.stats[s]) <=
+             16 * logits + (bound::kSum + moved) * (8 + std::fabs(twin.stats[s])));
+    }
     const std::vector<float> seen(all.dh_rows.begin() + i * d, all.dh_rows.begin() + (i + 1) * d);
     const bool reference = lethe::test::is_reference_kind(kind);
     const double storage = dtype == LETHE_BF16 ? 2 * lethe::tolerance::kBf16Unit : bound::kSum + 16 * logits;
@@ -228,8 +279,8 @@ void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_
 }
 
 // combine, and the second pass of a head that trains, against the first pass's rows.
-void backward_matches_forward(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V) {
-  const Problem p = make_problem(e, dtype, n, d, V, false);
+void backward_matches_forward(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, Variant variant) {
+  const Problem p = make_problem(e, dtype, n, d, V, false, variant);
   int64_t least = 0, most = 0;
   EXPECT(lethe_head_workspace(e->engine, dtype, n, d, V, &least, &most) == LETHE_OK);
   Random random(3);
@@ -237,20 +288,24 @@ void backward_matches_forward(Engine *e, int32_t dtype, int64_t n, int64_t d, in
   const lethe_ref coefficient = e->put(coefficients), workspace = e->put(std::vector<char>(static_cast<size_t>(least)));
   const lethe_ref dh_rows = e->put(std::vector<float>(static_cast<size_t>(n * d)));
   const lethe_ref dw = e->put(std::vector<float>(static_cast<size_t>(V * d), 1.0f));
-  EXPECT(lethe_head_backward(e->engine, dtype, n, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, p.rows, p.row_params,
-                             coefficient, dh_rows, dw, 0, workspace, least) == LETHE_OK);
+  const lethe_ref db = e->put(std::vector<float>(static_cast<size_t>(V), 1.0f));
+  EXPECT(lethe_head_backward(e->engine, dtype, n, p.sources, d, V, p.h.ref, p.w.ref, p.bias.ref, p.soft_cap, p.rows,
+                             p.row_params, coefficient, dh_rows, dw, variant.bias ? db : 0, workspace,
+                             least) == LETHE_OK);
+  const std::vector<float> db_seen = e->get<float>(db, static_cast<size_t>(V));
   const std::vector<float> rows_seen = load(e, dtype, dh_rows, static_cast<size_t>(n * d));
   const std::vector<float> dw_seen = e->get<float>(dw, static_cast<size_t>(V * d));
   const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(p.sources * d), 7.0f));
   EXPECT(lethe_head_combine(e->engine, dtype, n, p.sources, d, p.rows, coefficient, dh_rows, dh) == LETHE_OK);
   const std::vector<float> dh_seen = load(e, dtype, dh, static_cast<size_t>(p.sources * d));
-  std::vector<double> rows_expected, dw_expected(static_cast<size_t>(V * d), 1.0),
-      dh_expected(static_cast<size_t>(p.sources * d), 0.0);
+  std::vector<double> rows_expected, db_expected(static_cast<size_t>(V), 1.0),
+      dw_expected(static_cast<size_t>(V * d), 1.0), dh_expected(static_cast<size_t>(p.sources * d), 0.0);
   for (int64_t i = 0; i < n; ++i) {
     std::vector<double> row;
     const HeadTwin twin = twin_of(p, i, &row);
     const auto source = static_cast<size_t>(p.records[static_cast<size_t>(i * LETHE_ROW_FIELDS)]);
     const double c = static_cast<double>(coefficients[static_cast<size_t>(i)]);
+    for (size_t v = 0; variant.bias && v < static_cast<size_t>(V); ++v) db_expected[v] += c * twin.gradient[v];
     for (size_t j = 0; j < static_cast<size_t>(d); ++j) {
       rows_expected.push_back(c * row[j]);
       dh_expected[source * static_cast<size_t>(d) + j] += c * c * row[j];
@@ -263,6 +318,7 @@ void backward_matches_forward(Engine *e, int32_t dtype, int64_t n, int64_t d, in
   const double bound = dtype == LETHE_BF16 ? 2 * lethe::tolerance::kBf16Unit : 4 * lethe::tolerance::head::kSum;
   EXPECT(distance(rows_seen, rows_expected) <= bound);
   EXPECT(distance(dw_seen, dw_expected) <= bound);
+  EXPECT(distance(db_seen, db_expected) <= bound);
   EXPECT(distance(dh_seen, dh_expected) <= bound);
 }
 
@@ -297,13 +353,23 @@ void sampling_follows_the_distribution(Engine *e) {
   EXPECT(share(tiny, 2) == 1);
   const std::vector<int32_t> hot = sample(kDraws, 0.5f, 0, 1.0f, draw);
   EXPECT(std::fabs(share(hot, 2) - 16.0 / 30) <= bound);
+  // The bias takes the weights' place, and a cap that all exceed makes them alike.
+  const lethe_ref flat = e->put(std::vector<float>(V));
+  const auto capped = [&](lethe_ref weight, lethe_ref bias, float cap) {
+    EXPECT(lethe_head_sample(e->engine, LETHE_F32, kDraws, 1, V, h, weight, bias, cap, 1.0f, 0, 1.0f, 42, draw, ids,
+                             workspace, 100 * 24) == LETHE_OK);
+    return e->get<int32_t>(ids, kDraws);
+  };
+  EXPECT(capped(flat, w, 0) == all);
+  const std::vector<int32_t> level = capped(flat, e->put(std::vector<float>{9, 8, 7, 10, 9}), 1e-3f);
+  for (int32_t v = 0; v < V; ++v) EXPECT(std::fabs(share(level, v) - 0.2) <= bound);
   // A draw depends on its counter alone.
   EXPECT(sample(1, 1.0f, 0, 1.0f, e->put(std::vector<int64_t>{5 * 1234}))[0] == all[1234]);
 }
 
 void misuse_is_an_answer(Engine *e) {
   const int64_t n = 3, d = 8, V = 11;
-  const Problem p = make_problem(e, LETHE_F32, n, d, V, true);
+  const Problem p = make_problem(e, LETHE_F32, n, d, V, true, kPlain);
   int64_t least = 0, most = 0;
   EXPECT(lethe_head_workspace(e->engine, LETHE_F32, n, d, V, &least, &most) == LETHE_OK);
   const lethe_ref stats = e->put(std::vector<float>(2 * LETHE_STATISTICS)),
@@ -318,12 +384,39 @@ void misuse_is_an_answer(Engine *e) {
   const auto says = [](const char *what) { return std::strstr(lethe_error_trace(), what) != nullptr; };
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_OK);
   EXPECT(run({0, -1, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("row 1: LETHE_ROW_NLL"));
-  EXPECT(run({7, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("row 1: source 7"));
+  EXPECT(run({10, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("row 1: source 10"));
   EXPECT(run({0, 11, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS && says("label 11"));
   EXPECT(run({0, -2, LETHE_ROW_UNIFORM_KL, -1, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
-  EXPECT(run({0, 0, 6, -1, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("unknown kind 6"));
+  EXPECT(run({0, 0, 8, -1, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("unknown kind 8"));
+  const auto with = [&](std::vector<int32_t> record, std::vector<float> params) {
+    return lethe_head_forward(e->engine, LETHE_F32, 1, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, 0, e->put(record),
+                              e->put(params), stats, 0, workspace, most);
+  };
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT(with({0, 0, LETHE_ROW_REFERENCE_KL, 1, 2}, {1, 3, 2, 0}) == LETHE_OK);
+  EXPECT(with({0, 0, LETHE_ROW_NLL, 1, 2}, {1, 3, 0, 0}) == LETHE_INVALID_ARGUMENT && says("act on a reference"));
+  EXPECT(with({0, 0, LETHE_ROW_NLL, 1, 2}, {1, 0, 1, 0}) == LETHE_INVALID_ARGUMENT && says("act on a reference"));
+  EXPECT(with({0, -1, LETHE_ROW_REFERENCE_KL, 1, 2}, {1, 3, 0, 0}) == LETHE_INVALID_ARGUMENT && says("needs a label"));
+  EXPECT(with({0, 0, LETHE_ROW_REFERENCE_KL, 1, -1}, {1, 0, 2, 0}) == LETHE_INVALID_ARGUMENT && says("second"));
+  EXPECT(with({0, 0, LETHE_ROW_REFERENCE_KL, 1, 99}, {1, 0, 2, 0}) == LETHE_OUT_OF_BOUNDS && says("second"));
+  EXPECT(with({0, 0, LETHE_ROW_REFERENCE_KL, 1, 99}, {1, 0, 0, 0}) == LETHE_OK);
+  EXPECT(with({0, 0, LETHE_ROW_REFERENCE_KL, 1, 2}, {1, 0, -1, 0}) == LETHE_INVALID_ARGUMENT && says("mix"));
+  EXPECT(with({0, 0, LETHE_ROW_REFERENCE_KL, 1, 2}, {1, infinity, 0, 0}) == LETHE_INVALID_ARGUMENT);
+  EXPECT(with({0, 0, LETHE_ROW_UNIFORM_KL_EPS, -1, -1}, {1, 0, 0, 0}) == LETHE_INVALID_ARGUMENT && says("epsilon"));
+  EXPECT(with({0, 0, LETHE_ROW_UNIFORM_KL, -1, -1}, {1, 0, 0, 1e-3f}) == LETHE_INVALID_ARGUMENT && says("epsilon"));
+  for (const float cap : {-1.0f, std::nanf(""), infinity}) {
+    EXPECT(lethe_head_forward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, 0, cap, 0, p.rows, 0, stats,
+                              0, workspace, most) == LETHE_INVALID_ARGUMENT &&
+           says("soft_cap"));
+  }
+  EXPECT(lethe_head_backward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, p.rows, 0, stats,
+                             e->put(std::vector<float>(static_cast<size_t>(n * d))),
+                             e->put(std::vector<float>(static_cast<size_t>(V * d))),
+                             e->put(std::vector<float>(static_cast<size_t>(V))), workspace,
+                             most) == LETHE_INVALID_ARGUMENT &&
+         says("without bias"));
   EXPECT(run({0, 0, LETHE_ROW_REFERENCE_KL, -1, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT);
-  EXPECT(run({0, 0, LETHE_ROW_KL_REFERENCE, 7, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
+  EXPECT(run({0, 0, LETHE_ROW_KL_REFERENCE, 10, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 0.0f, most) == LETHE_INVALID_ARGUMENT && says("temperature"));
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, std::nanf(""), most) == LETHE_INVALID_ARGUMENT);
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, least - 1) == LETHE_INVALID_ARGUMENT && says("workspace"));
@@ -355,9 +448,13 @@ int main(int argc, char **argv) {
     EXPECT(e.status == LETHE_OK);
     if (e.status != LETHE_OK) return 1;
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
-      for (const int64_t V : {1, 2, 7, 17, 131, 1000, 4099}) forward_matches_twin(&e, dtype, V > 1000 ? 9 : 23, 24, V);
-      for (const int64_t V : {1, 7, 131, 515}) backward_matches_forward(&e, dtype, 11, 24, V);
-      forward_matches_twin(&e, dtype, 1, 3, 9);
+      for (const Variant variant : kVariants) {
+        for (const int64_t V : {1, 2, 7, 17, 131, 1000, 4099}) {
+          forward_matches_twin(&e, dtype, V > 1000 ? 9 : 23, 24, V, variant);
+        }
+        for (const int64_t V : {1, 7, 131, 515}) backward_matches_forward(&e, dtype, 11, 24, V, variant);
+        forward_matches_twin(&e, dtype, 1, 3, 9, variant);
+      }
     }
     sampling_follows_the_distribution(&e);
     misuse_is_an_answer(&e);

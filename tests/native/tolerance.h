@@ -60,6 +60,8 @@ inline constexpr double kExp = 8 * kUnit;
 // exp's argument d = (z - max) / temperature: a difference, a product, a rounded 1 / temperature, and the reduction of
 // the argument, each a unit of |d|; two spare.
 inline constexpr double kArgument = 6 * kUnit;
+// tanh: three units in the last place (six roundings), and as many for the product with the cap; relative to the cap.
+inline constexpr double kTanh = 8 * kUnit;
 // delta / temperature minus the shift: three roundings.
 inline constexpr double kShift = 3 * kUnit;
 // Results below this are subnormal products or flushed to zero: exp(-87.3) times the largest logit difference that
@@ -68,6 +70,9 @@ inline constexpr double kTiny = 1e-35;
 // The twin's gradient against the complex step of its value, both in fp64, relative to the logits' size: sixty-four
 // roundings.
 inline constexpr double kComplexStep = 64 * 0x1p-53;
+
+// The twin's own rounding of a divergence that is 0: the square of an fp64 unit, and what multiplies it.
+inline constexpr double kTwin = 0x1p-98;
 
 // A logit, as an fp32 sum of d products in any order, relative to the largest.
 inline double logit_error(int64_t d) { return static_cast<double>(d) * kUnit; }

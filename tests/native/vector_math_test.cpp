@@ -15,6 +15,7 @@ namespace {
 constexpr double kExpUlp = 1.0;
 constexpr double kExpm1Ulp = 1.5;
 constexpr double kLog1pUlp = 1.5;
+constexpr double kTanhUlp = 3.0;
 // Every kStride-th bit pattern: 4 million values for each function, coprime to powers of two so that mantissas vary.
 constexpr uint32_t kStride = 1021;
 
@@ -99,10 +100,12 @@ int main() {
   const auto exp = [](f32x16 x) { return lethe::cpu::exp(x); };
   const auto expm1 = [](f32x16 x) { return lethe::cpu::expm1(x); };
   const auto log1p = [](f32x16 x) { return lethe::cpu::log1p(x); };
+  const auto tanh = [](f32x16 x) { return lethe::cpu::tanh(x); };
   const float inf = std::numeric_limits<float>::infinity();
   sweep("exp", kExpUlp, exp, [](long double x) { return std::exp(x); });
   sweep("expm1", kExpm1Ulp, expm1, [](long double x) { return std::expm1(x); });
   sweep("log1p", kLog1pUlp, log1p, [](long double x) { return std::log1p(x); });
+  sweep("tanh", kTanhUlp, tanh, [](long double x) { return std::tanh(x); });
 
   const struct {
     const char *name;
@@ -121,12 +124,17 @@ int main() {
       {"log1p(0)", one(log1p, 0.0f), 0.0f},
       {"log1p(-1)", one(log1p, -1.0f), -inf},
       {"log1p(inf)", one(log1p, inf), inf},
+      {"tanh(0)", one(tanh, 0.0f), 0.0f},
+      {"tanh(1e-30)", one(tanh, 1e-30f), 1e-30f},
+      {"tanh(-inf)", one(tanh, -inf), -1.0f},
+      {"tanh(inf)", one(tanh, inf), 1.0f},
       {"log1p(1e-30)", one(log1p, 1e-30f), 1e-30f},
   };
   for (const auto &c : exact) expect(std::memcmp(&c.got, &c.want, sizeof c.got) == 0, c.name, c.want, c.got);
   expect(std::isnan(one(exp, std::nanf(""))), "exp(NaN)", 0, 0);
   expect(std::isnan(one(expm1, std::nanf(""))), "expm1(NaN)", 0, 0);
   expect(std::isnan(one(log1p, std::nanf(""))), "log1p(NaN)", 0, 0);
+  expect(std::isnan(one(tanh, std::nanf(""))), "tanh(NaN)", 0, 0);
   expect(std::isnan(one(log1p, -2.0f)), "log1p(-2)", 0, 0);
   std::printf("vector_math_test: %d passed, %d failed\n", checks - failures, failures);
   return failures == 0 ? 0 : 1;

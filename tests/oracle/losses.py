@@ -121,3 +121,145 @@ RETAIN_LOSSES = {
     "KL.all": over_positions(RETAIN, "all", reference_kl),
     "AP": answer_preservation,
 }
+
+
+# ---- Losses of other papers and codes, each written on full logits as its source has it. Options are a dictionary by Lethe's names. ----
+
+MISMATCH, ALTERNATE = "FORGET_MISMATCH", "FORGET_ALTERNATE"
+
+
+def labelled(step, i, positions):
+    """Logits [rows, V] and labels [rows] of sequence i that `positions` names: answer | all | spans."""
+    s = step.sequences[i]
+    rows = {
+        "answer": range(s["answerStart"] - 1, len(s["ids"]) - 1),
+        "all": range(len(s["ids"]) - 1),
+        "spans": [t for a, b in s.get("spans", []) for t in range(a - 1, b - 1)],
+    }[positions]
+    rows = list(rows)
+    return step.z[i][rows], torch.tensor([s["ids"][t + 1] for t in rows], dtype=torch.long)
+
+
+def nlls(step, role, positions, temperature=1.0):
+    """[sequences] of [rows]: nll per token."""
+    out = []
+    for i in step.of(role):
+        z, y = labelled(step, i, positions)
+        out.append(F.cross_entropy(z / temperature, y, reduction="none"))
+    return out
+
+
+def reduced(rows, reduction):
+    if reduction == "token_mean":
+        return torch.cat(rows).mean()
+    return torch.stack([r.mean() if reduction == "sequence_mean" else r.sum() for r in rows]).mean()
+
+
+def kl_batchmean(step, role, positions):
+    """torch's kl_div(..., 'batchmean', log_target=True) on [rows, V]; every: the last position too."""
+    log_p, log_r = [], []
+    for i in step.of(role):
+        s = step.sequences[i]
+        first = s["answerStart"] - 1 if positions == "answer" else 0
+        last = len(s["ids"]) if positions == "every" else len(s["ids"]) - 1
+        log_p.append(F.log_softmax(step.z[i][first:last], -1))
+        log_r.append(F.log_softmax(step.z_reference[i][first:last], -1))
+    return F.kl_div(torch.cat(log_p), torch.cat(log_r), reduction="batchmean", log_target=True)
+
+
+def ascent(step, o):
+    return -reduced(nlls(step, FORGET, o["positions"]), o["reduction"])
+
+
+def descent(step, o):
+    return reduced(nlls(step, RETAIN, o["positions"]), o["reduction"])
+
+
+def graddiff(step, o):
+    forget = -reduced(nlls(step, FORGET, "answer"), "token_mean")
+    retain = reduced(nlls(step, RETAIN, "answer"), "token_mean") if o["retain"] == "gd" else kl_batchmean(step, RETAIN, o["kl_positions"])
+    return forget + o["alpha"] * retain
+
+
+def simnpo(step, o):
+    rows = nlls(step, FORGET, "answer")
+    mean = torch.stack([r.sum() / len(r) for r in rows]) - o["delta"]
+    return -F.logsigmoid(o["beta"] * mean).mean() * 2 / o["beta"]
+
+
+def wga(step, o):
+    nll = torch.cat(nlls(step, FORGET, "answer"))
+    weight = ((-nll).exp().detach()) ** o["beta"]
+    return -(weight * nll).mean()
+
+
+def satimp(step, o):
+    nll = torch.cat(nlls(step, FORGET, "answer"))
+    weight = ((-nll).exp().detach()) ** o["beta1"] * (1 - (-nll).exp().detach()) ** o["beta2"]
+    return -(weight * nll).mean()
+
+
+def log1mp(step, o):
+    terms = []
+    for i in step.of(FORGET):
+        z, y = labelled(step, i, "answer")
+        everything = torch.logsumexp(z, -1)
+        log_p = z.gather(-1, y[:, None])[:, 0] - everything
+        others = torch.logsumexp(z.scatter(-1, y[:, None], -1e10), -1)
+        terms.append(torch.where(log_p < o["threshold"], torch.zeros_like(log_p), others - everything))
+    return -torch.cat(terms).sum() / sum(len(t) for t in terms)
+
+
+def kto(step, o):
+    log_ratio = step.sequence_nll(FORGET, reference=True) - step.sequence_nll(FORGET)
+    baseline = (step.sequence_nll(FORGET_IDK, reference=True) - step.sequence_nll(FORGET_IDK)).detach().mean()
+    x = baseline - o["beta"] * log_ratio
+    return 1.0 - (F.sigmoid(x) if o["link"] == "sigmoid" else F.logsigmoid(x)).mean() * 2 / o["beta"]
+
+
+def altpo(step, o):
+    wins = step.sequence_nll(ALTERNATE, reference=True) - step.sequence_nll(ALTERNATE)
+    loses = step.sequence_nll(FORGET, reference=True) - step.sequence_nll(FORGET)
+    return -2 / o["beta"] * F.logsigmoid(o["beta"] * (wins - loses)).mean()
+
+
+def llmu(step, o):
+    forget = -reduced(nlls(step, FORGET, "answer"), o["reduction"])
+    mismatch = reduced(nlls(step, MISMATCH, "answer"), o["reduction"])
+    normal = kl_batchmean(step, RETAIN, o["kl_positions"])
+    return o["forget_weight"] * forget + o["mismatch_weight"] * mismatch + o["normal_weight"] * normal
+
+
+def ga_temp(step, o):
+    return -torch.cat(nlls(step, FORGET, "answer", o["temperature"])).mean()
+
+
+def ga_ls(step, o):
+    kept = []
+    for r in nlls(step, FORGET, "answer"):
+        many = int((torch.tensor(float(len(r)), dtype=torch.float32) * o["keep"]).int())
+        kept.append(r[torch.sort(r, stable=True).indices[:many]])
+    return -torch.cat(kept).sum() / sum(len(k) for k in kept)
+
+
+def kl_retain(step, o):
+    return kl_batchmean(step, RETAIN, o["positions"])
+
+
+PUBLISHED = {
+    "GA": ascent,
+    "GD": descent,
+    "KL": kl_retain,
+    "GradDiff": graddiff,
+    "SimNPO": simnpo,
+    "WGA": wga,
+    "SatImp": satimp,
+    "log1mp": log1mp,
+    "KTO": kto,
+    "AltPO": altpo,
+    "LLMU": llmu,
+    "GA_temp": ga_temp,
+    "GA_LS": ga_ls,
+    "Jang": lambda step, o: ascent(step, {"positions": "all", "reduction": "token_mean"}),
+    "SeUL": lambda step, o: ascent(step, {"positions": "spans", "reduction": o["reduction"]}),
+}

@@ -16,6 +16,7 @@ import make_families
 import make_forward
 import make_full_gradients
 import make_lora
+import make_methods
 import make_models
 import make_parity
 import make_peft
@@ -32,6 +33,7 @@ MAKERS = (
     make_forward,
     make_full_gradients,
     make_lora,
+    make_methods,
     make_parity,
     make_tokenizers,
     make_views,
@@ -45,6 +47,7 @@ MAKERS = (
 MADE = (
     common.UNTIED,
     common.TIED,
+    make_methods.FOLDER,
     make_tokenizers.FOLDER,
     make_views.FOLDER,
     "families",

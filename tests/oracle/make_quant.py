@@ -176,10 +176,9 @@ def inputs():
     for kind in (NF4_ABOVE, FP4_ABOVE, [-v for v in FP4_ABOVE], NF4):
         for v in np.array(kind, F):
             edges += [np.nextafter(v, F(-2)), v, np.nextafter(v, F(2))]
-    edges = np.array(edges, F)
-    padded = np.ones((-(-len(edges) // 63), 64), F)
-    padded[:, 1:].reshape(-1)[: len(edges)] = np.clip(edges, -1, 1)
-    yield "edges", torch.from_numpy(padded.reshape(-1)[: 64 * 3])
+    # A 1 in front of every 63, so that no value is scaled.
+    rows = np.array_split(np.clip(np.array(edges, F), -1, 1), -(-len(edges) // 63))
+    yield "edges", torch.from_numpy(np.concatenate([np.concatenate([np.ones(64 - len(r), F), r]) for r in rows]))
     constant = torch.cat([torch.full((64,), v) for v in (0.0, -0.0, 0.3, -0.3, 1.0)] + [torch.zeros(7)])
     yield "constant", constant
     small = torch.cat([normal[:64] * 1e-40, normal[:64] * 1e-38, normal[:64] * 6e-7, normal[:64] * 1e-5, torch.tensor([0.0, -0.0, 1e-45, -1e-45])])

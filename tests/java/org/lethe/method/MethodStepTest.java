@@ -82,10 +82,16 @@ class MethodStepTest {
       Method method = Methods.create(config);
       Step step = Steps.random(method, 5, seed++);
       Totals totals = Totals.of(step.sequences());
-      MethodStep whole = method.begin(totals);
+      MethodStep whole = Steps.measured(method, step, totals);
       double[] coefficients = whole.add(step.statistics(), step.sequences());
       MethodStep cut = method.begin(totals);
-      for (List<Integer> pairs : List.of(List.of(2, 1), List.of(0))) {
+      List<List<Integer>> cuts = List.of(List.of(2, 1), List.of(0));
+      for (List<Integer> pairs : cuts) {
+        Step part = Steps.only(step, pairs);
+        cut.measure(part.statistics(), part.sequences());
+      }
+      cut.measured(cut.measured());
+      for (List<Integer> pairs : cuts) {
         Step part = Steps.only(step, pairs);
         double[] partial = cut.add(part.statistics(), part.sequences());
         for (Sequence s : part.sequences()) {

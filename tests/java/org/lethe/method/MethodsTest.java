@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.lethe.UserException;
 
@@ -60,8 +62,8 @@ class MethodsTest {
 
   @Test
   void positionsGoToTheirOwnLoss() {
-    for (String forget : Methods.forgetNames()) {
-      for (String retain : Methods.retainNames()) {
+    for (String forget : List.of("GA", "NPO", "DPO", "IDK", "ME", "SimNPO", "KTO")) {
+      for (String retain : List.of("GD", "KL", "AP")) {
         for (Positions ofForget : LABELLED) {
           for (Positions ofRetain : LABELLED) {
             MethodConfig config =
@@ -78,7 +80,7 @@ class MethodsTest {
 
   @Test
   void maximumEntropyAloneWeighsATenth() {
-    for (String forget : Methods.forgetNames()) {
+    for (String forget : List.of("GA", "NPO", "DPO", "IDK", "ME")) {
       Method method = Methods.create(MethodConfig.of(forget + "+GD"));
       assertEquals(forget.equals("ME") ? 0.1 : 1, method.losses().get(0).weight(), forget);
       assertEquals(1, method.losses().get(1).weight());
@@ -92,15 +94,18 @@ class MethodsTest {
     assertEquals("NPO", Methods.create(MethodConfig.of("npo")).name());
     assertEquals("NPO", Methods.create(MethodConfig.of("npo+None")).name());
     assertEquals("none+GD", Methods.fineTuning().name());
-    assertEquals(List.of("GA", "NPO", "DPO", "IDK", "ME"), Methods.forgetNames());
-    assertEquals(List.of("GD", "KL", "AP"), Methods.retainNames());
+    List<String> names = Methods.all().stream().map(LossSpec::name).toList();
+    assertTrue(names.containsAll(List.of("GA", "NPO", "DPO", "IDK", "ME", "GD", "KL", "AP")));
+    assertEquals(
+        names.size(), names.stream().map(n -> n.toLowerCase(Locale.ROOT)).distinct().count());
+    assertTrue(!names.contains(Methods.NONE));
   }
 
   @Test
   void wrongConfigurationsNameKeyAndRemedy() {
     refused(MethodConfig.of("NPP+GD"), "method.forget", "\"NPP\"", "did you mean NPO?");
     refused(MethodConfig.of("NPO+DG"), "method.retain", "\"DG\"", "GD, KL, AP, none");
-    refused(MethodConfig.of("GD"), "method.forget", "GA, NPO, DPO, IDK, ME, none");
+    refused(MethodConfig.of("GD"), "method.forget", "GA, NPO, DPO, IDK, ME, ");
     refused(MethodConfig.of(""), "method.forget");
     refused(MethodConfig.of("none"), "method.forget and method.retain");
     refused(MethodConfig.of("NPO").withBeta(0), "method.forget_options.beta", "0.0", "above 0");
@@ -128,6 +133,22 @@ class MethodsTest {
     refused(
         MethodConfig.of("none+GD").withForget("beta", 1), "method.forget_options.beta", "is none");
     refused(MethodConfig.of("ME").withForget("positions", "every"), "answer, all, spans");
+    refused(
+        MethodConfig.of("GA_LS").withForget("keep", 1.5), "keep is 1.5", "above 0 and at most 1");
+    refused(MethodConfig.of("LLMU+KL"), "LLMU is a complete objective", "method.retain=none");
+  }
+
+  @Test
+  void everyLossSaysWhatItIs() {
+    for (LossSpec spec : Methods.all()) {
+      for (String text : List.of(spec.title(), spec.formula(), spec.reduction(), spec.source())) {
+        assertTrue(!text.isBlank(), spec.name());
+      }
+      for (Option option : spec.options()) {
+        assertTrue(!option.meaning().isBlank() && !option.source().isBlank(), spec + "");
+      }
+      assertEquals(spec.side() == Side.FORGET, spec.losses(Map.of()).get(0).forgets());
+    }
   }
 
   private static void refused(MethodConfig config, String... parts) {

@@ -1,6 +1,7 @@
 package org.lethe.method;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 
@@ -15,13 +16,14 @@ final class Steps {
   /**
    * A step's rows as logits.
    *
+   * @param uses what each row is for
    * @param logits [rows][V] of the model
    * @param reference [rows][V] of the reference model
    * @param labels by row
    */
   record Step(
       List<Sequence> sequences,
-      List<RowKind> kinds,
+      List<Use> uses,
       List<double[]> logits,
       List<double[]> reference,
       List<Integer> labels,
@@ -31,35 +33,33 @@ final class Steps {
       double[] values = new double[logits.size() * RowStatistics.COLUMNS];
       for (int row = 0; row < logits.size(); row++) {
         double[] columns =
-            columns(logits.get(row), reference.get(row), labels.get(row), kinds.get(row));
+            columns(logits.get(row), reference.get(row), labels.get(row), uses.get(row));
         System.arraycopy(columns, 0, values, row * RowStatistics.COLUMNS, columns.length);
       }
       return new RowStatistics(values, vocabulary);
     }
   }
 
-  /** Every pairing of losses, each alone and in every value of its choices, with uneven numbers. */
+  /** Every loss alone in every combination of its choices, and every pairing, numbers uneven. */
   static List<MethodConfig> everyMethod() {
     List<MethodConfig> all = new ArrayList<>();
-    List<MethodConfig> forgets = new ArrayList<>();
-    Methods.of(Side.FORGET).forEach(spec -> forgets.addAll(variants(spec)));
-    List<MethodConfig> retains = new ArrayList<>();
-    Methods.of(Side.RETAIN).forEach(spec -> retains.addAll(variants(spec)));
-    for (MethodConfig forget : forgets) {
-      all.add(forget);
-      boolean whole = Methods.find(Side.FORGET, forget.forget()).orElseThrow().whole();
-      for (MethodConfig retain : whole ? List.<MethodConfig>of() : retains) {
+    for (LossSpec spec : Methods.all()) {
+      all.addAll(variants(spec));
+    }
+    for (LossSpec forget : Methods.of(Side.FORGET)) {
+      for (LossSpec retain : forget.whole() ? List.<LossSpec>of() : Methods.of(Side.RETAIN)) {
+        MethodConfig first = variants(forget).get(0);
+        MethodConfig second = variants(retain).get(0);
         all.add(
             new MethodConfig(
-                forget.forget(),
-                retain.retain(),
-                forget.forgetCoefficient(),
-                retain.retainCoefficient(),
-                forget.forgetOptions(),
-                retain.retainOptions()));
+                first.forget(),
+                second.retain(),
+                first.forgetCoefficient(),
+                second.retainCoefficient(),
+                first.forgetOptions(),
+                second.retainOptions()));
       }
     }
-    all.addAll(retains);
     return all;
   }
 
@@ -89,7 +89,10 @@ final class Steps {
     if (option.type() == Option.Type.WHOLE) {
       return Integer.toString((int) standard);
     }
-    return Double.toString(Math.min(standard == 0 ? 0.3 : 0.75 * standard, option.most()));
+    // A bound on the other side of 0 would be none.
+    double factor = standard > 1 ? 0.2 : 0.75;
+    double uneven = standard == 0 ? 0.3 : factor * standard;
+    return Double.toString(Math.min(uneven, option.most()));
   }
 
   /**
@@ -131,7 +134,7 @@ final class Steps {
       step.logits().add(logits);
       step.reference().add(reference);
       step.labels().add(label);
-      step.kinds().add(use.kind());
+      step.uses().add(use);
       referenceNll += lse(reference) - reference[label];
     }
     step.sequences()
@@ -144,6 +147,14 @@ final class Steps {
                 use.reference() == ReferenceUse.SEQUENCE_NLL ? referenceNll : Double.NaN));
   }
 
+  /** A step that knows the sums its losses ask for ahead. */
+  static MethodStep measured(Method method, Step step, Totals totals) {
+    MethodStep run = method.begin(totals);
+    run.measure(step.statistics(), step.sequences());
+    run.measured(run.measured());
+    return run;
+  }
+
   static double lse(double[] z) {
     double sum = 0;
     for (double logit : z) {
@@ -152,8 +163,15 @@ final class Steps {
     return StrictMath.log(sum);
   }
 
-  private static double[] columns(double[] z, double[] reference, int label, RowKind kind) {
+  /** Logits over the row's temperature. */
+  private static double[] tempered(double[] z, Use use) {
+    return Arrays.stream(z).map(v -> v / use.parameters().temperature()).toArray();
+  }
+
+  private static double[] columns(double[] logits, double[] other, int label, Use use) {
     double[] columns = new double[RowStatistics.COLUMNS];
+    double[] z = tempered(logits, use);
+    double[] reference = tempered(other, use);
     double lse = lse(z);
     double max = Double.NEGATIVE_INFINITY;
     double others = 0;
@@ -168,7 +186,7 @@ final class Steps {
     for (int v = 0; v < z.length; v++) {
       columns[RowStatistics.MEAN] += z[v] / z.length;
       columns[RowStatistics.EZ] += StrictMath.exp(z[v] - lse) * (z[v] - max);
-      if (kind == RowKind.REFERENCE_KL) {
+      if (use.kind() == RowKind.REFERENCE_KL) {
         double q = reference[v] - lse(reference);
         columns[RowStatistics.KL] += StrictMath.exp(q) * (q - (z[v] - lse));
       }
@@ -178,8 +196,9 @@ final class Steps {
 
   /** The direction that the head writes for a row, by {@link RowKind}'s formulas. */
   static double[] direction(Step step, int row) {
-    double[] z = step.logits().get(row);
-    double[] reference = step.reference().get(row);
+    Use use = step.uses().get(row);
+    double[] z = tempered(step.logits().get(row), use);
+    double[] reference = tempered(step.reference().get(row), use);
     double mean = 0;
     double[] p = new double[z.length];
     for (int v = 0; v < z.length; v++) {
@@ -189,13 +208,15 @@ final class Steps {
     double[] direction = new double[z.length];
     for (int v = 0; v < z.length; v++) {
       direction[v] =
-          switch (step.kinds().get(row)) {
+          switch (use.kind()) {
             case NLL -> p[v] - (v == step.labels().get(row) ? 1 : 0);
             case UNIFORM_KL -> p[v] - 1.0 / z.length;
             case KL_UNIFORM -> p[v] * (z[v] - mean);
             case REFERENCE_KL -> p[v] - StrictMath.exp(reference[v] - lse(reference));
-            case KL_REFERENCE, STATISTICS -> Double.NaN;
+            case STATISTICS -> 0;
+            case KL_REFERENCE -> Double.NaN;
           };
+      direction[v] /= use.parameters().temperature();
     }
     return direction;
   }
@@ -215,7 +236,7 @@ final class Steps {
         int first = part.logits().size();
         int end = s.firstRow() + s.rows();
         part.sequences().add(new Sequence(s.use(), s.pair(), first, s.rows(), s.referenceNll()));
-        part.kinds().addAll(step.kinds().subList(s.firstRow(), end));
+        part.uses().addAll(step.uses().subList(s.firstRow(), end));
         part.logits().addAll(step.logits().subList(s.firstRow(), end));
         part.reference().addAll(step.reference().subList(s.firstRow(), end));
         part.labels().addAll(step.labels().subList(s.firstRow(), end));

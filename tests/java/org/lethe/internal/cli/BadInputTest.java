@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -126,6 +127,52 @@ class BadInputTest {
     byte[] whole = Files.readAllBytes(weights);
     Files.write(weights, Arrays.copyOf(whole, bytes < 0 ? whole.length + bytes : bytes));
     assertModelRefused(model, weights.toString());
+  }
+
+  @Test
+  void aMissingShard() throws IOException {
+    Path model = scratch.resolve("sharded");
+    note("export", "model=" + runs.model(), "output=" + model, "max_shard_size=40KB");
+    List<Path> shards;
+    try (Stream<Path> files = Files.list(model)) {
+      shards = files.filter(f -> f.toString().endsWith(".safetensors")).sorted().toList();
+    }
+    assertTrue(shards.size() > 1, shards.toString());
+    Path gone = shards.get(1);
+    Files.delete(gone);
+    assertModelRefused(
+        model,
+        model.resolve("model.safetensors.index.json").toString(),
+        "the shard '" + gone.getFileName() + "', which is missing; get it again");
+  }
+
+  @Test
+  void aQuantisedWeightWithoutItsState() throws IOException {
+    Path model = scratch.resolve("quantised");
+    note("export", "model=" + runs.model(), "output=" + model, "quantize=nf4");
+    Path weights = model.resolve("model.safetensors");
+    // One byte a character, so that nothing else in the file changes.
+    String bytes = Files.readString(weights, StandardCharsets.ISO_8859_1);
+    Files.writeString(
+        weights,
+        bytes.replaceFirst("weight\\.quant_state\\.", "weight.quant_stale."),
+        StandardCharsets.ISO_8859_1);
+    assertModelRefused(
+        model, weights.toString(), "_proj.weight'", "its quant_state", "quantise the model anew");
+  }
+
+  @Test
+  void aModelQuantisedInAnotherWay() throws IOException {
+    Path model = copyOfModel("gptq");
+    replace(
+        model.resolve("config.json"),
+        "\\{",
+        "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4},");
+    assertModelRefused(
+        model,
+        model.resolve("config.json").toString(),
+        "quantization_config.quant_method",
+        "\"gptq\"; Lethe reads bitsandbytes");
   }
 
   @Test

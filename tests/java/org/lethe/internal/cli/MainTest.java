@@ -83,7 +83,8 @@ class MainTest {
     assertEquals(0, run("config", "--config", file.toString(), "--threads=2", "train.epochs=4"));
     String yaml = console.out();
     assertTrue(
-        yaml.startsWith("version: 1\nmodel: modèle\nadapters: []\nviews: []\noutput: out\noverwrite: false\n"),
+        yaml.startsWith(
+            "version: 1\nmodel: modèle\nadapters: []\nviews: []\noutput: out\noverwrite: false\n"),
         yaml);
     assertTrue(yaml.contains("\nthreads: 2\n"), yaml);
     assertTrue(yaml.contains("\n  epochs: 4\n"), yaml);

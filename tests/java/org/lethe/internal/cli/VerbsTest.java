@@ -393,6 +393,7 @@ class VerbsTest {
         succeed("export", "model=" + path("merged"), "output=" + path("nf4"), "--quantize", "NF4");
     assertTrue(quantised.out().contains("bytes in 1 file"), quantised.out());
     succeed(runs.evaluate("judged-nf4", "model=" + path("nf4")));
+    succeed(runs.unlearn("forgot-nf4", "ME+GD", "model=" + path("nf4")));
 
     succeed("export", "from=" + path("forgot"), "output=" + path("for-peft"));
     assertArrayEquals(

@@ -233,7 +233,7 @@ public final class TorchLlama implements AutoCloseable {
       return y;
     }
     Tensor b = adapters.get(module + ".lora_B.weight");
-    Scalar scale = scales.get(ParameterNames.module(layer, projection));
+    Scalar scale = scales.get(ParameterNames.module(layer, part));
     return y.add(torch.linear(torch.linear(x, a), b), scale);
   }
 

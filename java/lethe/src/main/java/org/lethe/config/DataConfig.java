@@ -20,6 +20,16 @@ public record DataConfig(
     @Doc("Rows the model never saw, only evaluated") @Default("[]") List<Path> holdout,
     @Doc("Refusals that IDK, DPO and AP teach, one a line; unset: Lethe's own")
         Optional<Path> refusals,
+    @Doc("Rows whose answers LLMU gives to forget questions; unset: the retain rows'")
+        @Default("[]")
+        List<Path> mismatch,
+    @Doc("How many such answers a forget row gets in a step (Yao et al.: 5)") @Default("5")
+        int mismatches,
+    @Doc(
+            "Sensitive tokens of forget rows (SeUL): given (the rows' sensitive_spans) or"
+                + " low_probability (less likely than the answer's tokens on average, to the base)")
+        @Default("given")
+        Sensitive sensitive,
     @Doc("Longest sequence, in tokens; 0: the model's context") @Default("0") int contextLength,
     @Doc("A row longer than that: truncate (counted in a warning) or refuse") @Default("truncate")
         Truncation onTooLong,
@@ -40,6 +50,12 @@ public record DataConfig(
                 + " prompt alone has are no labels, as in open-unlearning)")
         @Default("separate")
         Tokenization tokenization) {
+
+  /** Which tokens of an answer are sensitive. */
+  public enum Sensitive {
+    GIVEN,
+    LOW_PROBABILITY
+  }
 
   /** How prompt and answer become tokens. */
   public enum Tokenization {
@@ -63,6 +79,7 @@ public record DataConfig(
 
   public DataConfig {
     Check.atLeast("context_length", 0, contextLength);
+    Check.atLeast("mismatches", 1, mismatches);
     forgetChunk.ifPresent(Chunk::parse);
     if (prompt.isPresent() && (systemPrompt.isPresent() || dateString.isPresent())) {
       throw new IllegalArgumentException(

@@ -3,8 +3,9 @@ package org.lethe.data;
 import org.lethe.UserException;
 
 /**
- * Says which retain row and which refusal line go with a forget row in an epoch, and in which order
- * an epoch visits its rows. A pure function of its arguments: a resumed run sees the same pairs.
+ * Says which retain row, refusal line, answers of others and alternate answer go with a forget row
+ * in an epoch, and in which order an epoch visits its rows. A pure function of its arguments: a
+ * resumed run sees the same pairs.
  *
  * @param kind whether partners change from epoch to epoch
  * @param seed the run's seed
@@ -15,6 +16,8 @@ public record Pairing(Kind kind, long seed, int retainRows, int refusalLines) {
   private static final long RETAIN = 1;
   private static final long REFUSAL = 2;
   private static final long ORDER = 3;
+  private static final long MISMATCH = 4;
+  private static final long ALTERNATE = 5;
 
   /** How partners are drawn. */
   public enum Kind {
@@ -72,6 +75,21 @@ public record Pairing(Kind kind, long seed, int retainRows, int refusalLines) {
       return generator.below(refusalLines);
     }
     return draw(REFUSAL, refusalLines, epoch, forgetRow);
+  }
+
+  /**
+   * The order in which a forget row takes answers of others, as indices in [0, answers): it is
+   * given the first ones that are not its own. Drawn without replacement, as LLMU's code does.
+   */
+  public int[] mismatches(int epoch, int forgetRow, int answers) {
+    return kind == Kind.FRESH
+        ? CounterRng.permutation(answers, seed, MISMATCH, epoch, forgetRow)
+        : CounterRng.permutation(answers, 0, MISMATCH, forgetRow);
+  }
+
+  /** Which of a forget row's alternate answers goes with it, in [0, alternates). */
+  public int alternate(int epoch, int forgetRow, int alternates) {
+    return draw(ALTERNATE, alternates, epoch, forgetRow);
   }
 
   /** The order in which an epoch visits {@code rows} rows; fresh per epoch for every kind. */

@@ -6,6 +6,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.lethe.InternalFaultException;
+import org.lethe.UserException;
 
 /**
  * One step of a {@link Method}, fed micro-batch by micro-batch. Neither the loss nor a coefficient
@@ -52,7 +53,7 @@ public final class MethodStep {
               loss,
               part.weight() * loss.weight(own),
               own,
-              loss.count(totals),
+              positive(loss, loss.count(totals)),
               loss.count(share),
               sums,
               new Measured(loss.measures()),
@@ -60,6 +61,16 @@ public final class MethodStep {
       sums += loss.measures();
     }
     measured = sums == 0 ? new double[0] : null;
+  }
+
+  private static long positive(Loss loss, long count) {
+    if (count == 0) {
+      throw new UserException(
+          loss.name()
+              + " looks at no row of a step: its options pick none of rows so short; change them"
+              + " (method.forget_options), or give longer answers or larger batches");
+    }
+    return count;
   }
 
   /** Takes a micro-batch's part of the sums that losses ask for ahead. */

@@ -108,6 +108,17 @@ public final class RowStatistics {
     return sum.value();
   }
 
+  /** −log(1 − p[y]) = softplus(LABEL − LSE_OTHERS): exact also where p[y] is nearly 0 or 1. */
+  public double othersNll(int row) {
+    double others = at(row, LSE) < Double.POSITIVE_INFINITY ? at(row, LSE_OTHERS) : Double.NaN;
+    return Logistic.softplus(at(row, LABEL) - others);
+  }
+
+  /** p[y] / (1 − p[y]). */
+  public double odds(int row) {
+    return StrictMath.exp(at(row, LABEL) - at(row, LSE_OTHERS));
+  }
+
   /** KL(U‖p) = LSE − MEAN − log V. */
   public double uniformKl(int row) {
     return (at(row, LSE) - at(row, MEAN)) - logVocabulary;

@@ -44,18 +44,19 @@ public final class Totals {
    *     averaged
    */
   public long rows(Use use) {
-    return rows(use, rows -> rows);
+    return positive(picked(use, rows -> rows), "row", use);
   }
 
   /**
-   * The number of rows of a use that a loss picks of each sequence; at least 1 in a whole step.
+   * The number of rows of a use that a loss picks of each sequence; may be 0.
    *
    * @param picked how many it picks of so many
    */
-  public long rows(Use use, IntToLongFunction picked) {
-    long rows =
-        step.stream().filter(s -> s.serves(use)).mapToLong(s -> picked.applyAsLong(s.rows())).sum();
-    return positive(rows, "row", use);
+  public long picked(Use use, IntToLongFunction picked) {
+    return step.stream()
+        .filter(s -> s.serves(use))
+        .mapToLong(s -> picked.applyAsLong(s.rows()))
+        .sum();
   }
 
   /**

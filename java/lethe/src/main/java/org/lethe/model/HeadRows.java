@@ -38,13 +38,7 @@ public record HeadRows(
   public HeadRows(
       int[] sourceTokens, int[] records, int trainedSources, int trainedRows, int trainedTokens) {
     this(
-        sourceTokens,
-        records,
-        new float[0],
-        trainedSources,
-        trainedRows,
-        trainedTokens,
-        List.of());
+        sourceTokens, records, new float[0], trainedSources, trainedRows, trainedTokens, List.of());
   }
 
   /** Number of rows. */

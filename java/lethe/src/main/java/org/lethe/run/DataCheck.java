@@ -6,6 +6,7 @@ import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.Consumer;
 import org.lethe.UserException;
@@ -43,6 +44,7 @@ final class DataCheck {
     files.put("retain", data.retain());
     files.put("general", data.general());
     files.put("holdout", data.holdout());
+    files.put("mismatch", data.mismatch());
     files.forEach(
         (part, paths) -> {
           List<Example> rows = new ArrayList<>();
@@ -81,6 +83,14 @@ final class DataCheck {
     return parts.get(part).size();
   }
 
+  /** Where the first forget row without an alternate answer stands. */
+  Optional<String> firstWithoutAlternate() {
+    return parts.get("forget").stream()
+        .filter(row -> row.alternateAnswers().isEmpty())
+        .map(Example::source)
+        .findFirst();
+  }
+
   private List<Path> files(String part) {
     DataConfig data = config.data();
     return switch (part) {
@@ -88,6 +98,7 @@ final class DataCheck {
       case "forget" -> data.forget();
       case "retain" -> data.retain();
       case "general" -> data.general();
+      case "mismatch" -> data.mismatch();
       default -> data.holdout();
     };
   }

@@ -42,7 +42,13 @@ final class Inputs {
     config.evaluate().neverSaw().ifPresent(inputs::add);
     DataConfig data = config.data();
     data.refusals().ifPresent(inputs::add);
-    List.of(data.train(), data.forget(), data.retain(), data.general(), data.holdout())
+    List.of(
+            data.train(),
+            data.forget(),
+            data.retain(),
+            data.general(),
+            data.holdout(),
+            data.mismatch())
         .forEach(inputs::addAll);
     return inputs;
   }

@@ -3,21 +3,26 @@ package org.lethe.run;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.CheckpointStore;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.checkpoint.TrainingCheckpoints;
+import org.lethe.config.DataConfig;
 import org.lethe.config.LoraSection;
 import org.lethe.config.MethodSection;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.method.Method;
+import org.lethe.method.Positions;
 import org.lethe.model.Model;
 import org.lethe.train.BatchSource;
+import org.lethe.train.Companions;
 import org.lethe.train.ReferenceCache;
+import org.lethe.train.SensitiveTokens;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.StopRequest;
@@ -116,12 +121,24 @@ public final class Unlearn {
             method,
             rows.forget(),
             rows.retain(),
-            Settings.refusals(config),
+            companions(config, method, rows.forget(), loaded),
             loaded.encoder(),
             Settings.batchSize(config.train(), rows.forget().size()),
             Settings.pairing(config.data()),
             Settings.turns(config.train()),
             config.seed()));
+  }
+
+  private static Companions companions(
+      RunConfig config, Method method, List<Example> forget, LoadedModel loaded) {
+    boolean marks = method.uses().stream().anyMatch(u -> u.positions() == Positions.SPANS);
+    return new Companions(
+        Settings.refusals(config),
+        Settings.read(config.data().mismatch()).stream().map(Example::answer).toList(),
+        config.data().mismatches(),
+        marks && config.data().sensitive() == DataConfig.Sensitive.LOW_PROBABILITY
+            ? SensitiveTokens.of(loaded.model(), loaded.encoder(), forget)
+            : Map.of());
   }
 
   /** A run that has everything open. */

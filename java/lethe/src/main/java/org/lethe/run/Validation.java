@@ -203,6 +203,19 @@ public final class Validation {
     if (refuses) {
       attempt("data.refusals", () -> Settings.refusals(config));
     }
+    boolean prefers = method.uses().stream().anyMatch(u -> u.role() == Role.FORGET_ALTERNATE);
+    if (prefers) {
+      data.firstWithoutAlternate()
+          .ifPresent(
+              source ->
+                  error(
+                      "data.forget",
+                      source
+                          + ": "
+                          + method.name()
+                          + " needs another plausible answer, but this row has none; give it"
+                          + " \"alternate\", for example by lethe alternates"));
+    }
     if (keeps && data.isEmpty("retain") && !config.data().trainOnGeneral()) {
       error(
           "data.retain",

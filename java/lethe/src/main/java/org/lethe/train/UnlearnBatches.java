@@ -12,34 +12,58 @@ import org.lethe.data.ExampleEncoder;
 import org.lethe.data.Pairing;
 import org.lethe.data.TokenSequence;
 import org.lethe.method.Method;
+import org.lethe.method.Positions;
 import org.lethe.method.Role;
 import org.lethe.method.Use;
 
 /**
  * Unlearning: every epoch visits every forget row once; each brings its retain row and, for methods
- * that teach a refusal, both questions again with a refusal for an answer. Only the roles that the
- * method looks at are in a step; with {@link Turns}, only those of the side whose turn it is.
+ * that teach other answers, the question again with a refusal (both questions), with answers of
+ * others, or with an alternate answer of its own. What goes with a row is a function of seed, epoch
+ * and row, see {@link Pairing}. Only the roles that the method looks at are in a step; with {@link
+ * Turns}, only those of the side whose turn it is.
  */
 public final class UnlearnBatches implements BatchSource {
   private static final Set<Role> FILLED =
-      EnumSet.of(Role.FORGET, Role.FORGET_IDK, Role.FORGET_MISMATCH, Role.RETAIN, Role.RETAIN_IDK);
+      EnumSet.of(
+          Role.FORGET,
+          Role.FORGET_IDK,
+          Role.FORGET_MISMATCH,
+          Role.FORGET_ALTERNATE,
+          Role.RETAIN,
+          Role.RETAIN_IDK);
 
   private final List<Example> forget;
   private final List<Example> retain;
-  private final List<String> refusals;
+  private final Companions companions;
+  private final List<String> mismatches;
   private final ExampleEncoder encoder;
   private final int batchSize;
   private final Pairing pairing;
   private final Turns turns;
   private final Set<Role> roles = EnumSet.noneOf(Role.class);
-  private final Map<Example, TokenSequence> encoded = new HashMap<>();
+  private final Map<Example, TokenSequence> encoded;
+
+  /** With refusals alone; refuses sets that the method cannot work with. */
+  public UnlearnBatches(
+      Method method,
+      List<Example> forget,
+      List<Example> retain,
+      List<String> refusals,
+      ExampleEncoder encoder,
+      int batchSize,
+      Pairing.Kind pairing,
+      Turns turns,
+      long seed) {
+    this(method, forget, retain, Companions.of(refusals), encoder, batchSize, pairing, turns, seed);
+  }
 
   /** Refuses sets that the method cannot work with. */
   public UnlearnBatches(
       Method method,
       List<Example> forget,
       List<Example> retain,
-      List<String> refusals,
+      Companions companions,
       ExampleEncoder encoder,
       int batchSize,
       Pairing.Kind pairing,
@@ -54,7 +78,8 @@ public final class UnlearnBatches implements BatchSource {
       roles.add(use.role());
     }
     requireFilled(method);
-    if (retain.isEmpty() && needsRetain()) {
+    boolean borrows = roles.contains(Role.FORGET_MISMATCH) && companions.mismatches().isEmpty();
+    if (retain.isEmpty() && (keeps() || borrows)) {
       throw new UserException(
           "the retain set is empty, but "
               + method.name()
@@ -70,10 +95,18 @@ public final class UnlearnBatches implements BatchSource {
     this.turns = turns;
     this.forget = forget;
     this.retain = retain;
-    this.refusals = refusals;
+    this.companions = companions;
+    this.mismatches =
+        (companions.mismatches().isEmpty()
+                ? retain.stream().map(Example::answer)
+                : companions.mismatches().stream())
+            .distinct()
+            .toList();
     this.encoder = encoder;
     this.batchSize = batchSize;
-    this.pairing = new Pairing(pairing, seed, retain.size(), refusals.size());
+    this.pairing = new Pairing(pairing, seed, retain.size(), companions.refusals().size());
+    this.encoded = new HashMap<>(companions.marked());
+    requireCompanions(method);
   }
 
   @Override
@@ -93,9 +126,8 @@ public final class UnlearnBatches implements BatchSource {
       int pair = i - first;
       if (place.forget()) {
         add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
-        if (roles.contains(Role.FORGET_MISMATCH)) {
-          step.add(mismatch(pair, forget.get(row), retain.get(pairing.retainRow(epoch, row))));
-        }
+        addMismatches(step, pair, forget.get(row), epoch, row);
+        addAlternate(step, pair, forget.get(row), epoch, row);
       }
       if (place.retain() && keeps()) {
         Example partner = retain.get(pairing.retainRow(epoch, row));
@@ -122,14 +154,72 @@ public final class UnlearnBatches implements BatchSource {
     }
   }
 
-  private boolean needsRetain() {
-    return keeps() || roles.contains(Role.FORGET_MISMATCH);
+  /** Refuses forget rows that lack what the method asks of them. */
+  private void requireCompanions(Method method) {
+    boolean spans =
+        method.uses().stream()
+            .anyMatch(u -> u.role() == Role.FORGET && u.positions() == Positions.SPANS);
+    for (Example row : forget) {
+      if (spans && tokens(row).spans().isEmpty()) {
+        throw new UserException(
+            row.source()
+                + ": "
+                + method.name()
+                + " looks at sensitive spans, but this row has none; give it"
+                + " \"sensitive_spans\", or set data.sensitive=low_probability");
+      }
+      if (roles.contains(Role.FORGET_ALTERNATE) && row.alternateAnswers().isEmpty()) {
+        throw new UserException(
+            row.source()
+                + ": "
+                + method.name()
+                + " needs another plausible answer, but this row has none; give it \"alternate\","
+                + " for example by lethe alternates");
+      }
+      if (roles.contains(Role.FORGET_MISMATCH)) {
+        long others = mismatches.stream().filter(a -> !a.equals(row.answer())).count();
+        if (others < companions.mismatchesPerRow()) {
+          throw new UserException(
+              row.source()
+                  + ": "
+                  + method.name()
+                  + " gives a forget question "
+                  + companions.mismatchesPerRow()
+                  + " answers of others, but there are only "
+                  + others
+                  + "; give more in data.mismatch, or set data.mismatches="
+                  + Math.max(1, others));
+        }
+      }
+    }
   }
 
-  /** A forget question with the answer of the retain row that goes with it. */
-  private StepSequence mismatch(int pair, Example example, Example partner) {
-    TokenSequence tokens = encoder.encode(example.question(), partner.answer(), example.source());
-    return new StepSequence(Role.FORGET_MISMATCH, pair, tokens, example.source());
+  /** A forget question with answers of others. */
+  private void addMismatches(
+      List<StepSequence> step, int pair, Example example, int epoch, int row) {
+    if (!roles.contains(Role.FORGET_MISMATCH)) {
+      return;
+    }
+    int wanted = companions.mismatchesPerRow();
+    for (int index : pairing.mismatches(epoch, row, mismatches.size())) {
+      String answer = mismatches.get(index);
+      if (wanted > 0 && !answer.equals(example.answer())) {
+        TokenSequence tokens = encoder.encode(example.question(), answer, example.source());
+        step.add(new StepSequence(Role.FORGET_MISMATCH, pair, tokens, example.source()));
+        wanted--;
+      }
+    }
+  }
+
+  /** A forget question with another plausible answer. */
+  private void addAlternate(
+      List<StepSequence> step, int pair, Example example, int epoch, int row) {
+    if (roles.contains(Role.FORGET_ALTERNATE)) {
+      List<String> alternates = example.alternateAnswers();
+      String answer = alternates.get(pairing.alternate(epoch, row, alternates.size()));
+      TokenSequence tokens = encoder.encode(example.question(), answer, example.source());
+      step.add(new StepSequence(Role.FORGET_ALTERNATE, pair, tokens, example.source()));
+    }
   }
 
   private boolean keeps() {
@@ -148,7 +238,7 @@ public final class UnlearnBatches implements BatchSource {
       step.add(new StepSequence(own, pair, tokens(example), example.source()));
     }
     if (roles.contains(refused)) {
-      String refusal = refusals.get(pairing.refusal(epoch, row));
+      String refusal = companions.refusals().get(pairing.refusal(epoch, row));
       TokenSequence tokens = encoder.encode(example.question(), refusal, example.source());
       step.add(new StepSequence(refused, pair, tokens, example.source()));
     }

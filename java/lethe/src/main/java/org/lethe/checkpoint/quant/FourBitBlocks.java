@@ -61,11 +61,15 @@ public final class FourBitBlocks {
    */
   public static void unpack(
       FourBit code, byte[] packed, int blockSize, float[] scales, int first, float[] values) {
+    float[] table = new float[FourBit.CODES];
+    for (int i = 0; i < table.length; i++) {
+      table[i] = code.value(i);
+    }
     for (int i = 0; i < values.length; i++) {
       int at = first + i;
       int both = packed[at / 2];
       int half = (at % 2 == 0 ? both >> 4 : both) & 0xf;
-      values[i] = code.value(half) * scales[at / blockSize];
+      values[i] = table[half] * scales[at / blockSize];
     }
   }
 }
