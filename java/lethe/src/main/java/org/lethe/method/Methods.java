@@ -31,6 +31,7 @@ public final class Methods {
           LowestAscent.SPEC,
           JangAscent.SPEC,
           SelectiveAscent.SPEC,
+          MaximumEntropyEpsilon.SPEC,
           GradientDescent.SPEC,
           KlRetain.SPEC,
           AnswerPreservation.SPEC);
