@@ -20,6 +20,7 @@ final class Formulas {
       case "DPO" -> dpo(step, number(o, "beta"), Role.FORGET_IDK);
       case "AltPO" -> dpo(step, number(o, "beta"), Role.FORGET_ALTERNATE);
       case "ME" -> maximumEntropy(step, choice(o, "direction").equals("uniform_to_model"));
+      case "ME_EPSILON" -> maximumEntropyEpsilon(step, (float) number(o, "epsilon"));
       case "GradDiff" ->
           -tokenMean(step, Role.FORGET)
               + number(o, "alpha")
@@ -267,6 +268,21 @@ final class Formulas {
           sum += uniformToModel ? u * StrictMath.log(u / p) : p * StrictMath.log(p / u);
         }
         rows++;
+      }
+    }
+    return sum / rows;
+  }
+
+  private static double maximumEntropyEpsilon(Step step, double epsilon) {
+    double sum = 0;
+    int rows = 0;
+    for (Sequence s : of(Role.FORGET, step)) {
+      for (int row = s.firstRow(); row < s.firstRow() + s.rows(); row++, rows++) {
+        double[] z = step.logits().get(row);
+        for (double logit : z) {
+          double p = StrictMath.exp(logit - Steps.lse(z));
+          sum -= StrictMath.log(z.length * (p + epsilon)) / z.length;
+        }
       }
     }
     return sum / rows;

@@ -214,6 +214,10 @@ final class Steps {
         double q = reference[v] - lse(reference);
         columns[RowStatistics.KL] += StrictMath.exp(q) * (q - (z[v] - lse));
       }
+      if (use.kind() == RowKind.UNIFORM_KL_EPSILON) {
+        double p = StrictMath.exp(z[v] - lse) + use.parameters().epsilon();
+        columns[RowStatistics.KL] -= StrictMath.log(z.length * p) / z.length;
+      }
     }
     return columns;
   }
@@ -229,6 +233,8 @@ final class Steps {
       p[v] = StrictMath.exp(z[v] - lse(z));
       mean += p[v] * z[v];
     }
+    double epsilon = use.parameters().epsilon();
+    double meanShare = Arrays.stream(p).map(q -> q / (q + epsilon)).average().orElseThrow();
     double[] direction = new double[z.length];
     for (int v = 0; v < z.length; v++) {
       direction[v] =
@@ -237,6 +243,7 @@ final class Steps {
             case UNIFORM_KL -> p[v] - 1.0 / z.length;
             case KL_UNIFORM -> p[v] * (z[v] - mean);
             case REFERENCE_KL -> p[v] - StrictMath.exp(reference[v] - lse(reference));
+            case UNIFORM_KL_EPSILON -> p[v] * meanShare - p[v] / (p[v] + epsilon) / z.length;
             case STATISTICS -> 0;
             case KL_REFERENCE -> Double.NaN;
           };

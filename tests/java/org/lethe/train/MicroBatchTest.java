@@ -104,7 +104,7 @@ class MicroBatchTest {
     TokenSequence tokens = new TokenSequence(new int[] {1, 7, 8, 2}, 2);
     List<StepSequence> step = List.of(new StepSequence(Role.FORGET, 0, tokens, "a:1"));
     MicroBatch.Layout layout = new MicroBatch.Layout(method, null);
-    assertEquals(3, layout.rowsPerToken());
+    assertEquals(3, layout.rows(1));
     assertEquals(8, layout.tokens(step.get(0)));
     assertEquals(2 + 3 + 4, layout.rows(step.get(0)));
     MicroBatch piece = MicroBatch.cut(step, layout, 100).get(0);

@@ -35,6 +35,7 @@ public final class Methods {
           Kga.SPEC,
           WhosHarryPotter.SPEC,
           Quark.SPEC,
+          MaximumEntropyEpsilon.SPEC,
           GradientDescent.SPEC,
           KlRetain.SPEC,
           AnswerPreservation.SPEC);

@@ -221,6 +221,7 @@ public final class Phases {
         phase.evaluate(),
         config.quark(),
         config.calibrate(),
+        config.parity(),
         config.checkpoint(),
         config.tensorboard(),
         List.of());

@@ -85,7 +85,9 @@ public final class Unlearn {
       // Before the output directory is touched: it refuses empty sets.
       BatchSource batches = batches(config, method, rows, loaded);
       TrainSettings settings =
-          Settings.train(config.train(), batches.stepsPerEpoch()).withSeed(config.seed());
+          Settings.train(config.train(), batches.stepsPerEpoch())
+              .withSeed(config.seed())
+              .with(Settings.parity(config.parity(), loaded.tokenizer().eosId()));
       // It refuses rules and cadences that cannot be.
       Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
       String backend = loaded.backend().description();

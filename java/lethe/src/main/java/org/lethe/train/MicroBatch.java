@@ -7,15 +7,12 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.function.IntUnaryOperator;
-import org.lethe.data.Counterpart;
+import org.lethe.UserException;
 import org.lethe.data.TokenSequence;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.ReferenceUse;
 import org.lethe.method.Role;
-import org.lethe.method.RowKind;
-import org.lethe.method.RowParameters;
 import org.lethe.method.RowStatistics;
 import org.lethe.method.Sequence;
 import org.lethe.method.Sources;
@@ -33,9 +30,10 @@ final class MicroBatch {
   private final HeadRows headRows;
   private final List<Passes.Pass> passes;
   private final List<Placed> placed;
+  private final int[] headRowOf;
 
   /** A sequence as one use sees it, its rows, and the rows of its reference twin (none: -1). */
-  private record Placed(
+  record Placed(
       StepSequence sequence,
       Use use,
       int firstRow,
@@ -43,12 +41,22 @@ final class MicroBatch {
       int firstReferenceRow,
       double cachedNll) {}
 
-  private MicroBatch(
-      PackedBatch packed, HeadRows headRows, List<Passes.Pass> passes, List<Placed> placed) {
+  /**
+   * Takes what was laid out.
+   *
+   * @param headRowOf the head's row of each row that losses look at; null where they are the same
+   */
+  MicroBatch(
+      PackedBatch packed,
+      HeadRows headRows,
+      List<Passes.Pass> passes,
+      List<Placed> placed,
+      int[] headRowOf) {
     this.packed = packed;
     this.headRows = headRows;
     this.passes = passes;
     this.placed = placed;
+    this.headRowOf = headRowOf;
   }
 
   /** What the layout of a step needs to know besides its sequences. */
@@ -56,24 +64,82 @@ final class MicroBatch {
     private final Map<Role, List<Use>> uses = new EnumMap<>(Role.class);
     private final ReferenceNll cache;
     private final boolean base;
+    private final Padding padding;
+    private final int vocabulary;
+    private final Map<Role, Integer> longest;
+
+    /** Which rows and reference twins each role needs, without padding; the base is reference. */
+    Layout(Method method, ReferenceNll cache) {
+      this(method, cache, true, Padding.NONE, 0);
+    }
 
     /**
      * Which rows and reference twins each role needs.
      *
      * @param cache the reference's sequence nll; null: the reference runs in the same batch
      * @param base whether the reference is the base itself, which can stand in the trained batch
+     * @param vocabulary of the model; 0 where no rows will be laid
      */
-    Layout(Method method, ReferenceNll cache, boolean base) {
+    Layout(Method method, ReferenceNll cache, boolean base, Padding padding, int vocabulary) {
       for (Use use : method.uses()) {
         uses.computeIfAbsent(use.role(), role -> new ArrayList<>()).add(use);
       }
-      this.cache = cache;
+      // What was scored without a mask inside rows is not what rows with one say.
+      this.cache = padding.masksInside() ? null : cache;
       this.base = base;
+      this.padding = padding;
+      this.vocabulary = vocabulary;
+      this.longest = Map.of();
+      if (!padding.isNone() && method.uses().stream().anyMatch(use -> !inBatch(use))) {
+        throw new UserException(
+            method.name()
+                + " compares with other models than the base, and parity.padding is that of methods"
+                + " that do not; set parity.padding=none, or start from a merged model");
+      }
     }
 
-    /** The same where the reference is the base. */
-    Layout(Method method, ReferenceNll cache) {
-      this(method, cache, true);
+    private Layout(Layout layout, Map<Role, Integer> longest) {
+      this.uses.putAll(layout.uses);
+      this.cache = layout.cache;
+      this.base = layout.base;
+      this.padding = layout.padding;
+      this.vocabulary = layout.vocabulary;
+      this.longest = longest;
+    }
+
+    /** The same for sequences that are padded to the longest of their role. */
+    Layout padding(List<StepSequence> sequences) {
+      Map<Role, Integer> lengths = new EnumMap<>(Role.class);
+      for (StepSequence s : sequences) {
+        lengths.merge(s.role(), s.tokens().ids().length, Math::max);
+      }
+      return new Layout(this, lengths);
+    }
+
+    /** The rows of a sequence that a use looks at, as indices of its padded row. */
+    int[] rows(Use use, StepSequence s) {
+      if (padding.isNone()) {
+        return Rows.of(use, s);
+      }
+      int padded = padding.length() > 0 ? padding.length() : longest.getOrDefault(s.role(), 0);
+      return padding.rows(use.positions(), s.tokens(), padded);
+    }
+
+    /** The label of such a row, or {@link Rows#NO_LABEL}. */
+    int label(Use use, StepSequence s, int row) {
+      if (padding.isNone()) {
+        return Rows.label(s, row);
+      }
+      boolean indexed = use.parameters().labelShift() != 0;
+      return padding.label(s.tokens(), row, indexed, vocabulary);
+    }
+
+    Padding padding() {
+      return padding;
+    }
+
+    ReferenceNll cache() {
+      return cache;
     }
 
     /** What looks at a role. */
@@ -81,9 +147,11 @@ final class MicroBatch {
       return uses.getOrDefault(role, List.of());
     }
 
-    /** The most rows that one token of a step may have. */
-    int rowsPerToken() {
-      return uses.values().stream().mapToInt(List::size).max().orElse(1);
+    /** The most rows that a piece of so many tokens may have. */
+    int rows(int tokens) {
+      int perToken = uses.values().stream().mapToInt(List::size).max().orElse(1);
+      int all = uses.values().stream().mapToInt(List::size).sum();
+      return Math.addExact(Math.multiplyExact(tokens, perToken), all * padTokens());
     }
 
     /** Whether a gradient flows through sequences of the role. */
@@ -116,17 +184,22 @@ final class MicroBatch {
       return tokens;
     }
 
-    /** How many head rows a sequence has. */
-    int rows(StepSequence sequence) {
-      return of(sequence.role()).stream().mapToInt(use -> Rows.of(use, sequence).length).sum();
+    /** Tokens that stand for padding in a piece: the model's and its reference's. */
+    int padTokens() {
+      return padding.isNone() ? 0 : 2;
     }
 
-    private boolean needsTwin(Role role) {
+    /** How many head rows a sequence has. */
+    int rows(StepSequence sequence) {
+      return of(sequence.role()).stream().mapToInt(use -> rows(use, sequence).length).sum();
+    }
+
+    boolean needsTwin(Role role) {
       return of(role).stream().anyMatch(use -> refers(use) && inBatch(use));
     }
 
     /** Whether a use's reference is run. */
-    private boolean refers(Use use) {
+    boolean refers(Use use) {
       return use.reference() == ReferenceUse.HIDDEN
           || (use.reference() == ReferenceUse.SEQUENCE_NLL && cache == null);
     }
@@ -152,7 +225,7 @@ final class MicroBatch {
     List<Sequence> outline = new ArrayList<>();
     for (StepSequence s : step) {
       for (Use use : layout.of(s.role())) {
-        int rows = Rows.of(use, s).length;
+        int rows = layout.rows(use, s).length;
         outline.add(new Sequence(use, s.pair(), 0, rows, Double.NaN));
       }
     }
@@ -177,19 +250,19 @@ final class MicroBatch {
       List<StepSequence> step, Layout layout, int budget, DropoutKeys keys) {
     List<MicroBatch> pieces = new ArrayList<>();
     List<StepSequence> piece = new ArrayList<>();
-    int tokens = 0;
+    int tokens = layout.padTokens();
     for (List<StepSequence> group : groups(step)) {
       int size = group.stream().mapToInt(layout::tokens).sum();
       if (!piece.isEmpty() && tokens + size > budget) {
-        pieces.add(new Builder(layout).lay(piece, keys));
+        pieces.add(new PieceBuilder(layout).lay(piece, keys));
         piece = new ArrayList<>();
-        tokens = 0;
+        tokens = layout.padTokens();
       }
       piece.addAll(group);
       tokens += size;
     }
     if (!piece.isEmpty()) {
-      pieces.add(new Builder(layout).lay(piece, keys));
+      pieces.add(new PieceBuilder(layout).lay(piece, keys));
     }
     return pieces;
   }
@@ -197,10 +270,10 @@ final class MicroBatch {
   /** The tokens of the largest piece that {@link #cut} makes. */
   static int largest(List<StepSequence> step, Layout layout, int budget) {
     int largest = 0;
-    int total = 0;
+    int total = layout.padTokens();
     for (List<StepSequence> group : groups(step)) {
       int size = group.stream().mapToInt(layout::tokens).sum();
-      largest = Math.max(largest, size);
+      largest = Math.max(largest, size + layout.padTokens());
       total += size;
     }
     return Math.max(largest, Math.min(total, budget));
@@ -219,7 +292,38 @@ final class MicroBatch {
     return passes;
   }
 
-  /** The method's view of the piece, given the statistics of all its rows. */
+  /**
+   * The statistics of all rows that losses look at: those of the head, rows at padding as often as
+   * they count.
+   *
+   * @param values [head rows, {@value RowStatistics#COLUMNS}]
+   */
+  RowStatistics statistics(float[] values, int vocabulary) {
+    if (headRowOf == null) {
+      return new RowStatistics(values, vocabulary);
+    }
+    int columns = RowStatistics.COLUMNS;
+    float[] all = new float[headRowOf.length * columns];
+    for (int row = 0; row < headRowOf.length; row++) {
+      System.arraycopy(values, headRowOf[row] * columns, all, row * columns, columns);
+    }
+    return new RowStatistics(all, vocabulary);
+  }
+
+  /** The coefficients of the head's rows: a row's gradient is linear in them. */
+  float[] ofHead(double[] coefficients, double factor) {
+    double[] sums = new double[headRows.rows()];
+    for (int row = 0; row < coefficients.length; row++) {
+      sums[headRowOf == null ? row : headRowOf[row]] += factor * coefficients[row];
+    }
+    float[] floats = new float[sums.length];
+    for (int i = 0; i < sums.length; i++) {
+      floats[i] = (float) sums[i];
+    }
+    return floats;
+  }
+
+  /** The method's view of the piece, given {@link #statistics}. */
   List<Sequence> sequences(RowStatistics statistics) {
     List<Sequence> sequences = new ArrayList<>();
     for (Placed p : placed) {
@@ -241,117 +345,5 @@ final class MicroBatch {
       groups.computeIfAbsent(s.forgets() + "/" + s.pair(), k -> new ArrayList<>()).add(s);
     }
     return List.copyOf(groups.values());
-  }
-
-  /** Lays a piece out. */
-  private static final class Builder {
-    private final Layout layout;
-    private final List<int[]> ids = new ArrayList<>();
-    private final HeadRows.Builder rows = new HeadRows.Builder();
-    private final Passes passes = new Passes(rows);
-    private final Map<Integer, Integer> sources = new LinkedHashMap<>();
-    private int start;
-
-    Builder(Layout layout) {
-      this.layout = layout;
-    }
-
-    MicroBatch lay(List<StepSequence> piece, DropoutKeys keys) {
-      Map<Use, int[]> firstRows = new LinkedHashMap<>();
-      for (int i = 0; i < piece.size(); i++) {
-        StepSequence s = piece.get(i);
-        for (Use use : layout.of(s.role())) {
-          int[] first = firstRows.computeIfAbsent(use, u -> new int[piece.size()]);
-          if (use.sources().trained()) {
-            first[i] = add(s, use, use.kind(), this::source);
-          }
-        }
-        if (layout.trains(s.role())) {
-          append(s);
-        }
-      }
-      rows.endTrained();
-      int trained = ids.size();
-      int trainedTokens = start;
-      List<Placed> placed = new ArrayList<>();
-      for (int i = 0; i < piece.size(); i++) {
-        StepSequence s = piece.get(i);
-        String text = Integer.toString(i);
-        for (Use use : layout.of(s.role())) {
-          int first = firstRows.get(use)[i];
-          if (!use.sources().trained()) {
-            String policy = use.sources().policy();
-            first = add(s, use, use.kind(), t -> own(policy, text, s, t));
-          }
-          placed.add(withReference(s, text, use, first));
-        }
-        if (layout.needsTwin(s.role())) {
-          append(s);
-        }
-      }
-      PackedBatch batch = PackedBatch.of(ids, trained);
-      if (keys != null) {
-        List<StepSequence> front =
-            piece.stream().filter(s -> layout.trains(s.role())).toList();
-        batch = batch.withRowKeys(keys.of(front));
-      }
-      return new MicroBatch(batch, rows.build(trainedTokens), passes.build(), placed);
-    }
-
-    private void append(StepSequence s) {
-      ids.add(s.tokens().ids());
-      start += s.tokens().ids().length;
-    }
-
-    /** Adds the rows of a sequence, whose hidden states are found by token; returns the first. */
-    private int add(StepSequence s, Use use, RowKind kind, IntUnaryOperator source) {
-      int first = -1;
-      for (int t : Rows.of(use, s)) {
-        int row = rows.row(source.applyAsInt(t), Rows.label(s, t), kind.code(), -1);
-        RowParameters p = use.parameters();
-        rows.parameters(row, p.temperature(), p.labelShift(), p.mix(), p.epsilon());
-        first = first < 0 ? row : first;
-      }
-      return Math.max(first, 0);
-    }
-
-    /** The source at a token of the sequence that stands next, one for all rows there. */
-    private int source(int t) {
-      return sources.computeIfAbsent(start + t, rows::source);
-    }
-
-    /** The source at a token of a sequence that another view reads. */
-    private int own(String view, String text, StepSequence s, int t) {
-      return passes.source(view, text, s.tokens().ids(), t);
-    }
-
-    /** The source of the first reference at a token. */
-    private int reference(StepSequence s, String text, Use use, int t) {
-      if (use.sources().counterpart()) {
-        Counterpart other = s.counterpart();
-        return passes.source(use.view(), text + "'", other.ids(), other.rows()[t]);
-      }
-      return layout.inBatch(use) ? source(t) : own(use.view(), text, s, t);
-    }
-
-    /** Refers a use's rows to the references, of which the base stands next in the batch. */
-    private Placed withReference(StepSequence s, String text, Use use, int firstRow) {
-      int[] at = Rows.of(use, s);
-      int twinRow = -1;
-      double cached = Double.NaN;
-      if (use.reference() == ReferenceUse.SEQUENCE_NLL && layout.cache != null) {
-        cached = layout.cache.of(s.tokens(), use.positions());
-      } else if (use.reference() == ReferenceUse.SEQUENCE_NLL) {
-        twinRow = add(s, use, RowKind.STATISTICS, t -> reference(s, text, use, t));
-      } else if (use.reference() == ReferenceUse.HIDDEN) {
-        for (int r = 0; r < at.length; r++) {
-          rows.reference(firstRow + r, reference(s, text, use, at[r]));
-          if (use.sources().second() != null) {
-            rows.second(firstRow + r, own(use.sources().second(), text, s, at[r]));
-          }
-        }
-      }
-      return new Placed(s, use, firstRow, at.length, twinRow, cached);
-    }
   }
 }
