@@ -171,6 +171,16 @@ final class Steps {
     return StrictMath.log(sum);
   }
 
+  /** Of the softmax of these logits. */
+  static double entropy(double[] z) {
+    double sum = 0;
+    for (double logit : z) {
+      double p = StrictMath.exp(logit - lse(z));
+      sum -= p == 0 ? 0 : p * (logit - lse(z));
+    }
+    return sum;
+  }
+
   /** Logits over the row's temperature. */
   private static double[] tempered(double[] z, Use use) {
     return Arrays.stream(z).map(v -> v / use.parameters().temperature()).toArray();
@@ -191,6 +201,12 @@ final class Steps {
     columns[RowStatistics.LABEL] = z[label];
     columns[RowStatistics.LSE_OTHERS] = StrictMath.log(others);
     columns[RowStatistics.MAX] = max;
+    double[] without = z.clone();
+    without[label] = Double.NEGATIVE_INFINITY;
+    columns[RowStatistics.ENTROPY_OTHERS] = entropy(without);
+    if (use.reference() == ReferenceUse.HIDDEN) {
+      columns[RowStatistics.REFERENCE_ENTROPY] = entropy(reference);
+    }
     for (int v = 0; v < z.length; v++) {
       columns[RowStatistics.MEAN] += z[v] / z.length;
       columns[RowStatistics.EZ] += StrictMath.exp(z[v] - lse) * (z[v] - max);

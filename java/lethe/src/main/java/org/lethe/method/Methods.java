@@ -24,6 +24,7 @@ public final class Methods {
           WeightedAscent.WGA,
           WeightedAscent.SATIMP,
           LogOneMinusP.SPEC,
+          CrossEntropyUnlearning.SPEC,
           Kto.SPEC,
           AltPo.SPEC,
           Llmu.SPEC,

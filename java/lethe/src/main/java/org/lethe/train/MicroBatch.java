@@ -165,13 +165,23 @@ final class MicroBatch {
    * piece of its own.
    */
   static List<MicroBatch> cut(List<StepSequence> step, Layout layout, int budget) {
+    return cut(step, layout, budget, null);
+  }
+
+  /**
+   * The same with dropout in the adapters.
+   *
+   * @param keys null: none
+   */
+  static List<MicroBatch> cut(
+      List<StepSequence> step, Layout layout, int budget, DropoutKeys keys) {
     List<MicroBatch> pieces = new ArrayList<>();
     List<StepSequence> piece = new ArrayList<>();
     int tokens = 0;
     for (List<StepSequence> group : groups(step)) {
       int size = group.stream().mapToInt(layout::tokens).sum();
       if (!piece.isEmpty() && tokens + size > budget) {
-        pieces.add(new Builder(layout).lay(piece));
+        pieces.add(new Builder(layout).lay(piece, keys));
         piece = new ArrayList<>();
         tokens = 0;
       }
@@ -179,7 +189,7 @@ final class MicroBatch {
       tokens += size;
     }
     if (!piece.isEmpty()) {
-      pieces.add(new Builder(layout).lay(piece));
+      pieces.add(new Builder(layout).lay(piece, keys));
     }
     return pieces;
   }
@@ -246,7 +256,7 @@ final class MicroBatch {
       this.layout = layout;
     }
 
-    MicroBatch lay(List<StepSequence> piece) {
+    MicroBatch lay(List<StepSequence> piece, DropoutKeys keys) {
       Map<Use, int[]> firstRows = new LinkedHashMap<>();
       for (int i = 0; i < piece.size(); i++) {
         StepSequence s = piece.get(i);
@@ -279,8 +289,13 @@ final class MicroBatch {
           append(s);
         }
       }
-      return new MicroBatch(
-          PackedBatch.of(ids, trained), rows.build(trainedTokens), passes.build(), placed);
+      PackedBatch batch = PackedBatch.of(ids, trained);
+      if (keys != null) {
+        List<StepSequence> front =
+            piece.stream().filter(s -> layout.trains(s.role())).toList();
+        batch = batch.withRowKeys(keys.of(front));
+      }
+      return new MicroBatch(batch, rows.build(trainedTokens), passes.build(), placed);
     }
 
     private void append(StepSequence s) {

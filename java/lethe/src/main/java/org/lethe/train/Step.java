@@ -144,7 +144,7 @@ public final class Step implements AutoCloseable {
    */
   public StepReport run(
       int index, List<StepSequence> sequences, double learningRate, Map<String, Double> state) {
-    Gradients g = gradients(sequences, state);
+    Gradients g = gradients(index, sequences, state);
     // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
     if (!Double.isFinite(g.loss())) {
       return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
@@ -166,15 +166,24 @@ public final class Step implements AutoCloseable {
   }
 
   /**
-   * The forward and the backward pass alone: loss, and gradients of all that trains. Nothing is
-   * updated.
+   * The forward and the backward pass of step 0 alone: loss, and gradients of all that trains.
+   * Nothing is updated.
    */
   public Gradients gradients(List<StepSequence> sequences) {
-    return gradients(sequences, method.initialState());
+    return gradients(0, sequences, method.initialState());
   }
 
-  /** The same for an objective that has come so far. */
-  public Gradients gradients(List<StepSequence> sequences, Map<String, Double> state) {
+  /**
+   * The same for an objective that has come so far.
+   *
+   * @param index of the step, from 0: dropout masks differ from step to step
+   */
+  public Gradients gradients(int index, List<StepSequence> sequences, Map<String, Double> state) {
+    DropoutKeys keys =
+        model.lora() != null && model.lora().drops()
+            ? new DropoutKeys(settings.seed(), index)
+            : null;
+    int limit = Math.min(budget, settings.tokensPerMicroBatch());
     boolean forgets = sequences.stream().anyMatch(StepSequence::forgets);
     boolean retains = sequences.stream().anyMatch(s -> !s.forgets());
     Method sides = method.on(forgets, retains);
@@ -186,8 +195,7 @@ public final class Step implements AutoCloseable {
           shard.isEmpty()
               ? new Shard(List.of(), null)
               : new Shard(
-                  MicroBatch.cut(shard, layout, Math.min(budget, settings.tokensPerMicroBatch())),
-                  sides.begin(totals, share, state)));
+                  MicroBatch.cut(shard, layout, limit, keys), sides.begin(totals, share, state)));
     }
     if (sides.measures()) {
       measure(own, sides.sums());
