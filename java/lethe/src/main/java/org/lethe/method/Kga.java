@@ -56,7 +56,7 @@ record Kga(Positions positions, Reduction reduction, Direction direction) implem
                   Positions.EVERY),
               Reduction.option(Reduction.SEQUENCE_SUM, "KGA's translation and dialogue code"),
               Option.choice(
-                  "direction",
+                  "gap_direction",
                   Direction.NEW_TO_ORIGINAL,
                   "divergence that the gap is",
                   "KGA's translation and dialogue code",
@@ -68,7 +68,8 @@ record Kga(Positions positions, Reduction reduction, Direction direction) implem
     Reduction reduction = Reduction.of(o);
     Use retain = new Use(Role.RETAIN, o.positions(), RowKind.REFERENCE_KL, ReferenceUse.HIDDEN);
     return List.of(
-        new Weighted(1, new Kga(o.positions(), reduction, o.choice("direction", Direction.class))),
+        new Weighted(
+            1, new Kga(o.positions(), reduction, o.choice("gap_direction", Direction.class))),
         new Weighted(
             o.number("retain_weight"), Rowwise.divergence("KGA_retain", retain, reduction)));
   }

@@ -169,7 +169,7 @@ final class Settings {
     return Methods.create(methodConfig(c));
   }
 
-  private static MethodConfig methodConfig(MethodSection c) {
+  static MethodConfig methodConfig(MethodSection c) {
     MethodConfig config =
         new MethodConfig(
             c.forget(),

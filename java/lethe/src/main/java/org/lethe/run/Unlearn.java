@@ -139,7 +139,10 @@ public final class Unlearn {
         config.data().mismatches(),
         marks && config.data().sensitive() == DataConfig.Sensitive.LOW_PROBABILITY
             ? SensitiveTokens.of(loaded.model(), loaded.encoder(), forget)
-            : Map.of());
+            : Map.of(),
+        Settings.read(config.data().unseen()),
+        config.data().retainPerForget(),
+        GenericTargets.of(config, method, forget, loaded));
   }
 
   /** A run that has everything open. */
