@@ -25,6 +25,8 @@ public final class Methods {
           WeightedAscent.SATIMP,
           LogOneMinusP.SPEC,
           CrossEntropyUnlearning.SPEC,
+          Undial.SPEC,
+          Pdu.SPEC,
           Kto.SPEC,
           AltPo.SPEC,
           Llmu.SPEC,

@@ -149,6 +149,11 @@ public final class RowStatistics {
     return at(row, KL);
   }
 
+  /** max z − mean z. */
+  public double logitMargin(int row) {
+    return at(row, MAX) - at(row, MEAN);
+  }
+
   /** The most likely token of a row. */
   public int argmax(int row) {
     return (int) at(row, ARGMAX);
