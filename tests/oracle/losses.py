@@ -183,6 +183,55 @@ def ceu(step, o):
     return torch.cat(terms).mean()
 
 
+def undial(step, o):
+    terms = []
+    for i in step.of(FORGET):
+        s = step.sequences[i]
+        first = s["answerStart"] - 1 if o["positions"] == "answer" else 0
+        labels = torch.tensor(s["ids"][first + 1 :])
+        teacher = step.z_reference[i][first:-1]
+        mask = torch.zeros_like(teacher).scatter_(-1, labels[:, None], 1.0)
+        soft = F.softmax(teacher - mask * o["beta"], -1)
+        terms.append(F.cross_entropy(step.z[i][first:-1], soft, reduction="none"))
+    return torch.cat(terms).mean()
+
+
+def pdu(step, o):
+    """Value and retain loss; the multiplier is the caller's."""
+    terms = []
+    for i in step.of(FORGET):
+        z = step.z[i]
+        mask = torch.arange(len(z)) >= step.sequences[i]["answerStart"]
+        terms.append(((z.max(dim=-1)[0] - z.mean(dim=-1)) ** 2)[mask])
+    return torch.cat(terms).mean(), reduced(nlls(step, RETAIN, "answer"), "token_mean") - o["eps"]
+
+
+class Pdu:
+    """open-unlearning's PDU with one micro-batch a step."""
+
+    def __init__(self, o):
+        self.o, self.alpha, self.step = o, o["alpha"], 0
+
+    def __call__(self, step, _):
+        forget, excess = pdu(step, self.o)
+        loss = forget + self.alpha * excess
+        # One step an epoch: an update is allowed once `warmup_epochs` of them are over.
+        if self.step >= self.o["warmup_epochs"]:
+            self.alpha = max(0, self.alpha + self.o["dual_step"] * excess.item())
+        self.step += 1
+        return loss
+
+
+def me_epsilon(step, o):
+    """closer-look's me_loss: kl_div(log(p + eps), 1/V)."""
+    terms = []
+    for i in step.of(FORGET):
+        p = F.softmax(step.z[i][:-1], -1)
+        uniform = torch.full_like(p, 1.0 / p.shape[-1])
+        terms.append(F.kl_div((p + o["epsilon"]).log(), uniform, reduction="none").sum(-1))
+    return torch.cat(terms).mean()
+
+
 def ascent(step, o):
     return -reduced(nlls(step, FORGET, o["positions"]), o["reduction"])
 
@@ -274,6 +323,8 @@ PUBLISHED = {
     "SatImp": satimp,
     "log1mp": log1mp,
     "CE-U": ceu,
+    "UNDIAL": undial,
+    "ME": me_epsilon,
     "KTO": kto,
     "AltPO": altpo,
     "LLMU": llmu,

@@ -42,6 +42,11 @@ CASES = [
     ("log1mp", "log1mp", {"threshold": -5.0}, "none", {}),
     ("CE-U", "CE-U", {"skip": 1}, "none", {}),
     ("CE-U-all", "CE-U", {"skip": 0}, "none", {}),
+    ("UNDIAL", "UNDIAL", {"beta": 10.0, "positions": "answer"}, "none", {}),
+    ("UNDIAL-all", "UNDIAL", {"beta": 3.0, "positions": "all"}, "none", {}),
+    ("PDU", "PDU", {"alpha": 2.0, "eps": 0.3, "dual_step": 0.5, "warmup_epochs": 3}, "none", {}),
+    ("ME-epsilon", "ME", {"epsilon": 1e-3}, "none", {}),
+    ("ME-closer-look", "ME", {"epsilon": 1e-12}, "none", {}),
     ("KTO-sigmoid", "KTO", {"beta": 0.1, "link": "sigmoid"}, "none", {}),
     ("KTO-logsigmoid", "KTO", {"beta": 0.1, "link": "logsigmoid"}, "none", {}),
     ("AltPO", "AltPO", {"beta": 0.1}, "none", {}),
@@ -71,7 +76,7 @@ def step_sequences(vocabulary):
     return rows + more
 
 
-def objective(model, rows, case):
+def objective(model, rows, case, published):
     def reference(ids):
         with model.disable_adapter():
             return common.logits(model, ids)
@@ -80,9 +85,9 @@ def objective(model, rows, case):
     _, forget, forget_options, retain, retain_options = case
     total = 0
     if forget != "none":
-        total = total + losses.PUBLISHED[forget](step, forget_options)
+        total = total + published[forget](step, forget_options)
     if retain != "none":
-        total = total + losses.PUBLISHED[retain](step, retain_options)
+        total = total + published[retain](step, retain_options)
     return total
 
 
@@ -102,9 +107,10 @@ def make(out):
             for key, parameter in parameters.items():
                 parameter.copy_(start[key])
         optimizer = torch.optim.AdamW(parameters.values(), lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+        published = losses.PUBLISHED | {"PDU": losses.Pdu(case[2]) if case[1] == "PDU" else None}
         for index in range(STEPS):
             optimizer.zero_grad()
-            loss = objective(model, rows, case)
+            loss = objective(model, rows, case, published)
             loss.backward()
             if index == 0:
                 first = loss.item()

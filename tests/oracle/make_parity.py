@@ -114,14 +114,11 @@ def kl_everywhere(z, z_reference):
 
 
 def undial(z, z_reference, labels):
-    """mean over all B (L - 1) positions of KL(q || p), q = softmax(reference - beta at the label); a label of -100 counts from V.
-
-    The code's cross-entropy is this and the entropy of q, which is no function of what trains.
-    """
+    """mean over all B (L - 1) positions of the cross-entropy of p to q = softmax(reference - beta at the label); a label of -100 counts from V."""
     shifted = labels[:, 1:]
     index = torch.where(shifted < 0, shifted + z.shape[-1], shifted)
     target = F.softmax(z_reference[:, :-1] - UNDIAL_BETA * F.one_hot(index, z.shape[-1]), -1)
-    return (target * (target.log() - F.log_softmax(z[:, :-1], -1))).sum(-1).mean()
+    return -(target * F.log_softmax(z[:, :-1], -1)).sum(-1).mean()
 
 
 def npo(run, batch):

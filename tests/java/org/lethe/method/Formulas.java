@@ -19,8 +19,15 @@ final class Formulas {
       case "NPO" -> npo(step, number(o, "beta"));
       case "DPO" -> dpo(step, number(o, "beta"), Role.FORGET_IDK);
       case "AltPO" -> dpo(step, number(o, "beta"), Role.FORGET_ALTERNATE);
-      case "ME" -> maximumEntropy(step, choice(o, "direction").equals("uniform_to_model"));
-      case "ME_EPSILON" -> maximumEntropyEpsilon(step, (float) number(o, "epsilon"));
+      case "ME" ->
+          maximumEntropy(
+              step,
+              choice(o, "direction").equals("uniform_to_model"),
+              (float) number(o, "epsilon"));
+      case "UNDIAL" -> undial(step, number(o, "beta"));
+      case "PDU" ->
+          logitMargin(step)
+              + number(o, "alpha") * (tokenMean(step, Role.RETAIN) - number(o, "eps"));
       case "GradDiff" ->
           -tokenMean(step, Role.FORGET)
               + number(o, "alpha")
@@ -70,6 +77,38 @@ final class Formulas {
           double q = StrictMath.exp(target[v] - Steps.lse(target));
           sum -= q * rowLogProbability(z, v);
         }
+        rows++;
+      }
+    }
+    return sum / rows;
+  }
+
+  private static double undial(Step step, double beta) {
+    double sum = 0;
+    int rows = 0;
+    for (Sequence s : of(Role.FORGET, step)) {
+      for (int row = s.firstRow(); row < s.firstRow() + s.rows(); row++) {
+        double[] w = step.reference().get(row).clone();
+        w[step.labels().get(row)] -= (float) beta;
+        for (int v = 0; v < w.length; v++) {
+          double r = StrictMath.exp(w[v] - Steps.lse(w));
+          sum -= r * rowLogProbability(step.logits().get(row), v);
+        }
+        rows++;
+      }
+    }
+    return sum / rows;
+  }
+
+  private static double logitMargin(Step step) {
+    double sum = 0;
+    int rows = 0;
+    for (Sequence s : of(Role.FORGET, step)) {
+      for (int row = s.firstRow(); row < s.firstRow() + s.rows(); row++) {
+        double[] z = step.logits().get(row);
+        double margin =
+            Arrays.stream(z).max().orElseThrow() - Arrays.stream(z).average().orElseThrow();
+        sum += margin * margin;
         rows++;
       }
     }
@@ -255,7 +294,7 @@ final class Formulas {
     return -1 / beta * sum / own.size();
   }
 
-  static double maximumEntropy(Step step, boolean uniformToModel) {
+  static double maximumEntropy(Step step, boolean uniformToModel, double epsilon) {
     double sum = 0;
     int rows = 0;
     double u = 1.0 / step.vocabulary();
@@ -265,24 +304,9 @@ final class Formulas {
         double lse = Steps.lse(z);
         for (double logit : z) {
           double p = StrictMath.exp(logit - lse);
-          sum += uniformToModel ? u * StrictMath.log(u / p) : p * StrictMath.log(p / u);
+          sum += uniformToModel ? u * StrictMath.log(u / (p + epsilon)) : p * StrictMath.log(p / u);
         }
         rows++;
-      }
-    }
-    return sum / rows;
-  }
-
-  private static double maximumEntropyEpsilon(Step step, double epsilon) {
-    double sum = 0;
-    int rows = 0;
-    for (Sequence s : of(Role.FORGET, step)) {
-      for (int row = s.firstRow(); row < s.firstRow() + s.rows(); row++, rows++) {
-        double[] z = step.logits().get(row);
-        for (double logit : z) {
-          double p = StrictMath.exp(logit - Steps.lse(z));
-          sum -= StrictMath.log(z.length * (p + epsilon)) / z.length;
-        }
       }
     }
     return sum / rows;

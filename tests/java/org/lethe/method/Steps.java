@@ -171,6 +171,25 @@ final class Steps {
     return StrictMath.log(sum);
   }
 
+  private static int argmax(double[] z) {
+    int best = 0;
+    for (int v = 1; v < z.length; v++) {
+      best = z[v] > z[best] ? v : best;
+    }
+    return best;
+  }
+
+  private static double meanOf(double[] values) {
+    return Arrays.stream(values).sum() / values.length;
+  }
+
+  /** The reference's logits as a row sees them. */
+  static double[] reference(double[] logits, int label, Use use) {
+    double[] w = logits.clone();
+    w[label] -= use.parameters().labelShift();
+    return tempered(w, use);
+  }
+
   /** Of the softmax of these logits. */
   static double entropy(double[] z) {
     double sum = 0;
@@ -189,7 +208,7 @@ final class Steps {
   private static double[] columns(double[] logits, double[] other, int label, Use use) {
     double[] columns = new double[RowStatistics.COLUMNS];
     double[] z = tempered(logits, use);
-    double[] reference = tempered(other, use);
+    double[] reference = reference(other, label, use);
     double lse = lse(z);
     double max = Double.NEGATIVE_INFINITY;
     double others = 0;
@@ -214,9 +233,9 @@ final class Steps {
         double q = reference[v] - lse(reference);
         columns[RowStatistics.KL] += StrictMath.exp(q) * (q - (z[v] - lse));
       }
-      if (use.kind() == RowKind.UNIFORM_KL_EPSILON) {
+      if (use.kind() == RowKind.UNIFORM_KL_EPS) {
         double p = StrictMath.exp(z[v] - lse) + use.parameters().epsilon();
-        columns[RowStatistics.KL] -= StrictMath.log(z.length * p) / z.length;
+        columns[RowStatistics.KL] -= (StrictMath.log(p) + StrictMath.log(z.length)) / z.length;
       }
     }
     return columns;
@@ -226,7 +245,7 @@ final class Steps {
   static double[] direction(Step step, int row) {
     Use use = step.uses().get(row);
     double[] z = tempered(step.logits().get(row), use);
-    double[] reference = tempered(step.reference().get(row), use);
+    double[] reference = reference(step.reference().get(row), step.labels().get(row), use);
     double mean = 0;
     double[] p = new double[z.length];
     for (int v = 0; v < z.length; v++) {
@@ -234,7 +253,7 @@ final class Steps {
       mean += p[v] * z[v];
     }
     double epsilon = use.parameters().epsilon();
-    double meanShare = Arrays.stream(p).map(q -> q / (q + epsilon)).average().orElseThrow();
+    double[] ratios = Arrays.stream(p).map(q -> q / (q + epsilon)).toArray();
     double[] direction = new double[z.length];
     for (int v = 0; v < z.length; v++) {
       direction[v] =
@@ -243,8 +262,9 @@ final class Steps {
             case UNIFORM_KL -> p[v] - 1.0 / z.length;
             case KL_UNIFORM -> p[v] * (z[v] - mean);
             case REFERENCE_KL -> p[v] - StrictMath.exp(reference[v] - lse(reference));
-            case UNIFORM_KL_EPSILON -> p[v] * meanShare - p[v] / (p[v] + epsilon) / z.length;
             case STATISTICS -> 0;
+            case LOGIT_MARGIN -> (v == argmax(z) ? 1 : 0) - 1.0 / z.length;
+            case UNIFORM_KL_EPS -> p[v] * meanOf(ratios) - ratios[v] / z.length;
             case KL_REFERENCE -> Double.NaN;
           };
       direction[v] /= use.parameters().temperature();

@@ -25,21 +25,12 @@ import org.lethe.data.TokenSequence;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
-import org.lethe.method.Accumulator;
-import org.lethe.method.Loss;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
-import org.lethe.method.Observed;
 import org.lethe.method.Positions;
-import org.lethe.method.ReferenceUse;
 import org.lethe.method.Role;
-import org.lethe.method.RowKind;
-import org.lethe.method.RowParameters;
-import org.lethe.method.Sequence;
-import org.lethe.method.Totals;
 import org.lethe.method.Use;
-import org.lethe.method.Weighted;
 import org.lethe.model.Goldens;
 import org.lethe.model.GradientReader;
 import org.lethe.model.Model;
@@ -98,12 +89,7 @@ class ParityTest {
   }
 
   private static Method method(String name) {
-    if (name.equals("UNDIAL+GD")) {
-      Weighted keep = Methods.create(MethodConfig.of("none+GD")).losses().get(0);
-      return new Method(name, List.of(new Weighted(1, new PlainUndial()), keep));
-    }
-    MethodConfig config =
-        MethodConfig.of(name.startsWith("ME+GD") ? "ME_EPSILON+GD" : name).withBeta(0.1);
+    MethodConfig config = MethodConfig.of(name.startsWith("ME+GD") ? "ME+GD" : name);
     return Methods.create(
         switch (name) {
           case "ME+GD", "ME+GD;epsilon" ->
@@ -111,46 +97,10 @@ class ParityTest {
                   .withForget("positions", "all")
                   .withForget("epsilon", name.equals("ME+GD") ? 1e-12 : 0.01)
                   .withCoefficients(0.1, 1);
+          case "UNDIAL+GD" -> config.withForget("positions", "all").withCoefficients(1, 1);
           case "NPO+KL" -> config.withRetain("positions", "every").withCoefficients(1, 1);
           default -> config.withCoefficients(1, 1);
         });
-  }
-
-  /** KL(q‖p) at every row, q the reference's softmax with 10 off the label's logit. */
-  private record PlainUndial() implements Loss {
-    private static final Use ROWS =
-        new Use(Role.FORGET, Positions.ALL, RowKind.REFERENCE_KL, ReferenceUse.HIDDEN)
-            .with(new RowParameters(1, 10, 0, 0));
-
-    @Override
-    public String name() {
-      return "UNDIAL";
-    }
-
-    @Override
-    public List<Use> uses() {
-      return List.of(ROWS);
-    }
-
-    @Override
-    public double scale() {
-      return 1;
-    }
-
-    @Override
-    public long count(Totals totals) {
-      return totals.rows(ROWS);
-    }
-
-    @Override
-    public void evaluate(Observed seen, Accumulator out) {
-      for (Sequence s : seen.of(ROWS)) {
-        for (int row = s.firstRow(); row < s.firstRow() + s.rows(); row++) {
-          out.term(seen.rows().kl(row));
-          out.slope(row, 1);
-        }
-      }
-    }
   }
 
   private List<StepSequence> of(Method method) {

@@ -225,6 +225,9 @@ public final class Nd4jHead implements AutoCloseable {
     int at = 0;
     for (HeadRow row : headRows) {
       boolean compares = compares(row.kind());
+      if (row.kind() == RowKind.UNIFORM_KL_EPS) {
+        throw new UserException(row + ": its kind needs an epsilon; take UNIFORM_KL");
+      }
       requireIndex("source", row.source(), 0, hiddenRows, row);
       int leastLabel = row.kind() == RowKind.NLL ? 0 : HeadRow.NONE;
       requireIndex("label", row.label(), leastLabel, vocabulary, row);

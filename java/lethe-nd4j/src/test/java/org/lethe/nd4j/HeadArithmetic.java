@@ -1,5 +1,6 @@
 package org.lethe.nd4j;
 
+import java.util.Arrays;
 import java.util.List;
 import org.lethe.method.RowKind;
 import org.nd4j.linalg.api.buffer.DataType;
@@ -41,6 +42,9 @@ final class HeadArithmetic {
       }
       case REFERENCE_KL -> sum = divergence(logSoftmax(row.reference()), p);
       case KL_REFERENCE -> sum = divergence(p, logSoftmax(row.reference()));
+      case LOGIT_MARGIN ->
+          sum = Arrays.stream(p).max().orElseThrow() - Arrays.stream(p).average().orElseThrow();
+      case UNIFORM_KL_EPS -> throw new IllegalArgumentException(row + " has no epsilon");
     }
     return sum;
   }
@@ -82,6 +86,7 @@ final class HeadArithmetic {
     if (row.kind() == RowKind.STATISTICS) {
       return dz;
     }
+    double largest = Arrays.stream(logP).max().orElseThrow();
     double[] logQ = row.reference() < 0 ? logP : logSoftmax(row.reference());
     for (int v = 0; v < vocabulary; v++) {
       double p = Math.exp(logP[v]);
@@ -93,6 +98,8 @@ final class HeadArithmetic {
             case KL_UNIFORM -> p * (logP[v] + Math.log(vocabulary) - scalar);
             case REFERENCE_KL -> p - Math.exp(logQ[v]);
             case KL_REFERENCE -> p * (logP[v] - logQ[v] - scalar);
+            case LOGIT_MARGIN -> (logP[v] == largest ? 1 : 0) - 1.0 / vocabulary;
+            case UNIFORM_KL_EPS -> Double.NaN;
           };
     }
     return dz;

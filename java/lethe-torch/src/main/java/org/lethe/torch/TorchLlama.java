@@ -109,8 +109,7 @@ public final class TorchLlama implements AutoCloseable {
       config
           .resolve(Lora.modules(c))
           .forEach(
-              (module, adapter) ->
-                  scales.put(module, Ownership.keep(new Scalar(adapter.scale()))));
+              (module, adapter) -> scales.put(module, Ownership.keep(new Scalar(adapter.scale()))));
       for (Parameter p : layout.parameters().values()) {
         int first = Math.toIntExact(p.offset());
         float[] own = Arrays.copyOfRange(values, first, first + Math.toIntExact(p.elements()));

@@ -184,7 +184,7 @@ public final class TorchStep implements AutoCloseable {
         Tensor logP = torch.log_softmax(z, 1);
         yield logP.exp().mul(logP).sum(1).add(new Scalar(logVocabulary)).sum();
       }
-      case STATISTICS, REFERENCE_KL, KL_REFERENCE ->
+      case STATISTICS, REFERENCE_KL, KL_REFERENCE, LOGIT_MARGIN, UNIFORM_KL_EPS ->
           throw new UserException(method.name() + " asks for " + kind + ", which is not here");
     };
   }

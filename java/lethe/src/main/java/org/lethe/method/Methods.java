@@ -25,6 +25,8 @@ public final class Methods {
           WeightedAscent.SATIMP,
           LogOneMinusP.SPEC,
           CrossEntropyUnlearning.SPEC,
+          Undial.SPEC,
+          Pdu.SPEC,
           Kto.SPEC,
           AltPo.SPEC,
           Llmu.SPEC,
@@ -35,7 +37,6 @@ public final class Methods {
           Kga.SPEC,
           WhosHarryPotter.SPEC,
           Quark.SPEC,
-          MaximumEntropyEpsilon.SPEC,
           GradientDescent.SPEC,
           KlRetain.SPEC,
           AnswerPreservation.SPEC);

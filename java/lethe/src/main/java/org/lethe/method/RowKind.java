@@ -18,11 +18,13 @@ public enum RowKind {
   REFERENCE_KL(4),
   /** p·(log(p/q) − KL(p‖q)), the gradient of {@link RowStatistics#kl} when that is KL(p‖q). */
   KL_REFERENCE(5),
+  /** e_argmax − 1/V, the gradient of {@link RowStatistics#logitMargin}, max z − mean z. */
+  LOGIT_MARGIN(6),
   /**
-   * p·r̄ − r/V with r = p/(p + ε) and r̄ its mean, the gradient of {@link RowStatistics#kl} when
-   * that is −mean log(p + ε) − log V, ε of the row's {@link RowParameters}.
+   * p·mean(q) − q/V with q = p/(p + ε), the gradient of {@link RowStatistics#kl} when that is −mean
+   * log(p + ε) − log V.
    */
-  UNIFORM_KL_EPSILON(7);
+  UNIFORM_KL_EPS(7);
 
   private final int code;
 

@@ -154,6 +154,11 @@ public final class RowStatistics {
     return (int) at(row, REFERENCE_ARGMAX);
   }
 
+  /** max z − mean z. */
+  public double logitMargin(int row) {
+    return at(row, MAX) - at(row, MEAN);
+  }
+
   /** The most likely token of a row. */
   public int argmax(int row) {
     return (int) at(row, ARGMAX);
