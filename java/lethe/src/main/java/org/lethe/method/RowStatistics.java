@@ -149,11 +149,6 @@ public final class RowStatistics {
     return at(row, KL);
   }
 
-  /** The entropy of the reference of a row that compares with one. */
-  public double referenceEntropy(int row) {
-    return at(row, REFERENCE_ENTROPY);
-  }
-
   /** The reference's most likely token, of a row that compares with one. */
   public int referenceArgmax(int row) {
     return (int) at(row, REFERENCE_ARGMAX);

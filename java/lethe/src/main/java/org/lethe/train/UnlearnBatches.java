@@ -173,7 +173,8 @@ public final class UnlearnBatches implements BatchSource {
     }
     if (roles.contains(Role.TARGET) && companions.targets().isEmpty()) {
       throw new UserException(
-          method.name() + " learns from texts that are made for it (for Quark, sampled answers), and"
+          method.name()
+              + " learns from texts that are made for it (for Quark, sampled answers), and"
               + " unlearn makes none for it; choose another method");
     }
     boolean spans =
