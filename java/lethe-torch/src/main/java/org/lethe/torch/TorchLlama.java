@@ -100,6 +100,12 @@ public final class TorchLlama implements AutoCloseable {
     if (!adapters.isEmpty()) {
       throw new UserException("this model has adapters already; load a second one");
     }
+    if (config.dropout() > 0) {
+      throw new UserException(
+          "these adapters train with a dropout of "
+              + config.dropout()
+              + ", which this model has not; give adapters without");
+    }
     Layout layout = Lora.layout(c, config);
     if (values.length != layout.elements()) {
       throw new UserException(
@@ -109,8 +115,7 @@ public final class TorchLlama implements AutoCloseable {
       config
           .resolve(Lora.modules(c))
           .forEach(
-              (module, adapter) ->
-                  scales.put(module, Ownership.keep(new Scalar(adapter.scale()))));
+              (module, adapter) -> scales.put(module, Ownership.keep(new Scalar(adapter.scale()))));
       for (Parameter p : layout.parameters().values()) {
         int first = Math.toIntExact(p.offset());
         float[] own = Arrays.copyOfRange(values, first, first + Math.toIntExact(p.elements()));
