@@ -1,6 +1,7 @@
 // The linear layer with LoRA adapters: y = x W^T + b (+ residual) + sum over adapters of u B^T, u = scale * x A^T.
 //
-// With dropout x A^T is (m o x) A^T / (1 - p): the mask is applied to x, exactly, and 1 / (1 - p) joins the scale.
+// With dropout of probability p the adapter's input is m o x / (1 - p): m is made again wherever it is needed, the
+// factor stands in u and du.
 //
 // What is rounded to bf16, in bf16 storage: u and du once, where they are stored, and all that follows uses the stored
 // values; y and dx once, from fp32 sums of all their terms. Gradients are summed in fp32.
@@ -25,23 +26,59 @@ constexpr int64_t kTileRows = 4;
 // Elements that are not worth waking the other threads.
 constexpr int64_t kSmall = 1 << 14;
 
-enum ScratchSlot { kSums, kRanks, kBasis, kDropped, kDelta };
+enum ScratchSlot { kSums, kRanks, kBasis, kMasked };
 
 template <class T>
 constexpr int32_t dtype_of() {
   return sizeof(T) == sizeof(bf16) ? LETHE_BF16 : LETHE_F32;
 }
 
+bool drops(const lethe_linear_args &a, const lethe_adapter &adapter) {
+  return a.row_keys != nullptr && adapter.dropout > 0;
+}
+bool any_drops(const lethe_linear_args &a) {
+  bool any = false;
+  for (int64_t i = 0; i < a.adapter_count; ++i) any |= drops(a, a.adapters[i]);
+  return any;
+}
+float scale_of(const lethe_linear_args &a, const lethe_adapter &adapter) {
+  if (!drops(a, adapter)) return adapter.scale;
+  return static_cast<float>(static_cast<double>(adapter.scale) / (1.0 - static_cast<double>(adapter.dropout)));
+}
+// The least word that keeps a column; below 2^32, as no float lies between 1 - 2^-24 and 1.
+uint32_t threshold_of(const lethe_adapter &adapter) {
+  return static_cast<uint32_t>(std::ceil(static_cast<double>(adapter.dropout) * 0x1p32));
+}
+
+// m o x for the first `rows` rows, packed.
+template <class T>
+const T *masked_input(Device *device, const lethe_linear_args &a, const lethe_adapter &adapter, int64_t rows) {
+  T *masked = device->scratch[kMasked].of<T>(rows * a.in);
+  const uint32_t threshold = threshold_of(adapter);
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; ++row) {
+    const T *x = static_cast<const T *>(a.x) + row * a.in;
+    T *to = masked + row * a.in;
+    for (int64_t first = 0; first < a.in; first += kMaskBlock) {
+      float mask[kMaskBlock];
+      dropout_mask(adapter.key, a.row_keys[row], threshold, first, mask);
+      const int64_t count = std::min(kMaskBlock, a.in - first);
+      for (int64_t i = 0; i < count; ++i) from_float(to_float(x[first + i]) * mask[i], to + first + i);
+    }
+  }
+  return masked;
+}
+
 // sums[Rows, width] += coefficients[Rows, rank] * basis[rank, width].
 template <int64_t Rows>
 void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, int64_t coefficients_stride,
-                   int64_t rank, const float *basis, int64_t width) {
+                   int64_t rank, const float *basis, int64_t width, int64_t basis_stride) {
   int64_t j = 0;
   for (; j + kLanes <= width; j += kLanes) {
     f32x16 acc[Rows];
     for (int64_t r = 0; r < Rows; ++r) acc[r] = load(sums + r * sums_stride + j);
     for (int64_t k = 0; k < rank; ++k) {
-      const f32x16 b = load(basis + k * width + j);
+      const f32x16 b = load(basis + k * basis_stride + j);
       for (int64_t r = 0; r < Rows; ++r) acc[r] += b * coefficients[r * coefficients_stride + k];
     }
     for (int64_t r = 0; r < Rows; ++r) store(sums + r * sums_stride + j, acc[r]);
@@ -49,7 +86,7 @@ void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, 
   for (; j < width; ++j) {
     for (int64_t r = 0; r < Rows; ++r) {
       float acc = sums[r * sums_stride + j];
-      for (int64_t k = 0; k < rank; ++k) acc += basis[k * width + j] * coefficients[r * coefficients_stride + k];
+      for (int64_t k = 0; k < rank; ++k) acc += basis[k * basis_stride + j] * coefficients[r * coefficients_stride + k];
       sums[r * sums_stride + j] = acc;
     }
   }
@@ -59,6 +96,7 @@ void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, 
 struct LowRank {
   int64_t first, width, column, rank;
   const float *basis;
+  const lethe_adapter *dropped = nullptr;  // the update is masked as this adapter's input was
 };
 
 // What follows a product: sums[rows, width] gets the bias, and its low-rank updates in the first `adapted` rows; then
@@ -74,7 +112,8 @@ struct Finish {
   int64_t stride;
   const T *residual;
   T *y;
-  const T *bias = nullptr;  // [width]
+  const T *bias = nullptr;             // [width]
+  const uint64_t *row_keys = nullptr;  // of the rows, where an update is masked
 
   void operator()() const {
     const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
@@ -96,8 +135,25 @@ struct Finish {
   template <int64_t Rows>
   void update(int64_t row) const {
     for (const LowRank &u : updates) {
+      if (u.dropped != nullptr) {
+        for (int64_t r = row; r < row + Rows; ++r) masked_update(u, r);
+        continue;
+      }
       low_rank_tile<Rows>(sums + row * width + u.first, width, coefficients + row * stride + u.column, stride, u.rank,
-                          u.basis, u.width);
+                          u.basis, u.width, u.width);
+    }
+  }
+
+  void masked_update(const LowRank &u, int64_t row) const {
+    const uint32_t threshold = threshold_of(*u.dropped);
+    for (int64_t first = 0; first < u.width; first += kMaskBlock) {
+      float mask[kMaskBlock], part[kMaskBlock] = {};
+      const int64_t count = std::min(kMaskBlock, u.width - first);
+      dropout_mask(u.dropped->key, row_keys[row], threshold, first, mask);
+      low_rank_tile<1>(part, kMaskBlock, coefficients + row * stride + u.column, stride, u.rank, u.basis + first, count,
+                       u.width);
+      float *to = sums + row * width + u.first + first;
+      for (int64_t i = 0; i < count; ++i) to[i] += mask[i] * part[i];
     }
   }
 
@@ -118,40 +174,6 @@ struct Finish {
   }
 };
 
-bool drops(const lethe_linear_args &a, const lethe_adapter &adapter) {
-  return a.row_keys != nullptr && adapter.dropout > 0;
-}
-bool drops(const lethe_linear_args &a) {
-  return std::any_of(a.adapters, a.adapters + a.adapter_count,
-                     [&a](const lethe_adapter &adapter) { return drops(a, adapter); });
-}
-
-// Calls visit(j, kept) for the columns [0, columns) of a row.
-template <class Visit>
-void mask_row(uint64_t row_key, const lethe_adapter &adapter, int64_t columns, Visit &&visit) {
-  // A word is below 2^32, so that the comparison with p 2^32 is one of integers.
-  const auto least = static_cast<uint64_t>(std::ceil(static_cast<double>(adapter.dropout) * 0x1p32));
-  for (int64_t j = 0; j < columns; j += 4) {
-    const Philox4x32 words = philox4x32(adapter.key, row_key, static_cast<uint64_t>(j / 4));
-    const int64_t end = std::min<int64_t>(4, columns - j);
-    for (int64_t k = 0; k < end; ++k) visit(j + k, words.word[k] >= least);
-  }
-}
-
-// x[rows,in] without what the adapter's mask drops; x itself where it drops nothing.
-template <class T>
-const T *dropped(Device *device, const lethe_linear_args &a, const lethe_adapter &adapter, int64_t rows) {
-  const T *x = static_cast<const T *>(a.x);
-  if (!drops(a, adapter)) return x;
-  T *to = device->scratch[kDropped].of<T>(rows * a.in);
-#pragma omp parallel for schedule(static)
-  for (int64_t row = 0; row < rows; ++row) {
-    mask_row(a.row_keys[row], adapter, a.in,
-             [&](int64_t j, bool kept) { to[row * a.in + j] = kept ? x[row * a.in + j] : T{}; });
-  }
-  return to;
-}
-
 // stored[n] = round(ranks[n] * scale of its column); ranks keeps what was stored.
 template <class T>
 void store_ranks(const lethe_linear_args &a, int64_t rows, float *ranks, void *stored) {
@@ -161,7 +183,7 @@ void store_ranks(const lethe_linear_args &a, int64_t rows, float *ranks, void *s
     int64_t i = row * a.total_rank;
     for (int64_t index = 0; index < a.adapter_count; ++index) {
       const lethe_adapter &adapter = a.adapters[index];
-      const float scale = drops(a, adapter) ? adapter.scale / (1.0f - adapter.dropout) : adapter.scale;
+      const float scale = scale_of(a, adapter);
       for (int64_t k = 0; k < adapter.rank; ++k, ++i) {
         from_float(ranks[i] * scale, to + i);
         ranks[i] = to_float(to[i]);
@@ -202,12 +224,14 @@ const float *forward_ranks(Device *device, const lethe_linear_args &a) {
                   ranks + first,
                   a.total_rank});
   };
-  if (stacked<T>(a) && !drops(a)) {
+  if (stacked<T>(a) && !any_drops(a)) {
     project(a.x, a.adapters[0].a, a.total_rank, 0);
   } else {
     int64_t first = 0;
     for (int64_t i = 0; i < a.adapter_count; first += a.adapters[i].rank, ++i) {
-      project(dropped<T>(device, a, a.adapters[i], a.adapted), a.adapters[i].a, a.adapters[i].rank, first);
+      const bool dropped = drops(a, a.adapters[i]);
+      project(dropped ? masked_input<T>(device, a, a.adapters[i], a.adapted) : a.x, a.adapters[i].a, a.adapters[i].rank,
+              first);
     }
   }
   store_ranks<T>(a, a.adapted, ranks, a.u);
@@ -234,7 +258,7 @@ std::vector<LowRank> output_updates(Device *device, const lethe_linear_args &a) 
   return updates;
 }
 
-// The adapters' part of dx: all their A as one fp32 basis.
+// The adapters' part of dx: all their A as one fp32 basis, or one for each where dropout tells them apart.
 template <class T>
 std::vector<LowRank> input_updates(Device *device, const lethe_linear_args &a) {
   float *basis = device->scratch[kBasis].of<float>(a.total_rank * a.in);
@@ -245,7 +269,15 @@ std::vector<LowRank> input_updates(Device *device, const lethe_linear_args &a) {
     for (int64_t k = 0; k < count; ++k) to[k] = to_float(from[k]);
     to += count;
   }
-  return {{0, a.in, 0, a.total_rank, basis}};
+  if (!any_drops(a)) return {{0, a.in, 0, a.total_rank, basis}};
+  std::vector<LowRank> updates;
+  int64_t column = 0;
+  for (int64_t i = 0; i < a.adapter_count; ++i) {
+    const lethe_adapter &adapter = a.adapters[i];
+    updates.push_back({0, a.in, column, adapter.rank, basis + column * a.in, drops(a, adapter) ? &adapter : nullptr});
+    column += adapter.rank;
+  }
+  return updates;
 }
 
 template <class T>
@@ -301,60 +333,28 @@ const float *backward_ranks(Device *device, const lethe_linear_args &a) {
   return ranks;
 }
 
-// sums[rows,in] += m o (du A) of every adapter, for the rows from `first` on. The adapters' A stand in one fp32 basis.
-void masked_updates(Device *device, const lethe_linear_args &a, const LowRank &all, const float *ranks, int64_t first,
-                    int64_t rows, float *sums) {
-  float *delta = device->scratch[kDelta].of<float>(rows * a.in);
-  int64_t column = 0;
-  for (int64_t i = 0; i < a.adapter_count; ++i) {
-    const lethe_adapter &adapter = a.adapters[i];
-    gemm(device, {LETHE_F32,
-                  LETHE_F32,
-                  rows,
-                  a.in,
-                  adapter.rank,
-                  {ranks + first * a.total_rank + column, a.total_rank},
-                  {all.basis + column * a.in, a.in},
-                  delta,
-                  a.in});
-    const bool masked = drops(a, adapter);
-#pragma omp parallel for schedule(static)
-    for (int64_t row = 0; row < rows; ++row) {
-      float *to = sums + row * a.in;
-      const float *from = delta + row * a.in;
-      const auto add = [&](int64_t j, bool kept) { to[j] += kept ? from[j] : 0.0f; };
-      if (masked) {
-        mask_row(a.row_keys[first + row], adapter, a.in, add);
-      } else {
-        for (int64_t j = 0; j < a.in; ++j) add(j, true);
-      }
-    }
-    column += adapter.rank;
-  }
-}
-
 // dx = dy W + du A.
 template <class T>
 void input_gradient(Device *device, const lethe_linear_args &a, const float *ranks) {
-  const std::vector<LowRank> all = ranks != nullptr ? input_updates<T>(device, a) : std::vector<LowRank>();
-  const bool masked = ranks != nullptr && drops(a);
-  const std::vector<LowRank> updates = masked ? std::vector<LowRank>() : all;
+  const std::vector<LowRank> updates = ranks != nullptr ? input_updates<T>(device, a) : std::vector<LowRank>();
   const Operand w{a.w, a.in};
   if constexpr (sizeof(T) == sizeof(float)) {
     auto *dx = static_cast<float *>(a.dx);
     gemm(device, {LETHE_F32, LETHE_F32, a.T, a.in, a.out, {a.dy, a.out}, w, dx, a.in});
-    if (masked) masked_updates(device, a, all[0], ranks, 0, a.T, dx);
-    if (ranks != nullptr) Finish<T>{dx, a.T, a.in, updates, a.T, ranks, a.total_rank, nullptr, dx}();
+    if (ranks != nullptr) {
+      Finish<T>{dx, a.T, a.in, updates, a.T, ranks, a.total_rank, nullptr, dx, nullptr, a.row_keys}();
+    }
   } else {
     float *sums = device->scratch[kSums].of<float>(std::min(kChunkRows, a.T) * a.in);
     for (int64_t first = 0; first < a.T; first += kChunkRows) {
       const int64_t rows = std::min(kChunkRows, a.T - first);
       const T *dy = static_cast<const T *>(a.dy) + first * a.out;
       gemm(device, {LETHE_BF16, LETHE_F32, rows, a.in, a.out, {dy, a.out}, w, sums, a.in});
-      if (masked) masked_updates(device, a, all[0], ranks, first, rows, sums);
       const float *coefficients = ranks != nullptr ? ranks + first * a.total_rank : nullptr;
       T *dx = static_cast<T *>(a.dx) + first * a.in;
-      Finish<T>{sums, rows, a.in, updates, ranks != nullptr ? rows : 0, coefficients, a.total_rank, nullptr, dx}();
+      const uint64_t *row_keys = a.row_keys == nullptr ? nullptr : a.row_keys + first;
+      Finish<T>{sums,    rows, a.in,    updates, ranks != nullptr ? rows : 0, coefficients, a.total_rank,
+                nullptr, dx,   nullptr, row_keys}();
     }
   }
 }
@@ -378,14 +378,15 @@ void add_outer(Device *device, int64_t tokens, const void *left, int64_t left_st
 
 template <class T>
 void adapter_gradients(Device *device, const lethe_linear_args &a) {
-  const bool one = gradients_stacked(a) && !drops(a);
+  const bool one = gradients_stacked(a) && !any_drops(a);
   if (one) add_outer<T>(device, a.T, a.du, a.total_rank, a.total_rank, a.x, a.in, a.in, a.adapters[0].da);
   int64_t column = 0;
   for (int64_t i = 0; i < a.adapter_count; ++i) {
     const lethe_adapter &adapter = a.adapters[i];
     if (!one && adapter.da != nullptr) {
-      add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, adapter.rank,
-                   dropped<T>(device, a, adapter, a.T), a.in, a.in, adapter.da);
+      const void *x = drops(a, adapter) ? masked_input<T>(device, a, adapter, a.T) : a.x;
+      add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, adapter.rank, x, a.in, a.in,
+                   adapter.da);
     }
     if (adapter.db != nullptr) {
       add_outer<T>(device, a.T, static_cast<const T *>(a.dy) + adapter.first_out, a.out, adapter.part_out,

@@ -167,6 +167,22 @@ def kl_batchmean(step, role, positions):
     return F.kl_div(torch.cat(log_p), torch.cat(log_r), reduction="batchmean", log_target=True)
 
 
+def cross_entropy_to_reference(step, role):
+    """llm_unlearn's compute_kl: -sum_v p_ref log p, mean over all positions; without its 1e-12."""
+    terms = [-(F.softmax(step.z_reference[i], -1) * F.log_softmax(step.z[i], -1)).sum(-1) for i in step.of(role)]
+    return torch.cat(terms).mean()
+
+
+def ceu(step, o):
+    terms = []
+    for i in step.of(FORGET):
+        z, y = labelled(step, i, "answer")
+        z, y = z[o["skip"] :], y[o["skip"] :]
+        target = F.softmax(z.detach().clone().scatter_(-1, y[:, None], float("-inf")), -1)
+        terms.append(F.cross_entropy(z, target, reduction="none"))
+    return torch.cat(terms).mean()
+
+
 def ascent(step, o):
     return -reduced(nlls(step, FORGET, o["positions"]), o["reduction"])
 
@@ -227,6 +243,8 @@ def llmu(step, o):
     forget = -reduced(nlls(step, FORGET, "answer"), o["reduction"])
     mismatch = reduced(nlls(step, MISMATCH, "answer"), o["reduction"])
     normal = kl_batchmean(step, RETAIN, o["kl_positions"])
+    if o["cross_entropy"]:
+        normal = cross_entropy_to_reference(step, RETAIN)
     return o["forget_weight"] * forget + o["mismatch_weight"] * mismatch + o["normal_weight"] * normal
 
 
@@ -255,6 +273,7 @@ PUBLISHED = {
     "WGA": wga,
     "SatImp": satimp,
     "log1mp": log1mp,
+    "CE-U": ceu,
     "KTO": kto,
     "AltPO": altpo,
     "LLMU": llmu,

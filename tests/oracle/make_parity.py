@@ -21,6 +21,8 @@ import common
 
 ROWS, LENGTH, IGNORED, BETA = 2, 20, -100, 0.1
 UNDIAL_BETA = 10.0
+# The published 1e-12, which changes nothing on a model this unsure, and one that does.
+EPSILONS = {"ME+GD": 1e-12, "ME+GD;epsilon": 1e-2}
 
 # (question, own answer, refusal) tokens; questions count BOS, answers count EOS.
 FORGET_LENGTHS = ((7, 6, 3), (4, 9, 5), (5, 1, 4), (8, 11, 2))
@@ -98,10 +100,10 @@ def token_mean(z, labels):
     return F.cross_entropy(z[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
 
 
-def max_entropy(z, labels):
-    """mean over labels of -(1/V) sum_v log(p_v + 1e-12) - log V"""
+def max_entropy(z, labels, epsilon):
+    """mean over labels of -(1/V) sum_v log(p_v + epsilon) - log V"""
     p = F.softmax(z[:, :-1], -1)
-    value = -(p + 1e-12).log().mean(-1) - torch.tensor(float(z.shape[-1]), dtype=z.dtype).log()
+    value = -(p + epsilon).log().mean(-1) - torch.tensor(float(z.shape[-1]), dtype=z.dtype).log()
     return value[labels[:, 1:] != IGNORED].mean()
 
 
@@ -112,11 +114,14 @@ def kl_everywhere(z, z_reference):
 
 
 def undial(z, z_reference, labels):
-    """mean over all B (L - 1) positions of the cross-entropy with softmax(reference - beta at the label); a label of -100 counts from V."""
+    """mean over all B (L - 1) positions of KL(q || p), q = softmax(reference - beta at the label); a label of -100 counts from V.
+
+    The code's cross-entropy is this and the entropy of q, which is no function of what trains.
+    """
     shifted = labels[:, 1:]
     index = torch.where(shifted < 0, shifted + z.shape[-1], shifted)
     target = F.softmax(z_reference[:, :-1] - UNDIAL_BETA * F.one_hot(index, z.shape[-1]), -1)
-    return -(target * F.log_softmax(z[:, :-1], -1)).sum(-1).mean()
+    return (target * (target.log() - F.log_softmax(z[:, :-1], -1))).sum(-1).mean()
 
 
 def npo(run, batch):
@@ -127,9 +132,9 @@ def npo(run, batch):
 def closer_look(name, run, of):
     padded = closer_look_batch
     retain = padded(of("RETAIN"))
-    if name == "ME+GD":
+    if name in EPSILONS:
         forget = padded(of("FORGET"), masked=False)
-        return 0.1 * max_entropy(run.policy(forget), forget.labels) + token_mean(run.policy(retain), retain.labels)
+        return 0.1 * max_entropy(run.policy(forget), forget.labels, EPSILONS[name]) + token_mean(run.policy(retain), retain.labels)
     if name == "NPO+KL":
         return npo(run, padded(of("FORGET"))) + kl_everywhere(run.policy(retain), run.reference(retain))
     refused, refused_retain = padded(of("FORGET_IDK")), padded(of("RETAIN_IDK"))
@@ -147,7 +152,7 @@ def open_unlearning(name, run, of):
     return keep - token_mean(run.policy(forget), forget.labels)
 
 
-CASES = [("closer_look", closer_look, n) for n in ("ME+GD", "NPO+KL", "IDK+AP")]
+CASES = [("closer_look", closer_look, n) for n in ("ME+GD", "ME+GD;epsilon", "NPO+KL", "IDK+AP")]
 CASES += [("open_unlearning", open_unlearning, n) for n in ("GA+GD", "NPO+KL", "UNDIAL+GD")]
 
 

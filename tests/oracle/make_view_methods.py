@@ -58,13 +58,13 @@ def reduce(values, reduction):
     return torch.stack([v.sum() if reduction == "sequence_sum" else v.mean() for v in values]).mean()
 
 
-def kga(policy, views, step, positions, reduction, direction):
+def kga(policy, views, step, positions, reduction, gap_direction):
     def gaps(role, left, right):
         found = [s for s in step if s["role"] == role]
         return reduce([kl(right(s["ids"])[rows_of(positions, s)], left(s["ids"])[rows_of(positions, s)]) for s in found], reduction)
 
     base, forget, new = views["base"], views["forget"], views["new"]
-    gap = gaps("NEW", new, base) if direction == "new_to_original" else gaps("NEW", base, new)
+    gap = gaps("NEW", new, base) if gap_direction == "new_to_original" else gaps("NEW", base, new)
     align = (gaps("FORGET", forget, policy) - gap).abs()
     retain = gaps("RETAIN", base, policy)
     return align + KGA_WEIGHT * retain, {"KGA": align, "KL": retain, "gap": gap}
@@ -156,7 +156,7 @@ def cases(out):
         ("below", "all", "sequence_sum", "new_to_original", dict(base=base, forget=frozen(out, first=1.0, second=0.1), new=third), {"forget": "near", "new": "third"}),
         ("mean", "answer", "token_mean", "original_to_new", other, {"forget": "third", "new": "second"}),
     ):
-        options = dict(positions=positions, reduction=reduction, direction=direction)
+        options = dict(positions=positions, reduction=reduction, gap_direction=direction)
         yield f"KGA.{name}", "KGA", options, adapters, rows, lambda p, o=options, v=views: kga(p, v, rows, **o)
     for targets in ("soft", "hard"):
         views = dict(base=base, reinforced=second)

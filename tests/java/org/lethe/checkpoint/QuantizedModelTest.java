@@ -12,6 +12,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Optional;
@@ -223,6 +224,29 @@ class QuantizedModelTest {
       }
       assertEquals(0, weights.readInto(name, whole.length, ByteBuffer.allocate(8)));
       assertEquals(ByteBuffer.wrap(whole), weights.slices(name).get(0));
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"phi", "phi3", "qwen2", "gemma2"})
+  void everyFamilysLinearsAreQuantisedAndNothingElse(String family) {
+    Path model = Goldens.path("families").resolve(family);
+    Path written = directory.resolve("written");
+    ModelExport.write(
+        request(model, written, Optional.empty(), Quantization.NF4_DOUBLE, Long.MAX_VALUE));
+    ModelConfigFile config = ModelDirectory.config(written);
+    assertEquals(List.of(), ModelCheck.problems(written, config));
+    Set<String> linears = new HashSet<>();
+    ModelDirectory.linears(config.model()).keySet().forEach(m -> linears.add(m + ".weight"));
+    try (ModelWeights weights = ModelWeights.open(written);
+        ShardedSafetensors before = ShardedSafetensors.open(model)) {
+      assertEquals(linears, weights.quantizedNames());
+      assertEquals(before.names(), weights.names());
+      for (String name : before.names()) {
+        assertEquals(before.info(name).dtype(), weights.info(name).dtype(), name);
+        boolean same = Arrays.equals(bytes(before, name), bytes(weights, name));
+        assertEquals(!linears.contains(name), same, name);
+      }
     }
   }
 

@@ -20,6 +20,7 @@ final class Formulas {
       case "DPO" -> dpo(step, number(o, "beta"), Role.FORGET_IDK);
       case "AltPO" -> dpo(step, number(o, "beta"), Role.FORGET_ALTERNATE);
       case "ME" -> maximumEntropy(step, choice(o, "direction").equals("uniform_to_model"));
+      case "ME_EPSILON" -> maximumEntropyEpsilon(step, (float) number(o, "epsilon"));
       case "GradDiff" ->
           -tokenMean(step, Role.FORGET)
               + number(o, "alpha")
@@ -30,12 +31,15 @@ final class Formulas {
       case "WGA" -> weightedAscent(step, frozen, number(o, "beta"), 0);
       case "SatImp" -> weightedAscent(step, frozen, number(o, "beta1"), number(o, "beta2"));
       case "log1mp" -> logOneMinusP(step, number(o, "threshold"));
+      case "CE-U" -> crossEntropyUnlearning(step, frozen, (int) number(o, "skip"));
       case "KTO" -> kto(step, frozen, number(o, "beta"), choice(o, "link").equals("sigmoid"));
       case "LLMU" ->
           -number(o, "forget_weight") * reduced(step, Role.FORGET, choice(o, "reduction"))
               + number(o, "mismatch_weight")
                   * reduced(step, Role.FORGET_MISMATCH, choice(o, "reduction"))
-              + number(o, "normal_weight") * klRetain(step);
+              + number(o, "normal_weight")
+                  * (klRetain(step)
+                      + (choice(o, "cross_entropy").equals("true") ? referenceEntropy(step) : 0));
       case "GA_temp" -> tempered(step, number(o, "temperature"));
       case "GA_LS" -> lowest(step, number(o, "keep"));
       default -> throw new AssertionError("no formula of " + name);
@@ -52,6 +56,36 @@ final class Formulas {
       others += v == label ? 0 : StrictMath.exp(z[v] - Steps.lse(z));
     }
     return StrictMath.log(others);
+  }
+
+  private static double crossEntropyUnlearning(Step step, List<double[]> frozen, int skip) {
+    double sum = 0;
+    int rows = 0;
+    for (Sequence s : of(Role.FORGET, step)) {
+      for (int row = s.firstRow() + skip; row < s.firstRow() + s.rows(); row++) {
+        double[] z = step.logits().get(row);
+        double[] target = frozen.get(row).clone();
+        target[step.labels().get(row)] = Double.NEGATIVE_INFINITY;
+        for (int v = 0; v < z.length; v++) {
+          double q = StrictMath.exp(target[v] - Steps.lse(target));
+          sum -= q * rowLogProbability(z, v);
+        }
+        rows++;
+      }
+    }
+    return sum / rows;
+  }
+
+  private static double referenceEntropy(Step step) {
+    double sum = 0;
+    int rows = 0;
+    for (Sequence s : of(Role.RETAIN, step)) {
+      for (int row = s.firstRow(); row < s.firstRow() + s.rows(); row++) {
+        sum += Steps.entropy(step.reference().get(row));
+        rows++;
+      }
+    }
+    return sum / rows;
   }
 
   private static double simNpo(Step step, double beta, double delta) {
@@ -234,6 +268,21 @@ final class Formulas {
           sum += uniformToModel ? u * StrictMath.log(u / p) : p * StrictMath.log(p / u);
         }
         rows++;
+      }
+    }
+    return sum / rows;
+  }
+
+  private static double maximumEntropyEpsilon(Step step, double epsilon) {
+    double sum = 0;
+    int rows = 0;
+    for (Sequence s : of(Role.FORGET, step)) {
+      for (int row = s.firstRow(); row < s.firstRow() + s.rows(); row++, rows++) {
+        double[] z = step.logits().get(row);
+        for (double logit : z) {
+          double p = StrictMath.exp(logit - Steps.lse(z));
+          sum -= StrictMath.log(z.length * (p + epsilon)) / z.length;
+        }
       }
     }
     return sum / rows;

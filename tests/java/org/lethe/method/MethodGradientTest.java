@@ -25,7 +25,7 @@ class MethodGradientTest {
   private static final int VOCABULARY = 5;
 
   /** A gradient of a whole role below this would make the comparison say nothing. */
-  private static final double TRIVIAL = 1e-5;
+  private static final double TRIVIAL = 1e-7;
 
   @Test
   void lossAndGradientAreThoseOfTheFormula() {

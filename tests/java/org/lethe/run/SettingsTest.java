@@ -18,7 +18,9 @@ import org.junit.jupiter.api.io.TempDir;
 import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.DataConfig;
+import org.lethe.config.EvaluateSection;
 import org.lethe.config.MethodSection;
+import org.lethe.config.ParitySection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.TrainConfig;
 import org.lethe.data.Example;
@@ -29,8 +31,11 @@ import org.lethe.method.EntropyDirection;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.Use;
+import org.lethe.metric.Definitions;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
+import org.lethe.train.Padding;
+import org.lethe.train.Parity;
 import org.lethe.train.Schedule;
 import org.lethe.train.TrainSettings;
 
@@ -57,7 +62,24 @@ class SettingsTest {
     assertSameNames(MethodSection.MeDirection.class, EntropyDirection.class);
     assertSameNames(DataConfig.PairingMode.class, Pairing.Kind.class);
     assertSameNames(DataConfig.Tokenization.class, ExampleEncoder.Border.class);
+    assertSameNames(ParitySection.Padding.class, Padding.Kind.class);
+    assertSameNames(EvaluateSection.Definitions.class, Definitions.class);
     assertSameNames(DataConfig.Truncation.class, ExampleEncoder.LongSequence.class);
+  }
+
+  @Test
+  void quirksAreOffUntilTheyAreAskedFor() {
+    assertEquals(Parity.NONE, Settings.parity(config().parity(), 2));
+    RunConfig c =
+        config(
+            "parity.padding=closer_look", "parity.padded_length=500", "parity.micro_batch_rows=4");
+    Padding padding = new Padding(Padding.Kind.CLOSER_LOOK, 500, 2);
+    assertEquals(new Parity(4, padding), Settings.parity(c.parity(), 2));
+    c = config("parity.padding=open_unlearning", "parity.padding_token=0");
+    padding = new Padding(Padding.Kind.OPEN_UNLEARNING, 0, 0);
+    assertEquals(new Parity(0, padding), Settings.parity(c.parity(), 2));
+    UserException e = assertThrows(UserException.class, () -> config("parity.padding=closer_look"));
+    assertTrue(e.getMessage().contains("padded_length"), e.getMessage());
   }
 
   @Test

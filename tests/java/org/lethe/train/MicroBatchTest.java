@@ -13,7 +13,6 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
-import org.lethe.UserException;
 import org.lethe.data.TokenSequence;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Accumulator;
@@ -105,7 +104,7 @@ class MicroBatchTest {
     TokenSequence tokens = new TokenSequence(new int[] {1, 7, 8, 2}, 2);
     List<StepSequence> step = List.of(new StepSequence(Role.FORGET, 0, tokens, "a:1"));
     MicroBatch.Layout layout = new MicroBatch.Layout(method, null);
-    assertEquals(3, layout.rowsPerToken());
+    assertEquals(3, layout.rows(1));
     assertEquals(8, layout.tokens(step.get(0)));
     assertEquals(2 + 3 + 4, layout.rows(step.get(0)));
     MicroBatch piece = MicroBatch.cut(step, layout, 100).get(0);
@@ -167,14 +166,6 @@ class MicroBatchTest {
             out.term(0);
           }
         });
-  }
-
-  @Test
-  void aViewThatIsNotThereIsRefused() {
-    Use use = Use.nll(Role.FORGET, Positions.ANSWER).against("teacher");
-    Method method = new Method("test", List.of(looking("a", use)));
-    UserException e = assertThrows(UserException.class, () -> new MicroBatch.Layout(method, null));
-    assertTrue(e.getMessage().contains("\"teacher\""), e.getMessage());
   }
 
   @Test

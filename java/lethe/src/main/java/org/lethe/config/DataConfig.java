@@ -30,6 +30,12 @@ public record DataConfig(
                 + " low_probability (less likely than the answer's tokens on average, to the base)")
         @Default("given")
         Sensitive sensitive,
+    @Doc("Rows the model never saw, which KGA's gap is measured on; unset: none") @Default("[]")
+        List<Path> unseen,
+    @Doc("Retain rows that go with a forget row in a step (KGA: 2 to 10)") @Default("1")
+        int retainPerForget,
+    @Doc("JSON object of names and what could stand in their place, for WHP; unset: none")
+        Optional<Path> anchors,
     @Doc("Longest sequence, in tokens; 0: the model's context") @Default("0") int contextLength,
     @Doc("A row longer than that: truncate (counted in a warning) or refuse") @Default("truncate")
         Truncation onTooLong,

@@ -34,8 +34,8 @@ public record RunConfig(
     @Doc("A new model to train from random weights, with a tokenizer of its own, instead of model")
         Optional<ScratchSection> scratch,
     @Doc("How a model is judged") EvaluateSection evaluate,
-    @Doc("How Quark samples what it learns from") QuarkSection quark,
     @Doc("How lethe calibrate chooses how much of an adapter is kept") CalibrateSection calibrate,
+    @Doc("Quirks of published code, off unless asked for") ParitySection parity,
     @Doc("What is kept of a run on the way, so that it can go on") CheckpointSection checkpoint,
     @Doc("Whether event files for TensorBoard are written, too") @Default("true")
         boolean tensorboard,

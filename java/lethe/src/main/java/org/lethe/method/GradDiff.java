@@ -47,7 +47,7 @@ final class GradDiff {
     Loss retain =
         o.choice("retain", Retain.class) == Retain.GD
             ? new NllDescent("GD", Role.RETAIN, mean, o.positions())
-            : new KlRetain("KL", o.choice("kl_positions", Positions.class));
+            : new KlRetain("KL", o.choice("kl_positions", Positions.class), false);
     return List.of(
         new Weighted(1, new GradientAscent("GA", mean, o.positions())),
         new Weighted(o.number("alpha"), retain));

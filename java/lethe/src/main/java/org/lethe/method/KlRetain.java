@@ -12,13 +12,13 @@ import java.util.List;
  * which masks nothing. Needs the reference's hidden states. 0 with gradient 0 where the model
  * equals the reference.
  */
-record KlRetain(String name, Positions positions) implements Loss {
+record KlRetain(String name, Positions positions, boolean crossEntropy) implements Loss {
   static final LossSpec SPEC =
       LossSpec.of(
               Side.RETAIN,
               "KL",
               "staying near the reference on retain rows",
-              o -> new KlRetain("KL", o.positions()))
+              o -> new KlRetain("KL", o.positions(), false))
           .formula("mean KL(p_ref || p)", "mean over rows")
           .source(
               "Maini et al. (TOFU), arXiv 2401.06121; closer-look; open-unlearning",
@@ -56,6 +56,8 @@ record KlRetain(String name, Positions positions) implements Loss {
 
   @Override
   public void evaluate(Observed seen, Accumulator out) {
-    Reduction.TOKEN_MEAN.terms(seen, use(), seen.rows()::kl, out);
+    RowStatistics rows = seen.rows();
+    Reduction.TOKEN_MEAN.terms(
+        seen, use(), row -> rows.kl(row) + (crossEntropy ? rows.referenceEntropy(row) : 0), out);
   }
 }

@@ -44,7 +44,12 @@ final class Llmu {
                   "llm_unlearn, utils.py, without padding",
                   Positions.ANSWER,
                   Positions.ALL,
-                  Positions.EVERY));
+                  Positions.EVERY),
+              Option.flag(
+                  "cross_entropy",
+                  true,
+                  "whether the KL's value contains the reference's entropy, a constant",
+                  "llm_unlearn, utils.py"));
 
   private Llmu() {}
 
@@ -59,6 +64,9 @@ final class Llmu {
             new NllDescent("LLMU_mismatch", Role.FORGET_MISMATCH, reduction, Positions.ANSWER)),
         new Weighted(
             o.number("normal_weight"),
-            new KlRetain("LLMU_normal", o.choice("kl_positions", Positions.class))));
+            new KlRetain(
+                "LLMU_normal",
+                o.choice("kl_positions", Positions.class),
+                o.flag("cross_entropy"))));
   }
 }

@@ -24,6 +24,7 @@ public final class Methods {
           WeightedAscent.WGA,
           WeightedAscent.SATIMP,
           LogOneMinusP.SPEC,
+          CrossEntropyUnlearning.SPEC,
           Kto.SPEC,
           AltPo.SPEC,
           Llmu.SPEC,
@@ -31,6 +32,10 @@ public final class Methods {
           LowestAscent.SPEC,
           JangAscent.SPEC,
           SelectiveAscent.SPEC,
+          Kga.SPEC,
+          WhosHarryPotter.SPEC,
+          Quark.SPEC,
+          MaximumEntropyEpsilon.SPEC,
           GradientDescent.SPEC,
           KlRetain.SPEC,
           AnswerPreservation.SPEC);

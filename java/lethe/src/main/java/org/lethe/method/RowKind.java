@@ -17,7 +17,12 @@ public enum RowKind {
   /** p − q, the gradient of {@link RowStatistics#kl} when that is KL(q‖p), q the reference. */
   REFERENCE_KL(4),
   /** p·(log(p/q) − KL(p‖q)), the gradient of {@link RowStatistics#kl} when that is KL(p‖q). */
-  KL_REFERENCE(5);
+  KL_REFERENCE(5),
+  /**
+   * p·r̄ − r/V with r = p/(p + ε) and r̄ its mean, the gradient of {@link RowStatistics#kl} when
+   * that is −mean log(p + ε) − log V, ε of the row's {@link RowParameters}.
+   */
+  UNIFORM_KL_EPSILON(7);
 
   private final int code;
 

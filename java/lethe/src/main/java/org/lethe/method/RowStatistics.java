@@ -134,9 +134,24 @@ public final class RowStatistics {
     return (at(row, LSE) - at(row, MAX)) - at(row, EZ);
   }
 
+  /** H of the softmax over all tokens but the label, in nats. */
+  public double entropyOfOthers(int row) {
+    return at(row, ENTROPY_OTHERS);
+  }
+
+  /** H of the reference's softmax, in nats. */
+  public double referenceEntropy(int row) {
+    return at(row, REFERENCE_ENTROPY);
+  }
+
   /** The divergence from the reference, in the direction of the row's kind. */
   public double kl(int row) {
     return at(row, KL);
+  }
+
+  /** The reference's most likely token, of a row that compares with one. */
+  public int referenceArgmax(int row) {
+    return (int) at(row, REFERENCE_ARGMAX);
   }
 
   /** The most likely token of a row. */

@@ -160,6 +160,8 @@ final class Glossary {
           "ME",
           "Maximum entropy: how far the model's guesses at each token of the answers to be"
               + " forgotten are from pure guessing. 0: it does not know at all.",
+          "ME_EPSILON",
+          "As ME, bounded where the model is confident, as its authors' code has it.",
           "GD",
           "Negative log-likelihood of the answers to be kept (or learned), per token. 0: known by"
               + " heart.",

@@ -45,6 +45,7 @@ final class DataCheck {
     files.put("general", data.general());
     files.put("holdout", data.holdout());
     files.put("mismatch", data.mismatch());
+    files.put("unseen", data.unseen());
     files.forEach(
         (part, paths) -> {
           List<Example> rows = new ArrayList<>();
@@ -99,6 +100,7 @@ final class DataCheck {
       case "retain" -> data.retain();
       case "general" -> data.general();
       case "mismatch" -> data.mismatch();
+      case "unseen" -> data.unseen();
       default -> data.holdout();
     };
   }

@@ -42,13 +42,15 @@ final class Inputs {
     config.evaluate().neverSaw().ifPresent(inputs::add);
     DataConfig data = config.data();
     data.refusals().ifPresent(inputs::add);
+    data.anchors().ifPresent(inputs::add);
     List.of(
             data.train(),
             data.forget(),
             data.retain(),
             data.general(),
             data.holdout(),
-            data.mismatch())
+            data.mismatch(),
+            data.unseen())
         .forEach(inputs::addAll);
     return inputs;
   }

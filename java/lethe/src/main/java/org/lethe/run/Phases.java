@@ -219,8 +219,8 @@ public final class Phases {
         continues ? lora.continued() : lora,
         index == 0 ? config.scratch() : Optional.empty(),
         phase.evaluate(),
-        config.quark(),
         config.calibrate(),
+        config.parity(),
         config.checkpoint(),
         config.tensorboard(),
         List.of());

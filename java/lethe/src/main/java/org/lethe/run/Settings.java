@@ -18,6 +18,7 @@ import org.lethe.config.DataConfig;
 import org.lethe.config.LoraSection;
 import org.lethe.config.MethodSection;
 import org.lethe.config.OptionValue;
+import org.lethe.config.ParitySection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.TrainConfig;
 import org.lethe.data.Example;
@@ -37,6 +38,8 @@ import org.lethe.metric.Metric;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 import org.lethe.train.Every;
+import org.lethe.train.Padding;
+import org.lethe.train.Parity;
 import org.lethe.train.Schedule;
 import org.lethe.train.StopRule;
 import org.lethe.train.TrainSettings;
@@ -84,6 +87,20 @@ final class Settings {
         c.maxGradientNorm(),
         c.tokensPerMicroBatch(),
         TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()));
+  }
+
+  /**
+   * Quirks of published code.
+   *
+   * @param endToken pads where nothing else is given
+   */
+  static Parity parity(ParitySection c, int endToken) {
+    int token = c.paddingToken() < 0 ? endToken : c.paddingToken();
+    Padding.Kind kind = Padding.Kind.valueOf(c.padding().name());
+    int length = kind == Padding.Kind.CLOSER_LOOK ? c.paddedLength() : 0;
+    return new Parity(
+        c.microBatchRows(),
+        kind == Padding.Kind.NONE ? Padding.NONE : new Padding(kind, length, token));
   }
 
   /** What a run does between its steps. */
@@ -152,7 +169,7 @@ final class Settings {
     return Methods.create(methodConfig(c));
   }
 
-  private static MethodConfig methodConfig(MethodSection c) {
+  static MethodConfig methodConfig(MethodSection c) {
     MethodConfig config =
         new MethodConfig(
             c.forget(),

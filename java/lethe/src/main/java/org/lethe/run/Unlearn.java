@@ -85,7 +85,9 @@ public final class Unlearn {
       // Before the output directory is touched: it refuses empty sets.
       BatchSource batches = batches(config, method, rows, loaded);
       TrainSettings settings =
-          Settings.train(config.train(), batches.stepsPerEpoch()).withSeed(config.seed());
+          Settings.train(config.train(), batches.stepsPerEpoch())
+              .withSeed(config.seed())
+              .with(Settings.parity(config.parity(), loaded.tokenizer().eosId()));
       // It refuses rules and cadences that cannot be.
       Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
       String backend = loaded.backend().description();
@@ -137,7 +139,10 @@ public final class Unlearn {
         config.data().mismatches(),
         marks && config.data().sensitive() == DataConfig.Sensitive.LOW_PROBABILITY
             ? SensitiveTokens.of(loaded.model(), loaded.encoder(), forget)
-            : Map.of());
+            : Map.of(),
+        Settings.read(config.data().unseen()),
+        config.data().retainPerForget(),
+        GenericTargets.of(config, method, forget, loaded));
   }
 
   /** A run that has everything open. */

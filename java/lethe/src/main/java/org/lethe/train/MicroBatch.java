@@ -2,19 +2,20 @@ package org.lethe.train;
 
 import java.util.ArrayList;
 import java.util.EnumMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.lethe.UserException;
 import org.lethe.data.TokenSequence;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.ReferenceUse;
 import org.lethe.method.Role;
-import org.lethe.method.RowKind;
-import org.lethe.method.RowParameters;
 import org.lethe.method.RowStatistics;
 import org.lethe.method.Sequence;
+import org.lethe.method.Sources;
 import org.lethe.method.Use;
 import org.lethe.model.HeadRows;
 import org.lethe.model.PackedBatch;
@@ -27,10 +28,12 @@ import org.lethe.model.PackedBatch;
 final class MicroBatch {
   private final PackedBatch packed;
   private final HeadRows headRows;
+  private final List<Passes.Pass> passes;
   private final List<Placed> placed;
+  private final int[] headRowOf;
 
   /** A sequence as one use sees it, its rows, and the rows of its reference twin (none: -1). */
-  private record Placed(
+  record Placed(
       StepSequence sequence,
       Use use,
       int firstRow,
@@ -38,34 +41,105 @@ final class MicroBatch {
       int firstReferenceRow,
       double cachedNll) {}
 
-  private MicroBatch(PackedBatch packed, HeadRows headRows, List<Placed> placed) {
+  /**
+   * Takes what was laid out.
+   *
+   * @param headRowOf the head's row of each row that losses look at; null where they are the same
+   */
+  MicroBatch(
+      PackedBatch packed,
+      HeadRows headRows,
+      List<Passes.Pass> passes,
+      List<Placed> placed,
+      int[] headRowOf) {
     this.packed = packed;
     this.headRows = headRows;
+    this.passes = passes;
     this.placed = placed;
+    this.headRowOf = headRowOf;
   }
 
   /** What the layout of a step needs to know besides its sequences. */
   static final class Layout {
     private final Map<Role, List<Use>> uses = new EnumMap<>(Role.class);
     private final ReferenceNll cache;
+    private final boolean base;
+    private final Padding padding;
+    private final int vocabulary;
+    private final Map<Role, Integer> longest;
+
+    /** Which rows and reference twins each role needs, without padding; the base is reference. */
+    Layout(Method method, ReferenceNll cache) {
+      this(method, cache, true, Padding.NONE, 0);
+    }
 
     /**
      * Which rows and reference twins each role needs.
      *
      * @param cache the reference's sequence nll; null: the reference runs in the same batch
+     * @param base whether the reference is the base itself, which can stand in the trained batch
+     * @param vocabulary of the model; 0 where no rows will be laid
      */
-    Layout(Method method, ReferenceNll cache) {
+    Layout(Method method, ReferenceNll cache, boolean base, Padding padding, int vocabulary) {
       for (Use use : method.uses()) {
-        if (!use.view().equals(Use.BASE)) {
-          throw new UserException(
-              method.name()
-                  + " compares with the view \""
-                  + use.view()
-                  + "\" of the model, which this training has not; choose another method");
-        }
         uses.computeIfAbsent(use.role(), role -> new ArrayList<>()).add(use);
       }
-      this.cache = cache;
+      // What was scored without a mask inside rows is not what rows with one say.
+      this.cache = padding.masksInside() ? null : cache;
+      this.base = base;
+      this.padding = padding;
+      this.vocabulary = vocabulary;
+      this.longest = Map.of();
+      if (!padding.isNone() && method.uses().stream().anyMatch(use -> !inBatch(use))) {
+        throw new UserException(
+            method.name()
+                + " compares with other models than the base, and parity.padding is that of methods"
+                + " that do not; set parity.padding=none, or start from a merged model");
+      }
+    }
+
+    private Layout(Layout layout, Map<Role, Integer> longest) {
+      this.uses.putAll(layout.uses);
+      this.cache = layout.cache;
+      this.base = layout.base;
+      this.padding = layout.padding;
+      this.vocabulary = layout.vocabulary;
+      this.longest = longest;
+    }
+
+    /** The same for sequences that are padded to the longest of their role. */
+    Layout padding(List<StepSequence> sequences) {
+      Map<Role, Integer> lengths = new EnumMap<>(Role.class);
+      for (StepSequence s : sequences) {
+        lengths.merge(s.role(), s.tokens().ids().length, Math::max);
+      }
+      return new Layout(this, lengths);
+    }
+
+    /** The rows of a sequence that a use looks at, as indices of its padded row. */
+    int[] rows(Use use, StepSequence s) {
+      if (padding.isNone()) {
+        return Rows.of(use, s);
+      }
+      int padded = padding.length() > 0 ? padding.length() : longest.getOrDefault(s.role(), 0);
+      return padding.rows(use.positions(), s.tokens(), padded);
+    }
+
+    /** The label of such a row, or {@link Rows#NO_LABEL}. */
+    int label(Use use, StepSequence s, int row) {
+      if (padding.isNone()) {
+        return Rows.label(s, row);
+      }
+      boolean indexed = use.parameters().labelShift() != 0;
+      return padding.label(s.tokens(), row, indexed, vocabulary);
+    }
+
+    Padding padding() {
+      return padding;
+    }
+
+    ReferenceNll cache() {
+      return cache;
     }
 
     /** What looks at a role. */
@@ -73,31 +147,69 @@ final class MicroBatch {
       return uses.getOrDefault(role, List.of());
     }
 
-    /** The most rows that one token of a step may have. */
-    int rowsPerToken() {
-      return uses.values().stream().mapToInt(List::size).max().orElse(1);
+    /** The most rows that a piece of so many tokens may have. */
+    int rows(int tokens) {
+      int perToken = uses.values().stream().mapToInt(List::size).max().orElse(1);
+      int all = uses.values().stream().mapToInt(List::size).sum();
+      return Math.addExact(Math.multiplyExact(tokens, perToken), all * padTokens());
     }
 
-    /** Tokens of a sequence, with its reference twin. */
-    int tokens(StepSequence sequence) {
-      int length = sequence.tokens().ids().length;
-      return needsTwin(sequence.role()) ? 2 * length : length;
+    /** Whether a gradient flows through sequences of the role. */
+    boolean trains(Role role) {
+      return of(role).stream().anyMatch(use -> use.sources().trained());
+    }
+
+    /** Tokens of a sequence in all passes. */
+    int tokens(StepSequence s) {
+      int length = s.tokens().ids().length;
+      int tokens = trains(s.role()) ? length : 0;
+      if (needsTwin(s.role())) {
+        tokens += length;
+      }
+      Set<String> passes = new HashSet<>();
+      for (Use use : of(s.role())) {
+        Sources from = use.sources();
+        if (!from.trained() && passes.add(from.policy())) {
+          tokens += length;
+        }
+        if (from.second() != null && passes.add(from.second())) {
+          tokens += length;
+        }
+        if (refers(use) && from.counterpart() && passes.add(use.view() + "'")) {
+          tokens += s.counterpart().ids().length;
+        } else if (refers(use) && !from.counterpart() && !inBatch(use) && passes.add(use.view())) {
+          tokens += length;
+        }
+      }
+      return tokens;
+    }
+
+    /** Tokens that stand for padding in a piece: the model's and its reference's. */
+    int padTokens() {
+      return padding.isNone() ? 0 : 2;
     }
 
     /** How many head rows a sequence has. */
     int rows(StepSequence sequence) {
-      return of(sequence.role()).stream()
-          .mapToInt(use -> Rows.count(use.positions(), sequence.tokens()))
-          .sum();
+      return of(sequence.role()).stream().mapToInt(use -> rows(use, sequence).length).sum();
     }
 
-    private boolean needsTwin(Role role) {
-      return of(role).stream().anyMatch(this::needsTwin);
+    boolean needsTwin(Role role) {
+      return of(role).stream().anyMatch(use -> refers(use) && inBatch(use));
     }
 
-    private boolean needsTwin(Use use) {
+    /** Whether a use's reference is run. */
+    boolean refers(Use use) {
       return use.reference() == ReferenceUse.HIDDEN
           || (use.reference() == ReferenceUse.SEQUENCE_NLL && cache == null);
+    }
+
+    /** Whether a use's reference, if it has one, stands in the trained batch. */
+    boolean inBatch(Use use) {
+      return base
+          && use.view().equals(Use.BASE)
+          && !use.sources().counterpart()
+          && use.sources().trained();
     }
   }
 
@@ -113,7 +225,7 @@ final class MicroBatch {
     List<Sequence> outline = new ArrayList<>();
     for (StepSequence s : step) {
       for (Use use : layout.of(s.role())) {
-        int rows = Rows.count(use.positions(), s.tokens());
+        int rows = layout.rows(use, s).length;
         outline.add(new Sequence(use, s.pair(), 0, rows, Double.NaN));
       }
     }
@@ -138,19 +250,19 @@ final class MicroBatch {
       List<StepSequence> step, Layout layout, int budget, DropoutKeys keys) {
     List<MicroBatch> pieces = new ArrayList<>();
     List<StepSequence> piece = new ArrayList<>();
-    int tokens = 0;
+    int tokens = layout.padTokens();
     for (List<StepSequence> group : groups(step)) {
       int size = group.stream().mapToInt(layout::tokens).sum();
       if (!piece.isEmpty() && tokens + size > budget) {
-        pieces.add(new Builder(layout).lay(piece, keys));
+        pieces.add(new PieceBuilder(layout).lay(piece, keys));
         piece = new ArrayList<>();
-        tokens = 0;
+        tokens = layout.padTokens();
       }
       piece.addAll(group);
       tokens += size;
     }
     if (!piece.isEmpty()) {
-      pieces.add(new Builder(layout).lay(piece, keys));
+      pieces.add(new PieceBuilder(layout).lay(piece, keys));
     }
     return pieces;
   }
@@ -158,10 +270,10 @@ final class MicroBatch {
   /** The tokens of the largest piece that {@link #cut} makes. */
   static int largest(List<StepSequence> step, Layout layout, int budget) {
     int largest = 0;
-    int total = 0;
+    int total = layout.padTokens();
     for (List<StepSequence> group : groups(step)) {
       int size = group.stream().mapToInt(layout::tokens).sum();
-      largest = Math.max(largest, size);
+      largest = Math.max(largest, size + layout.padTokens());
       total += size;
     }
     return Math.max(largest, Math.min(total, budget));
@@ -175,7 +287,43 @@ final class MicroBatch {
     return headRows;
   }
 
-  /** The method's view of the piece, given the statistics of all its rows. */
+  /** The passes in other views, in the order in which the head is to gather them. */
+  List<Passes.Pass> passes() {
+    return passes;
+  }
+
+  /**
+   * The statistics of all rows that losses look at: those of the head, rows at padding as often as
+   * they count.
+   *
+   * @param values [head rows, {@value RowStatistics#COLUMNS}]
+   */
+  RowStatistics statistics(float[] values, int vocabulary) {
+    if (headRowOf == null) {
+      return new RowStatistics(values, vocabulary);
+    }
+    int columns = RowStatistics.COLUMNS;
+    float[] all = new float[headRowOf.length * columns];
+    for (int row = 0; row < headRowOf.length; row++) {
+      System.arraycopy(values, headRowOf[row] * columns, all, row * columns, columns);
+    }
+    return new RowStatistics(all, vocabulary);
+  }
+
+  /** The coefficients of the head's rows: a row's gradient is linear in them. */
+  float[] ofHead(double[] coefficients, double factor) {
+    double[] sums = new double[headRows.rows()];
+    for (int row = 0; row < coefficients.length; row++) {
+      sums[headRowOf == null ? row : headRowOf[row]] += factor * coefficients[row];
+    }
+    float[] floats = new float[sums.length];
+    for (int i = 0; i < sums.length; i++) {
+      floats[i] = (float) sums[i];
+    }
+    return floats;
+  }
+
+  /** The method's view of the piece, given {@link #statistics}. */
   List<Sequence> sequences(RowStatistics statistics) {
     List<Sequence> sequences = new ArrayList<>();
     for (Placed p : placed) {
@@ -197,87 +345,5 @@ final class MicroBatch {
       groups.computeIfAbsent(s.forgets() + "/" + s.pair(), k -> new ArrayList<>()).add(s);
     }
     return List.copyOf(groups.values());
-  }
-
-  /** Lays a piece out. */
-  private static final class Builder {
-    private final Layout layout;
-    private final List<int[]> ids = new ArrayList<>();
-    private final HeadRows.Builder rows = new HeadRows.Builder();
-    private final Map<Integer, Integer> sources = new LinkedHashMap<>();
-    private int start;
-
-    Builder(Layout layout) {
-      this.layout = layout;
-    }
-
-    MicroBatch lay(List<StepSequence> piece, DropoutKeys keys) {
-      List<List<Integer>> firstRows = new ArrayList<>();
-      for (StepSequence s : piece) {
-        List<Integer> ofUses = new ArrayList<>();
-        for (Use use : layout.of(s.role())) {
-          ofUses.add(add(s.tokens(), use, use.kind()));
-        }
-        firstRows.add(ofUses);
-        append(s);
-      }
-      rows.endTrained();
-      int trainedTokens = start;
-      List<Placed> placed = new ArrayList<>();
-      for (int i = 0; i < piece.size(); i++) {
-        StepSequence s = piece.get(i);
-        List<Use> uses = layout.of(s.role());
-        for (int u = 0; u < uses.size(); u++) {
-          placed.add(withReference(s, uses.get(u), firstRows.get(i).get(u)));
-        }
-        if (layout.needsTwin(s.role())) {
-          append(s);
-        }
-      }
-      PackedBatch batch = PackedBatch.of(ids, piece.size());
-      return new MicroBatch(
-          keys == null ? batch : batch.withRowKeys(keys.of(piece)),
-          rows.build(trainedTokens),
-          placed);
-    }
-
-    private void append(StepSequence s) {
-      ids.add(s.tokens().ids());
-      start += s.tokens().ids().length;
-    }
-
-    /** Adds the rows of a sequence that stands next in the batch; returns the first. */
-    private int add(TokenSequence tokens, Use use, RowKind kind) {
-      int first = -1;
-      for (int t : Rows.of(use.positions(), tokens)) {
-        int row = rows.row(source(t), Rows.label(tokens, t), kind.code(), -1);
-        RowParameters p = use.parameters();
-        rows.parameters(row, p.temperature(), p.labelShift(), p.mix(), p.epsilon());
-        first = first < 0 ? row : first;
-      }
-      return Math.max(first, 0);
-    }
-
-    /** The source at a token of the sequence that stands next, one for all rows there. */
-    private int source(int t) {
-      return sources.computeIfAbsent(start + t, rows::source);
-    }
-
-    /** Refers a use's rows to the reference twin, which stands next where there is one. */
-    private Placed withReference(StepSequence s, Use use, int firstRow) {
-      int[] at = Rows.of(use.positions(), s.tokens());
-      int twinRow = -1;
-      double cached = Double.NaN;
-      if (use.reference() == ReferenceUse.SEQUENCE_NLL && layout.cache != null) {
-        cached = layout.cache.of(s.tokens(), use.positions());
-      } else if (use.reference() == ReferenceUse.SEQUENCE_NLL) {
-        twinRow = add(s.tokens(), use, RowKind.STATISTICS);
-      } else if (use.reference() == ReferenceUse.HIDDEN) {
-        for (int r = 0; r < at.length; r++) {
-          rows.reference(firstRow + r, source(at[r]));
-        }
-      }
-      return new Placed(s, use, firstRow, at.length, twinRow, cached);
-    }
   }
 }

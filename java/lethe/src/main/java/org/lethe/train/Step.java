@@ -16,6 +16,7 @@ import org.lethe.model.Decoder;
 import org.lethe.model.Head;
 import org.lethe.model.Model;
 import org.lethe.model.Trainable;
+import org.lethe.model.View;
 
 /**
  * One training step, top to bottom: batch → forward → head → method → backward → guard → clip →
@@ -65,18 +66,34 @@ public final class Step implements AutoCloseable {
     this.model = model;
     this.method = method;
     this.settings = settings;
-    this.layout = layout(method, reference);
+    this.layout =
+        layout(
+            method,
+            reference,
+            settings,
+            model.reference().equals(View.BASE),
+            model.config().vocabularySize());
+    requireKeys(model, settings);
     this.trainable = model.trainable();
     if (trainable == null) {
       throw new UserException(
           "nothing trains; add adapters to the model, or make its weights train");
     }
     requireReference(method, model.trainsWeights());
+    // Names that the model does not have are refused here, and not in the first step.
+    method.uses().forEach(use -> model.view(use.view()));
     this.sharding = sharding;
+    if (settings.parity().microBatchRows() > 0 && sharding.size() > 1) {
+      throw new UserException(
+          "parity.micro_batch_rows averages micro-batches of one process, but the step is shared"
+              + " out over "
+              + sharding.size()
+              + "; set train.shards=1, or parity.micro_batch_rows=0");
+    }
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
     this.decoder = new Decoder(model, budget, true);
-    this.head = new Head(model, budget, Math.multiplyExact(budget, layout.rowsPerToken()));
+    this.head = new Head(model, budget, layout.rows(budget));
   }
 
   /**
@@ -100,7 +117,7 @@ public final class Step implements AutoCloseable {
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    MicroBatch.Layout layout = layout(method, reference);
+    MicroBatch.Layout layout = layout(method, reference, settings, true, 0);
     int largest = 0;
     for (List<StepSequence> step : steps) {
       largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
@@ -180,29 +197,72 @@ public final class Step implements AutoCloseable {
         model.lora() != null && model.lora().drops()
             ? new DropoutKeys(settings.seed(), index)
             : null;
-    int limit = Math.min(budget, settings.tokensPerMicroBatch());
-    boolean forgets = sequences.stream().anyMatch(StepSequence::forgets);
-    boolean retains = sequences.stream().anyMatch(s -> !s.forgets());
-    Method sides = method.on(forgets, retains);
-    Totals totals = Totals.of(MicroBatch.outline(sequences, layout));
+    List<List<StepSequence>> groups = settings.parity().groups(sequences);
+    if (groups.size() > 1) {
+      return averaged(groups, state, keys);
+    }
+    Method sides = sides(sequences);
     List<Shard> own = new ArrayList<>();
     for (List<StepSequence> shard : sharding.own(sequences)) {
-      Totals share = Totals.ofShare(MicroBatch.outline(shard, layout));
-      own.add(
-          shard.isEmpty()
-              ? new Shard(List.of(), null)
-              : new Shard(
-                  MicroBatch.cut(shard, layout, limit, keys), sides.begin(totals, share, state)));
+      own.add(shard(sides, sequences, shard, state, keys));
     }
     if (sides.measures()) {
       measure(own, sides.sums());
     }
     List<Gradients> shards = new ArrayList<>();
     for (Shard shard : own) {
-      shards.add(gradients(shard));
+      trainable.zeroGradients();
+      shards.add(gradients(shard, 1));
       gradientSum.add(shards.size() - 1, own.size());
     }
     return sharding.size() == 1 ? shards.get(0) : sum(sides, shards);
+  }
+
+  /** The mean of groups of a step, each with denominators of its own. */
+  private Gradients averaged(
+      List<List<StepSequence>> groups, Map<String, Double> state, DropoutKeys keys) {
+    trainable.zeroGradients();
+    double factor = 1.0 / groups.size();
+    double loss = 0;
+    Map<String, Double> parts = new LinkedHashMap<>();
+    int tokens = 0;
+    int pieces = 0;
+    for (List<StepSequence> group : groups) {
+      Method sides = sides(group);
+      Shard shard = shard(sides, group, group, state, keys);
+      if (sides.measures()) {
+        measure(List.of(shard), sides.sums());
+      }
+      Gradients g = gradients(shard, factor);
+      loss += factor * g.loss();
+      g.parts().forEach((name, value) -> parts.merge(name, factor * value, Double::sum));
+      tokens += g.tokens();
+      pieces += g.microBatches();
+    }
+    return new Gradients(loss, parts, tokens, pieces);
+  }
+
+  private Method sides(List<StepSequence> sequences) {
+    boolean forgets = sequences.stream().anyMatch(StepSequence::forgets);
+    boolean retains = sequences.stream().anyMatch(s -> !s.forgets());
+    return method.on(forgets, retains);
+  }
+
+  private Shard shard(
+      Method sides,
+      List<StepSequence> step,
+      List<StepSequence> own,
+      Map<String, Double> state,
+      DropoutKeys keys) {
+    if (own.isEmpty()) {
+      return new Shard(List.of(), null);
+    }
+    MicroBatch.Layout padded = layout.padding(step);
+    Totals totals = Totals.of(MicroBatch.outline(step, padded));
+    Totals share = Totals.ofShare(MicroBatch.outline(own, padded));
+    return new Shard(
+        MicroBatch.cut(own, padded, Math.min(budget, settings.tokensPerMicroBatch()), keys),
+        sides.begin(totals, share, state));
   }
 
   /**
@@ -227,14 +287,18 @@ public final class Step implements AutoCloseable {
   }
 
   private RowStatistics forward(MicroBatch piece) {
+    for (int i = 0; i < piece.passes().size(); i++) {
+      Passes.Pass pass = piece.passes().get(i);
+      long hidden = decoder.forward(model.view(pass.view()), pass.packed());
+      head.gather(hidden, pass.packed().tokens(), piece.headRows(), i);
+    }
     long residual = decoder.forward(piece.packed());
     float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
-    return new RowStatistics(values, model.config().vocabularySize());
+    return piece.statistics(values, model.config().vocabularySize());
   }
 
-  /** What a shard adds to the step. */
-  private Gradients gradients(Shard shard) {
-    trainable.zeroGradients();
+  /** What a shard adds to the step, its gradients times a factor. */
+  private Gradients gradients(Shard shard, double factor) {
     if (shard.pieces().isEmpty()) {
       return new Gradients(0, Map.of(), 0, 0);
     }
@@ -242,7 +306,7 @@ public final class Step implements AutoCloseable {
     for (MicroBatch piece : shard.pieces()) {
       RowStatistics statistics = forward(piece);
       double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
-      head.backward(decoder, toFloats(coefficients));
+      head.backward(decoder, piece.ofHead(coefficients, factor));
       decoder.backward();
       tokens += piece.packed().tokens();
     }
@@ -294,16 +358,23 @@ public final class Step implements AutoCloseable {
         index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), false);
   }
 
-  private static MicroBatch.Layout layout(Method method, ReferenceCache reference) {
-    return new MicroBatch.Layout(method, reference == null ? null : reference::nll);
+  private static MicroBatch.Layout layout(
+      Method method,
+      ReferenceCache reference,
+      TrainSettings settings,
+      boolean base,
+      int vocabulary) {
+    MicroBatch.ReferenceNll cache = reference == null ? null : reference::nll;
+    return new MicroBatch.Layout(method, cache, base, settings.parity().padding(), vocabulary);
   }
 
-  private static float[] toFloats(double[] values) {
-    float[] floats = new float[values.length];
-    for (int i = 0; i < values.length; i++) {
-      floats[i] = (float) values[i];
+  /** One token stands for all padding, but each padded place would have a mask of its own. */
+  private static void requireKeys(Model model, TrainSettings settings) {
+    if (!settings.parity().padding().isNone() && model.lora() != null && model.lora().drops()) {
+      throw new UserException(
+          "parity.padding and lora.dropout cannot go together: padding is one token that counts"
+              + " often, and has no masks; set lora.dropout=0");
     }
-    return floats;
   }
 
   @Override

@@ -14,6 +14,7 @@ import org.lethe.kernels.Ops;
  *     than that is one piece
  * @param onNonFinite what follows a loss or gradient that is not finite
  * @param seed of dropout masks, where adapters have dropout
+ * @param parity quirks of published code
  */
 public record TrainSettings(
     int steps,
@@ -27,7 +28,8 @@ public record TrainSettings(
     double maxGradientNorm,
     int tokensPerMicroBatch,
     OnNonFinite onNonFinite,
-    long seed) {
+    long seed,
+    Parity parity) {
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -56,7 +58,7 @@ public record TrainSettings(
     require(tokensPerMicroBatch >= 1, "tokens_per_micro_batch", tokensPerMicroBatch, "at least 1");
   }
 
-  /** The same with masks of seed 0. */
+  /** Settings without quirks, with dropout masks of seed 0. */
   public TrainSettings(
       int steps,
       double learningRate,
@@ -81,7 +83,8 @@ public record TrainSettings(
         maxGradientNorm,
         tokensPerMicroBatch,
         onNonFinite,
-        0);
+        0,
+        Parity.NONE);
   }
 
   /**
@@ -108,7 +111,26 @@ public record TrainSettings(
         maxGradientNorm,
         tokens,
         onNonFinite,
-        seed);
+        seed,
+        parity);
+  }
+
+  /** The same with quirks of published code. */
+  public TrainSettings with(Parity quirks) {
+    return new TrainSettings(
+        steps,
+        learningRate,
+        schedule,
+        warmupSteps,
+        beta1,
+        beta2,
+        eps,
+        weightDecay,
+        maxGradientNorm,
+        tokensPerMicroBatch,
+        onNonFinite,
+        seed,
+        quirks);
   }
 
   Ops.AdamWSettings adamW() {
@@ -129,7 +151,8 @@ public record TrainSettings(
         maxGradientNorm,
         tokensPerMicroBatch,
         onNonFinite,
-        other);
+        other,
+        parity);
   }
 
   private static void require(boolean holds, String key, Number value, String rule) {

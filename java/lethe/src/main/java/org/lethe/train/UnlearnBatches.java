@@ -30,6 +30,8 @@ public final class UnlearnBatches implements BatchSource {
           Role.FORGET_IDK,
           Role.FORGET_MISMATCH,
           Role.FORGET_ALTERNATE,
+          Role.NEW,
+          Role.TARGET,
           Role.RETAIN,
           Role.RETAIN_IDK);
 
@@ -128,10 +130,18 @@ public final class UnlearnBatches implements BatchSource {
         add(step, Role.FORGET, Role.FORGET_IDK, pair, forget.get(row), epoch, row);
         addMismatches(step, pair, forget.get(row), epoch, row);
         addAlternate(step, pair, forget.get(row), epoch, row);
+        addUnseen(step, pair, epoch, row);
+        addTarget(step, pair, forget.get(row));
       }
       if (place.retain() && keeps()) {
-        Example partner = retain.get(pairing.retainRow(epoch, row));
-        add(step, Role.RETAIN, Role.RETAIN_IDK, pair, partner, epoch, row);
+        for (int k = 0; k < companions.retainPerForget(); k++) {
+          // The partners of a row are spread over the set, and the first is what one alone would
+          // be.
+          int spread = k * (retain.size() / companions.retainPerForget());
+          int partner = (pairing.retainRow(epoch, row) + spread) % retain.size();
+          int twin = pair + k * batchSize;
+          add(step, Role.RETAIN, Role.RETAIN_IDK, twin, retain.get(partner), epoch, row);
+        }
       }
     }
     return step;
@@ -156,6 +166,16 @@ public final class UnlearnBatches implements BatchSource {
 
   /** Refuses forget rows that lack what the method asks of them. */
   private void requireCompanions(Method method) {
+    if (roles.contains(Role.NEW) && companions.unseen().isEmpty()) {
+      throw new UserException(
+          method.name()
+              + " compares with what the model never saw; give data.unseen a file with rows");
+    }
+    if (roles.contains(Role.TARGET) && companions.targets().isEmpty()) {
+      throw new UserException(
+          method.name() + " learns from texts that are made for it (for Quark, sampled answers), and"
+              + " unlearn makes none for it; choose another method");
+    }
     boolean spans =
         method.uses().stream()
             .anyMatch(u -> u.role() == Role.FORGET && u.positions() == Positions.SPANS);
@@ -219,6 +239,25 @@ public final class UnlearnBatches implements BatchSource {
       String answer = alternates.get(pairing.alternate(epoch, row, alternates.size()));
       TokenSequence tokens = encoder.encode(example.question(), answer, example.source());
       step.add(new StepSequence(Role.FORGET_ALTERNATE, pair, tokens, example.source()));
+    }
+  }
+
+  /** A row that the model never saw, in turn. */
+  private void addUnseen(List<StepSequence> step, int pair, int epoch, int row) {
+    if (roles.contains(Role.NEW)) {
+      List<Example> unseen = companions.unseen();
+      int index = (int) (((long) epoch * forget.size() + row) % unseen.size());
+      step.add(
+          new StepSequence(Role.NEW, pair, tokens(unseen.get(index)), unseen.get(index).source()));
+    }
+  }
+
+  /** What a method made of a forget row. */
+  private void addTarget(List<StepSequence> step, int pair, Example example) {
+    if (roles.contains(Role.TARGET)) {
+      StepSequence t = companions.targets().get(example);
+      step.add(
+          new StepSequence(Role.TARGET, pair, t.tokens(), t.source(), t.counterpart(), t.labels()));
     }
   }
 
