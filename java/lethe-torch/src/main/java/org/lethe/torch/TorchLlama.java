@@ -100,6 +100,12 @@ public final class TorchLlama implements AutoCloseable {
     if (!adapters.isEmpty()) {
       throw new UserException("this model has adapters already; load a second one");
     }
+    if (config.dropout() > 0) {
+      throw new UserException(
+          "these adapters train with a dropout of "
+              + config.dropout()
+              + ", which this model has not; give adapters without");
+    }
     Layout layout = Lora.layout(c, config);
     if (values.length != layout.elements()) {
       throw new UserException(
