@@ -35,6 +35,28 @@ __device__ inline float fast_expm1(float x) {
   return p * x * x + x;
 }
 
+// x e^x - expm1(x) and expm1(x) - x for |x| <= 1/2: sum over k >= 2 of (k-1) x^k / k!, and of x^k / k!.
+__device__ inline float kl_term(float x) {
+  float p = x * (9.0f / 3628800) + 8.0f / 362880;
+  p = p * x + 7.0f / 40320;
+  p = p * x + 6.0f / 5040;
+  p = p * x + 5.0f / 720;
+  p = p * x + 4.0f / 120;
+  p = p * x + 3.0f / 24;
+  p = p * x + 2.0f / 6;
+  return (p * x + 0.5f) * x * x;
+}
+__device__ inline float reverse_kl_term(float x) {
+  float p = x * (1.0f / 3628800) + 1.0f / 362880;
+  p = p * x + 1.0f / 40320;
+  p = p * x + 1.0f / 5040;
+  p = p * x + 1.0f / 720;
+  p = p * x + 1.0f / 120;
+  p = p * x + 1.0f / 24;
+  p = p * x + 1.0f / 6;
+  return (p * x + 0.5f) * x * x;
+}
+
 // Sums each of values[N] over the block; every thread gets the totals. The order is fixed: lanes by butterfly, warps
 // by butterfly. The block is a whole number of warps, kMaxWarps at most.
 template <int N>

@@ -1,5 +1,4 @@
-#include "head.cuh"
-#include "lethe.h"
+#include "head_logits.cuh"
 
 namespace lethe::cuda {
 namespace {
@@ -7,28 +6,10 @@ namespace {
 // exp(-128) is 0 in fp32, and 0 * -128 is 0: keeps -inf out of products, while a NaN passes the comparison untouched.
 constexpr float kFloor = -128.0f;
 constexpr float kHuge = 1e30f;  // finite, so that its product with a probability of 0 is 0
-constexpr int kGroup = 4;       // columns of one 128-bit load
 
 __device__ inline float floored(float x) { return x < kFloor ? kFloor : x; }
 __device__ inline float infinity() { return __int_as_float(0x7f800000); }
 __device__ inline float nan() { return __int_as_float(0x7fc00000); }
-
-// A row in groups of four columns, the groups of z on 128-bit boundaries: the first and the last may be partial.
-// Thread t of n takes group t of the groups' tile 0, then of tile 1, and so on: columns rise from tile to tile.
-struct Columns {
-  const float *z;
-  const float *delta;
-  int V;
-  int first;  // the first group's first column: 0, or negative before a row that starts off a boundary
-  int groups;
-
-  __device__ Columns(const float *row, const float *row_delta, int64_t width)
-      : z(row), delta(row_delta), V(static_cast<int>(width)) {
-    first = -static_cast<int>(reinterpret_cast<uintptr_t>(row) / sizeof(float) % kGroup);
-    groups = (V - first + kGroup - 1) / kGroup;
-  }
-  __device__ int column(int group) const { return first + group * kGroup; }
-};
 
 // Four columns from `begin` on; those outside the row read as `fill`.
 __device__ inline void load_group(const float *row, int begin, int V, float fill, float (&out)[kGroup]) {
@@ -56,54 +37,6 @@ __device__ void store_group(T *row, int begin, int V, const T (&in)[kGroup]) {
   for (int i = 0; i < kGroup; ++i) {
     if (begin + i >= 0 && begin + i < V) row[begin + i] = in[i];
   }
-}
-
-// A logit's soft cap: z = cap tanh(u / cap) (native/cpu/head_logits.h has the formulas).
-struct SoftCap {
-  float cap, inverse;  // cap 0: none
-
-  __device__ float operator()(float u) const { return cap > 0 ? cap * tanhf(u * inverse) : u; }
-  // The slope where the capped logit is z.
-  __device__ float slope(float z) const {
-    const float t = z * inverse;
-    return cap > 0 ? (1.0f - t) * (1.0f + t) : 1.0f;
-  }
-  // capped(u + delta) - capped(u), all digits of a small delta kept.
-  __device__ float difference(float u, float delta) const {
-    if (!(cap > 0)) return delta;
-    const float b = delta * inverse, t = tanhf(u * inverse);
-    if (!(fabsf(b) < 0.5f)) return cap * (tanhf((u + delta) * inverse) - t);
-    const float s = tanhf(b);
-    return cap * s * ((1.0f - t) * (1.0f + t)) / (1.0f + t * s);
-  }
-};
-
-// Bias, cap, mix and label shift of a row and its reference, in place. Each thread later reads what it wrote itself,
-// but for the label's column.
-template <bool kReference>
-__device__ void finish_logits(const HeadRows &a, int64_t index, float *row, float *delta, const SoftCap &cap) {
-  const int64_t second = a.second_of == nullptr ? -1 : a.second_of[index];
-  const float *rises = kReference && second >= 0 ? a.second + second * a.ld : nullptr;
-  const float *params = a.row_params == nullptr ? nullptr : a.row_params + index * LETHE_ROW_PARAMS;
-  const float label_shift = params == nullptr ? 0.0f : params[1], mix = params == nullptr ? 0.0f : params[2];
-  const int label = a.records[index * LETHE_ROW_FIELDS + 1];
-  const Columns c(row, delta, a.V);
-  for (int group = static_cast<int>(threadIdx.x); group < c.groups; group += static_cast<int>(blockDim.x)) {
-    const int begin = c.column(group);
-    for (int v = begin < 0 ? 0 : begin; v < begin + kGroup && v < c.V; ++v) {
-      const float u = a.bias == nullptr ? row[v] : row[v] + a.bias[v];
-      if (kReference) {
-        float d = cap.difference(u, delta[v]);
-        if (rises != nullptr) {
-          const float rise = cap.difference(u + delta[v], rises[v]);
-          d -= mix * (rise < 0.0f ? 0.0f : rise);
-        }
-        delta[v] = v == label ? d - label_shift : d;
-      }
-      row[v] = cap(u);
-    }
-  }
-  __syncthreads();  // logits are written
 }
 
 // Sums over the columns a thread has seen, but for the label's, each relative to the largest of them.
@@ -257,28 +190,6 @@ __device__ inline void add_label(Running *r, int label, float z_label, float del
   const float y = floored((at_label - r->reference_max) * beta), f = fast_exp(y);
   r->reference += f;
   r->reference_ez += f * y;
-}
-
-// x e^x - expm1(x) and expm1(x) - x for |x| <= 1/2: sum over k >= 2 of (k-1) x^k / k!, and of x^k / k!.
-__device__ inline float kl_term(float x) {
-  float p = x * (9.0f / 3628800) + 8.0f / 362880;
-  p = p * x + 7.0f / 40320;
-  p = p * x + 6.0f / 5040;
-  p = p * x + 5.0f / 720;
-  p = p * x + 4.0f / 120;
-  p = p * x + 3.0f / 24;
-  p = p * x + 2.0f / 6;
-  return (p * x + 0.5f) * x * x;
-}
-__device__ inline float reverse_kl_term(float x) {
-  float p = x * (1.0f / 3628800) + 1.0f / 362880;
-  p = p * x + 1.0f / 40320;
-  p = p * x + 1.0f / 5040;
-  p = p * x + 1.0f / 720;
-  p = p * x + 1.0f / 120;
-  p = p * x + 1.0f / 24;
-  p = p * x + 1.0f / 6;
-  return (p * x + 0.5f) * x * x;
 }
 
 // One column's gradient; with kReference also its share of the divergence (native/cpu/head_rows.cpp has the formulas).
