@@ -2,6 +2,8 @@
 //
 // One thread takes one segment and key head at a time. Its keys, parent's then own, are one list, packed into fp32 and
 // walked in tiles of kKeyTile. Its query rows are (query, head of the group), so that a group shares the packed keys.
+// A sliding window hides the keys before hidden(row); tiles that no row of a block sees are skipped. A soft cap turns a
+// scaled score s into c = cap tanh(s / cap), and its gradient is multiplied by 1 - (c / cap)^2.
 // Forward: online softmax, lse = max + log sum. Backward: p = exp(s - lse), D = rowsum(dout * out), ds = p (dp - D),
 // dq = scale ds k, dk = scale ds^T q, dv = p^T dout. Segments that share keys are summed by one thread in table order.
 #include <cmath>
@@ -35,6 +37,7 @@ struct Unit {
 
   int64_t rows() const { return segment.queries.size() * shape.group; }
   int64_t visible(int64_t row) const { return segment.visible(row / shape.group); }
+  int64_t hidden(int64_t row) const { return segment.hidden(row / shape.group, a.window); }
   int64_t token(int64_t row) const { return segment.queries.begin + row / shape.group; }
   int64_t head(int64_t row) const { return kv_head * shape.group + row % shape.group; }
   int64_t q_at(int64_t row) const { return token(row) * a.q_stride + head(row) * a.head_dim; }
@@ -107,6 +110,9 @@ void pack_transposed(const Unit<T> &unit, float *block, float *columns) {
 
 int64_t tiles_of(int64_t keys) { return (keys + kKeyTile - 1) / kKeyTile; }
 
+// Where the first tile begins that a row sees which does not see the first `hidden` keys.
+int64_t first_tile(int64_t hidden) { return hidden / kKeyTile * kKeyTile; }
+
 // Keys of the tile that begins at `begin` which a row with `visible` keys sees.
 int64_t visible_in_tile(int64_t visible, int64_t begin) { return std::clamp<int64_t>(visible - begin, 0, kKeyTile); }
 
@@ -129,12 +135,15 @@ struct RowState {
   vec sum;
 };
 
-// scores[0, n) -> exp(scores - max), with keys from `visible` on as 0; what stands in `out` moves to the new maximum.
-void softmax_row(float *scores, int64_t visible, int64_t n, int64_t padded, float *out, RowState *state) {
-  if (visible == 0) {
+// scores[0, n) -> exp(scores - max), with keys outside [hidden, visible) as 0; what stands in `out` moves to the new
+// maximum.
+void softmax_row(float *scores, int64_t hidden, int64_t visible, int64_t n, int64_t padded, float *out,
+                 RowState *state) {
+  if (hidden >= visible) {
     std::fill(scores, scores + n, 0.0f);
     return;
   }
+  std::fill(scores, scores + hidden, -kInfinity);
   std::fill(scores + visible, scores + n, -kInfinity);
   vec largest = vload(scores);
   for (int64_t j = kVec; j < n; j += kVec) {
@@ -166,17 +175,18 @@ void forward_rows(const Unit<T> &unit, const ForwardScratch &s, int64_t first) {
     prefetch_row(q + unit.q_at(std::min(first + i + kTileRows, unit.rows() - 1)), unit.a.head_dim);
     pack_row(q + unit.q_at(first + i), unit.a.head_dim, padded, unit.a.scale, s.queries + i * padded);
   }
-  const int64_t visible = unit.visible(first + n - 1);
-  for (int64_t begin = 0; begin < visible; begin += kKeyTile) {
+  const int64_t visible = unit.visible(first + n - 1), start = first_tile(unit.hidden(first));
+  for (int64_t begin = start; begin < visible; begin += kKeyTile) {
     const int64_t keys = visible_in_tile(visible, begin);
     const int64_t columns = round_up(keys, kLanes);
     product({unit.a.head_dim, s.queries, padded, 1, s.columns + begin * padded, kKeyTile, s.scores, kKeyTile, false}, n,
             columns);
     for (int64_t i = 0; i < n; ++i) {
-      softmax_row(s.scores + i * kKeyTile, visible_in_tile(unit.visible(first + i), begin), columns, padded,
-                  s.out + i * padded, state + i);
+      cap_scores(s.scores + i * kKeyTile, columns, unit.a.soft_cap);
+      softmax_row(s.scores + i * kKeyTile, visible_in_tile(unit.hidden(first + i), begin),
+                  visible_in_tile(unit.visible(first + i), begin), columns, padded, s.out + i * padded, state + i);
     }
-    product({keys, s.scores, kKeyTile, 1, s.values + begin * padded, padded, s.out, padded, begin > 0}, n, padded);
+    product({keys, s.scores, kKeyTile, 1, s.values + begin * padded, padded, s.out, padded, begin > start}, n, padded);
   }
   for (int64_t i = 0; i < n; ++i) {
     const float sum = fold_sum(state[i].sum);
@@ -284,23 +294,34 @@ void load_block(const Unit<T> &unit, const BackwardScratch &s, int64_t first, in
   }
 }
 
-// p and ds of one row against one tile, zeros from `visible` to `end`.
-void probabilities_row(const BackwardScratch &s, int64_t i, int64_t visible, int64_t end) {
+// p and ds of one row against one tile, zeros outside [hidden, visible) to `end`.
+void probabilities_row(const BackwardScratch &s, int64_t i, int64_t hidden, int64_t visible, int64_t end,
+                       float soft_cap) {
   float *p = s.p + i * kKeyTile;
   float *ds = s.ds + i * kKeyTile;
   const int64_t n = round_up(visible, kVec);
   for (int64_t j = 0; j < n; j += kVec) {
-    const vec weight = vector_math::exp_of_score(vload(p + j) - s.lse[i]);
+    vec score = vload(p + j), slope = vec{} + 1.0f;
+    if (soft_cap > 0) {
+      const vec t = tanh(score * (1.0f / soft_cap));
+      score = t * soft_cap;
+      slope = (1.0f - t) * (t + 1.0f);
+    }
+    const vec weight = vector_math::exp_of_score(score - s.lse[i]);
     vstore(p + j, weight);
-    vstore(ds + j, weight * (vload(ds + j) - s.delta[i]));
+    vstore(ds + j,
+           soft_cap > 0 ? weight * (vload(ds + j) - s.delta[i]) * slope : weight * (vload(ds + j) - s.delta[i]));
   }
+  std::fill(p, p + hidden, 0.0f);
+  std::fill(ds, ds + hidden, 0.0f);
   std::fill(p + visible, p + end, 0.0f);
   std::fill(ds + visible, ds + end, 0.0f);
 }
 
-// Rows [first, first + rows) of the unit against the keys from `begin`.
+// Rows [first, first + rows) of the unit against the keys from `begin`; `opens`: the first tile that they see.
 template <class T>
-void backward_tile(const Unit<T> &unit, const BackwardScratch &s, int64_t first, int64_t rows, int64_t begin) {
+void backward_tile(const Unit<T> &unit, const BackwardScratch &s, int64_t first, int64_t rows, int64_t begin,
+                   bool opens) {
   const int64_t padded = unit.shape.padded;
   const int64_t d = unit.a.head_dim;
   const int64_t tile_keys = visible_in_tile(unit.visible(first + rows - 1), begin);
@@ -314,12 +335,20 @@ void backward_tile(const Unit<T> &unit, const BackwardScratch &s, int64_t first,
     const int64_t columns = round_up(keys, kLanes);
     float *p = s.p + i * kKeyTile;
     float *ds = s.ds + i * kKeyTile;
+    if (visible_in_tile(unit.hidden(first + i), begin) >= keys) {
+      // All of the tile lies before these rows' windows; keys sum over them nevertheless.
+      std::fill(p, p + n * kKeyTile, 0.0f);
+      std::fill(ds, ds + n * kKeyTile, 0.0f);
+      if (opens) std::fill(s.dqueries + i * padded, s.dqueries + (i + n) * padded, 0.0f);
+      continue;
+    }
     product({d, s.queries + i * padded, padded, 1, key_columns, kKeyTile, p, kKeyTile, false}, n, columns);
     product({d, s.douts + i * padded, padded, 1, value_columns, kKeyTile, ds, kKeyTile, false}, n, columns);
     for (int64_t r = i; r < i + n; ++r) {
-      probabilities_row(s, r, visible_in_tile(unit.visible(first + r), begin), end);
+      probabilities_row(s, r, visible_in_tile(unit.hidden(first + r), begin),
+                        visible_in_tile(unit.visible(first + r), begin), end, unit.a.soft_cap);
     }
-    product({keys, ds, kKeyTile, 1, s.keys + begin * padded, padded, s.dqueries + i * padded, padded, begin > 0}, n,
+    product({keys, ds, kKeyTile, 1, s.keys + begin * padded, padded, s.dqueries + i * padded, padded, !opens}, n,
             padded);
   }
   for (int64_t j = 0; j < tile_keys; j += kTileRows) {
@@ -352,8 +381,10 @@ void backward_unit(const Unit<T> &unit, const BackwardScratch &s) {
   for (int64_t first = 0; first < unit.rows(); first += kRowBlock) {
     const int64_t rows = std::min(kRowBlock, unit.rows() - first);
     load_block(unit, s, first, rows);
-    const int64_t visible = unit.visible(first + rows - 1);
-    for (int64_t begin = 0; begin < visible; begin += kKeyTile) backward_tile(unit, s, first, rows, begin);
+    const int64_t visible = unit.visible(first + rows - 1), start = first_tile(unit.hidden(first));
+    for (int64_t begin = start; begin < visible; begin += kKeyTile) {
+      backward_tile(unit, s, first, rows, begin, begin == start);
+    }
     for (int64_t i = 0; i < rows; ++i) {
       unpack_row(s.dqueries + i * padded, unit.a.head_dim, unit.a.scale,
                  static_cast<T *>(unit.a.dq) + unit.q_at(first + i));
@@ -467,19 +498,12 @@ int backward(Device *device, const lethe_attention_args &a) {
 }  // namespace
 
 int attention_forward(Device *device, const lethe_attention_args *args) {
-  return run(device, __func__, [&] {
-    if (args->window != 0 || args->soft_cap != 0) {
-      return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "window and soft_cap are not there yet");
-    }
-    return args->dtype == LETHE_BF16 ? forward<bf16>(device, *args) : forward<float>(device, *args);
-  });
+  return run(device, __func__,
+             [&] { return args->dtype == LETHE_BF16 ? forward<bf16>(device, *args) : forward<float>(device, *args); });
 }
 
 int attention_backward(Device *device, const lethe_attention_args *args) {
   return run(device, __func__, [&] {
-    if (args->window != 0 || args->soft_cap != 0) {
-      return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "window and soft_cap are not there yet");
-    }
     return args->dtype == LETHE_BF16 ? backward<bf16>(device, *args) : backward<float>(device, *args);
   });
 }

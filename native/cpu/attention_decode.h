@@ -106,7 +106,9 @@ struct Decode {
   KeyHeads kv;
   const DecodeScratch &s;
   int64_t d = a.head_dim, padded = round_up(d, kLanes), group = a.heads / a.kv_heads;
-  int64_t keys = segment.keys(), score_row = round_up(keys, kLanes);
+  // Keys before the window are not looked at.
+  int64_t hidden = segment.hidden(0, a.window);
+  int64_t keys = segment.keys() - hidden, score_row = round_up(keys, kLanes);
 
   // Calls body(first of the query heads that share it, address of the key head's numbers in the keys from j on).
   template <int Keys, class Body>
@@ -114,7 +116,8 @@ struct Decode {
     const T *at[Keys];
     // Past the end stands the last key again; nobody looks at what comes of it.
     for (int i = 0; i < Keys; ++i) {
-      at[i] = static_cast<const T *>(rows) + segment.key_row(std::min(j + i, keys - 1)) * stride + kv.begin * d;
+      at[i] =
+          static_cast<const T *>(rows) + segment.key_row(hidden + std::min(j + i, keys - 1)) * stride + kv.begin * d;
     }
     for (int64_t h = kv.begin; h < kv.end; ++h) {
       body((h - kv.begin) * group, at);
@@ -147,6 +150,7 @@ struct Decode {
       });
     }
     for (int64_t h = 0; h < heads; ++h) {
+      cap_scores(s.scores + h * score_row, round_up(keys, kVec), a.soft_cap);
       const Weights w = exponentiate(s.scores + h * score_row, keys);
       if (a.lse != nullptr) a.lse[token * a.heads + first + h] = w.lse;
       s.inverse_sums[h] = w.inverse_sum;

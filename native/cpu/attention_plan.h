@@ -1,6 +1,7 @@
 // What a call's segments are: checked, and grouped so that groups share no key row.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -18,8 +19,11 @@ struct Segment {
   Rows queries, own, parent;
   int64_t keys() const { return parent.size() + own.size(); }
   int64_t key_row(int64_t j) const { return j < parent.size() ? parent.begin + j : own.begin + (j - parent.size()); }
-  // How many keys of the list query i sees.
+  // Query i sees the keys [hidden(i), visible(i)) of the list.
   int64_t visible(int64_t i) const { return keys() - queries.size() + i + 1; }
+  int64_t hidden(int64_t i, int64_t window) const {
+    return window == 0 ? 0 : std::max<int64_t>(visible(i) - window, 0);
+  }
 };
 
 // Reads the table; LETHE_OUT_OF_BOUNDS, LETHE_INVALID_ARGUMENT or, for query rows claimed twice, LETHE_OVERLAP names

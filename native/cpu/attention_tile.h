@@ -209,6 +209,13 @@ inline void transpose_block(const float *in, int64_t in_row, float *out, int64_t
   }
 }
 
+// n scores, a multiple of kVec, under a soft cap: s -> cap tanh(s / cap); 0: none.
+inline void cap_scores(float *scores, int64_t n, float cap) {
+  if (cap == 0) return;
+  const float inverse = 1.0f / cap;
+  for (int64_t j = 0; j < n; j += kVec) vstore(scores + j, tanh(vload(scores + j) * inverse) * cap);
+}
+
 inline vec vmax(vec a, vec b) { return a > b ? a : b; }
 
 template <int Distance, int... Lane>

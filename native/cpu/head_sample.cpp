@@ -1,4 +1,4 @@
-// Sampling from the head. The randomness is Philox4x32-10 (Salmon et al. 2011) with the seed as key and the draw as
+// Sampling from the head. The randomness is Philox4x32-10 with the seed as key and the draw as
 // counter: the number for a draw is a function of the two alone.
 #include <algorithm>
 #include <cmath>
@@ -10,6 +10,7 @@
 #include "device.h"
 #include "gemm.h"
 #include "head_logits.h"
+#include "philox.h"
 #include "vector_math.h"
 
 namespace lethe::cpu {
@@ -17,17 +18,8 @@ namespace {
 
 // In [0, 1), with 53 bits.
 double uniform(int64_t seed, int64_t draw) {
-  uint32_t key[2] = {static_cast<uint32_t>(seed), static_cast<uint32_t>(static_cast<uint64_t>(seed) >> 32)};
   uint32_t x[4] = {static_cast<uint32_t>(draw), static_cast<uint32_t>(static_cast<uint64_t>(draw) >> 32), 0, 0};
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t a = uint64_t{0xD2511F53} * x[0];
-    const uint64_t b = uint64_t{0xCD9E8D57} * x[2];
-    const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ x[1] ^ key[0], static_cast<uint32_t>(b),
-                              static_cast<uint32_t>(a >> 32) ^ x[3] ^ key[1], static_cast<uint32_t>(a)};
-    std::copy(next, next + 4, x);
-    key[0] += 0x9E3779B9u;
-    key[1] += 0xBB67AE85u;
-  }
+  philox::rounds(x, static_cast<uint64_t>(seed));
   const uint64_t bits = static_cast<uint64_t>(x[0]) << 32 | x[1];
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }

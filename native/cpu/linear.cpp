@@ -1,14 +1,19 @@
 // The linear layer with LoRA adapters: y = x W^T + b (+ residual) + sum over adapters of u B^T, u = scale * x A^T.
 //
+// With dropout of probability p the adapter's input is m o x / (1 - p): m is made again wherever it is needed, the
+// factor stands in u and du.
+//
 // What is rounded to bf16, in bf16 storage: u and du once, where they are stored, and all that follows uses the stored
 // values; y and dx once, from fp32 sums of all their terms. Gradients are summed in fp32.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "device.h"
 #include "gemm.h"
 #include "number.h"
+#include "philox.h"
 
 namespace lethe::cpu {
 namespace {
@@ -21,23 +26,59 @@ constexpr int64_t kTileRows = 4;
 // Elements that are not worth waking the other threads.
 constexpr int64_t kSmall = 1 << 14;
 
-enum ScratchSlot { kSums, kRanks, kBasis };
+enum ScratchSlot { kSums, kRanks, kBasis, kMasked };
 
 template <class T>
 constexpr int32_t dtype_of() {
   return sizeof(T) == sizeof(bf16) ? LETHE_BF16 : LETHE_F32;
 }
 
+bool drops(const lethe_linear_args &a, const lethe_adapter &adapter) {
+  return a.row_keys != nullptr && adapter.dropout > 0;
+}
+bool any_drops(const lethe_linear_args &a) {
+  bool any = false;
+  for (int64_t i = 0; i < a.adapter_count; ++i) any |= drops(a, a.adapters[i]);
+  return any;
+}
+float scale_of(const lethe_linear_args &a, const lethe_adapter &adapter) {
+  if (!drops(a, adapter)) return adapter.scale;
+  return static_cast<float>(static_cast<double>(adapter.scale) / (1.0 - static_cast<double>(adapter.dropout)));
+}
+// The least word that keeps a column; below 2^32, as no float lies between 1 - 2^-24 and 1.
+uint32_t threshold_of(const lethe_adapter &adapter) {
+  return static_cast<uint32_t>(std::ceil(static_cast<double>(adapter.dropout) * 0x1p32));
+}
+
+// m o x for the first `rows` rows, packed.
+template <class T>
+const T *masked_input(Device *device, const lethe_linear_args &a, const lethe_adapter &adapter, int64_t rows) {
+  T *masked = device->scratch[kMasked].of<T>(rows * a.in);
+  const uint32_t threshold = threshold_of(adapter);
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; ++row) {
+    const T *x = static_cast<const T *>(a.x) + row * a.in;
+    T *to = masked + row * a.in;
+    for (int64_t first = 0; first < a.in; first += kMaskBlock) {
+      float mask[kMaskBlock];
+      dropout_mask(adapter.key, a.row_keys[row], threshold, first, mask);
+      const int64_t count = std::min(kMaskBlock, a.in - first);
+      for (int64_t i = 0; i < count; ++i) from_float(to_float(x[first + i]) * mask[i], to + first + i);
+    }
+  }
+  return masked;
+}
+
 // sums[Rows, width] += coefficients[Rows, rank] * basis[rank, width].
 template <int64_t Rows>
 void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, int64_t coefficients_stride,
-                   int64_t rank, const float *basis, int64_t width) {
+                   int64_t rank, const float *basis, int64_t width, int64_t basis_stride) {
   int64_t j = 0;
   for (; j + kLanes <= width; j += kLanes) {
     f32x16 acc[Rows];
     for (int64_t r = 0; r < Rows; ++r) acc[r] = load(sums + r * sums_stride + j);
     for (int64_t k = 0; k < rank; ++k) {
-      const f32x16 b = load(basis + k * width + j);
+      const f32x16 b = load(basis + k * basis_stride + j);
       for (int64_t r = 0; r < Rows; ++r) acc[r] += b * coefficients[r * coefficients_stride + k];
     }
     for (int64_t r = 0; r < Rows; ++r) store(sums + r * sums_stride + j, acc[r]);
@@ -45,7 +86,7 @@ void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, 
   for (; j < width; ++j) {
     for (int64_t r = 0; r < Rows; ++r) {
       float acc = sums[r * sums_stride + j];
-      for (int64_t k = 0; k < rank; ++k) acc += basis[k * width + j] * coefficients[r * coefficients_stride + k];
+      for (int64_t k = 0; k < rank; ++k) acc += basis[k * basis_stride + j] * coefficients[r * coefficients_stride + k];
       sums[r * sums_stride + j] = acc;
     }
   }
@@ -55,6 +96,7 @@ void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, 
 struct LowRank {
   int64_t first, width, column, rank;
   const float *basis;
+  const lethe_adapter *dropped = nullptr;  // the update is masked as this adapter's input was
 };
 
 // What follows a product: sums[rows, width] gets the bias, and its low-rank updates in the first `adapted` rows; then
@@ -70,7 +112,8 @@ struct Finish {
   int64_t stride;
   const T *residual;
   T *y;
-  const T *bias = nullptr;  // [width]
+  const T *bias = nullptr;             // [width]
+  const uint64_t *row_keys = nullptr;  // of the rows, where an update is masked
 
   void operator()() const {
     const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
@@ -92,8 +135,25 @@ struct Finish {
   template <int64_t Rows>
   void update(int64_t row) const {
     for (const LowRank &u : updates) {
+      if (u.dropped != nullptr) {
+        for (int64_t r = row; r < row + Rows; ++r) masked_update(u, r);
+        continue;
+      }
       low_rank_tile<Rows>(sums + row * width + u.first, width, coefficients + row * stride + u.column, stride, u.rank,
-                          u.basis, u.width);
+                          u.basis, u.width, u.width);
+    }
+  }
+
+  void masked_update(const LowRank &u, int64_t row) const {
+    const uint32_t threshold = threshold_of(*u.dropped);
+    for (int64_t first = 0; first < u.width; first += kMaskBlock) {
+      float mask[kMaskBlock], part[kMaskBlock] = {};
+      const int64_t count = std::min(kMaskBlock, u.width - first);
+      dropout_mask(u.dropped->key, row_keys[row], threshold, first, mask);
+      low_rank_tile<1>(part, kMaskBlock, coefficients + row * stride + u.column, stride, u.rank, u.basis + first, count,
+                       u.width);
+      float *to = sums + row * width + u.first + first;
+      for (int64_t i = 0; i < count; ++i) to[i] += mask[i] * part[i];
     }
   }
 
@@ -123,8 +183,9 @@ void store_ranks(const lethe_linear_args &a, int64_t rows, float *ranks, void *s
     int64_t i = row * a.total_rank;
     for (int64_t index = 0; index < a.adapter_count; ++index) {
       const lethe_adapter &adapter = a.adapters[index];
+      const float scale = scale_of(a, adapter);
       for (int64_t k = 0; k < adapter.rank; ++k, ++i) {
-        from_float(ranks[i] * adapter.scale, to + i);
+        from_float(ranks[i] * scale, to + i);
         ranks[i] = to_float(to[i]);
       }
     }
@@ -152,23 +213,25 @@ bool gradients_stacked(const lethe_linear_args &a) {
 template <class T>
 const float *forward_ranks(Device *device, const lethe_linear_args &a) {
   float *ranks = device->scratch[kRanks].of<float>(a.adapted * a.total_rank);
-  const auto project = [&](const void *matrix, int64_t rank, int64_t first) {
+  const auto project = [&](const void *x, const void *matrix, int64_t rank, int64_t first) {
     gemm(device, {dtype_of<T>(),
                   LETHE_F32,
                   a.adapted,
                   rank,
                   a.in,
-                  {a.x, a.in},
+                  {x, a.in},
                   {matrix, a.in, true},
                   ranks + first,
                   a.total_rank});
   };
-  if (stacked<T>(a)) {
-    project(a.adapters[0].a, a.total_rank, 0);
+  if (stacked<T>(a) && !any_drops(a)) {
+    project(a.x, a.adapters[0].a, a.total_rank, 0);
   } else {
     int64_t first = 0;
     for (int64_t i = 0; i < a.adapter_count; first += a.adapters[i].rank, ++i) {
-      project(a.adapters[i].a, a.adapters[i].rank, first);
+      const bool dropped = drops(a, a.adapters[i]);
+      project(dropped ? masked_input<T>(device, a, a.adapters[i], a.adapted) : a.x, a.adapters[i].a, a.adapters[i].rank,
+              first);
     }
   }
   store_ranks<T>(a, a.adapted, ranks, a.u);
@@ -195,7 +258,7 @@ std::vector<LowRank> output_updates(Device *device, const lethe_linear_args &a) 
   return updates;
 }
 
-// The adapters' part of dx: all their A as one fp32 basis.
+// The adapters' part of dx: all their A as one fp32 basis, or one for each where dropout tells them apart.
 template <class T>
 std::vector<LowRank> input_updates(Device *device, const lethe_linear_args &a) {
   float *basis = device->scratch[kBasis].of<float>(a.total_rank * a.in);
@@ -206,7 +269,15 @@ std::vector<LowRank> input_updates(Device *device, const lethe_linear_args &a) {
     for (int64_t k = 0; k < count; ++k) to[k] = to_float(from[k]);
     to += count;
   }
-  return {{0, a.in, 0, a.total_rank, basis}};
+  if (!any_drops(a)) return {{0, a.in, 0, a.total_rank, basis}};
+  std::vector<LowRank> updates;
+  int64_t column = 0;
+  for (int64_t i = 0; i < a.adapter_count; ++i) {
+    const lethe_adapter &adapter = a.adapters[i];
+    updates.push_back({0, a.in, column, adapter.rank, basis + column * a.in, drops(a, adapter) ? &adapter : nullptr});
+    column += adapter.rank;
+  }
+  return updates;
 }
 
 template <class T>
@@ -270,7 +341,9 @@ void input_gradient(Device *device, const lethe_linear_args &a, const float *ran
   if constexpr (sizeof(T) == sizeof(float)) {
     auto *dx = static_cast<float *>(a.dx);
     gemm(device, {LETHE_F32, LETHE_F32, a.T, a.in, a.out, {a.dy, a.out}, w, dx, a.in});
-    if (ranks != nullptr) Finish<T>{dx, a.T, a.in, updates, a.T, ranks, a.total_rank, nullptr, dx}();
+    if (ranks != nullptr) {
+      Finish<T>{dx, a.T, a.in, updates, a.T, ranks, a.total_rank, nullptr, dx, nullptr, a.row_keys}();
+    }
   } else {
     float *sums = device->scratch[kSums].of<float>(std::min(kChunkRows, a.T) * a.in);
     for (int64_t first = 0; first < a.T; first += kChunkRows) {
@@ -279,7 +352,9 @@ void input_gradient(Device *device, const lethe_linear_args &a, const float *ran
       gemm(device, {LETHE_BF16, LETHE_F32, rows, a.in, a.out, {dy, a.out}, w, sums, a.in});
       const float *coefficients = ranks != nullptr ? ranks + first * a.total_rank : nullptr;
       T *dx = static_cast<T *>(a.dx) + first * a.in;
-      Finish<T>{sums, rows, a.in, updates, ranks != nullptr ? rows : 0, coefficients, a.total_rank, nullptr, dx}();
+      const uint64_t *row_keys = a.row_keys == nullptr ? nullptr : a.row_keys + first;
+      Finish<T>{sums,    rows, a.in,    updates, ranks != nullptr ? rows : 0, coefficients, a.total_rank,
+                nullptr, dx,   nullptr, row_keys}();
     }
   }
 }
@@ -303,13 +378,14 @@ void add_outer(Device *device, int64_t tokens, const void *left, int64_t left_st
 
 template <class T>
 void adapter_gradients(Device *device, const lethe_linear_args &a) {
-  const bool one = gradients_stacked(a);
+  const bool one = gradients_stacked(a) && !any_drops(a);
   if (one) add_outer<T>(device, a.T, a.du, a.total_rank, a.total_rank, a.x, a.in, a.in, a.adapters[0].da);
   int64_t column = 0;
   for (int64_t i = 0; i < a.adapter_count; ++i) {
     const lethe_adapter &adapter = a.adapters[i];
     if (!one && adapter.da != nullptr) {
-      add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, adapter.rank, a.x, a.in, a.in,
+      const void *x = drops(a, adapter) ? masked_input<T>(device, a, adapter, a.T) : a.x;
+      add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, adapter.rank, x, a.in, a.in,
                    adapter.da);
     }
     if (adapter.db != nullptr) {
@@ -344,17 +420,10 @@ void backward(Device *device, const lethe_linear_args &a) {
   if (a.db != nullptr) bias_gradient<T>(a);
 }
 
-bool drops(const lethe_linear_args &a) {
-  bool any = false;
-  for (int64_t i = 0; a.row_keys != nullptr && i < a.adapter_count; ++i) any |= a.adapters[i].dropout > 0;
-  return any;
-}
-
 }  // namespace
 
 int linear_forward(Device *device, const lethe_linear_args *args) {
   return run(device, __func__, [&] {
-    if (drops(*args)) return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "dropout is not there yet");
     if (args->T > 0) args->dtype == LETHE_BF16 ? forward<bf16>(device, *args) : forward<float>(device, *args);
     return static_cast<int>(LETHE_OK);
   });
@@ -362,7 +431,6 @@ int linear_forward(Device *device, const lethe_linear_args *args) {
 
 int linear_backward(Device *device, const lethe_linear_args *args) {
   return run(device, __func__, [&] {
-    if (drops(*args)) return LETHE_CPU_FAIL(device, LETHE_UNSUPPORTED, "dropout is not there yet");
     if (args->T > 0) args->dtype == LETHE_BF16 ? backward<bf16>(device, *args) : backward<float>(device, *args);
     return static_cast<int>(LETHE_OK);
   });

@@ -167,6 +167,7 @@ LETHE_VECTOR f32x16 by_register(f32x16 x, Function &&f) {
 }  // namespace vector_math
 
 LETHE_VECTOR f32x8 exp(f32x8 x) { return vector_math::exp_of(x); }
+LETHE_VECTOR f32x8 tanh(f32x8 x) { return vector_math::tanh_of(x); }
 LETHE_VECTOR f32x16 exp(f32x16 x) {
   return vector_math::by_register(x, [](auto v) { return vector_math::exp_of(v); });
 }

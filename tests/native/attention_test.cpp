@@ -29,6 +29,12 @@ Problem problem(int64_t heads, int64_t kv_heads, int64_t head_dim, std::vector<s
       q_rows, k_rows};
 }
 
+Problem with(Problem p, int64_t window, double soft_cap) {
+  p.window = window;
+  p.soft_cap = soft_cap;
+  return p;
+}
+
 std::vector<Case> cases() {
   return {
       {"one token", problem(1, 1, 8, {{0, 1, 0, 1, 0, 0}}, 1, 1), false, 1, 0},
@@ -56,6 +62,23 @@ std::vector<Case> cases() {
       {"peaked", problem(2, 1, 64, {{0, 140, 0, 140, 0, 0}}, 140, 140), true, 0.5f, 80},
       {"peaked from below", problem(2, 1, 64, {{0, 140, 0, 140, 0, 0}}, 140, 140), true, 0.5f, -80},
       {"large scores", problem(2, 2, 64, {{0, 60, 0, 60, 0, 0}}, 60, 60), false, 30, 0},
+      {"window 1", with(problem(2, 1, 16, {{0, 20, 0, 20, 0, 0}}, 20, 20), 1, 0), true, 2, 0},
+      {"window of one tile and one",
+       with(problem(2, 1, 40, {{0, 150, 0, 150, 0, 0}, {150, 131, 150, 131, 3, 140}}, 281, 281), 129, 0), true, 2, 0},
+      {"window over a parent's end", with(problem(4, 2, 24, {{0, 9, 0, 9, 0, 0}, {9, 30, 9, 30, 0, 9}}, 39, 39), 11, 0),
+       true, 2, 0},
+      {"small window, many tiles", with(problem(4, 1, 64, {{0, 420, 0, 420, 0, 0}}, 420, 420), 37, 0), true, 2, 0},
+      {"window as long as the keys", with(problem(2, 1, 16, {{0, 33, 0, 33, 0, 0}}, 33, 33), 33, 0), true, 2, 0},
+      {"decode in a window",
+       with(problem(4, 2, 64, {{0, 1, 0, 300, 0, 0}, {1, 1, 300, 17, 0, 0}, {2, 1, 320, 40, 0, 129}}, 3, 360), 45, 0),
+       false, 2, 0},
+      {"some queries in a window", with(problem(2, 1, 64, {{0, 10, 0, 337, 0, 0}}, 10, 337), 150, 0), false, 2, 0},
+      {"soft cap", with(problem(4, 2, 40, {{0, 150, 0, 150, 0, 0}, {150, 7, 150, 7, 3, 140}}, 157, 157), 0, 20), true,
+       4, 0},
+      {"soft cap that saturates", with(problem(2, 2, 64, {{0, 60, 0, 60, 0, 0}}, 60, 60), 0, 5), false, 30, 0},
+      {"soft cap in a window", with(problem(4, 1, 64, {{0, 260, 0, 260, 0, 0}}, 260, 260), 70, 50), true, 6, 0},
+      {"decode under a soft cap",
+       with(problem(4, 2, 64, {{0, 1, 0, 300, 0, 0}, {1, 1, 320, 40, 0, 129}}, 2, 360), 100, 10), false, 6, 0},
       {"no segments", problem(2, 1, 64, {}, 5, 6), true, 1, 0},
       {"no rows", problem(2, 1, 64, {}, 0, 0), false, 1, 0},
       {"an empty segment", problem(2, 1, 64, {{3, 0, 2, 2, 0, 0}, {0, 2, 0, 2, 0, 0}, {1, 0, 0, 0, 0, 0}}, 4, 4), false,
@@ -150,14 +173,15 @@ Outputs compute(lethe_engine *engine, const std::string &where, int32_t dtype, c
   const Buffer dother(engine, dtype, std::vector<float>(second.size(), mark));
   const Buffer &k = one_buffer ? q : other, &dk = one_buffer ? dq : dother;
   const auto count = static_cast<int64_t>(p.segments.size());
-  expect(lethe_attention_forward(engine, dtype, p.heads, p.kv_heads, p.head_dim, static_cast<float>(p.scale), 0, 0,
-                                 count, table.ref(), p.q_rows, q.ref(), l.q_stride, p.k_rows, k.ref(l.k_begin),
-                                 l.k_stride, k.ref(l.v_begin), l.v_stride, out.ref(), lse.ref()) == LETHE_OK,
+  expect(lethe_attention_forward(engine, dtype, p.heads, p.kv_heads, p.head_dim, static_cast<float>(p.scale), p.window,
+                                 static_cast<float>(p.soft_cap), count, table.ref(), p.q_rows, q.ref(), l.q_stride,
+                                 p.k_rows, k.ref(l.k_begin), l.k_stride, k.ref(l.v_begin), l.v_stride, out.ref(),
+                                 lse.ref()) == LETHE_OK,
          where + " forward");
-  expect(lethe_attention_backward(engine, dtype, p.heads, p.kv_heads, p.head_dim, static_cast<float>(p.scale), 0, 0,
-                                  count, table.ref(), p.q_rows, q.ref(), l.q_stride, p.k_rows, k.ref(l.k_begin),
-                                  l.k_stride, k.ref(l.v_begin), l.v_stride, out.ref(), lse.ref(), dout.ref(), dq.ref(),
-                                  dk.ref(l.k_begin), dk.ref(l.v_begin)) == LETHE_OK,
+  expect(lethe_attention_backward(engine, dtype, p.heads, p.kv_heads, p.head_dim, static_cast<float>(p.scale), p.window,
+                                  static_cast<float>(p.soft_cap), count, table.ref(), p.q_rows, q.ref(), l.q_stride,
+                                  p.k_rows, k.ref(l.k_begin), l.k_stride, k.ref(l.v_begin), l.v_stride, out.ref(),
+                                  lse.ref(), dout.ref(), dq.ref(), dk.ref(l.k_begin), dk.ref(l.v_begin)) == LETHE_OK,
          where + " backward");
   Outputs o;
   o.out = out.read();
@@ -216,17 +240,40 @@ std::vector<float> part(const std::vector<float> &x, int64_t begin, int64_t rows
   return {x.begin() + begin * width, x.begin() + (begin + rows) * width};
 }
 
+// A window that hides nothing, and a cap of 0: the bits of a call without.
+void an_idle_window_changes_nothing(lethe_engine *engine, const std::string &backend, int32_t dtype) {
+  const Case c = {"", problem(4, 2, 40, {{0, 150, 0, 150, 0, 0}, {150, 1, 150, 1, 0, 150}}, 151, 151), true, 2, 0};
+  const Inputs in = draw(c, dtype, 8);
+  expect(compute(engine, backend, dtype, c.problem, true, in) ==
+             compute(engine, backend, dtype, with(c.problem, 151, 0), true, in),
+         backend + " an idle window changes nothing");
+}
+
+// What a window hides may be anything.
+void hidden_keys_do_not_matter(lethe_engine *engine, const std::string &backend, int32_t dtype) {
+  const Case c = {"", with(problem(2, 1, 16, {{0, 10, 0, 300, 0, 0}}, 10, 300), 20, 0), false, 2, 0};
+  Inputs in = draw(c, dtype, 9);
+  const Outputs before = compute(engine, backend, dtype, c.problem, false, in);
+  for (size_t i = 0; i < 271 * 16; ++i) {
+    in.k[i] = rounded(dtype, 30.0f);
+    in.v[i] = rounded(dtype, -40.0f);
+  }
+  expect(compute(engine, backend, dtype, c.problem, false, in) == before, backend + " hidden keys do not matter");
+}
+
 // One segment alone, and the same numbers between other segments: the same bits.
-void place_does_not_matter(lethe_engine *engine, const std::string &backend, int32_t dtype, int32_t rows) {
+void place_does_not_matter(lethe_engine *engine, const std::string &backend, int32_t dtype, int32_t rows,
+                           int64_t window) {
   const std::string where = backend + " place, " + std::to_string(rows) + " rows";
   const int32_t before = 37, after = 11, all = before + rows + after;
-  const Case alone = {"", problem(4, 2, 40, {{0, rows, 0, rows, 0, 0}}, rows, rows), false, 2, 0};
+  const Case alone = {"", with(problem(4, 2, 40, {{0, rows, 0, rows, 0, 0}}, rows, rows), window, 0), false, 2, 0};
   const Case among = {"",
-                      problem(4, 2, 40,
-                              {{before + rows, after, before + rows, after, 0, 0},
-                               {0, before, 0, before, 0, 0},
-                               {before, rows, before, rows, 0, 0}},
-                              all, all),
+                      with(problem(4, 2, 40,
+                                   {{before + rows, after, before + rows, after, 0, 0},
+                                    {0, before, 0, before, 0, 0},
+                                    {before, rows, before, rows, 0, 0}},
+                                   all, all),
+                           window, 0),
                       true, 3, 0};
   const Inputs in = draw(alone, dtype, 5);
   Inputs larger = draw(among, dtype, 6);
@@ -291,10 +338,15 @@ void bad_tables(lethe_engine *engine, const std::string &backend) {
 int main(int argc, char **argv) {
   const char *plugins = argc > 1 ? argv[1] : ".";
   attention_twin::check_gradients(problem(2, 1, 3, {{0, 3, 0, 4, 0, 0}, {3, 2, 4, 2, 0, 3}}, 6, 7));
+  attention_twin::check_gradients(with(problem(2, 1, 3, {{0, 3, 0, 4, 0, 0}, {3, 2, 4, 2, 0, 3}}, 6, 7), 2, 0.7));
   on_each_backend(plugins, 2, [](lethe_engine *engine, const std::string &backend) {
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
       for (const Case &c : cases()) one_case(engine, backend, dtype, c);
-      for (const int32_t rows : {1, 2, 29, 150}) place_does_not_matter(engine, backend, dtype, rows);
+      for (const int32_t rows : {1, 2, 29, 150}) {
+        for (const int64_t window : {0, 17}) place_does_not_matter(engine, backend, dtype, rows, window);
+      }
+      an_idle_window_changes_nothing(engine, backend, dtype);
+      hidden_keys_do_not_matter(engine, backend, dtype);
     }
     bad_tables(engine, backend);
   });

@@ -16,6 +16,8 @@ struct Problem {
   double scale;
   std::vector<std::vector<int32_t>> segments;
   int64_t q_rows, k_rows;
+  int64_t window = 0;
+  double soft_cap = 0;
 
   int64_t q_size() const { return q_rows * heads * head_dim; }
   int64_t k_size() const { return k_rows * kv_heads * head_dim; }
@@ -24,6 +26,8 @@ struct Problem {
     std::vector<int64_t> rows;
     for (int64_t j = 0; j < segment[5]; ++j) rows.push_back(segment[4] + j);
     for (int64_t j = 0; j <= segment[3] - segment[1] + i; ++j) rows.push_back(segment[2] + j);
+    const auto count = static_cast<int64_t>(rows.size());
+    if (window > 0 && count > window) rows.erase(rows.begin(), rows.begin() + (count - window));
     return rows;
   }
   size_t q_at(int64_t row, int64_t head) const { return static_cast<size_t>((row * heads + head) * head_dim); }
@@ -54,16 +58,19 @@ inline double magnitude(const double *a, const double *b, int64_t n) {
   return sum;
 }
 
-// The softmax of one query's scores, and their logsumexp.
+// The softmax of one query's scores, and their logsumexp; the scores before the cap when `scores` is given.
 template <class N>
-std::vector<N> softmax(const Problem &p, const N *q, const N *k, const std::vector<int64_t> &rows, int64_t head,
-                       N *lse) {
+std::vector<N> softmax(const Problem &p, const N *q, const N *k, const std::vector<int64_t> &rows, int64_t head, N *lse,
+                       std::vector<N> *scores = nullptr) {
   using std::exp;
   using std::log;
+  using std::tanh;
   std::vector<N> weight;
   double largest = -1e300;
   for (const int64_t row : rows) {
     weight.push_back(dot(q, k + p.k_at(row, head), p.head_dim) * p.scale);
+    if (scores != nullptr) scores->push_back(weight.back());
+    if (p.soft_cap > 0) weight.back() = p.soft_cap * tanh(weight.back() / p.soft_cap);
     largest = std::max(largest, std::real(weight.back()));
   }
   N sum = 0;
@@ -120,12 +127,15 @@ inline Results solve(const Problem &p, const std::vector<double> &q, const std::
     const size_t at = p.q_at(query, head);
     const auto n = static_cast<double>(rows.size());
     double lse = 0;
-    const std::vector<double> weight = softmax(p, q.data() + at, k.data(), rows, head, &lse);
+    std::vector<double> scores;
+    const std::vector<double> weight = softmax(p, q.data() + at, k.data(), rows, head, &lse, &scores);
     double score_error = 0;
     for (const int64_t row : rows) {
       const double size = p.scale * magnitude(q.data() + at, k.data() + p.k_at(row, head), n_dim);
       score_error = std::max(score_error, bound::score(static_cast<double>(n_dim)) * size);
     }
+    const double raw_error = score_error;
+    if (p.soft_cap > 0) score_error += lethe::tolerance::head::kTanh * p.soft_cap;
     const double lse_error = score_error + bound::weights(n) + lethe::tolerance::kUnit * std::fabs(lse);
     r.lse.value[static_cast<size_t>(query * p.heads + head)] = lse;
     r.lse.bound[static_cast<size_t>(query * p.heads + head)] = lse_error;
@@ -149,8 +159,12 @@ inline Results solve(const Problem &p, const std::vector<double> &q, const std::
       const double dp = dot(dout.data() + at, v.data() + key, n_dim);
       const double dp_error =
           bound::chain(static_cast<double>(n_dim)) * magnitude(dout.data() + at, v.data() + key, n_dim);
-      const double ds = weight[j] * (dp - delta);
-      const double ds_error = weight_error * std::fabs(ds) + weight[j] * (dp_error + delta_error);
+      const double t = p.soft_cap > 0 ? std::tanh(scores[j] / p.soft_cap) : 0;
+      const double slope = (1 - t) * (1 + t);
+      const double capped = weight[j] * (dp - delta), ds = capped * slope;
+      const double slope_error = p.soft_cap > 0 ? 8 * lethe::tolerance::kUnit + 2 * raw_error / p.soft_cap : 0;
+      const double ds_error = (weight_error * std::fabs(capped) + weight[j] * (dp_error + delta_error)) * slope +
+                              std::fabs(capped) * slope_error;
       for (size_t d = 0; d < static_cast<size_t>(n_dim); ++d) {
         r.dq.value[at + d] += p.scale * ds * k[key + d];
         r.dq.bound[at + d] += p.scale * std::fabs(k[key + d]) * (ds_error + bound::chain(n) * std::fabs(ds));

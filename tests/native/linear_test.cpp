@@ -1,232 +1,15 @@
 // The linear layer with adapters against its fp64 twin, and the twin against the complex step.
-#include <algorithm>
-#include <complex>
-
-#include "op_check.h"
-#include "tolerance.h"
+#include "linear_twin.h"
 
 namespace lethe::test {
 namespace {
-
-struct Adapter {
-  int64_t first_out, part_out, rank;
-  double scale;
-  bool frozen = false;
-};
-
-enum class Residual { kNone, kSeparate, kInPlace };
-
-struct Case {
-  int32_t dtype;
-  int64_t T, adapted, out, in;
-  Residual residual;
-  std::vector<Adapter> adapters;
-  bool stacked, trains, wants_dx;
-  int64_t offset;
-  bool bias = false;
-  int64_t total_rank() const {
-    int64_t r = 0;
-    for (const Adapter &a : adapters) r += a.rank;
-    return r;
-  }
-};
-
-std::string name_of(const Case &c) {
-  return std::string(c.dtype == LETHE_BF16 ? "bf16" : "fp32") + " T=" + std::to_string(c.T) +
-         " adapted=" + std::to_string(c.adapted) + " out=" + std::to_string(c.out) + " in=" + std::to_string(c.in) +
-         " R=" + std::to_string(c.total_rank()) + " residual=" + std::to_string(static_cast<int>(c.residual)) +
-         " offset=" + std::to_string(c.offset) + (c.bias ? " bias" : "");
-}
-
-// a[R, in] holds the adapters' A one below the other; b[i] is adapter i's [part_out, rank].
-struct Data {
-  Numbers x, w, residual, dy, a, dw, da, bias, dbias;
-  std::vector<Numbers> b, db;
-};
-
-Data make_data(const Case &c, uint64_t seed) {
-  Generator g(seed);
-  Data d;
-  d.x = numbers(&g, c.T * c.in, c.dtype);
-  d.w = numbers(&g, c.out * c.in, c.dtype);
-  d.residual = numbers(&g, c.T * c.out, c.dtype);
-  d.dy = numbers(&g, c.T * c.out, c.dtype);
-  d.a = numbers(&g, c.total_rank() * c.in, c.dtype);
-  d.dw = numbers(&g, c.out * c.in, LETHE_F32);
-  d.da = numbers(&g, c.total_rank() * c.in, LETHE_F32);
-  d.bias = numbers(&g, c.out, c.dtype);
-  d.dbias = numbers(&g, c.out, LETHE_F32);
-  for (const Adapter &adapter : c.adapters) {
-    d.b.push_back(numbers(&g, adapter.part_out * adapter.rank, c.dtype));
-    d.db.push_back(numbers(&g, adapter.part_out * adapter.rank, LETHE_F32));
-  }
-  return d;
-}
-
-// A value and the sum of the magnitudes that made it.
-struct Sums {
-  Numbers value, magnitude;
-  explicit Sums(int64_t n) : value(static_cast<size_t>(n)), magnitude(static_cast<size_t>(n)) {}
-  void add(int64_t i, double term) {
-    value[static_cast<size_t>(i)] += term;
-    magnitude[static_cast<size_t>(i)] += std::fabs(term);
-  }
-};
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
-// ---- the twin ----
-
-Sums twin_u(const Case &c, const Data &d) {
-  Sums u(c.adapted * c.total_rank());
-  const int64_t R = c.total_rank();
-  for (int64_t t = 0; t < c.adapted; ++t) {
-    int64_t r = 0;
-    for (const Adapter &adapter : c.adapters) {
-      for (int64_t k = 0; k < adapter.rank; ++k, ++r) {
-        for (int64_t i = 0; i < c.in; ++i)
-          u.add(t * R + r, adapter.scale * d.x[at(t * c.in + i)] * d.a[at(r * c.in + i)]);
-      }
-    }
-  }
-  return u;
-}
-
-Sums twin_y(const Case &c, const Data &d, const Numbers &u) {
-  Sums y(c.T * c.out);
-  const int64_t R = c.total_rank();
-  for (int64_t t = 0; t < c.T; ++t) {
-    for (int64_t o = 0; o < c.out; ++o) {
-      if (c.bias) y.add(t * c.out + o, d.bias[at(o)]);
-      if (c.residual != Residual::kNone) y.add(t * c.out + o, d.residual[at(t * c.out + o)]);
-      for (int64_t i = 0; i < c.in; ++i) y.add(t * c.out + o, d.x[at(t * c.in + i)] * d.w[at(o * c.in + i)]);
-    }
-    if (t >= c.adapted) continue;
-    int64_t first = 0;
-    for (size_t n = 0; n < c.adapters.size(); first += c.adapters[n].rank, ++n) {
-      const Adapter &adapter = c.adapters[n];
-      for (int64_t o = 0; o < adapter.part_out; ++o) {
-        for (int64_t k = 0; k < adapter.rank; ++k) {
-          y.add(t * c.out + adapter.first_out + o, u[at(t * R + first + k)] * d.b[n][at(o * adapter.rank + k)]);
-        }
-      }
-    }
-  }
-  return y;
-}
-
-Sums twin_du(const Case &c, const Data &d) {
-  const int64_t R = c.total_rank();
-  Sums du(c.T * R);
-  for (int64_t t = 0; t < c.T; ++t) {
-    int64_t r = 0;
-    for (size_t n = 0; n < c.adapters.size(); ++n) {
-      const Adapter &adapter = c.adapters[n];
-      for (int64_t k = 0; k < adapter.rank; ++k, ++r) {
-        for (int64_t o = 0; o < adapter.part_out; ++o) {
-          du.add(t * R + r,
-                 adapter.scale * d.dy[at(t * c.out + adapter.first_out + o)] * d.b[n][at(o * adapter.rank + k)]);
-        }
-      }
-    }
-  }
-  return du;
-}
-
-Sums twin_dx(const Case &c, const Data &d, const Numbers &du) {
-  const int64_t R = c.total_rank();
-  Sums dx(c.T * c.in);
-  for (int64_t t = 0; t < c.T; ++t) {
-    for (int64_t i = 0; i < c.in; ++i) {
-      for (int64_t o = 0; o < c.out; ++o) dx.add(t * c.in + i, d.dy[at(t * c.out + o)] * d.w[at(o * c.in + i)]);
-      for (int64_t r = 0; r < R; ++r) dx.add(t * c.in + i, du[at(t * R + r)] * d.a[at(r * c.in + i)]);
-    }
-  }
-  return dx;
-}
-
-// start[rows,columns] + left[T, first..first+rows of left_stride]^T right[T, first..]
-Sums twin_outer(int64_t T, const Numbers &start, const Numbers &left, int64_t left_stride, int64_t left_first,
-                int64_t rows, const Numbers &right, int64_t right_stride, int64_t right_first, int64_t columns) {
-  Sums g(rows * columns);
-  for (int64_t i = 0; i < rows * columns; ++i) g.add(i, start[at(i)]);
-  for (int64_t t = 0; t < T; ++t) {
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t j = 0; j < columns; ++j) {
-        g.add(r * columns + j,
-              left[at(t * left_stride + left_first + r)] * right[at(t * right_stride + right_first + j)]);
-      }
-    }
-  }
-  return g;
-}
-
-// ---- the twin against the complex step of L = sum dy * y ----
-
-using Complex = std::complex<double>;
-
-Complex loss(const Case &c, const Data &d, const std::vector<Complex> &x, const std::vector<Complex> &w,
-             const std::vector<Complex> &a, const std::vector<std::vector<Complex>> &b) {
-  Complex total = 0;
-  for (int64_t t = 0; t < c.T; ++t) {
-    for (int64_t o = 0; o < c.out; ++o) {
-      Complex y = 0;
-      for (int64_t i = 0; i < c.in; ++i) y += x[at(t * c.in + i)] * w[at(o * c.in + i)];
-      int64_t first = 0;
-      for (size_t n = 0; n < c.adapters.size(); first += c.adapters[n].rank, ++n) {
-        const Adapter &adapter = c.adapters[n];
-        if (o < adapter.first_out || o >= adapter.first_out + adapter.part_out) continue;
-        for (int64_t k = 0; k < adapter.rank; ++k) {
-          Complex u = 0;
-          for (int64_t i = 0; i < c.in; ++i) u += x[at(t * c.in + i)] * a[at((first + k) * c.in + i)];
-          y += adapter.scale * u * b[n][at((o - adapter.first_out) * adapter.rank + k)];
-        }
-      }
-      total += y * d.dy[at(t * c.out + o)];
-    }
-  }
-  return total;
-}
-
-void twin_matches_the_complex_step() {
-  const Case c{LETHE_F32, 3, 3, 6, 5, Residual::kNone, {{0, 2, 2, 0.5}, {1, 5, 3, -2.0}}, true, true, true, 0};
-  const Data d = make_data(c, 11);
-  std::vector<Complex> x(d.x.begin(), d.x.end()), w(d.w.begin(), d.w.end()), a(d.a.begin(), d.a.end());
-  std::vector<std::vector<Complex>> b;
-  for (const Numbers &one : d.b) b.emplace_back(one.begin(), one.end());
-  const auto step = [&](std::vector<Complex> *variable) {
-    constexpr double h = 1e-100;
-    Numbers gradient;
-    for (Complex &v : *variable) {
-      v += Complex(0, h);
-      gradient.push_back(loss(c, d, x, w, a, b).imag() / h);
-      v = v.real();
-    }
-    return gradient;
-  };
-  const auto compare = [](const Numbers &got, const Numbers &want, const char *what) {
-    double largest = 0;
-    for (const double v : want) largest = std::max(largest, std::fabs(v));
-    expect_close(got, want, Numbers(want.size(), tolerance::linear::kComplexStep * largest), what);
-  };
-  const int64_t R = c.total_rank();
-  const Numbers u = twin_u(c, d).value, du = twin_du(c, d).value;
-  compare(twin_dx(c, d, du).value, step(&x), "twin dx");
-  compare(twin_outer(c.T, Numbers(d.w.size()), d.dy, c.out, 0, c.out, d.x, c.in, 0, c.in).value, step(&w), "twin dw");
-  compare(twin_outer(c.T, Numbers(d.a.size()), du, R, 0, R, d.x, c.in, 0, c.in).value, step(&a), "twin da");
-  int64_t first = 0;
-  for (size_t n = 0; n < c.adapters.size(); first += c.adapters[n].rank, ++n) {
-    const Adapter &p = c.adapters[n];
-    compare(twin_outer(c.T, Numbers(d.b[n].size()), d.dy, c.out, p.first_out, p.part_out, u, R, first, p.rank).value,
-            step(&b[n]), "twin db");
-  }
-}
 
 // ---- the backend against the twin ----
 
 struct Refs {
   lethe_ref x, w, dw, bias, dbias, residual, y, u, dy, du, dx;
   std::vector<lethe_ref> a, b, da, db;
+  lethe_ref row_keys;
   lethe_linear linear = 0;
 };
 
@@ -238,6 +21,9 @@ Refs make_linear(lethe_engine *engine, const Case &c, const Data &d, Operands *o
   };
   const auto blank = [&](int64_t n) { return operands->add(part(unwritten, 0, n), c.dtype, c.offset); };
   r.x = operands->add(d.x, c.dtype, c.offset);
+  std::vector<int32_t> halves(2 * d.row_keys.size());
+  if (!halves.empty()) std::memcpy(halves.data(), d.row_keys.data(), 8 * d.row_keys.size());
+  r.row_keys = c.keyed ? operands->add(halves) : 0;
   r.w = operands->add(d.w, c.dtype, c.offset);
   r.dw = c.trains ? operands->add(d.dw, LETHE_F32, c.offset) : 0;
   r.bias = c.bias ? operands->add(d.bias, c.dtype, c.offset) : 0;
@@ -268,8 +54,8 @@ Refs make_linear(lethe_engine *engine, const Case &c, const Data &d, Operands *o
          "create");
   for (size_t n = 0; n < c.adapters.size(); ++n) {
     const Adapter &p = c.adapters[n];
-    expect(lethe_linear_adapter(engine, r.linear, p.first_out, p.part_out, p.rank, static_cast<float>(p.scale), 0.0f, 0,
-                                r.a[n], r.b[n], r.da[n], r.db[n]) == LETHE_OK,
+    expect(lethe_linear_adapter(engine, r.linear, p.first_out, p.part_out, p.rank, static_cast<float>(p.scale),
+                                p.dropout, p.key, r.a[n], r.b[n], r.da[n], r.db[n]) == LETHE_OK,
            "adapter");
   }
   return r;
@@ -295,12 +81,12 @@ void forward_matches(lethe_engine *engine, const Case &c, uint64_t seed) {
   Operands operands(engine, arena_bytes(c));
   const Refs r = make_linear(engine, c, d, &operands);
   expect(lethe_linear_forward(engine, r.linear, c.T, c.adapted, r.x, c.residual == Residual::kNone ? 0 : r.residual,
-                              r.y, 0, r.u) == LETHE_OK,
+                              r.y, r.row_keys, r.u) == LETHE_OK,
          name);
   const int64_t R = c.total_rank();
   const Numbers u = operands.read(r.u, c.adapted * R, c.dtype);
   const Sums u_twin = twin_u(c, d);
-  expect_close(u, u_twin.value, bounds(u_twin, static_cast<double>(c.in), c.dtype), name + " u");
+  expect_close(u, u_twin.value, bounds(u_twin, static_cast<double>(c.in + 2), c.dtype), name + " u");
   const Sums y_twin = twin_y(c, d, u);
   expect_close(operands.read(r.y, c.T * c.out, c.dtype), y_twin.value,
                bounds(y_twin, static_cast<double>(c.in + R + 1), c.dtype), name + " y");
@@ -317,12 +103,12 @@ void backward_matches(lethe_engine *engine, Case c, uint64_t seed) {
   const Refs r = make_linear(engine, c, d, &operands);
   const int64_t R = c.total_rank();
   const auto terms = static_cast<double>(c.T + 1);
-  expect(lethe_linear_forward(engine, r.linear, c.T, c.T, r.x, 0, r.y, 0, r.u) == LETHE_OK, name);
-  expect(lethe_linear_backward(engine, r.linear, c.T, r.x, r.u, r.dy, 0, r.du, r.dx) == LETHE_OK, name);
+  expect(lethe_linear_forward(engine, r.linear, c.T, c.T, r.x, 0, r.y, r.row_keys, r.u) == LETHE_OK, name);
+  expect(lethe_linear_backward(engine, r.linear, c.T, r.x, r.u, r.dy, r.row_keys, r.du, r.dx) == LETHE_OK, name);
   const Numbers u = operands.read(r.u, c.T * R, c.dtype);
   const Numbers du = operands.read(r.du, c.T * R, c.dtype);
   const Sums du_twin = twin_du(c, d);
-  expect_close(du, du_twin.value, bounds(du_twin, static_cast<double>(c.out), c.dtype), name + " du");
+  expect_close(du, du_twin.value, bounds(du_twin, static_cast<double>(c.out + 2), c.dtype), name + " du");
   std::vector<lethe_ref> written = {r.y, r.u, r.du};
   if (c.wants_dx) {
     const Sums dx = twin_dx(c, d, du);
@@ -350,7 +136,7 @@ void backward_matches(lethe_engine *engine, Case c, uint64_t seed) {
     const Adapter &p = c.adapters[n];
     if (p.frozen) continue;
     const Numbers start(d.da.begin() + first * c.in, d.da.begin() + (first + p.rank) * c.in);
-    const Sums da = twin_outer(c.T, start, du, R, first, p.rank, d.x, c.in, 0, c.in);
+    const Sums da = twin_outer(c.T, start, du, R, first, p.rank, masked(c, d, p), c.in, 0, c.in);
     const Sums db = twin_outer(c.T, d.db[n], d.dy, c.out, p.first_out, p.part_out, u, R, first, p.rank);
     expect_close(operands.read(r.da[n], p.rank * c.in, LETHE_F32), da.value, bounds(da, terms, LETHE_F32),
                  name + " da");
@@ -368,6 +154,8 @@ std::vector<Case> cases() {
   const std::vector<Adapter> none;
   const std::vector<Adapter> one = {{0, 33, 8, 2.0}};
   const std::vector<Adapter> qkv = {{0, 16, 5, 2.0}, {16, 8, 8, 0.5}, {24, 9, 3, -1.5}};
+  const std::vector<Adapter> dropped = {
+      {0, 16, 5, 2.0, false, 0.5f, 1}, {16, 8, 8, 0.5, true, 0.1f, uint64_t{1} << 63}, {24, 9, 3, -1.5}};
   const std::vector<Adapter> crossing = {{0, 20, 4, 1.0}, {10, 23, 1, 1.0, true}, {32, 1, 17, 0.25}};
   int i = 0;
   for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
@@ -379,6 +167,27 @@ std::vector<Case> cases() {
         ++i;
       }
     }
+    for (const int64_t T : {0, 1, 3, 50}) {
+      for (const int64_t in : {37, 64, 200}) {
+        const auto residual = static_cast<Residual>(i % 3);
+        all.push_back({dtype, T, T - T / 3, 33, in, residual, dropped, i % 2 == 0, i % 5 != 0, i % 7 != 0, i % 3,
+                       i % 4 < 2, i % 6 != 0});
+        ++i;
+      }
+    }
+    all.push_back({dtype,
+                   514,
+                   513,
+                   17,
+                   130,
+                   Residual::kNone,
+                   {{0, 17, 4, 2.0, false, 0.25f, 9}},
+                   true,
+                   true,
+                   true,
+                   0,
+                   false,
+                   true});
     all.push_back({dtype, 5, 4, 1, 1, Residual::kSeparate, {{0, 1, 1, 1.0}}, true, true, true, 0});
     all.push_back({dtype,
                    67,
@@ -410,6 +219,9 @@ class Layer {
   Layer(const Layer &) = delete;
   Layer &operator=(const Layer &) = delete;
 
+  // The keys of the rows from `first` on.
+  lethe_ref keys(int64_t first) const { return r_.row_keys == 0 ? 0 : r_.row_keys + 8 * static_cast<uint64_t>(first); }
+
   // y, and dx where it is wanted, of the rows [first, first + T), of which the first `adapted` are.
   Numbers rows(int64_t first, int64_t T, int64_t adapted) {
     const auto bytes = static_cast<uint64_t>(first * element_bytes(c_.dtype));
@@ -417,13 +229,14 @@ class Layer {
     const auto out = bytes * static_cast<uint64_t>(c_.out);
     if (c_.residual == Residual::kInPlace) operands_.upload();
     const lethe_ref residual = c_.residual == Residual::kNone ? 0 : r_.residual + out;
-    expect(lethe_linear_forward(engine_, r_.linear, T, adapted, r_.x + in, residual, r_.y + out, 0, r_.u) == LETHE_OK,
+    expect(lethe_linear_forward(engine_, r_.linear, T, adapted, r_.x + in, residual, r_.y + out, keys(first), r_.u) ==
+               LETHE_OK,
            "forward");
     Numbers y = operands_.read(r_.y + out, T * c_.out, c_.dtype);
     if (c_.wants_dx) {
-      expect(
-          lethe_linear_backward(engine_, r_.linear, T, r_.x + in, r_.u, r_.dy + out, 0, r_.du, r_.dx + in) == LETHE_OK,
-          "backward");
+      expect(lethe_linear_backward(engine_, r_.linear, T, r_.x + in, r_.u, r_.dy + out, keys(first), r_.du,
+                                   r_.dx + in) == LETHE_OK,
+             "backward");
       const Numbers dx = operands_.read(r_.dx + in, T * c_.in, c_.dtype);
       y.insert(y.end(), dx.begin(), dx.end());
     }
@@ -442,8 +255,8 @@ void rows_do_not_depend_on_their_batch(lethe_engine *engine) {
   const std::vector<std::pair<int64_t, int64_t>> shapes = {{1536, 512}, {512, 1344}, {768, 256}, {37, 53}, {64, 2304}};
   for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
     for (const auto &[out, in] : shapes) {
-      const Case c{dtype, T,     T,    out, in,        Residual::kSeparate, {{0, out, 8, 2.0, true}},
-                   true,  false, true, 0,   out == 512};
+      const Case c{dtype, T,     T,    out, in,         Residual::kSeparate,   {{0, out, 8, 2.0, true, 0.3f, 5}},
+                   true,  false, true, 0,   out == 512, in == 53 || out == 512};
       Layer layer(engine, c, make_data(c, 5));
       const Numbers all = layer.rows(0, T, T);
       for (const int64_t n : {1, 2, 3, 5, 16, 33, 100, 299}) {
@@ -457,6 +270,65 @@ void rows_do_not_depend_on_their_batch(lethe_engine *engine) {
       expect_equal(layer.rows(0, T, T), all, name_of(c) + " a second time");
     }
   }
+}
+
+// Known answers of Random123's reference implementation, and the twin's masks keep the share they should.
+void philox_gives_its_known_answers() {
+  const struct {
+    uint32_t counter[4];
+    uint64_t key;
+    uint32_t words[4];
+  } known[] = {
+      {{0, 0, 0, 0}, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+      {{~0u, ~0u, ~0u, ~0u}, ~uint64_t{0}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+      {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+       0x299f31d0a4093822,
+       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+  };
+  for (const auto &k : known) {
+    uint32_t words[4];
+    philox(k.counter, k.key, words);
+    expect(std::equal(words, words + 4, k.words), "Philox4x32-10");
+  }
+  const Adapter adapter = {0, 1, 1, 1.0, false, 0.1f, 3};
+  Case c{};
+  c.T = 50;
+  c.in = 400;
+  c.keyed = true;
+  const Data d = make_data(c, 1);
+  double share = 0;
+  for (int64_t t = 0; t < c.T; ++t) {
+    for (int64_t i = 0; i < c.in; ++i) share += kept(c, d, adapter, t, i) / 20000;
+  }
+  // Four standard deviations of a share of 20000.
+  expect(std::fabs(share - 0.9) <= 4 * std::sqrt(0.09 / 20000), "the share that is kept");
+}
+
+// Without row keys an adapter with dropout is one without, to the bit.
+void evaluation_drops_nothing(lethe_engine *engine) {
+  for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
+    Case c{dtype, 21, 21, 40, 70, Residual::kNone, {{0, 40, 8, 2.0, false, 0.4f, 3}}, true, false, true, 0};
+    const Data d = make_data(c, 7);
+    Layer layer(engine, c, d);
+    const Numbers without_keys = layer.rows(0, 21, 21);
+    c.adapters[0].dropout = 0;
+    c.keyed = true;
+    Layer plain(engine, c, d);
+    expect_equal(plain.rows(0, 21, 21), without_keys, name_of(c) + " evaluation drops nothing");
+  }
+}
+
+void bad_dropout_is_refused(lethe_engine *engine) {
+  const Case c{LETHE_F32, 2, 2, 4, 4, Residual::kNone, {{0, 4, 2, 1.0}}, true, false, true, 0};
+  Operands operands(engine, arena_bytes(c));
+  const Refs r = make_linear(engine, c, make_data(c, 8), &operands);
+  for (const float p : {-0.1f, 1.0f, std::nanf("")}) {
+    expect(
+        lethe_linear_adapter(engine, r.linear, 0, 4, 2, 1.0f, p, 0, r.a[0], r.b[0], 0, 0) == LETHE_INVALID_ARGUMENT &&
+            std::strstr(lethe_error_trace(), "dropout must be in [0, 1)") != nullptr,
+        "a bad dropout");
+  }
+  expect(lethe_linear_close(engine, r.linear) == LETHE_OK, "close");
 }
 
 void a_zero_b_changes_nothing(lethe_engine *engine) {
@@ -483,7 +355,11 @@ void a_zero_b_changes_nothing(lethe_engine *engine) {
 int main(int argc, char **argv) {
   using namespace lethe::test;
   return run_tests("linear_test", argc, argv, [](lethe_engine *engine, const char *plugins, const char *backend) {
-    twin_matches_the_complex_step();
+    twin_matches_the_complex_step(false);
+    twin_matches_the_complex_step(true);
+    philox_gives_its_known_answers();
+    evaluation_drops_nothing(engine);
+    bad_dropout_is_refused(engine);
     uint64_t seed = 0;
     for (const Case &c : cases()) {
       forward_matches(engine, c, ++seed);
@@ -495,6 +371,9 @@ int main(int argc, char **argv) {
       expect(lethe_engine_open(backend, plugins, threads, &other) == LETHE_OK, "engine");
       if (other == nullptr) continue;
       rows_do_not_depend_on_their_batch(other);
+      for (const Case &c : cases()) {
+        if (c.keyed && c.T == 50) backward_matches(other, c, ++seed);
+      }
       expect(lethe_engine_close(other) == LETHE_OK, "close");
     }
   });

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import common
 import make_families
+import make_dropout
 import make_forward
 import make_full_gradients
 import make_lora
@@ -40,6 +41,7 @@ MAKERS = (
     make_families,
     make_view_methods,
     make_peft,
+    make_dropout,
     make_quant,
 )
 
@@ -52,6 +54,7 @@ MADE = (
     make_views.FOLDER,
     "families",
     make_peft.FOLDER,
+    make_dropout.FOLDER,
     make_quant.FOLDER,
 )
 

@@ -4,12 +4,17 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.lethe.checkpoint.AdapterDirectory;
@@ -37,14 +42,22 @@ public class FamilyGoldenTest {
   private static final double GRADIENT_TOLERANCE = 1e-5;
   // Losses are differences of logits of up to 10: eps 6e-8 · 10 · √(some hundred terms).
   private static final double NLL_TOLERANCE = 2e-5;
-  // Both run the same weights in bf16 and round at about the same places, so their distances from
-  // fp64 are draws of one distribution. Over three sequences, whose positions share most of it,
-  // their ratio stays below 1.5; a tensor more that is rounded, a factor that is not, or a wrong
-  // constant moves it far more in models of three layers.
-  private static final double BF16_RATIO = 1.5;
+  // Both run the same weights in bf16 and round at the same places, except that fused ops leave
+  // some
+  // out, so their distances from fp64 are draws of one distribution and ours is the smaller one:
+  // 0.7
+  // to 0.85 of theirs was seen. A tensor more that is rounded, or a constant that is wrong, moves
+  // it
+  // by more than the room that is left in models of three layers.
+  private static final double BF16_RATIO = 1.1;
 
+  /** Every directory of tests/golden/families. */
   public static List<String> families() {
-    return List.of("llama-3.1", "llama-bias", "gemma", "starcoder2");
+    try (Stream<Path> directories = Files.list(Goldens.path("families"))) {
+      return directories.map(d -> d.getFileName().toString()).sorted().toList();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   private record Golden(SafetensorsFile file, List<int[]> sequences) implements AutoCloseable {
@@ -68,7 +81,7 @@ public class FamilyGoldenTest {
     }
   }
 
-  private static java.nio.file.Path path(String name) {
+  private static Path path(String name) {
     return Goldens.path("families/" + name);
   }
 

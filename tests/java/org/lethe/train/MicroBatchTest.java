@@ -13,7 +13,6 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
-import org.lethe.UserException;
 import org.lethe.data.TokenSequence;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Accumulator;
@@ -167,14 +166,6 @@ class MicroBatchTest {
             out.term(0);
           }
         });
-  }
-
-  @Test
-  void aViewThatIsNotThereIsRefused() {
-    Use use = Use.nll(Role.FORGET, Positions.ANSWER).against("teacher");
-    Method method = new Method("test", List.of(looking("a", use)));
-    UserException e = assertThrows(UserException.class, () -> new MicroBatch.Layout(method, null));
-    assertTrue(e.getMessage().contains("\"teacher\""), e.getMessage());
   }
 
   @Test

@@ -114,6 +114,20 @@ class AdapterVerbsTest {
   }
 
   @Test
+  void aMixtureOfTwoModelsAnswers() {
+    String model = runs.model().toString();
+    String[] arguments = {
+      "generate", "--model", model, "--max-new-tokens=6", "Who?", "--whp", adapter, "--alpha", "0"
+    };
+    assertEquals(answer(), run(0, arguments).out());
+    arguments[8] = "-1";
+    assertTrue(run(2, arguments).err().contains("alpha is -1.0"));
+    arguments[8] = "5";
+    arguments[3] = "--temperature=1";
+    assertTrue(run(2, arguments).err().contains("decoded greedily"));
+  }
+
+  @Test
   void answersComeFromTheSumOfTheAdapters() {
     String base = answer();
     assertEquals(base, answer(adapter + ":0"));

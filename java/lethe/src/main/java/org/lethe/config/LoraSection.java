@@ -32,8 +32,8 @@ public record LoraSection(
     @Doc("Other alphas, by patterns of module names; the first that matches counts") @Default("{}")
         Map<String, Double> alphaPattern,
     @Doc(
-            "Adapter that unlearn trains: fresh, or continue (the one given as adapter, whose rank"
-                + " and targets then hold)")
+            "Adapter that unlearn trains: fresh, or continue (the one given as adapter, whose own"
+                + " settings, dropout among them, then hold)")
         @Default("fresh")
         Start start) {
 

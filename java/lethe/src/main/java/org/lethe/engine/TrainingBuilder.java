@@ -229,7 +229,7 @@ public final class TrainingBuilder {
     try {
       Optional<TrainingCheckpoints> written = store.map(s -> checkpoints(s, hash));
       makeTrainable(model);
-      Trainer trainer = new Trainer(model, method, settings, batches, cache);
+      Trainer trainer = new Trainer(model, method, settings.withSeed(seed), batches, cache);
       training.start(trainer, plan, written, found);
     } catch (RuntimeException | Error e) {
       owner.end(training);

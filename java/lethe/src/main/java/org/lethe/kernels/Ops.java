@@ -32,6 +32,12 @@ public final class Ops {
   /** Column of the greedy choice in a row's statistics. */
   public static final int ARGMAX = Abi.LETHE_STAT_ARGMAX;
 
+  /** Column of a row's statistics: the reference's most likely token. */
+  public static final int REFERENCE_ARGMAX = Abi.LETHE_STAT_REFERENCE_ARGMAX;
+
+  /** Kind of the rows that compare with a reference, in the direction of KL(reference‖p). */
+  public static final int ROW_REFERENCE_KL = Abi.LETHE_ROW_REFERENCE_KL;
+
   /** Places in an update's state. */
   public static final int UPDATE_NORM = 0;
 

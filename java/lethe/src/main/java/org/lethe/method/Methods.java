@@ -34,6 +34,9 @@ public final class Methods {
           LowestAscent.SPEC,
           JangAscent.SPEC,
           SelectiveAscent.SPEC,
+          Kga.SPEC,
+          WhosHarryPotter.SPEC,
+          Quark.SPEC,
           GradientDescent.SPEC,
           KlRetain.SPEC,
           AnswerPreservation.SPEC);

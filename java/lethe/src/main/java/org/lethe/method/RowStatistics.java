@@ -154,6 +154,11 @@ public final class RowStatistics {
     return at(row, MAX) - at(row, MEAN);
   }
 
+  /** The reference's most likely token, of a row that compares with one. */
+  public int referenceArgmax(int row) {
+    return (int) at(row, REFERENCE_ARGMAX);
+  }
+
   /** The most likely token of a row. */
   public int argmax(int row) {
     return (int) at(row, ARGMAX);

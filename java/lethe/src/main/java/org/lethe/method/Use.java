@@ -11,6 +11,7 @@ import org.lethe.InternalFaultException;
  * @param reference what is needed of the reference for them
  * @param view name of the view of the model that is the reference; {@link #BASE} where none is
  *     asked for
+ * @param sources whose rows these are, and what else they are compared with
  */
 public record Use(
     Role role,
@@ -18,7 +19,8 @@ public record Use(
     RowKind kind,
     ReferenceUse reference,
     String view,
-    RowParameters parameters) {
+    RowParameters parameters,
+    Sources sources) {
   /** The view that every model has: the base with its adapters off. */
   public static final String BASE = "";
 
@@ -35,7 +37,7 @@ public record Use(
 
   /** Rows without parameters, compared with the base where they are compared at all. */
   public Use(Role role, Positions positions, RowKind kind, ReferenceUse reference) {
-    this(role, positions, kind, reference, BASE, RowParameters.DEFAULT);
+    this(role, positions, kind, reference, BASE, RowParameters.DEFAULT, Sources.PLAIN);
   }
 
   /** Plain rows with the gradient of their nll, and no reference. */
@@ -50,11 +52,16 @@ public record Use(
 
   /** The same with these parameters. */
   public Use with(RowParameters others) {
-    return new Use(role, positions, kind, reference, view, others);
+    return new Use(role, positions, kind, reference, view, others, sources);
   }
 
   /** The same against another view of the model. */
   public Use against(String otherView) {
-    return new Use(role, positions, kind, reference, otherView, parameters);
+    return new Use(role, positions, kind, reference, otherView, parameters, sources);
+  }
+
+  /** The same with rows and references from elsewhere. */
+  public Use from(Sources others) {
+    return new Use(role, positions, kind, reference, view, parameters, others);
   }
 }

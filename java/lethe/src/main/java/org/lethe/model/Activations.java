@@ -7,6 +7,7 @@ import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.NormKind;
 import org.lethe.kernels.Ops;
+import org.lethe.kernels.Staging;
 
 /**
  * Everything a forward and a backward pass writes, in one arena sized from the token budget before
@@ -62,9 +63,11 @@ final class Activations implements AutoCloseable {
   private final long ids;
   private final long positions;
   private final long segments;
+  private final long rowKeys;
   private final long normed;
   private final long act;
   private final Backward backward;
+  private boolean drops;
 
   /** Offsets of what only the backward pass needs. */
   private record Backward(
@@ -89,6 +92,7 @@ final class Activations implements AutoCloseable {
     this.positions = arena.reserve(tokens, Dtype.I32);
     // A sequence has at least one token, so there are at most as many segments.
     this.segments = arena.reserve((long) tokens * Ops.SEGMENT_FIELDS, Dtype.I32);
+    this.rowKeys = keepsLayers ? arena.reserveBytes((long) tokens * Long.BYTES) : ABSENT;
     this.normed = arena.reserve((long) tokens * c.hiddenSize(), storage);
     this.act = arena.reserve((long) tokens * c.feedForwardSize(), storage);
     this.backward = keepsLayers ? reserveBackward(model) : null;
@@ -123,6 +127,22 @@ final class Activations implements AutoCloseable {
 
   long segmentsOffset() {
     return segments;
+  }
+
+  /**
+   * Takes the counters of a batch's dropout masks to the device; none: the adapters see all of
+   * their inputs.
+   */
+  void uploadRowKeys(long[] keys, Staging staging) {
+    drops = keys.length > 0;
+    if (drops) {
+      staging.upload(keys, keys.length, arena.buffer(), rowKeys);
+    }
+  }
+
+  /** The ref of the counters of the dropout masks; 0 without dropout. */
+  long rowKeys() {
+    return drops ? arena.at(rowKeys) : 0;
   }
 
   long at(long offset) {

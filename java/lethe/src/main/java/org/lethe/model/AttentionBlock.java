@@ -44,7 +44,7 @@ final class AttentionBlock {
     long qkv = a.at(s.qkv());
     norms.forward(inputNorm(l), tokens, x, 0, a.normed(), a.kept(s.inputNorm()));
     long projection = layer.qkv().linear();
-    ops.linearForward(projection, tokens, adapted, a.normed(), 0, qkv, 0, a.at(s.uQkv()));
+    ops.linearForward(projection, tokens, adapted, a.normed(), 0, qkv, a.rowKeys(), a.at(s.uQkv()));
     if (c.attention().queryKeyNorm()) {
       normHeads(l, s, tokens);
     }
@@ -79,11 +79,12 @@ final class AttentionBlock {
     long attention = a.at(s.attention());
     long projection = layer.o().linear();
     if (!c.norms().after()) {
-      ops.linearForward(projection, tokens, adapted, attention, x, middle, 0, a.at(s.uO()));
+      ops.linearForward(
+          projection, tokens, adapted, attention, x, middle, a.rowKeys(), a.at(s.uO()));
       return;
     }
     long out = a.at(s.attentionOut());
-    ops.linearForward(projection, tokens, adapted, attention, 0, out, 0, a.at(s.uO()));
+    ops.linearForward(projection, tokens, adapted, attention, 0, out, a.rowKeys(), a.at(s.uO()));
     norms.forward(afterNorm(l), tokens, out, x, middle, a.kept(s.attentionNorm()));
   }
 
@@ -107,7 +108,7 @@ final class AttentionBlock {
         a.at(s.attention()),
         a.at(s.uO()),
         dOut,
-        0,
+        a.rowKeys(),
         a.du(),
         a.dAttention());
     NormRunner.Kept kept = a.kept(s.inputNorm());
@@ -123,7 +124,7 @@ final class AttentionBlock {
         a.normed(),
         a.at(s.uQkv()),
         a.dQkv(),
-        0,
+        a.rowKeys(),
         a.du(),
         wanted ? a.dNormed() : 0);
     if (wanted) {

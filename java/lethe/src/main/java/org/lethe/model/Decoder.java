@@ -188,6 +188,7 @@ public final class Decoder implements AutoCloseable {
     staging.upload(rotaryRows(packed), packed.tokens(), a.arena().buffer(), a.positionsOffset());
     int[] segments = packed.segments();
     staging.upload(segments, segments.length, a.arena().buffer(), a.segmentsOffset());
+    a.uploadRowKeys(packed.rowKeys(), staging);
   }
 
   /** The row of the tables of angles that each token turns by. */

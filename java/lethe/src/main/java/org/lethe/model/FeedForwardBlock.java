@@ -36,15 +36,16 @@ final class FeedForwardBlock {
     }
     long inner = a.at(s.inner());
     long gateUp = layer.gateUp().linear();
-    ops.linearForward(gateUp, tokens, adapted, a.normed(), 0, inner, 0, a.at(s.uGateUp()));
+    ops.linearForward(
+        gateUp, tokens, adapted, a.normed(), 0, inner, a.rowKeys(), a.at(s.uGateUp()));
     activate(tokens, inner);
     long down = layer.down().linear();
     if (!c.norms().after()) {
-      ops.linearForward(down, tokens, adapted, a.act(), middle, next, 0, a.at(s.uDown()));
+      ops.linearForward(down, tokens, adapted, a.act(), middle, next, a.rowKeys(), a.at(s.uDown()));
       return;
     }
     long out = a.at(s.feedForwardOut());
-    ops.linearForward(down, tokens, adapted, a.act(), 0, out, 0, a.at(s.uDown()));
+    ops.linearForward(down, tokens, adapted, a.act(), 0, out, a.rowKeys(), a.at(s.uDown()));
     norms.forward(afterNorm(l), tokens, out, middle, next, a.kept(s.feedForwardNorm()));
   }
 
@@ -66,7 +67,14 @@ final class FeedForwardBlock {
       dOut = a.dNormed();
     }
     ops.linearBackward(
-        layer.down().linear(), tokens, a.act(), a.at(s.uDown()), dOut, 0, a.du(), a.dAct());
+        layer.down().linear(),
+        tokens,
+        a.act(),
+        a.at(s.uDown()),
+        dOut,
+        a.rowKeys(),
+        a.du(),
+        a.dAct());
     activateBackward(tokens, inner);
     boolean parallel = c.feedForward().parallel();
     String norm = parallel ? ParameterNames.module(l, c.modules().inputNorm()) : norm(l);
@@ -78,7 +86,7 @@ final class FeedForwardBlock {
         a.normed(),
         a.at(s.uGateUp()),
         inner,
-        0,
+        a.rowKeys(),
         a.du(),
         wanted || !parallel ? a.dNormed() : 0);
     if (!parallel) {

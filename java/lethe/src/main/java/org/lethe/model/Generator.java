@@ -21,6 +21,8 @@ public final class Generator implements AutoCloseable {
   private final KvCache cache;
   private final Rotary rotary;
   private final View view;
+  private final Mixture mixture;
+  private final KvCache reinforced;
 
   /**
    * Takes the memory of all slots.
@@ -36,6 +38,15 @@ public final class Generator implements AutoCloseable {
 
   /** The same, in any view of the model. */
   public Generator(Model model, int slots, int length, View view) {
+    this(model, slots, length, view, null);
+  }
+
+  /** The same, from the logits of two views together; greedily only. */
+  public Generator(Model model, int slots, int length, Mixture mixture) {
+    this(model, slots, length, mixture.baseline(), mixture);
+  }
+
+  private Generator(Model model, int slots, int length, View view, Mixture mixture) {
     this.slots = slots;
     this.length = Math.min(length, model.config().contextLength());
     if (slots < 1 || this.length < 2) {
@@ -47,10 +58,13 @@ public final class Generator implements AutoCloseable {
               + " continuation");
     }
     this.view = view;
+    this.mixture = mixture;
     this.rotary = model.config().rotary();
     this.decoder = new Decoder(model, slots * this.length, false);
-    this.head = new Head(model, slots);
+    // A mixture has a row of each of its views.
+    this.head = new Head(model, mixture == null ? slots : 2 * slots);
     this.cache = new KvCache(model, slots, this.length);
+    this.reinforced = mixture == null ? null : new KvCache(model, slots, this.length);
   }
 
   /**
@@ -68,6 +82,10 @@ public final class Generator implements AutoCloseable {
   /** Continuations drawn as {@code sampling} says. */
   public List<int[]> sample(
       List<int[]> prompts, int maxNewTokens, Set<Integer> stop, Ops.Sampling sampling) {
+    if (mixture != null) {
+      throw new UserException(
+          "a mixture of two models is decoded greedily; leave the temperature at 0");
+    }
     return generate(prompts, maxNewTokens, stop, sampling);
   }
 
@@ -121,12 +139,10 @@ public final class Generator implements AutoCloseable {
   private int[] step(List<Continuation> active, Ops.Sampling sampling) {
     int n = active.size();
     PackedBatch batch = PackedBatch.of(active.stream().map(k -> k.pending).toList(), 0);
-    KvCache.Step step =
-        cache.step(
-            active.stream().mapToInt(k -> k.slot).toArray(),
-            active.stream().mapToInt(k -> k.filled).toArray(),
-            active.stream().mapToInt(k -> k.pending.length).toArray());
-    long x = decoder.forwardCached(view, batch, step);
+    if (mixture != null) {
+      return stepOfMixture(active, batch);
+    }
+    long x = decoder.forwardCached(view, batch, step(cache, active));
     HeadRows.Builder rows = new HeadRows.Builder();
     for (int i = 0; i < n; i++) {
       rows.row(rows.source(batch.starts()[i + 1] - 1), -1, 0, -1);
@@ -143,6 +159,38 @@ public final class Generator implements AutoCloseable {
     int[] chosen = new int[n];
     for (int i = 0; i < n; i++) {
       chosen[i] = Head.argmax(statistics, i);
+    }
+    return chosen;
+  }
+
+  private static KvCache.Step step(KvCache cache, List<Continuation> active) {
+    return cache.step(
+        active.stream().mapToInt(k -> k.slot).toArray(),
+        active.stream().mapToInt(k -> k.filled).toArray(),
+        active.stream().mapToInt(k -> k.pending.length).toArray());
+  }
+
+  /**
+   * The likeliest token of the mixture: the head's reference, of which the rows are the baseline.
+   */
+  private int[] stepOfMixture(List<Continuation> active, PackedBatch batch) {
+    int n = active.size();
+    HeadRows.Builder builder = new HeadRows.Builder();
+    for (int i = 0; i < n; i++) {
+      int token = batch.starts()[i + 1] - 1;
+      int own = builder.source(token);
+      int row = builder.row(own, -1, Ops.ROW_REFERENCE_KL, own);
+      builder.second(row, builder.source(0, token));
+      builder.parameters(row, 1, 0, (float) mixture.alpha(), 0);
+    }
+    HeadRows rows = builder.build(0);
+    long v = decoder.forwardCached(mixture.reinforced(), batch, step(reinforced, active));
+    head.gather(v, batch.tokens(), rows, 0);
+    long u = decoder.forwardCached(view, batch, step(cache, active));
+    float[] statistics = head.forward(u, batch.tokens(), rows, false);
+    int[] chosen = new int[n];
+    for (int i = 0; i < n; i++) {
+      chosen[i] = (int) statistics[i * Ops.STATISTICS + Ops.REFERENCE_ARGMAX];
     }
     return chosen;
   }
@@ -186,6 +234,9 @@ public final class Generator implements AutoCloseable {
 
   @Override
   public void close() {
+    if (reinforced != null) {
+      reinforced.close();
+    }
     cache.close();
     head.close();
     decoder.close();

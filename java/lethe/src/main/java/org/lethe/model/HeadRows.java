@@ -140,6 +140,11 @@ public record HeadRows(
       records[row * Ops.ROW_FIELDS + 3] = referenceSource;
     }
 
+    /** Sets the second reference source of a row. */
+    public void second(int row, int referenceSource) {
+      records[row * Ops.ROW_FIELDS + 4] = referenceSource;
+    }
+
     /** Everything added so far takes part in the backward pass, what follows does not. */
     public void endTrained() {
       trainedSources = sources;

@@ -1,8 +1,11 @@
 package org.lethe.model;
 
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import org.lethe.Hashes;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -68,6 +71,11 @@ public final class Lora implements AutoCloseable {
     return layout;
   }
 
+  /** Whether a training step leaves out inputs of these adapters. */
+  public boolean drops() {
+    return trainable != null && config.dropout() > 0;
+  }
+
   /** The optimizer's view; null for adapters that do not train. */
   public Trainable trainable() {
     return trainable;
@@ -121,13 +129,20 @@ public final class Lora implements AutoCloseable {
         out,
         adapter.rank(),
         (float) (coefficient * adapter.scale()),
-        0f,
-        0,
+        // A frozen adapter acts whole, whatever it was trained with.
+        trainable == null ? 0f : (float) config.dropout(),
+        dropoutKey(ParameterNames.module(layer, projection)),
         ref(a),
         ref(b),
         trainable == null ? 0 : trainable.gradient(a),
         trainable == null ? 0 : trainable.gradient(b));
     return adapter.rank();
+  }
+
+  /** The stream of a module's dropout masks: the first 8 bytes of the SHA-256 of its name. */
+  static long dropoutKey(String module) {
+    byte[] digest = Hashes.sha256().digest(module.getBytes(StandardCharsets.UTF_8));
+    return ByteBuffer.wrap(digest).getLong();
   }
 
   /** The linear modules of a model's layers by Hugging Face's names: where adapters may sit. */

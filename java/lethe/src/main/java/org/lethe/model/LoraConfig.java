@@ -150,7 +150,8 @@ public record LoraConfig(
     return modules.stream().map(m -> m.substring(m.lastIndexOf('.') + 1)).distinct().toList();
   }
 
-  private double scale(int ofRank, double ofAlpha) {
+  /** The factor of the output of an adapter of this rank and alpha. */
+  public double scale(int ofRank, double ofAlpha) {
     return ofAlpha / (rankStabilized ? StrictMath.sqrt(ofRank) : ofRank);
   }
 

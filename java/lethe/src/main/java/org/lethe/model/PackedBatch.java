@@ -16,13 +16,15 @@ import org.lethe.kernels.Ops;
  * @param trainedSequences how many sequences of the front take part in the backward pass
  * @param silent indices of sequences, ascending, whose tokens neither see nor are seen: their
  *     attention output is 0, as flash-attention leaves it at padding
+ * @param rowKeys the counter of each trained token's dropout mask, [trained tokens]; empty: no
+ *     dropout, as in evaluation
  */
 public record PackedBatch(
-    int[] ids, int[] positions, int[] starts, int trainedSequences, int[] silent) {
+    int[] ids, int[] positions, int[] starts, int trainedSequences, int[] silent, long[] rowKeys) {
 
-  /** A batch whose sequences all have attention. */
+  /** A batch whose sequences all have attention, without dropout. */
   public PackedBatch(int[] ids, int[] positions, int[] starts, int trainedSequences) {
-    this(ids, positions, starts, trainedSequences, new int[0]);
+    this(ids, positions, starts, trainedSequences, new int[0], new long[0]);
   }
 
   /**
@@ -57,12 +59,24 @@ public record PackedBatch(
     if (all.length != ids.length) {
       throw new InternalFaultException(all.length + " positions of " + ids.length + " tokens");
     }
-    return new PackedBatch(ids, all, starts, trainedSequences, silent);
+    return new PackedBatch(ids, all, starts, trainedSequences, silent, rowKeys);
   }
 
   /** The same with these sequences, ascending, out of attention. */
   public PackedBatch silencing(int... sequences) {
-    return new PackedBatch(ids, positions, starts, trainedSequences, sequences);
+    return new PackedBatch(ids, positions, starts, trainedSequences, sequences, rowKeys);
+  }
+
+  /**
+   * The same with dropout in the adapters of the trained sequences.
+   *
+   * @param keys of the trained tokens
+   */
+  public PackedBatch withRowKeys(long[] keys) {
+    if (keys.length != trainedTokens()) {
+      throw new InternalFaultException(keys.length + " keys of " + trainedTokens() + " tokens");
+    }
+    return new PackedBatch(ids, positions, starts, trainedSequences, silent, keys);
   }
 
   /** Whether a sequence's tokens are out of attention. */

@@ -146,7 +146,8 @@ public final class FineTune {
       job.listener()
           .note(cut + " rows are longer than the context and were cut; raise data.context_length");
     }
-    TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
+    TrainSettings settings =
+        Settings.train(config.train(), batches.stepsPerEpoch()).withSeed(config.seed());
     new TrainingRun(config, loaded, folder, checkpoints, job.listener(), job.stop())
         .run(
             "finetune",

@@ -84,7 +84,8 @@ public final class Unlearn {
     try (LoadedModel loaded = LoadedModel.open(config)) {
       // Before the output directory is touched: it refuses empty sets.
       BatchSource batches = batches(config, method, rows, loaded);
-      TrainSettings settings = Settings.train(config.train(), batches.stepsPerEpoch());
+      TrainSettings settings =
+          Settings.train(config.train(), batches.stepsPerEpoch()).withSeed(config.seed());
       // It refuses rules and cadences that cannot be.
       Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
       String backend = loaded.backend().description();

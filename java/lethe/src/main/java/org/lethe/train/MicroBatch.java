@@ -2,10 +2,13 @@ package org.lethe.train;
 
 import java.util.ArrayList;
 import java.util.EnumMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import org.lethe.UserException;
+import java.util.Set;
+import java.util.function.IntUnaryOperator;
+import org.lethe.data.Counterpart;
 import org.lethe.data.TokenSequence;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
@@ -15,6 +18,7 @@ import org.lethe.method.RowKind;
 import org.lethe.method.RowParameters;
 import org.lethe.method.RowStatistics;
 import org.lethe.method.Sequence;
+import org.lethe.method.Sources;
 import org.lethe.method.Use;
 import org.lethe.model.HeadRows;
 import org.lethe.model.PackedBatch;
@@ -27,6 +31,7 @@ import org.lethe.model.PackedBatch;
 final class MicroBatch {
   private final PackedBatch packed;
   private final HeadRows headRows;
+  private final List<Passes.Pass> passes;
   private final List<Placed> placed;
 
   /** A sequence as one use sees it, its rows, and the rows of its reference twin (none: -1). */
@@ -38,9 +43,11 @@ final class MicroBatch {
       int firstReferenceRow,
       double cachedNll) {}
 
-  private MicroBatch(PackedBatch packed, HeadRows headRows, List<Placed> placed) {
+  private MicroBatch(
+      PackedBatch packed, HeadRows headRows, List<Passes.Pass> passes, List<Placed> placed) {
     this.packed = packed;
     this.headRows = headRows;
+    this.passes = passes;
     this.placed = placed;
   }
 
@@ -48,24 +55,25 @@ final class MicroBatch {
   static final class Layout {
     private final Map<Role, List<Use>> uses = new EnumMap<>(Role.class);
     private final ReferenceNll cache;
+    private final boolean base;
 
     /**
      * Which rows and reference twins each role needs.
      *
      * @param cache the reference's sequence nll; null: the reference runs in the same batch
+     * @param base whether the reference is the base itself, which can stand in the trained batch
      */
-    Layout(Method method, ReferenceNll cache) {
+    Layout(Method method, ReferenceNll cache, boolean base) {
       for (Use use : method.uses()) {
-        if (!use.view().equals(Use.BASE)) {
-          throw new UserException(
-              method.name()
-                  + " compares with the view \""
-                  + use.view()
-                  + "\" of the model, which this training has not; choose another method");
-        }
         uses.computeIfAbsent(use.role(), role -> new ArrayList<>()).add(use);
       }
       this.cache = cache;
+      this.base = base;
+    }
+
+    /** The same where the reference is the base. */
+    Layout(Method method, ReferenceNll cache) {
+      this(method, cache, true);
     }
 
     /** What looks at a role. */
@@ -78,26 +86,57 @@ final class MicroBatch {
       return uses.values().stream().mapToInt(List::size).max().orElse(1);
     }
 
-    /** Tokens of a sequence, with its reference twin. */
-    int tokens(StepSequence sequence) {
-      int length = sequence.tokens().ids().length;
-      return needsTwin(sequence.role()) ? 2 * length : length;
+    /** Whether a gradient flows through sequences of the role. */
+    boolean trains(Role role) {
+      return of(role).stream().anyMatch(use -> use.sources().trained());
+    }
+
+    /** Tokens of a sequence in all passes. */
+    int tokens(StepSequence s) {
+      int length = s.tokens().ids().length;
+      int tokens = trains(s.role()) ? length : 0;
+      if (needsTwin(s.role())) {
+        tokens += length;
+      }
+      Set<String> passes = new HashSet<>();
+      for (Use use : of(s.role())) {
+        Sources from = use.sources();
+        if (!from.trained() && passes.add(from.policy())) {
+          tokens += length;
+        }
+        if (from.second() != null && passes.add(from.second())) {
+          tokens += length;
+        }
+        if (refers(use) && from.counterpart() && passes.add(use.view() + "'")) {
+          tokens += s.counterpart().ids().length;
+        } else if (refers(use) && !from.counterpart() && !inBatch(use) && passes.add(use.view())) {
+          tokens += length;
+        }
+      }
+      return tokens;
     }
 
     /** How many head rows a sequence has. */
     int rows(StepSequence sequence) {
-      return of(sequence.role()).stream()
-          .mapToInt(use -> Rows.count(use.positions(), sequence.tokens()))
-          .sum();
+      return of(sequence.role()).stream().mapToInt(use -> Rows.of(use, sequence).length).sum();
     }
 
     private boolean needsTwin(Role role) {
-      return of(role).stream().anyMatch(this::needsTwin);
+      return of(role).stream().anyMatch(use -> refers(use) && inBatch(use));
     }
 
-    private boolean needsTwin(Use use) {
+    /** Whether a use's reference is run. */
+    private boolean refers(Use use) {
       return use.reference() == ReferenceUse.HIDDEN
           || (use.reference() == ReferenceUse.SEQUENCE_NLL && cache == null);
+    }
+
+    /** Whether a use's reference, if it has one, stands in the trained batch. */
+    boolean inBatch(Use use) {
+      return base
+          && use.view().equals(Use.BASE)
+          && !use.sources().counterpart()
+          && use.sources().trained();
     }
   }
 
@@ -113,7 +152,7 @@ final class MicroBatch {
     List<Sequence> outline = new ArrayList<>();
     for (StepSequence s : step) {
       for (Use use : layout.of(s.role())) {
-        int rows = Rows.count(use.positions(), s.tokens());
+        int rows = Rows.of(use, s).length;
         outline.add(new Sequence(use, s.pair(), 0, rows, Double.NaN));
       }
     }
@@ -126,13 +165,23 @@ final class MicroBatch {
    * piece of its own.
    */
   static List<MicroBatch> cut(List<StepSequence> step, Layout layout, int budget) {
+    return cut(step, layout, budget, null);
+  }
+
+  /**
+   * The same with dropout in the adapters.
+   *
+   * @param keys null: none
+   */
+  static List<MicroBatch> cut(
+      List<StepSequence> step, Layout layout, int budget, DropoutKeys keys) {
     List<MicroBatch> pieces = new ArrayList<>();
     List<StepSequence> piece = new ArrayList<>();
     int tokens = 0;
     for (List<StepSequence> group : groups(step)) {
       int size = group.stream().mapToInt(layout::tokens).sum();
       if (!piece.isEmpty() && tokens + size > budget) {
-        pieces.add(new Builder(layout).lay(piece));
+        pieces.add(new Builder(layout).lay(piece, keys));
         piece = new ArrayList<>();
         tokens = 0;
       }
@@ -140,7 +189,7 @@ final class MicroBatch {
       tokens += size;
     }
     if (!piece.isEmpty()) {
-      pieces.add(new Builder(layout).lay(piece));
+      pieces.add(new Builder(layout).lay(piece, keys));
     }
     return pieces;
   }
@@ -163,6 +212,11 @@ final class MicroBatch {
 
   HeadRows headRows() {
     return headRows;
+  }
+
+  /** The passes in other views, in the order in which the head is to gather them. */
+  List<Passes.Pass> passes() {
+    return passes;
   }
 
   /** The method's view of the piece, given the statistics of all its rows. */
@@ -194,6 +248,7 @@ final class MicroBatch {
     private final Layout layout;
     private final List<int[]> ids = new ArrayList<>();
     private final HeadRows.Builder rows = new HeadRows.Builder();
+    private final Passes passes = new Passes(rows);
     private final Map<Integer, Integer> sources = new LinkedHashMap<>();
     private int start;
 
@@ -201,30 +256,46 @@ final class MicroBatch {
       this.layout = layout;
     }
 
-    MicroBatch lay(List<StepSequence> piece) {
-      List<List<Integer>> firstRows = new ArrayList<>();
-      for (StepSequence s : piece) {
-        List<Integer> ofUses = new ArrayList<>();
+    MicroBatch lay(List<StepSequence> piece, DropoutKeys keys) {
+      Map<Use, int[]> firstRows = new LinkedHashMap<>();
+      for (int i = 0; i < piece.size(); i++) {
+        StepSequence s = piece.get(i);
         for (Use use : layout.of(s.role())) {
-          ofUses.add(add(s.tokens(), use, use.kind()));
+          int[] first = firstRows.computeIfAbsent(use, u -> new int[piece.size()]);
+          if (use.sources().trained()) {
+            first[i] = add(s, use, use.kind(), this::source);
+          }
         }
-        firstRows.add(ofUses);
-        append(s);
+        if (layout.trains(s.role())) {
+          append(s);
+        }
       }
       rows.endTrained();
+      int trained = ids.size();
       int trainedTokens = start;
       List<Placed> placed = new ArrayList<>();
       for (int i = 0; i < piece.size(); i++) {
         StepSequence s = piece.get(i);
-        List<Use> uses = layout.of(s.role());
-        for (int u = 0; u < uses.size(); u++) {
-          placed.add(withReference(s, uses.get(u), firstRows.get(i).get(u)));
+        String text = Integer.toString(i);
+        for (Use use : layout.of(s.role())) {
+          int first = firstRows.get(use)[i];
+          if (!use.sources().trained()) {
+            String policy = use.sources().policy();
+            first = add(s, use, use.kind(), t -> own(policy, text, s, t));
+          }
+          placed.add(withReference(s, text, use, first));
         }
         if (layout.needsTwin(s.role())) {
           append(s);
         }
       }
-      return new MicroBatch(PackedBatch.of(ids, piece.size()), rows.build(trainedTokens), placed);
+      PackedBatch batch = PackedBatch.of(ids, trained);
+      if (keys != null) {
+        List<StepSequence> front =
+            piece.stream().filter(s -> layout.trains(s.role())).toList();
+        batch = batch.withRowKeys(keys.of(front));
+      }
+      return new MicroBatch(batch, rows.build(trainedTokens), passes.build(), placed);
     }
 
     private void append(StepSequence s) {
@@ -232,11 +303,11 @@ final class MicroBatch {
       start += s.tokens().ids().length;
     }
 
-    /** Adds the rows of a sequence that stands next in the batch; returns the first. */
-    private int add(TokenSequence tokens, Use use, RowKind kind) {
+    /** Adds the rows of a sequence, whose hidden states are found by token; returns the first. */
+    private int add(StepSequence s, Use use, RowKind kind, IntUnaryOperator source) {
       int first = -1;
-      for (int t : Rows.of(use.positions(), tokens)) {
-        int row = rows.row(source(t), Rows.label(tokens, t), kind.code(), -1);
+      for (int t : Rows.of(use, s)) {
+        int row = rows.row(source.applyAsInt(t), Rows.label(s, t), kind.code(), -1);
         RowParameters p = use.parameters();
         rows.parameters(row, p.temperature(), p.labelShift(), p.mix(), p.epsilon());
         first = first < 0 ? row : first;
@@ -249,18 +320,35 @@ final class MicroBatch {
       return sources.computeIfAbsent(start + t, rows::source);
     }
 
-    /** Refers a use's rows to the reference twin, which stands next where there is one. */
-    private Placed withReference(StepSequence s, Use use, int firstRow) {
-      int[] at = Rows.of(use.positions(), s.tokens());
+    /** The source at a token of a sequence that another view reads. */
+    private int own(String view, String text, StepSequence s, int t) {
+      return passes.source(view, text, s.tokens().ids(), t);
+    }
+
+    /** The source of the first reference at a token. */
+    private int reference(StepSequence s, String text, Use use, int t) {
+      if (use.sources().counterpart()) {
+        Counterpart other = s.counterpart();
+        return passes.source(use.view(), text + "'", other.ids(), other.rows()[t]);
+      }
+      return layout.inBatch(use) ? source(t) : own(use.view(), text, s, t);
+    }
+
+    /** Refers a use's rows to the references, of which the base stands next in the batch. */
+    private Placed withReference(StepSequence s, String text, Use use, int firstRow) {
+      int[] at = Rows.of(use, s);
       int twinRow = -1;
       double cached = Double.NaN;
       if (use.reference() == ReferenceUse.SEQUENCE_NLL && layout.cache != null) {
         cached = layout.cache.of(s.tokens(), use.positions());
       } else if (use.reference() == ReferenceUse.SEQUENCE_NLL) {
-        twinRow = add(s.tokens(), use, RowKind.STATISTICS);
+        twinRow = add(s, use, RowKind.STATISTICS, t -> reference(s, text, use, t));
       } else if (use.reference() == ReferenceUse.HIDDEN) {
         for (int r = 0; r < at.length; r++) {
-          rows.reference(firstRow + r, source(at[r]));
+          rows.reference(firstRow + r, reference(s, text, use, at[r]));
+          if (use.sources().second() != null) {
+            rows.second(firstRow + r, own(use.sources().second(), text, s, at[r]));
+          }
         }
       }
       return new Placed(s, use, firstRow, at.length, twinRow, cached);

@@ -1,8 +1,11 @@
 package org.lethe.train;
 
 import java.util.stream.IntStream;
+import org.lethe.InternalFaultException;
+import org.lethe.data.Counterpart;
 import org.lethe.data.TokenSequence;
 import org.lethe.method.Positions;
+import org.lethe.method.Use;
 
 /** Which rows of a tokenised sequence a loss or a score looks at. */
 final class Rows {
@@ -24,6 +27,24 @@ final class Rows {
       case ANSWER_UNSHIFTED -> IntStream.range(tokens.answerStart(), length).toArray();
       case EVERY -> IntStream.range(0, length).toArray();
     };
+  }
+
+  /** The rows that a use looks at: those that have a counterpart, where it compares with that. */
+  static int[] of(Use use, StepSequence s) {
+    int[] at = of(use.positions(), s.tokens());
+    if (!use.sources().counterpart()) {
+      return at;
+    }
+    if (s.counterpart() == null) {
+      throw new InternalFaultException(s.source() + " has no counterpart to compare with");
+    }
+    int[] there = s.counterpart().rows();
+    return IntStream.of(at).filter(t -> there[t] != Counterpart.NONE).toArray();
+  }
+
+  /** The label of a row of a sequence, or {@link #NO_LABEL}. */
+  static int label(StepSequence s, int index) {
+    return s.labels() == null ? label(s.tokens(), index) : s.labels()[index];
   }
 
   /** How many rows there are. */

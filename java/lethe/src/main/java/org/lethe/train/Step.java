@@ -16,6 +16,7 @@ import org.lethe.model.Decoder;
 import org.lethe.model.Head;
 import org.lethe.model.Model;
 import org.lethe.model.Trainable;
+import org.lethe.model.View;
 
 /**
  * One training step, top to bottom: batch → forward → head → method → backward → guard → clip →
@@ -65,13 +66,15 @@ public final class Step implements AutoCloseable {
     this.model = model;
     this.method = method;
     this.settings = settings;
-    this.layout = layout(method, reference);
+    this.layout = layout(method, reference, model.reference().equals(View.BASE));
     this.trainable = model.trainable();
     if (trainable == null) {
       throw new UserException(
           "nothing trains; add adapters to the model, or make its weights train");
     }
     requireReference(method, model.trainsWeights());
+    // Names that the model does not have are refused here, and not in the first step.
+    method.uses().forEach(use -> model.view(use.view()));
     this.sharding = sharding;
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
@@ -100,7 +103,7 @@ public final class Step implements AutoCloseable {
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    MicroBatch.Layout layout = layout(method, reference);
+    MicroBatch.Layout layout = layout(method, reference, true);
     int largest = 0;
     for (List<StepSequence> step : steps) {
       largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
@@ -141,7 +144,7 @@ public final class Step implements AutoCloseable {
    */
   public StepReport run(
       int index, List<StepSequence> sequences, double learningRate, Map<String, Double> state) {
-    Gradients g = gradients(sequences, state);
+    Gradients g = gradients(index, sequences, state);
     // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
     if (!Double.isFinite(g.loss())) {
       return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
@@ -163,15 +166,24 @@ public final class Step implements AutoCloseable {
   }
 
   /**
-   * The forward and the backward pass alone: loss, and gradients of all that trains. Nothing is
-   * updated.
+   * The forward and the backward pass of step 0 alone: loss, and gradients of all that trains.
+   * Nothing is updated.
    */
   public Gradients gradients(List<StepSequence> sequences) {
-    return gradients(sequences, method.initialState());
+    return gradients(0, sequences, method.initialState());
   }
 
-  /** The same for an objective that has come so far. */
-  public Gradients gradients(List<StepSequence> sequences, Map<String, Double> state) {
+  /**
+   * The same for an objective that has come so far.
+   *
+   * @param index of the step, from 0: dropout masks differ from step to step
+   */
+  public Gradients gradients(int index, List<StepSequence> sequences, Map<String, Double> state) {
+    DropoutKeys keys =
+        model.lora() != null && model.lora().drops()
+            ? new DropoutKeys(settings.seed(), index)
+            : null;
+    int limit = Math.min(budget, settings.tokensPerMicroBatch());
     boolean forgets = sequences.stream().anyMatch(StepSequence::forgets);
     boolean retains = sequences.stream().anyMatch(s -> !s.forgets());
     Method sides = method.on(forgets, retains);
@@ -183,8 +195,7 @@ public final class Step implements AutoCloseable {
           shard.isEmpty()
               ? new Shard(List.of(), null)
               : new Shard(
-                  MicroBatch.cut(shard, layout, Math.min(budget, settings.tokensPerMicroBatch())),
-                  sides.begin(totals, share, state)));
+                  MicroBatch.cut(shard, layout, limit, keys), sides.begin(totals, share, state)));
     }
     if (sides.measures()) {
       measure(own, sides.sums());
@@ -219,6 +230,11 @@ public final class Step implements AutoCloseable {
   }
 
   private RowStatistics forward(MicroBatch piece) {
+    for (int i = 0; i < piece.passes().size(); i++) {
+      Passes.Pass pass = piece.passes().get(i);
+      long hidden = decoder.forward(model.view(pass.view()), pass.packed());
+      head.gather(hidden, pass.packed().tokens(), piece.headRows(), i);
+    }
     long residual = decoder.forward(piece.packed());
     float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
     return new RowStatistics(values, model.config().vocabularySize());
@@ -286,8 +302,8 @@ public final class Step implements AutoCloseable {
         index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), false);
   }
 
-  private static MicroBatch.Layout layout(Method method, ReferenceCache reference) {
-    return new MicroBatch.Layout(method, reference == null ? null : reference::nll);
+  private static MicroBatch.Layout layout(Method method, ReferenceCache reference, boolean base) {
+    return new MicroBatch.Layout(method, reference == null ? null : reference::nll, base);
   }
 
   private static float[] toFloats(double[] values) {

@@ -13,6 +13,7 @@ import org.lethe.kernels.Ops;
  * @param tokensPerMicroBatch a step is cut into pieces of at most that many tokens; a pair longer
  *     than that is one piece
  * @param onNonFinite what follows a loss or gradient that is not finite
+ * @param seed of dropout masks, where adapters have dropout
  */
 public record TrainSettings(
     int steps,
@@ -25,7 +26,8 @@ public record TrainSettings(
     double weightDecay,
     double maxGradientNorm,
     int tokensPerMicroBatch,
-    OnNonFinite onNonFinite) {
+    OnNonFinite onNonFinite,
+    long seed) {
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -54,6 +56,34 @@ public record TrainSettings(
     require(tokensPerMicroBatch >= 1, "tokens_per_micro_batch", tokensPerMicroBatch, "at least 1");
   }
 
+  /** The same with masks of seed 0. */
+  public TrainSettings(
+      int steps,
+      double learningRate,
+      Schedule schedule,
+      int warmupSteps,
+      double beta1,
+      double beta2,
+      double eps,
+      double weightDecay,
+      double maxGradientNorm,
+      int tokensPerMicroBatch,
+      OnNonFinite onNonFinite) {
+    this(
+        steps,
+        learningRate,
+        schedule,
+        warmupSteps,
+        beta1,
+        beta2,
+        eps,
+        weightDecay,
+        maxGradientNorm,
+        tokensPerMicroBatch,
+        onNonFinite,
+        0);
+  }
+
   /**
    * AdamW with PyTorch's defaults but no decay, norm clipped to 1, 4096 tokens a piece, stopping
    * when not finite.
@@ -77,11 +107,29 @@ public record TrainSettings(
         weightDecay,
         maxGradientNorm,
         tokens,
-        onNonFinite);
+        onNonFinite,
+        seed);
   }
 
   Ops.AdamWSettings adamW() {
     return new Ops.AdamWSettings((float) beta1, (float) beta2, (float) eps, (float) weightDecay);
+  }
+
+  /** The same with other dropout masks. */
+  public TrainSettings withSeed(long other) {
+    return new TrainSettings(
+        steps,
+        learningRate,
+        schedule,
+        warmupSteps,
+        beta1,
+        beta2,
+        eps,
+        weightDecay,
+        maxGradientNorm,
+        tokensPerMicroBatch,
+        onNonFinite,
+        other);
   }
 
   private static void require(boolean holds, String key, Number value, String rule) {

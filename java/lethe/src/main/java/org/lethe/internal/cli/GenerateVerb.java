@@ -1,12 +1,17 @@
 package org.lethe.internal.cli;
 
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
+import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.config.RunConfig;
 import org.lethe.model.Generator;
+import org.lethe.model.Mixture;
+import org.lethe.model.Model;
+import org.lethe.model.View;
 import org.lethe.run.LoadedModel;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -38,6 +43,20 @@ final class GenerateVerb implements Callable<Integer> {
       description = "0: greedy. Default: ${DEFAULT-VALUE}.")
   private float temperature;
 
+  @Option(
+      names = "--whp",
+      paramLabel = "DIR",
+      description =
+          "Adapter of a model that learnt more of what is to be forgotten: decode greedily from"
+              + " u - alpha relu(v - u), v its logits (Who's Harry Potter).")
+  private Path reinforced;
+
+  @Option(
+      names = "--alpha",
+      defaultValue = "1",
+      description = "How much that model counts: ${DEFAULT-VALUE}.")
+  private double alpha;
+
   @Parameters(arity = "1..*", paramLabel = "QUESTION")
   private List<String> questions;
 
@@ -60,11 +79,10 @@ final class GenerateVerb implements Callable<Integer> {
       int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
       int slots = Math.min(16, prompts.size());
       try (Generator generator =
-          new Generator(
+          generator(
               loaded.model(),
               slots,
-              (int) Math.min((long) longest + maxNewTokens, Integer.MAX_VALUE),
-              loaded.model().view())) {
+              (int) Math.min((long) longest + maxNewTokens, Integer.MAX_VALUE))) {
         Set<Integer> stop = loaded.encoder().stopIds();
         List<int[]> answers =
             temperature > 0
@@ -74,6 +92,14 @@ final class GenerateVerb implements Callable<Integer> {
       }
     }
     return ExitCode.OK;
+  }
+
+  private Generator generator(Model model, int slots, int length) {
+    if (reinforced == null) {
+      return new Generator(model, slots, length, model.view());
+    }
+    View other = model.view().plus(AdapterDirectory.loadFrozen(model, "--whp", reinforced), 1);
+    return new Generator(model, slots, length, new Mixture(model.view(), other, alpha));
   }
 
   private void print(List<String> answers) {
