@@ -291,8 +291,7 @@ final class MicroBatch {
       }
       PackedBatch batch = PackedBatch.of(ids, trained);
       if (keys != null) {
-        List<StepSequence> front =
-            piece.stream().filter(s -> layout.trains(s.role())).toList();
+        List<StepSequence> front = piece.stream().filter(s -> layout.trains(s.role())).toList();
         batch = batch.withRowKeys(keys.of(front));
       }
       return new MicroBatch(batch, rows.build(trainedTokens), passes.build(), placed);
