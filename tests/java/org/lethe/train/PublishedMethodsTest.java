@@ -289,7 +289,7 @@ class PublishedMethodsTest {
   void everyPublishedLossIsHere() {
     Set<String> here = new TreeSet<>();
     cases().forEach(c -> here.addAll(List.of(c.get("forget").asText(), c.get("retain").asText())));
-    // Those of LoraStepGoldenTest and of the views.
+    // Those of LoraStepGoldenTest, and those that compare views of a model.
     here.addAll(List.of("NPO", "DPO", "IDK", "ME", "AP", "KGA", "WHP", "Quark"));
     here.remove(Methods.NONE);
     Set<String> all = new TreeSet<>();

@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -57,6 +58,8 @@ class ResumeBitsTest {
         names.add(forget + retain);
       }
     }
+    // One of each further kind: length-normalised, two passes ahead, with a state, on a reference.
+    names.addAll(List.of("SimNPO+GD", "KTO+KL", "PDU", "UNDIAL", "GradDiff"));
     return names.stream();
   }
 
@@ -124,13 +127,18 @@ class ResumeBitsTest {
       throws IOException {
     List<byte[]> states = new ArrayList<>();
     List<StepReport> reports = new ArrayList<>();
+    List<Map<String, Double>> numbers = new ArrayList<>();
     try (Run run = new Run(method, dtype, all, 1)) {
       states.add(run.state());
+      numbers.add(run.trainer.methodState());
       while (run.trainer.hasNext()) {
         reports.add(run.trainer.next());
         states.add(run.state());
+        numbers.add(run.trainer.methodState());
       }
     }
+    boolean remembers = !method.initialState().isEmpty();
+    assertEquals(remembers, !numbers.get(0).equals(numbers.get(STEPS)), "a state that stays");
     assertFalse(Arrays.equals(states.get(STEPS - 1), states.get(STEPS)), "nothing trained");
     Path file = dir.resolve("state.safetensors");
     for (int k = 0; k <= STEPS; k += stride) {
@@ -140,7 +148,7 @@ class ResumeBitsTest {
         if (all) {
           run.model.refreshHeadMean();
         }
-        run.trainer.resumeAt(k, 0);
+        run.trainer.resumeAt(k, 0, numbers.get(k));
         List<StepReport> resumed = new ArrayList<>();
         run.trainer.run(resumed::add);
         String where = method.name() + " resumed at " + k;
@@ -187,6 +195,12 @@ class ResumeBitsTest {
               .getMessage();
       assertTrue(message.contains("not the ones that this run trains"), message);
       assertThrows(UserException.class, () -> run.trainer.resumeAt(STEPS + 1, 0));
+      String other =
+          assertThrows(
+                  UserException.class,
+                  () -> run.trainer.resumeAt(1, 0, Map.of("PDU_retain.alpha", 1.0)))
+              .getMessage();
+      assertTrue(other.contains("[PDU_retain.alpha] is none of none+GD"), other);
     }
   }
 

@@ -52,7 +52,7 @@ final class Oracle {
         Tensor logQ = torch.log_softmax(reference, 1);
         yield logP.exp().mul(logP.sub(logQ)).sum(1);
       }
-      case LOGIT_MARGIN -> z.amax(1).sub(z.mean(1));
+      case LOGIT_MARGIN -> z.amax(new long[] {1}, false).sub(z.mean(1));
       case UNIFORM_KL_EPS -> throw new IllegalArgumentException(kind + " needs an epsilon");
     };
   }

@@ -31,11 +31,25 @@ public final class JsonSchema {
   private final Map<Class<?>, String> names = new LinkedHashMap<>();
   private final ObjectNode definitions = object();
 
-  private JsonSchema() {}
+  private final Map<String, List<String>> values;
+
+  private JsonSchema(Map<String, List<String>> values) {
+    this.values = values;
+  }
 
   /** The schema as JSON text, indented, ending with a newline. */
   public static String of(Class<? extends Record> type, String title) {
-    JsonSchema schema = new JsonSchema();
+    return of(type, title, Map.of());
+  }
+
+  /**
+   * The same, with the texts that some keys may have.
+   *
+   * @param values by the record's simple name and the key: {@code MethodSection.forget}
+   */
+  public static String of(
+      Class<? extends Record> type, String title, Map<String, List<String>> values) {
+    JsonSchema schema = new JsonSchema(values);
     ObjectNode root = object().put("$schema", DRAFT).put("title", title);
     root.setAll(schema.record(type));
     root.set("$defs", schema.definitions);
@@ -87,6 +101,10 @@ public final class JsonSchema {
       plain.set("items", entryOrGroup(entry));
     }
     range(record, component).ifPresent(range -> put(plain, range));
+    List<String> texts = values.get(record.getSimpleName() + "." + Schema.key(component));
+    if (texts != null) {
+      texts.forEach(plain.putArray("enum")::add);
+    }
     if (nullable) {
       node.putArray("anyOf").add(plain).addObject().put("type", "null");
     } else {

@@ -149,14 +149,14 @@ public final class RowStatistics {
     return at(row, KL);
   }
 
-  /** The reference's most likely token, of a row that compares with one. */
-  public int referenceArgmax(int row) {
-    return (int) at(row, REFERENCE_ARGMAX);
-  }
-
   /** max z − mean z. */
   public double logitMargin(int row) {
     return at(row, MAX) - at(row, MEAN);
+  }
+
+  /** The reference's most likely token, of a row that compares with one. */
+  public int referenceArgmax(int row) {
+    return (int) at(row, REFERENCE_ARGMAX);
   }
 
   /** The most likely token of a row. */

@@ -2,11 +2,15 @@ package org.lethe.internal.cli;
 
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
+import org.lethe.method.MethodGuide;
+import org.lethe.method.Side;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.UsageMessageSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ScopeType;
 
@@ -108,12 +112,23 @@ public final class Main implements Callable<Integer> {
     Main main = new Main(console);
     CommandLine commandLine = new CommandLine(main);
     verbs(console).forEach(commandLine::addSubcommand);
+    listMethods(commandLine.getSubcommands().get("unlearn"));
     return commandLine
         .setCaseInsensitiveEnumValuesAllowed(true)
         .setOut(new PrintWriter(console.out(), true, StandardCharsets.UTF_8))
         .setErr(new PrintWriter(console.err(), true, StandardCharsets.UTF_8))
         .setExecutionExceptionHandler((failure, command, parsed) -> main.report(failure))
         .setParameterExceptionHandler(Main::refuse);
+  }
+
+  /** The losses there are, in the help of the verb that takes them. */
+  private static void listMethods(CommandLine unlearn) {
+    UsageMessageSpec usage = unlearn.getCommandSpec().usageMessage();
+    List<String> footer = new ArrayList<>(List.of(usage.footer()));
+    footer.add("");
+    footer.add("Forget losses: " + MethodGuide.names(Side.FORGET));
+    footer.add("Retain losses: " + MethodGuide.names(Side.RETAIN));
+    usage.footer(footer.toArray(String[]::new));
   }
 
   /** Without a verb: the help, as an error, since nothing was done. */

@@ -1,8 +1,14 @@
 package org.lethe.internal.cli;
 
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import org.lethe.config.JsonSchema;
 import org.lethe.config.RunConfig;
+import org.lethe.method.Methods;
+import org.lethe.method.Side;
 import picocli.CommandLine.Command;
 
 /** {@code lethe schema}: the JSON schema of a run's YAML file. */
@@ -28,7 +34,13 @@ final class SchemaVerb implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    console.out().print(JsonSchema.of(RunConfig.class, "A run of Lethe"));
+    Map<String, List<String>> losses = new LinkedHashMap<>();
+    for (Side side : Side.values()) {
+      List<String> names = new ArrayList<>(List.of(Methods.NONE));
+      Methods.of(side).forEach(spec -> names.add(spec.name()));
+      losses.put("MethodSection." + (side == Side.FORGET ? "forget" : "retain"), names);
+    }
+    console.out().print(JsonSchema.of(RunConfig.class, "A run of Lethe", losses));
     return ExitCode.OK;
   }
 }
