@@ -35,6 +35,7 @@ public record RunConfig(
         Optional<ScratchSection> scratch,
     @Doc("How a model is judged") EvaluateSection evaluate,
     @Doc("How lethe calibrate chooses how much of an adapter is kept") CalibrateSection calibrate,
+    @Doc("Rounds of sampling, where method.forget is Quark") QuarkSection quark,
     @Doc("Quirks of published code, off unless asked for") ParitySection parity,
     @Doc("What is kept of a run on the way, so that it can go on") CheckpointSection checkpoint,
     @Doc("Whether event files for TensorBoard are written, too") @Default("true")

@@ -11,9 +11,10 @@ import java.util.List;
  * </pre>
  *
  * <p>β 0.05, α 0.06. The reference reads the sequence without its control token, which is the
- * counterpart. The embedding is frozen under LoRA, so the control tokens are existing ones of the
- * vocabulary, named in the configuration, where the code adds rows to the embedding; and where it
- * leaves the added columns out of p in the divergence, here is nothing to leave out.
+ * counterpart. {@code lethe unlearn} runs the loop around it, which samples. The embedding is
+ * frozen under LoRA, so the control tokens are existing ones of the vocabulary, named in the
+ * configuration, where the code adds rows to the embedding; and where it leaves the added columns
+ * out of p in the divergence, here is nothing to leave out.
  */
 final class Quark {
   static final LossSpec SPEC =
@@ -21,7 +22,9 @@ final class Quark {
           .formula("mean nll + beta KL(p || p_ref) - alpha H(p)", "mean over rows")
           .source(
               "Lu et al., arXiv 2205.13636; GXimingLu/Quark",
-              "control tokens are existing ones, since the embedding is frozen")
+              "lethe unlearn samples, pools and trains as the section quark says; its control"
+                  + " tokens (quark.tokens) are existing ones, since the embedding is frozen, where"
+                  + " the code adds some")
           .complete()
           .options(
               Option.atLeast(0, "kl", 0.05, "weight of the divergence", "Quark's code"),

@@ -32,6 +32,11 @@ public final class Targets {
             o.choice("targets", WhosHarryPotter.Targets.class) == WhosHarryPotter.Targets.HARD));
   }
 
+  /** Whether the forget loss is Quark's, whose texts the model samples itself. */
+  public static boolean sampled(MethodConfig config) {
+    return config.forget().equalsIgnoreCase(Quark.SPEC.name());
+  }
+
   /**
    * Rows whose reference is the mixture of "Who's Harry Potter", without a gradient.
    *

@@ -37,6 +37,17 @@ public interface Reward {
   List<String> NAMES = List.of("unlike", "refusal");
 
   /**
+   * Refuses a name that no reward has.
+   *
+   * @param key of the configuration it was given by
+   */
+  static void requireKnown(String name, String key) {
+    if (!NAMES.contains(name.toLowerCase(Locale.ROOT))) {
+      throw new UserException(key + ": there is no reward \"" + name + "\"; give one of " + NAMES);
+    }
+  }
+
+  /**
    * The reward of that name.
    *
    * @param isRefusal what counts as a refusal

@@ -220,6 +220,7 @@ public final class Phases {
         index == 0 ? config.scratch() : Optional.empty(),
         phase.evaluate(),
         config.calibrate(),
+        config.quark(),
         config.parity(),
         config.checkpoint(),
         config.tensorboard(),

@@ -116,6 +116,9 @@ public final class Unlearn {
 
   /** The batches of a run; refuses empty sets. */
   static BatchSource batches(RunConfig config, Method method, Rows rows, LoadedModel loaded) {
+    if (QuarkRun.isMethod(config.method())) {
+      return QuarkRun.batches(config, rows, loaded);
+    }
     return TrainingRun.batches(
         config,
         new UnlearnBatches(

@@ -194,6 +194,9 @@ public final class Validation {
     }
     Method method = Settings.method(config.method());
     attempt("method", () -> Step.requireReference(method, config.train().fullParameters()));
+    if (QuarkRun.isMethod(config.method())) {
+      attempt("quark", () -> QuarkRun.requireSettings(config));
+    }
     boolean refuses =
         method.uses().stream()
             .anyMatch(u -> u.role() == Role.FORGET_IDK || u.role() == Role.RETAIN_IDK);
@@ -292,6 +295,9 @@ public final class Validation {
           try (Tokenizer tokenizer = Tokenizer.load(directory)) {
             size[0] = tokenizer.vocabularySize();
             tokenizer.eosId();
+            if (task == Task.UNLEARN && QuarkRun.isMethod(config.method())) {
+              attempt("quark.tokens", () -> QuarkRun.controls(config.quark(), tokenizer));
+            }
             data.lengths(tokenizer, context);
           }
         });

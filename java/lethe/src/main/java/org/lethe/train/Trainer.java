@@ -46,7 +46,7 @@ public final class Trainer implements AutoCloseable {
     this.batches = batches;
     this.method = method;
     this.methodState = method.initialState();
-    int largest = Step.largestPiece(method, settings, reference, batches.steps(settings.steps()));
+    int largest = Step.largestPiece(method, settings, reference, batches.sizes(settings.steps()));
     this.step = new Step(model, method, settings, reference, largest, sharding);
   }
 
@@ -122,6 +122,7 @@ public final class Trainer implements AutoCloseable {
         settings
             .schedule()
             .rate(settings.learningRate(), done, settings.warmupSteps(), settings.steps());
+    batches.prepare(done);
     StepEvent event = new StepEvent();
     event.begin();
     StepReport report = step.run(done, batches.step(done), rate, methodState);

@@ -175,7 +175,8 @@ public final class UnlearnBatches implements BatchSource {
       throw new UserException(
           method.name()
               + " learns from texts that are made for it (for Quark, sampled answers), and"
-              + " unlearn makes none for it; choose another method");
+              + " there are none here; run lethe unlearn, which makes them, or choose another"
+              + " method");
     }
     boolean spans =
         method.uses().stream()
