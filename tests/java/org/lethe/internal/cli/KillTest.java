@@ -67,7 +67,7 @@ class KillTest {
     assertEquals(0, whole.exitValue(), Files.readString(log));
     long wholeNanos = System.nanoTime() - began;
     Map<String, String> expected = result(runs.resolve("whole"));
-    assertEquals(4, expected.size(), expected.keySet().toString());
+    assertEquals(5, expected.size(), expected.keySet().toString());
     SplittableRandom random = new SplittableRandom(1);
     int kills = 0;
     for (int round = 0; kills < KILLS; round++) {

@@ -15,7 +15,8 @@ public final class Models {
   /** "tiny", for smoke runs, or a size of {@code lethe bench}. */
   public static ModelConfig config(String size) {
     return size.equals("tiny")
-        ? ModelConfig.llama(new ModelConfig.Sizes(300, 32, 2, 4, 2, 8, 48, 512), 1e-5f, 10000, false)
+        ? ModelConfig.llama(
+            new ModelConfig.Sizes(300, 32, 2, 4, 2, 8, 48, 512), 1e-5f, 10000, false)
         : Bench.size(size);
   }
 
