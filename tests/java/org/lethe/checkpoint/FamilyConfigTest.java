@@ -70,6 +70,9 @@ class FamilyConfigTest {
     ObjectNode silent = golden("phi");
     silent.remove("partial_rotary_factor");
     assertEquals(c, read(silent));
+    ObjectNode early = golden("phi").put("_flash_attn_2_enabled", true);
+    early.putObject("auto_map").put("AutoModelForCausalLM", "modeling_phi.PhiForCausalLM");
+    assertEquals(c, read(early));
   }
 
   @ParameterizedTest
@@ -112,6 +115,7 @@ class FamilyConfigTest {
     ObjectNode silent = golden("gemma2");
     silent.remove(List.of("tie_word_embeddings", "hidden_act", "hidden_activation"));
     assertEquals(two, read(silent));
+    assertEquals(two, read(golden("gemma2").put("sliding_window_size", 8)));
   }
 
   @ParameterizedTest
@@ -134,6 +138,7 @@ class FamilyConfigTest {
         "qwen3 | use_sliding_window | false | no sliding_window is in use",
         "qwen3 | attention_sinks | true | not known",
         "qwen3 | num_experts | 8 | not known",
+        "mistral | rope_theta | `` | is absent",
         "phi | qk_layernorm | true | only false",
         "phi | resid_pdrop | 0.1 | set it to 0",
         "phi | layer_norm_eps | `` | is absent",
@@ -154,6 +159,7 @@ class FamilyConfigTest {
         "gemma2 | final_logit_softcapping | `` | is absent",
         "gemma2 | attn_logit_softcapping | -1 | positive",
         "gemma2 | sliding_window | `` | is absent",
+        "gemma2 | sliding_window_size | 4 | disagree",
         "gemma2 | hidden_act | \"silu\" | disagree",
         "gemma2 | quantization_config | {\"bits\":4} | not known",
       })

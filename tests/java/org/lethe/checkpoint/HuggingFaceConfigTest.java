@@ -68,6 +68,17 @@ class HuggingFaceConfigTest {
     assertEquals(EXPECTED, read(json).model());
   }
 
+  /** The keys of the published Llama 2 chat models, which are older than rope_theta. */
+  @Test
+  void aLlamaOlderThanItsRopeThetaTurnsByTheFirstBase() throws IOException {
+    ObjectNode json = v5();
+    json.remove(List.of("rope_parameters", "dtype", "head_dim", "mlp_bias", "attention_bias"));
+    json.putNull("rope_scaling").put("torch_dtype", "float16").put("pretraining_tp", 1);
+    assertEquals(EXPECTED, read(json).model());
+    json.set("rope_scaling", new ObjectMapper().readTree("{\"type\":\"linear\",\"factor\":2}"));
+    assertEquals(10000, read(json).model().rotary().theta());
+  }
+
   @Test
   void absentKeyValueHeadsMeanPlainAttention() throws IOException {
     ObjectNode json = v5();

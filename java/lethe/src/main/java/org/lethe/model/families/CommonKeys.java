@@ -30,6 +30,7 @@ public final class CommonKeys {
   public static final Set<String> HARMLESS =
       Set.of(
           "_attn_implementation_autoset",
+          "_flash_attn_2_enabled",
           "_name_or_path",
           "bad_words_ids",
           "begin_suppress_tokens",

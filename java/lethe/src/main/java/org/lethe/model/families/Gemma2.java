@@ -35,7 +35,7 @@ final class Gemma2 {
 
   private static ModelConfig read(ConfigKeys keys) {
     Sizes sizes = CommonKeys.groupedSizes(keys, Gemma.HEAD_DIM);
-    int window = keys.requireWhole("sliding_window");
+    int window = window(keys);
     List<Integer> windows = CommonKeys.namedWindows(keys, sizes.layers(), window);
     Attention plain = Gemma.attention(keys, sizes);
     return new ModelConfig(
@@ -53,6 +53,15 @@ final class Gemma2 {
         FeedForward.gated(activation(keys)),
         Gemma.ends(keys, sizes, cap(keys, "final_logit_softcapping")),
         MODULES);
+  }
+
+  /** Published files of 9B and 27B say it again as {@code sliding_window_size}. */
+  private static int window(ConfigKeys keys) {
+    int window = keys.requireWhole("sliding_window");
+    if (keys.whole("sliding_window_size").orElse(window) != window) {
+      throw keys.error("sliding_window_size", "and 'sliding_window' disagree; keep the right one");
+    }
+    return window;
   }
 
   private static List<Integer> alternating(int layers, int window) {

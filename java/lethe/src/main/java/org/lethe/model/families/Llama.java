@@ -13,7 +13,8 @@ import org.lethe.model.Modules;
  * Llama 1 to 3.2 and what is built like them (transformers {@code models/llama}).
  *
  * <p>Class defaults that are taken: {@code num_key_value_heads} as many as heads, {@code head_dim}
- * hidden_size / heads, {@code attention_bias} and {@code mlp_bias} false.
+ * hidden_size / heads, {@code attention_bias} and {@code mlp_bias} false, and the base of the
+ * rotary embeddings in files older than {@code rope_theta}, Llama 2's among them.
  */
 final class Llama {
   static final Family FAMILY = new Family("llama", "LlamaForCausalLM", Set.of(), Llama::read);
@@ -29,7 +30,7 @@ final class Llama {
         "llama",
         sizes,
         Norms.rms(CommonKeys.rmsNormEps(keys)),
-        RotaryKeys.whole(keys, sizes),
+        RotaryKeys.llama(keys, sizes),
         Attention.full(sizes).withBiases(attentionBias, attentionBias),
         new FeedForward(CommonKeys.activation(keys, "hidden_act"), true, mlpBias, false),
         Ends.plain(CommonKeys.tied(keys)),

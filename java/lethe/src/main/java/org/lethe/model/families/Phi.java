@@ -16,10 +16,11 @@ import org.lethe.model.Modules;
  * read one layer norm side by side; biases everywhere, on the head too.
  *
  * <p>Class defaults that are taken: {@code num_key_value_heads} as many as heads, {@code
- * partial_rotary_factor} 0.5, {@code qk_layernorm} false.
+ * partial_rotary_factor} 0.5, {@code qk_layernorm} false. Early published files name code of their
+ * own ({@code auto_map}) that computes the same.
  */
 final class Phi {
-  static final Family FAMILY = new Family("phi", "PhiForCausalLM", Set.of(), Phi::read);
+  static final Family FAMILY = new Family("phi", "PhiForCausalLM", Set.of("auto_map"), Phi::read);
 
   private static final double ROTATED = 0.5;
 

@@ -13,7 +13,7 @@ import org.lethe.model.Rotary.Scaling;
 /**
  * Reads rotary embeddings in both spellings: {@code rope_theta} with {@code rope_scaling}, as
  * transformers 4 writes them, and {@code rope_parameters} of transformers 5. Said twice, both must
- * mean the same; the base is never assumed.
+ * mean the same; the base is assumed only for {@link #llama old Llamas}.
  *
  * <p>Parameters that differ from one type of layer to another, nested in {@code rope_parameters},
  * belong to families that Lethe does not compute and are refused.
@@ -34,9 +34,24 @@ final class RotaryKeys {
     this.original = original;
   }
 
+  /** Base of the paper (Su et al. 2021), and the only one before {@code rope_theta} existed. */
+  private static final double FIRST_BASE = 10000;
+
+  /**
+   * Of Llama, whose published files are older than {@code rope_theta} (Llama 2: transformers
+   * 4.32.0.dev0): without it, and not in the spelling of transformers 5, the base is {@value
+   * #FIRST_BASE}, as in every release of its class.
+   */
+  static Rotary llama(ConfigKeys keys, Sizes sizes) {
+    boolean old = !keys.present("rope_theta") && !keys.present("rope_parameters");
+    OptionalDouble base = old ? OptionalDouble.of(FIRST_BASE) : OptionalDouble.empty();
+    return new RotaryKeys(keys, sizes, ANY, OptionalInt.empty()).read(1, false, base);
+  }
+
   /** Of a family that turns heads whole. */
   static Rotary whole(ConfigKeys keys, Sizes sizes) {
-    return new RotaryKeys(keys, sizes, ANY, OptionalInt.empty()).read(1, false);
+    return new RotaryKeys(keys, sizes, ANY, OptionalInt.empty())
+        .read(1, false, OptionalDouble.empty());
   }
 
   /**
@@ -45,7 +60,8 @@ final class RotaryKeys {
    * @param partDefault what its class assumes when {@code partial_rotary_factor} is absent
    */
   static Rotary partial(ConfigKeys keys, Sizes sizes, double partDefault) {
-    return new RotaryKeys(keys, sizes, ANY, OptionalInt.empty()).read(partDefault, true);
+    return new RotaryKeys(keys, sizes, ANY, OptionalInt.empty())
+        .read(partDefault, true, OptionalDouble.empty());
   }
 
   /**
@@ -54,12 +70,12 @@ final class RotaryKeys {
    */
   static Rotary phi3(ConfigKeys keys, Sizes sizes) {
     OptionalInt original = keys.whole("original_max_position_embeddings");
-    return new RotaryKeys(keys, sizes, PHI3, original).read(1, true);
+    return new RotaryKeys(keys, sizes, PHI3, original).read(1, true, OptionalDouble.empty());
   }
 
   private record Said(String key, OptionalDouble theta, OptionalDouble part, Scaling scaling) {}
 
-  private Rotary read(double partDefault, boolean mayBePartial) {
+  private Rotary read(double partDefault, boolean mayBePartial, OptionalDouble thetaDefault) {
     List<Double> thetas = new ArrayList<>();
     List<Double> parts = new ArrayList<>();
     keys.positive("rope_theta").ifPresent(thetas::add);
@@ -71,6 +87,9 @@ final class RotaryKeys {
     for (Said s : said) {
       s.theta().ifPresent(thetas::add);
       s.part().ifPresent(parts::add);
+    }
+    if (thetas.isEmpty()) {
+      thetaDefault.ifPresent(thetas::add);
     }
     if (thetas.isEmpty()) {
       throw keys.error(
