@@ -309,6 +309,35 @@ def ga_ls(step, o):
     return -torch.cat(kept).sum() / sum(len(k) for k in kept)
 
 
+class DistillKL(torch.nn.Module):
+    """KL of softened predictions [rows, V] times T^2, as SCRUB's code has it for a batch of classifications."""
+
+    def __init__(self, temperature):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, student, teacher):
+        log_p = F.log_softmax(student / self.temperature, dim=1)
+        r = F.softmax(teacher / self.temperature, dim=1)
+        return F.kl_div(log_p, r, reduction="sum") * self.temperature**2 / student.shape[0]
+
+
+def scrub(step, o):
+    """Max and min step summed."""
+    distill = DistillKL(o["temperature"])
+
+    def divergence(role):
+        z, r = [], []
+        for i in step.of(role):
+            first = step.sequences[i]["answerStart"] - 1 if o["positions"] == "answer" else 0
+            z.append(step.z[i][first:-1])
+            r.append(step.z_reference[i][first:-1])
+        return distill(torch.cat(z), torch.cat(r))
+
+    min_step = o["alpha"] * divergence(RETAIN) + o["gamma"] * reduced(nlls(step, RETAIN, o["positions"]), "token_mean")
+    return min_step - (o["forget_weight"] * divergence(FORGET) if o["forget_weight"] else 0)
+
+
 def kl_retain(step, o):
     return kl_batchmean(step, RETAIN, o["positions"])
 
@@ -330,6 +359,7 @@ PUBLISHED = {
     "LLMU": llmu,
     "GA_temp": ga_temp,
     "GA_LS": ga_ls,
+    "SCRUB": scrub,
     "Jang": lambda step, o: ascent(step, {"positions": "all", "reduction": "token_mean"}),
     "SeUL": lambda step, o: ascent(step, {"positions": "spans", "reduction": o["reduction"]}),
 }

@@ -55,6 +55,9 @@ CASES = [
     ("GA_temp+KL", "GA_temp", {"temperature": 2.0}, "KL", {"positions": "every"}),
     ("GA_LS", "GA_LS", {"keep": 0.8}, "none", {}),
     ("Jang", "Jang", {}, "none", {}),
+    ("SCRUB", "SCRUB", {"temperature": 4.0, "forget_weight": 1.0, "alpha": 0.5, "gamma": 0.75, "positions": "all"}, "none", {}),
+    ("SCRUB-answer", "SCRUB", {"temperature": 2.5, "forget_weight": 0.5, "alpha": 2.0, "gamma": 1.0, "positions": "answer"}, "none", {}),
+    ("SCRUB-min", "SCRUB", {"temperature": 4.0, "forget_weight": 0.0, "alpha": 0.5, "gamma": 1.0, "positions": "all"}, "none", {}),
     ("SeUL", "SeUL", {"reduction": "token_mean"}, "none", {}),
 ]
 

@@ -49,6 +49,7 @@ final class Formulas {
                       + (choice(o, "cross_entropy").equals("true") ? referenceEntropy(step) : 0));
       case "GA_temp" -> tempered(step, number(o, "temperature"));
       case "GA_LS" -> lowest(step, number(o, "keep"));
+      case "SCRUB" -> scrub(o, step);
       default -> throw new AssertionError("no formula of " + name);
     };
   }
@@ -211,6 +212,43 @@ final class Formulas {
       int kept = (int) ((float) keep * all.length);
       sum -= Arrays.stream(all, 0, kept).sum();
       rows += kept;
+    }
+    return sum / rows;
+  }
+
+  private static double scrub(Map<String, Setting> o, Step step) {
+    double tau = number(o, "temperature");
+    double apart = temperedDivergence(of(Role.FORGET, step), step, tau);
+    List<Sequence> compared =
+        of(Role.RETAIN, step).stream().filter(s -> s.use().kind() != RowKind.NLL).toList();
+    double near = temperedDivergence(compared, step, tau);
+    double nll = 0;
+    int rows = 0;
+    for (Sequence s : of(Role.RETAIN, step)) {
+      if (s.use().kind() == RowKind.NLL) {
+        nll -= logProbability(step, s);
+        rows += s.rows();
+      }
+    }
+    return -number(o, "forget_weight") * tau * tau * apart
+        + number(o, "alpha") * tau * tau * near
+        + number(o, "gamma") * nll / rows;
+  }
+
+  private static double temperedDivergence(List<Sequence> sequences, Step step, double tau) {
+    double sum = 0;
+    int rows = 0;
+    for (Sequence s : sequences) {
+      for (int row = s.firstRow(); row < s.firstRow() + s.rows(); row++) {
+        // The row's temperature is stored as a float.
+        double[] z = Arrays.stream(step.logits().get(row)).map(v -> v / (float) tau).toArray();
+        double[] w = Arrays.stream(step.reference().get(row)).map(v -> v / (float) tau).toArray();
+        for (int v = 0; v < z.length; v++) {
+          double logR = rowLogProbability(w, v);
+          sum += StrictMath.exp(logR) * (logR - rowLogProbability(z, v));
+        }
+        rows++;
+      }
     }
     return sum / rows;
   }

@@ -58,8 +58,9 @@ class ResumeBitsTest {
         names.add(forget + retain);
       }
     }
-    // One of each further kind: length-normalised, two passes ahead, with a state, on a reference.
-    names.addAll(List.of("SimNPO+GD", "KTO+KL", "PDU", "UNDIAL", "GradDiff"));
+    // One of each further kind: length-normalised, two passes ahead, with a state, on a reference,
+    // two kinds of rows on one sequence.
+    names.addAll(List.of("SimNPO+GD", "KTO+KL", "PDU", "UNDIAL", "GradDiff", "SCRUB"));
     return names.stream();
   }
 

@@ -34,6 +34,7 @@ public final class Methods {
           LowestAscent.SPEC,
           JangAscent.SPEC,
           SelectiveAscent.SPEC,
+          Scrub.SPEC,
           Kga.SPEC,
           WhosHarryPotter.SPEC,
           Quark.SPEC,
