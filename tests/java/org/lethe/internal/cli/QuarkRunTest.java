@@ -167,6 +167,34 @@ class QuarkRunTest {
   }
 
   @Test
+  void aModelIsJudgedBehindAControlToken() throws IOException {
+    run(0, runs.evaluate("plain", "evaluate.rows=2"));
+    run(0, runs.evaluate("behind", "evaluate.rows=2", "evaluate.control_token=\u00c0"));
+    JsonNode without = judged("plain");
+    JsonNode with = judged("behind");
+    assertEquals(without.get("answer_start").asInt() + 1, with.get("answer_start").asInt());
+    List<Integer> expected = ids(without);
+    List<Integer> found = ids(with);
+    // Behind the bos token, where the prompt begins with one.
+    found.remove(found.get(0).equals(expected.get(0)) ? 1 : 0);
+    assertEquals(expected, found);
+    assertFalse(without.get("probability").equals(with.get("probability")));
+    String error = run(2, runs.evaluate("no", "evaluate.control_token=<none such>")).err();
+    assertTrue(error.contains("evaluate.control_token: \"<none such>\" is no token"), error);
+  }
+
+  private static JsonNode judged(String output) throws IOException {
+    Path file = runs.resolve(output).resolve("evaluation-rows.jsonl");
+    return new ObjectMapper().readTree(Files.readAllLines(file).get(0));
+  }
+
+  private static List<Integer> ids(JsonNode row) {
+    List<Integer> ids = new ArrayList<>();
+    row.get("ids").forEach(id -> ids.add(id.asInt()));
+    return ids;
+  }
+
+  @Test
   void aDamagedPoolIsNotLearntFrom() throws IOException {
     Path out = runs.resolve("damaged");
     run(0, quark("damaged", TOKENS, "quark.every=2", "train.steps=4", "checkpoint.every=3 steps"));

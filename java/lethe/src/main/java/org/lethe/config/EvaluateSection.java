@@ -30,7 +30,11 @@ public record EvaluateSection(
         int extractionN,
     @Doc("Prefixes those look at: answer (that hold the whole prompt) or all (a text's own, Jang)")
         @Default("answer")
-        Prefixes extractionPrefixes) {
+        Prefixes extractionPrefixes,
+    @Doc(
+            "Token of the vocabulary at the front of every prompt that is judged, such as the first"
+                + " of quark.tokens after Quark; unset: none")
+        Optional<String> controlToken) {
 
   /** Prefixes that are continued. */
   public enum Prefixes {

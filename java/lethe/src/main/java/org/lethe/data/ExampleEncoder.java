@@ -4,6 +4,7 @@ import java.util.Arrays;
 import java.util.BitSet;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.OptionalInt;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.lethe.UserException;
@@ -72,6 +73,7 @@ public final class ExampleEncoder {
   private final LongSequence longSequence;
   private final Border border;
   private final boolean addsBos;
+  private final OptionalInt control;
   private final AtomicInteger truncated = new AtomicInteger();
 
   /** An encoder that tokenises prompt and answer apart. */
@@ -90,6 +92,17 @@ public final class ExampleEncoder {
       int contextLength,
       LongSequence longSequence,
       Border border) {
+    this(tokenizer, template, contextLength, longSequence, border, OptionalInt.empty());
+  }
+
+  /** With the context that is left beside the control token, where there is one. */
+  private ExampleEncoder(
+      Tokenizer tokenizer,
+      PromptTemplate template,
+      int contextLength,
+      LongSequence longSequence,
+      Border border,
+      OptionalInt control) {
     if (contextLength < 2) {
       throw new UserException(
           "A context of "
@@ -103,6 +116,24 @@ public final class ExampleEncoder {
     this.longSequence = longSequence;
     this.border = border;
     this.addsBos = !template.writesSpecialTokens() && tokenizer.addsBos();
+    this.control = control;
+  }
+
+  /**
+   * The same with a control token in every sequence and prompt, which conditions a model that was
+   * trained with it: at the beginning, but behind the bos token where there is one.
+   *
+   * @param token id in the vocabulary
+   */
+  public ExampleEncoder behind(int token) {
+    return new ExampleEncoder(
+        tokenizer, template, contextLength - 1, longSequence, border, OptionalInt.of(token));
+  }
+
+  /** Where in a prompt's ids a control token goes: index 1 behind a bos token, else 0. */
+  public int controlPlace(int[] ids) {
+    OptionalInt bos = tokenizer.bosId();
+    return bos.isPresent() && ids[0] == bos.getAsInt() ? 1 : 0;
   }
 
   /** The sequence of a row, with the tokens marked that hold a sensitive character. */
@@ -133,12 +164,36 @@ public final class ExampleEncoder {
           case JOINT_PREFIX -> byPrefix(question, answer, where);
         };
     TokenSequence sequence = closed(open.ids(), open.answerStart(), where);
-    return passages.isEmpty() ? sequence : sequence.withSpans(spans(open, passages, sequence));
+    return controlled(
+        passages.isEmpty() ? sequence : sequence.withSpans(spans(open, passages, sequence)));
+  }
+
+  private TokenSequence controlled(TokenSequence sequence) {
+    return control.isEmpty()
+        ? sequence
+        : new TokenSequence(
+            controlled(sequence.ids()),
+            sequence.answerStart() + 1,
+            sequence.spans().stream()
+                .map(s -> new TokenSequence.Span(s.from() + 1, s.to() + 1))
+                .toList());
+  }
+
+  private int[] controlled(int[] ids) {
+    if (control.isEmpty()) {
+      return ids;
+    }
+    int place = controlPlace(ids);
+    int[] all = new int[ids.length + 1];
+    System.arraycopy(ids, 0, all, 0, place);
+    all[place] = control.getAsInt();
+    System.arraycopy(ids, place, all, place + 1, ids.length - place);
+    return all;
   }
 
   /** The ids that generation of an answer starts from: {@code [bos] prompt}; at least one. */
   public int[] encodePrompt(String question) {
-    return promptIds(question, "question \"" + question + "\"");
+    return controlled(promptIds(question, "question \"" + question + "\""));
   }
 
   /** The id of the token that closes an answer. */

@@ -24,7 +24,8 @@ final class Quark {
               "Lu et al., arXiv 2205.13636; GXimingLu/Quark",
               "lethe unlearn samples, pools and trains as the section quark says; its control"
                   + " tokens (quark.tokens) are existing ones, since the embedding is frozen, where"
-                  + " the code adds some")
+                  + " the code adds some; they stand at the front, behind bos;"
+                  + " evaluate.control_token judges behind the best one, as the code does")
           .complete()
           .options(
               Option.atLeast(0, "kl", 0.05, "weight of the divergence", "Quark's code"),

@@ -6,12 +6,14 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.OptionalInt;
 import java.util.function.Predicate;
 import org.lethe.UserException;
 import org.lethe.checkpoint.OutputDirectory;
 import org.lethe.config.EvaluateSection;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
+import org.lethe.data.ExampleEncoder;
 import org.lethe.data.Refusals;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.evaluate.Evaluator;
@@ -77,27 +79,46 @@ public final class Evaluate {
           "there is nothing to evaluate; give data.forget, data.retain, data.general or"
               + " data.holdout");
     }
+    ExampleEncoder encoder = encoder(config.evaluate(), loaded);
     Evaluator evaluator =
         new Evaluator(
                 loaded.model(),
                 loaded.tokenizer(),
-                loaded.encoder(),
+                encoder,
                 view,
                 config.evaluate().maxNewTokens(),
                 config.evaluate().batchSize())
             .extracting(
                 config.evaluate().extractionN(),
                 Positions.valueOf(config.evaluate().extractionPrefixes().name()));
-    int truncated = loaded.encoder().truncatedCount();
+    int truncated = encoder.truncatedCount();
     List<SetObservations> observed = new ArrayList<>();
     sets.forEach((name, examples) -> observed.add(evaluator.observe(name, examples)));
-    int cut = loaded.encoder().truncatedCount() - truncated;
+    int cut = encoder.truncatedCount() - truncated;
     if (cut > 0) {
       listener.note(
           cut + " answers were longer than the context and were cut; raise data.context_length");
     }
     Scoring scoring = scoring(config);
     return new Result(Evaluation.of(observed, scoring), observed, scoring);
+  }
+
+  private static ExampleEncoder encoder(EvaluateSection c, LoadedModel loaded) {
+    if (c.controlToken().isEmpty()) {
+      return loaded.encoder();
+    }
+    String token = c.controlToken().get();
+    OptionalInt id = loaded.tokenizer().tokenId(token);
+    return loaded
+        .encoder()
+        .behind(
+            id.orElseThrow(
+                () ->
+                    new UserException(
+                        "evaluate.control_token: \""
+                            + token
+                            + "\" is no token of the model's vocabulary; name one that"
+                            + " tokenizer.json has")));
   }
 
   /** What the configuration says of how observations become scores. */

@@ -160,8 +160,7 @@ final class QuarkRun implements PoolBatches.Rounds {
   private static Asked asked(
       Example example, boolean forget, LoadedModel loaded, QuarkSection quark) {
     int[] ids = loaded.encoder().encodePrompt(example.question());
-    OptionalInt bos = loaded.tokenizer().bosId();
-    int place = bos.isPresent() && ids[0] == bos.getAsInt() ? 1 : 0;
+    int place = loaded.encoder().controlPlace(ids);
     int context = loaded.model().config().contextLength();
     if (ids.length + 1 + quark.maxNewTokens() > context) {
       throw new UserException(
