@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -235,5 +236,26 @@ class QuarkRunTest {
     error = run(2, quark("x", TOKENS, "train.steps_per_batch=2")).err();
     assertTrue(error.contains("set train.steps_per_batch=1"), error);
     assertFalse(Files.exists(runs.resolve("x")));
+  }
+
+  @Test
+  void validateSeesItBeforeARun() throws IOException {
+    Path file = runs.resolve("quark.yaml");
+    Files.write(
+        file,
+        List.of(
+            "model: " + runs.model(),
+            "output: " + runs.resolve("v"),
+            "data: {forget: ['" + runs.data("forget") + "']}",
+            "method: {forget: Quark, retain: none}"));
+    String[] validate = {"validate", "--for", "unlearn", file.toString(), "quark.quantiles=3"};
+    String none = run(2, validate).out();
+    assertTrue(none.contains("quark.tokens names 0 control tokens"), none);
+    String[] unknown = Arrays.copyOf(validate, validate.length + 1);
+    unknown[validate.length] = "quark.tokens=[\"\u00c0\", \"<none such>\", \"\u00f5\"]";
+    String error = run(2, unknown).out();
+    assertTrue(error.contains("\"<none such>\" is no token of"), error);
+    unknown[validate.length] = TOKENS;
+    run(0, unknown);
   }
 }

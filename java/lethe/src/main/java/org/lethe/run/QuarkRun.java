@@ -29,9 +29,10 @@ import org.slf4j.LoggerFactory;
  *
  * <p>The first round asks the reference without a control token, every later one the model as it
  * has become, behind the best quantile's token. Draws are keyed by (seed, round, prompt, position).
- * An answer that the model ended carries the end token that closes a row's answer. A retain
- * question, where those are asked, earns 1 − reward: of what is to be kept, as much as possible is
- * to be said.
+ * An answer that the model ended carries the end token that closes a row's answer; the published
+ * code (main.py of GXimingLu/Quark) keeps answers as text and learns no end. A retain question,
+ * where those are asked, earns 1 − reward: of what is to be kept, as much as possible is to be
+ * said.
  */
 final class QuarkRun implements PoolBatches.Rounds {
   private static final Logger LOG = LoggerFactory.getLogger(QuarkRun.class);

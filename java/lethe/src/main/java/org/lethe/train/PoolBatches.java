@@ -21,8 +21,8 @@ import org.lethe.method.Role;
  * bos know it at the start alone. What a reference reads is the same without the control token.
  *
  * <p>Unlike other sources this one follows the model: {@link #prepare} samples. Everything else is
- * a function of (seed, round, epoch of the round, place), and a batch is never filled up from the
- * next epoch.
+ * a function of (seed, round, epoch of the round, place). The last batch of an epoch may be short;
+ * the published code drops it, which pools of few answers would feel.
  */
 public final class PoolBatches implements BatchSource {
   /** Keys of the order in which a round's epochs visit the pool, apart from other streams. */
