@@ -2,8 +2,13 @@ package org.lethe.checkpoint;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -11,6 +16,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -113,6 +119,90 @@ class ModelDirectoryTest {
     for (String file : List.of("adapter_config.json", "adapter_model.safetensors")) {
       assertArrayEquals(
           Files.readAllBytes(first.resolve(file)), Files.readAllBytes(second.resolve(file)), file);
+    }
+  }
+
+  /** Other layers than the weights have, and another number of key and value heads. */
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "num_hidden_layers | 4 | lacks 9 tensors that config.json asks for, 'model.layers.3.",
+        "num_hidden_layers | 2 | has 9 tensors that config.json does not ask for, 'model.layers.2.",
+        "num_key_value_heads | 1 | 'model.layers.0.self_attn.k_proj.weight' has the shape",
+      })
+  void weightsOfAnotherConfigAreNamedWithTheirDirectory(String key, int value, String words)
+      throws IOException {
+    Path base = Goldens.path("llama-tiny");
+    ObjectNode config = (ObjectNode) Goldens.json("llama-tiny/config.json");
+    Files.copy(base.resolve("model.safetensors"), directory.resolve("model.safetensors"));
+    Files.writeString(directory.resolve("config.json"), config.put(key, value).toString());
+    try (Backend backend = Backend.open("cpu", 1)) {
+      String message =
+          assertThrows(UserException.class, () -> load(backend, Dtype.F32, directory)).getMessage();
+      assertTrue(message.startsWith(directory + ": "), message);
+      assertTrue(message.contains(words), message);
+      assertTrue(message.endsWith("get config.json and weights that belong together"), message);
+    }
+  }
+
+  /** transformers 5 would not tie this one, 4 would; equal copies mean the same to both. */
+  @Test
+  void aTiedHeadThatIsAnotherIsRefused() throws IOException {
+    Path base = Goldens.path("llama-tiny");
+    ObjectNode config = (ObjectNode) Goldens.json("llama-tiny/config.json");
+    Files.copy(base.resolve("model.safetensors"), directory.resolve("model.safetensors"));
+    Files.writeString(
+        directory.resolve("config.json"), config.put("tie_word_embeddings", true).toString());
+    try (Backend backend = Backend.open("cpu", 1)) {
+      String message =
+          assertThrows(UserException.class, () -> load(backend, Dtype.F32, directory)).getMessage();
+      assertTrue(message.startsWith(directory.resolve("config.json") + ": key 'tie_"), message);
+      assertTrue(message.contains("lm_head.weight"), message);
+      assertTrue(message.contains("set it to false"), message);
+      copyEmbeddingToHead(directory.resolve("model.safetensors"));
+      load(backend, Dtype.F32, directory).close();
+    }
+  }
+
+  private static void copyEmbeddingToHead(Path file) throws IOException {
+    byte[] bytes = Files.readAllBytes(file);
+    long data = Long.BYTES + ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong(0);
+    try (SafetensorsFile tensors = SafetensorsFile.open(file)) {
+      TensorInfo table = tensors.info("model.embed_tokens.weight");
+      TensorInfo head = tensors.info("lm_head.weight");
+      System.arraycopy(
+          bytes,
+          Math.toIntExact(data + table.begin()),
+          bytes,
+          Math.toIntExact(data + head.begin()),
+          Math.toIntExact(head.bytes()));
+    }
+    Files.write(file, bytes);
+  }
+
+  @Test
+  void anAdapterThatDivergedIsNotLoaded() throws IOException {
+    Path adapter = directory.resolve("adapter");
+    try (Backend backend = Backend.open("cpu", 1);
+        Model model = load(backend, Dtype.F32, Goldens.path("llama-tiny"))) {
+      model.addLora(LoraConfig.all(2, 4), 5);
+      AdapterDirectory.save(model.lora(), model, "base", adapter, false);
+    }
+    Path file = adapter.resolve("adapter_model.safetensors");
+    byte[] bytes = Files.readAllBytes(file);
+    // The last value of the last tensor, little-endian: infinity.
+    ByteBuffer.wrap(bytes)
+        .order(ByteOrder.LITTLE_ENDIAN)
+        .putFloat(bytes.length - Float.BYTES, Float.POSITIVE_INFINITY);
+    Files.write(file, bytes);
+    try (Backend backend = Backend.open("cpu", 1);
+        Model model = load(backend, Dtype.F32, Goldens.path("llama-tiny"))) {
+      String message =
+          assertThrows(UserException.class, () -> AdapterDirectory.load(model, adapter, false))
+              .getMessage();
+      assertTrue(message.startsWith(file + ": tensor 'base_model.model."), message);
+      assertTrue(message.contains("' holds Infinity; "), message);
     }
   }
 }

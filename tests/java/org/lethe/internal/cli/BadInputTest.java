@@ -182,7 +182,7 @@ class BadInputTest {
         Goldens.path("llama-tiny/model.safetensors"),
         model.resolve("model.safetensors"),
         StandardCopyOption.REPLACE_EXISTING);
-    assertModelRefused(model, "config.json and the weights must belong together");
+    assertModelRefused(model, "get config.json and weights that belong together");
   }
 
   @Test

@@ -2,6 +2,7 @@ package org.lethe.checkpoint;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.file.Path;
 import java.util.Optional;
 import java.util.Set;
 import org.lethe.UserException;
@@ -11,9 +12,17 @@ import org.lethe.model.WeightSource;
 /** A checkpoint's tensors as a model takes them; F16 is widened to fp32 on the way. */
 final class CheckpointWeights implements WeightSource {
   private final TensorSource source;
+  private final Path directory;
 
-  CheckpointWeights(TensorSource source) {
+  /** The tensors of a model directory, which messages name. */
+  CheckpointWeights(TensorSource source, Path directory) {
     this.source = source;
+    this.directory = directory;
+  }
+
+  @Override
+  public String place() {
+    return directory.toString();
   }
 
   @Override

@@ -51,20 +51,7 @@ public final class LoraFactors {
           if (values == null) {
             throw new InternalFaultException("the adapter's tensor " + name + " has no module");
           }
-          int at = Math.toIntExact(first);
-          while (piece.hasRemaining()) {
-            float value = piece.get();
-            if (!Float.isFinite(value)) {
-              throw new UserException(
-                  directory.resolve(PeftAdapter.WEIGHTS_FILE)
-                      + ": tensor '"
-                      + name
-                      + "' holds "
-                      + value
-                      + "; the training that made it diverged, take an earlier adapter");
-            }
-            values[at++] = value;
-          }
+          piece.get(values, Math.toIntExact(first), piece.remaining());
         });
     return factors;
   }

@@ -8,12 +8,14 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Parameter;
+import org.lethe.model.ParameterNames;
 
 /**
  * A model in Hugging Face's layout: {@code config.json}, {@code model.safetensors} (or shards with
@@ -44,7 +46,23 @@ public final class ModelDirectory {
   public static Model load(Ops ops, Path directory, int contextLength) {
     ModelConfig sizes = config(directory).model().withContextLength(contextLength);
     try (ModelWeights tensors = ModelWeights.open(directory)) {
-      return Model.load(ops, sizes, new CheckpointWeights(tensors));
+      requireTiedHead(tensors, sizes, directory);
+      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory));
+    }
+  }
+
+  /**
+   * Refuses a tied head that is stored, too, with other values: transformers 5 takes it as it is
+   * stored, 4 takes the embedding.
+   */
+  static void requireTiedHead(TensorSource tensors, ModelConfig config, Path directory) {
+    boolean twice = config.tiedHead() && tensors.names().contains(ParameterNames.HEAD);
+    if (twice
+        && !tensors.slices(ParameterNames.HEAD).equals(tensors.slices(ParameterNames.EMBEDDING))) {
+      throw new UserException(
+          directory.resolve(HuggingFaceConfig.FILE)
+              + ": key 'tie_word_embeddings' says that the head is the embedding, but the weights"
+              + " hold another lm_head.weight; set it to false to use that, or remove the tensor");
     }
   }
 

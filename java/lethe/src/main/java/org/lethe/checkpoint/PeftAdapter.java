@@ -1,6 +1,7 @@
 package org.lethe.checkpoint;
 
 import java.io.IOException;
+import java.nio.FloatBuffer;
 import java.nio.channels.WritableByteChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -128,10 +129,35 @@ public final class PeftAdapter implements AutoCloseable {
     return weights.info(tensor).dtype();
   }
 
-  /** Gives every value of every A and B, tensor by tensor. */
+  /**
+   * Gives every value of every A and B, tensor by tensor.
+   *
+   * @throws UserException if one is not finite, or the file cannot be read
+   */
   public void read(FloatStream.Consumer consumer) {
     for (String name : weights.names()) {
-      FloatStream.read(weights, name, consumer);
+      FloatStream.read(
+          weights,
+          name,
+          (tensor, first, piece) -> {
+            requireFinite(tensor, piece.duplicate());
+            consumer.put(tensor, first, piece);
+          });
+    }
+  }
+
+  private void requireFinite(String tensor, FloatBuffer piece) {
+    while (piece.hasRemaining()) {
+      float value = piece.get();
+      if (!Float.isFinite(value)) {
+        throw new UserException(
+            weights.file(tensor)
+                + ": tensor '"
+                + tensor
+                + "' holds "
+                + value
+                + "; the training that made it diverged, take an earlier adapter");
+      }
     }
   }
 

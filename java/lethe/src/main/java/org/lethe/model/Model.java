@@ -370,11 +370,12 @@ public final class Model implements AutoCloseable {
     missing.removeAll(source.names());
     if (!missing.isEmpty()) {
       throw new UserException(
-          "the checkpoint lacks "
+          source.place()
+              + ": lacks "
               + missing.size()
-              + " tensors, "
+              + " tensors that config.json asks for, '"
               + missing.iterator().next()
-              + " first; config.json and the weights must belong together");
+              + "' first; get config.json and weights that belong together");
     }
     Set<String> extra = new TreeSet<>(source.names());
     extra.removeAll(layout.parameters().keySet());
@@ -386,11 +387,12 @@ public final class Model implements AutoCloseable {
     }
     if (!extra.isEmpty()) {
       throw new UserException(
-          "the checkpoint has "
+          source.place()
+              + ": has "
               + extra.size()
-              + " tensors that this model does not, "
+              + " tensors that config.json does not ask for, '"
               + extra.iterator().next()
-              + " first; config.json and the weights must belong together");
+              + "' first; get config.json and weights that belong together");
     }
   }
 
@@ -400,12 +402,14 @@ public final class Model implements AutoCloseable {
       for (Parameter p : layout.parameters().values()) {
         if (!Arrays.equals(source.shape(p.name()), p.shape())) {
           throw new UserException(
-              p.name()
-                  + " has shape "
+              source.place()
+                  + ": tensor '"
+                  + p.name()
+                  + "' has the shape "
                   + Arrays.toString(source.shape(p.name()))
-                  + " in the checkpoint, "
+                  + ", by config.json "
                   + Arrays.toString(p.shape())
-                  + " by config.json; they must belong together");
+                  + "; get config.json and weights that belong together");
         }
         readWeight(source, p, staging, other);
       }

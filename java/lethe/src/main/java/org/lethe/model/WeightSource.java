@@ -14,6 +14,11 @@ public interface WeightSource {
     return Optional.empty();
   }
 
+  /** Where they are stored, for messages. */
+  default String place() {
+    return "the weights";
+  }
+
   /** The names of all tensors. */
   Set<String> names();
 

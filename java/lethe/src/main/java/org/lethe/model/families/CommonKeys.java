@@ -105,7 +105,9 @@ public final class CommonKeys {
   private static Sizes sizes(ConfigKeys keys, int heads, int kvHeads, int headDimDefault) {
     int hidden = keys.requireWhole("hidden_size");
     if (heads % kvHeads != 0) {
-      throw keys.error("num_key_value_heads", "must divide num_attention_heads, " + heads);
+      throw keys.error(
+          "num_key_value_heads",
+          "is " + kvHeads + "; it must divide num_attention_heads, " + heads + ", mend the file");
     }
     OptionalInt headDim = keys.whole("head_dim");
     if (headDim.isEmpty() && headDimDefault == 0 && hidden % heads != 0) {

@@ -151,7 +151,8 @@ final class RotaryKeys {
           "is '"
               + type
               + "'; Lethe computes for this family only "
-              + List.copyOf(types).stream().sorted().toList());
+              + List.copyOf(types).stream().sorted().toList()
+              + ", choose another model");
     }
     OptionalDouble theta = nested.positive("rope_theta");
     OptionalDouble part = nested.positive("partial_rotary_factor");
