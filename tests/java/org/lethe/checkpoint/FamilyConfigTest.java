@@ -56,6 +56,8 @@ class FamilyConfigTest {
     assertEquals(List.of(0, 0, 0), read(none).attention().windows());
     ObjectNode off = golden("qwen2").put("use_sliding_window", false);
     assertEquals(List.of(0, 0, 0), read(off).attention().windows());
+    ObjectNode all = golden("qwen2").put("max_window_layers", 0);
+    assertEquals(List.of(8, 8, 8), read(all).attention().windows());
     ObjectNode silent = golden("qwen2");
     silent.remove(List.of("use_sliding_window", "sliding_window", "max_window_layers"));
     assertEquals(List.of(0, 0, 0), read(silent).attention().windows());
@@ -133,6 +135,7 @@ class FamilyConfigTest {
         "qwen2 | layer_types | [\"full_attention\",\"chunked_attention\",\"full_attention\"] |"
             + " chunked",
         "qwen2 | max_window_layers | `` | layer_types",
+        "qwen2 | max_window_layers | -1 | 0 or more",
         "qwen2 | sliding_window | null | use_sliding_window is true",
         "qwen2 | use_mrope | true | Qwen2-VL",
         "qwen3 | use_sliding_window | false | no sliding_window is in use",

@@ -176,6 +176,17 @@ class BadInputTest {
   }
 
   @Test
+  void aQuestionLongerThanTheModelsContext() {
+    assertFails(
+        2,
+        new String[] {
+          "generate", "--model", runs.model().toString(), "Who?", "who wrote this? ".repeat(200)
+        },
+        "question 2 takes ",
+        "no room for an answer in the model's 128; shorten it");
+  }
+
+  @Test
   void weightsOfAnotherModel() throws IOException {
     Path model = copyOfModel("other-weights");
     Files.copy(

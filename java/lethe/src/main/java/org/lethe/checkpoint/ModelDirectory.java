@@ -56,7 +56,13 @@ public final class ModelDirectory {
    * stored, 4 takes the embedding.
    */
   static void requireTiedHead(TensorSource tensors, ModelConfig config, Path directory) {
-    boolean twice = config.tiedHead() && tensors.names().contains(ParameterNames.HEAD);
+    List<Long> shape = List.of((long) config.vocabularySize(), (long) config.hiddenSize());
+    // A table that is missing or of another shape is found, and said better, when it is loaded.
+    boolean twice =
+        config.tiedHead()
+            && tensors.names().contains(ParameterNames.HEAD)
+            && tensors.names().contains(ParameterNames.EMBEDDING)
+            && tensors.info(ParameterNames.EMBEDDING).shape().equals(shape);
     if (twice
         && !tensors.slices(ParameterNames.HEAD).equals(tensors.slices(ParameterNames.EMBEDDING))) {
       throw new UserException(

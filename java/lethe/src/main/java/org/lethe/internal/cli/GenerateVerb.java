@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
+import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.config.RunConfig;
 import org.lethe.model.Generator;
@@ -76,6 +77,7 @@ final class GenerateVerb implements Callable<Integer> {
     RunConfig config = answering.config();
     try (LoadedModel loaded = LoadedModel.open(config)) {
       List<int[]> prompts = questions.stream().map(loaded.encoder()::encodePrompt).toList();
+      requireRoom(prompts, loaded.model().config().contextLength());
       int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
       int slots = Math.min(16, prompts.size());
       try (Generator generator =
@@ -92,6 +94,22 @@ final class GenerateVerb implements Callable<Integer> {
       }
     }
     return ExitCode.OK;
+  }
+
+  /** The generator would keep the end of such a prompt and answer another question. */
+  private void requireRoom(List<int[]> prompts, int context) {
+    for (int i = 0; i < prompts.size(); i++) {
+      if (prompts.get(i).length >= context) {
+        throw new UserException(
+            "question "
+                + (i + 1)
+                + " takes "
+                + prompts.get(i).length
+                + " tokens with its prompt, which leaves no room for an answer in the model's "
+                + context
+                + "; shorten it");
+      }
+    }
   }
 
   private Generator generator(Model model, int slots, int length) {

@@ -179,7 +179,7 @@ public final class CommonKeys {
   static List<Integer> switchedWindows(ConfigKeys keys, int layers) {
     boolean used = keys.flag("use_sliding_window").orElse(false);
     OptionalInt window = keys.whole("sliding_window");
-    OptionalInt first = keys.whole("max_window_layers");
+    OptionalInt first = keys.count("max_window_layers");
     if (used && window.isEmpty()) {
       throw keys.error("sliding_window", "is absent, but use_sliding_window is true; add it");
     }

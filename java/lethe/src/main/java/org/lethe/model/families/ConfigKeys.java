@@ -53,6 +53,19 @@ public interface ConfigKeys {
     return whole(key).orElseThrow(() -> error(key, "is absent; add it"));
   }
 
+  /** A whole number, 0 or more. */
+  default OptionalInt count(String key) {
+    OptionalDouble value = number(key);
+    if (value.isEmpty()) {
+      return OptionalInt.empty();
+    }
+    int count = (int) value.getAsDouble();
+    if (count != value.getAsDouble() || count < 0) {
+      throw error(key, "is " + value.getAsDouble() + "; it must be a whole number, 0 or more");
+    }
+    return OptionalInt.of(count);
+  }
+
   /** A number that must be there. */
   default double requirePositive(String key) {
     return positive(key).orElseThrow(() -> error(key, "is absent; add it"));
