@@ -76,7 +76,12 @@ final class Operands implements AutoCloseable {
   /** The first {@code n} floats of a buffer. */
   float[] readFloats(Buffer buffer, int n) {
     float[] values = new float[n];
-    staging.download(buffer, 0, values, n);
+    float[] piece = new float[Math.min(PIECE, n)];
+    for (int at = 0; at < n; at += PIECE) {
+      int count = Math.min(PIECE, n - at);
+      staging.download(buffer, (long) at * Float.BYTES, piece, count);
+      System.arraycopy(piece, 0, values, at, count);
+    }
     return values;
   }
 
