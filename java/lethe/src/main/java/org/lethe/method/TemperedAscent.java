@@ -1,7 +1,5 @@
 package org.lethe.method;
 
-import java.util.List;
-
 /**
  * GA_temp, gradient ascent on flattened predictions: loss = −(1/N) Σ nll_τ over the N rows of role
  * FORGET, nll_τ = −log softmax(z/τ)[y]. With KL beside it, UWC's KL_temp.
@@ -10,7 +8,7 @@ import java.util.List;
  * "Towards Effective Evaluations and Comparisons for LLM Unlearning Methods" (arXiv 2406.09179);
  * code tmlr-group/Unlearning-with-Control, {@code dataloader.py}.
  */
-record TemperedAscent(double temperature, Positions positions) implements Loss {
+final class TemperedAscent {
   private static final String CODE = "Unlearning-with-Control, dataloader.py";
 
   static final LossSpec SPEC =
@@ -18,7 +16,7 @@ record TemperedAscent(double temperature, Positions positions) implements Loss {
               Side.FORGET,
               "GA_temp",
               "gradient ascent with a temperature",
-              o -> new TemperedAscent(o.number("temperature"), o.positions()))
+              o -> loss(o.number("temperature"), o.positions()))
           .formula("-mean nll of softmax(z/temperature)", "mean over rows")
           .source(
               "Wang et al. (ULC/UWC), arXiv 2406.09179; code Unlearning-with-Control",
@@ -27,32 +25,10 @@ record TemperedAscent(double temperature, Positions positions) implements Loss {
               Option.above(0, "temperature", 2, "what logits are divided by", CODE).atMost(1e6),
               Option.positions(Positions.ANSWER, CODE));
 
-  private Use use() {
-    return Use.nll(Role.FORGET, positions).with(RowParameters.temperature(temperature));
-  }
+  private TemperedAscent() {}
 
-  @Override
-  public String name() {
-    return "GA_temp";
-  }
-
-  @Override
-  public List<Use> uses() {
-    return List.of(use());
-  }
-
-  @Override
-  public double scale() {
-    return -1;
-  }
-
-  @Override
-  public long count(Totals totals) {
-    return totals.rows(use());
-  }
-
-  @Override
-  public void evaluate(Observed seen, Accumulator out) {
-    Reduction.TOKEN_MEAN.terms(seen, use(), seen.rows()::nll, out);
+  private static Loss loss(double temperature, Positions positions) {
+    Use use = Use.nll(Role.FORGET, positions).with(RowParameters.temperature(temperature));
+    return new Rowwise("GA_temp", use, Reduction.TOKEN_MEAN, -1, rows -> rows::nll);
   }
 }

@@ -1,7 +1,5 @@
 package org.lethe.method;
 
-import java.util.List;
-
 /**
  * UNDIAL, self-distillation with adjusted logits: loss = (1/N) Σ CE(r, p) over the N rows of role
  * FORGET, r = softmax(w − β·e_y), w the reference's logits, y the row's label.
@@ -12,7 +10,7 @@ import java.util.List;
  * src/trainer/utils.py}, which averages over all positions and takes β off token V − 100 where
  * there is no label; here ALL takes it off the question's own tokens.
  */
-record Undial(double beta, Positions positions) implements Loss {
+final class Undial {
   private static final String OPEN = "open-unlearning, UNDIAL.yaml";
 
   static final LossSpec SPEC =
@@ -20,7 +18,7 @@ record Undial(double beta, Positions positions) implements Loss {
               Side.FORGET,
               "UNDIAL",
               "self-distillation with adjusted logits",
-              o -> new Undial(o.number("beta"), o.positions()))
+              o -> loss(o.number("beta"), o.positions()))
           .formula("mean CE(softmax(w_ref - beta e_y), p)", "mean over rows")
           .source(
               "Dong et al., arXiv 2402.10052; open-unlearning",
@@ -32,34 +30,17 @@ record Undial(double beta, Positions positions) implements Loss {
               Option.atLeast(0, "beta", 10, "what is taken off the label's logit", OPEN),
               Option.positions(Positions.ANSWER, "the paper; open-unlearning has all positions"));
 
-  private Use use() {
-    return new Use(Role.FORGET, positions, RowKind.REFERENCE_KL, ReferenceUse.HIDDEN)
-        .with(new RowParameters(1, (float) beta, 0, 0));
-  }
+  private Undial() {}
 
-  @Override
-  public String name() {
-    return "UNDIAL";
-  }
-
-  @Override
-  public List<Use> uses() {
-    return List.of(use());
-  }
-
-  @Override
-  public double scale() {
-    return 1;
-  }
-
-  @Override
-  public long count(Totals totals) {
-    return totals.rows(use());
-  }
-
-  @Override
-  public void evaluate(Observed seen, Accumulator out) {
-    RowStatistics rows = seen.rows();
-    Reduction.TOKEN_MEAN.terms(seen, use(), row -> rows.kl(row) + rows.referenceEntropy(row), out);
+  private static Loss loss(double beta, Positions positions) {
+    Use use =
+        new Use(Role.FORGET, positions, RowKind.REFERENCE_KL, ReferenceUse.HIDDEN)
+            .with(new RowParameters(1, (float) beta, 0, 0));
+    return new Rowwise(
+        "UNDIAL",
+        use,
+        Reduction.TOKEN_MEAN,
+        1,
+        rows -> row -> rows.kl(row) + rows.referenceEntropy(row));
   }
 }

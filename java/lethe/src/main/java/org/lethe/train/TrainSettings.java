@@ -99,6 +99,20 @@ public record TrainSettings(
 
   /** The same, cut into pieces of at most so many tokens: less memory, and the same objective. */
   public TrainSettings withTokensPerMicroBatch(int tokens) {
+    return with(tokens, seed, parity);
+  }
+
+  /** The same with other dropout masks. */
+  public TrainSettings withSeed(long other) {
+    return with(tokensPerMicroBatch, other, parity);
+  }
+
+  /** The same with quirks of published code. */
+  public TrainSettings with(Parity quirks) {
+    return with(tokensPerMicroBatch, seed, quirks);
+  }
+
+  private TrainSettings with(int tokens, long masks, Parity quirks) {
     return new TrainSettings(
         steps,
         learningRate,
@@ -111,48 +125,12 @@ public record TrainSettings(
         maxGradientNorm,
         tokens,
         onNonFinite,
-        seed,
-        parity);
-  }
-
-  /** The same with quirks of published code. */
-  public TrainSettings with(Parity quirks) {
-    return new TrainSettings(
-        steps,
-        learningRate,
-        schedule,
-        warmupSteps,
-        beta1,
-        beta2,
-        eps,
-        weightDecay,
-        maxGradientNorm,
-        tokensPerMicroBatch,
-        onNonFinite,
-        seed,
+        masks,
         quirks);
   }
 
   Ops.AdamWSettings adamW() {
     return new Ops.AdamWSettings((float) beta1, (float) beta2, (float) eps, (float) weightDecay);
-  }
-
-  /** The same with other dropout masks. */
-  public TrainSettings withSeed(long other) {
-    return new TrainSettings(
-        steps,
-        learningRate,
-        schedule,
-        warmupSteps,
-        beta1,
-        beta2,
-        eps,
-        weightDecay,
-        maxGradientNorm,
-        tokensPerMicroBatch,
-        onNonFinite,
-        other,
-        parity);
   }
 
   private static void require(boolean holds, String key, Number value, String rule) {
