@@ -11,6 +11,11 @@
  * a crash; an operand that leaves its buffer is LETHE_OUT_OF_BOUNDS; operands that must not overlap and do,
  * LETHE_OVERLAP.
  *
+ * A backend may be asynchronous ("cuda" is): a call then returns when its work is in order, and host memory given to
+ * it may be reused. What only the content of device memory can tell (an index outside its table, an overlap of
+ * segments) is answered by the next lethe_read or lethe_synchronize, which name the call; the call itself changes
+ * nothing then, and what followed it is not to be used. "Answers" below means that moment.
+ *
  * Shapes are row-major. "storage" is the dtype argument (fp32 or bf16); statistics, gradients of parameters and
  * optimizer state are always fp32. T counts packed tokens (no padding), d is the hidden size, V the vocabulary. Same
  * inputs, same bits: per backend, instruction set, thread count and library version (lethe_engine_describe).
@@ -32,7 +37,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of a value below changes. */
-#define LETHE_ABI 2
+#define LETHE_ABI 3
 
 enum lethe_status {
   LETHE_OK = 0,
@@ -45,7 +50,8 @@ enum lethe_status {
   LETHE_NO_DEVICE = 7,        /* the backend cannot run on this machine; the trace says why */
   LETHE_ABI_MISMATCH = 8,     /* a plug-in was built for another LETHE_ABI */
   LETHE_WRONG_THREAD = 9,     /* called from a thread that does not own the engine */
-  LETHE_INTERNAL = 10         /* a fault in Lethe */
+  LETHE_INTERNAL = 10,        /* a fault in Lethe */
+  LETHE_DEVICE_LOST = 11      /* the device's context is beyond use; nothing it gave since its last success is right */
 };
 
 enum lethe_dtype { LETHE_F32 = 0, LETHE_BF16 = 1, LETHE_I32 = 2 };
@@ -63,14 +69,34 @@ LETHE_API const char *lethe_error_trace(void);
 
 /* ---- engine ---- */
 
-/* Opens `backend` ("cpu": the widest instruction set at hand; "cpu_avx2" or "cpu_avx512": just that one) from the
- * plug-in library in `plugin_dir`. `threads` >= 1 is fixed for the engine's life: it is part of what makes results
+/* Opens `backend` ("cpu": the widest instruction set at hand; "cpu_avx2" or "cpu_avx512": just that one; "cuda" or
+ * "cuda:0": the first CUDA device, "cuda:1" the second) from the plug-in library in `plugin_dir`. `threads` >= 1 is fixed for the engine's life: it is part of what makes results
  * repeat. LETHE_NO_DEVICE says why this machine cannot run the backend. */
 LETHE_API int lethe_engine_open(const char *backend, const char *plugin_dir, int32_t threads, lethe_engine **engine);
 /* Frees everything the engine owns; its refs become LETHE_CLOSED. */
 LETHE_API int lethe_engine_close(lethe_engine *engine);
 /* One line of JSON into out[capacity]: backend, instruction set, threads, library versions. */
 LETHE_API int lethe_engine_describe(lethe_engine *engine, char *out, int64_t capacity);
+/* Waits until everything asked of the engine is done, and answers what went wrong since the last wait. */
+LETHE_API int lethe_synchronize(lethe_engine *engine);
+/* Bytes of the device's memory that nobody uses, and all it has (cpu: the host's). */
+LETHE_API int lethe_memory(lethe_engine *engine, int64_t *free_bytes, int64_t *total_bytes);
+
+/* The engine's stream (cuda: a CUstream_st*; cpu: LETHE_UNSUPPORTED). Work that a caller puts on it is ordered with the
+ * engine's. */
+LETHE_API int lethe_stream(lethe_engine *engine, void **stream);
+/* From now on the engine works on `stream`, which the caller keeps alive until it gives another one (null: the engine's
+ * own) or closes the engine. What was asked before is done before what comes after. */
+LETHE_API int lethe_use_stream(lethe_engine *engine, void *stream);
+
+/* on != 0: from now on every launch, copy and wait of the engine is written down (what stood there is dropped); 0: no
+ * more. For tests and measurements; cpu: LETHE_UNSUPPORTED. */
+LETHE_API int lethe_record_launches(lethe_engine *engine, int32_t on);
+/* One line of JSON for each thing written down, into out[capacity] as far as it goes; needed: bytes of all, with the
+ * closing 0. {"kernel":name,"grid":[x,y,z],"threads":n,"shared":bytes,"bytes":read and written at least} |
+ * {"gemm":[M,N,K],"bytes":...} | {"copy":"to_device"|"to_host"|"on_device","bytes":n} | {"wait":reason} |
+ * {"alloc":bytes}. */
+LETHE_API int lethe_launches(lethe_engine *engine, char *out, int64_t capacity, int64_t *needed);
 
 /* ---- buffers ---- */
 
@@ -81,7 +107,10 @@ LETHE_API int lethe_buffer_alloc(lethe_engine *engine, int64_t bytes, lethe_ref 
  * use (cpu: host memory), even; `bytes` as for lethe_buffer_alloc. Aligned to 64 bytes it is fastest. */
 LETHE_API int lethe_buffer_wrap(lethe_engine *engine, void *address, int64_t bytes, lethe_ref *buffer);
 LETHE_API int lethe_buffer_free(lethe_engine *engine, lethe_ref buffer);
-/* Host memory to a buffer and back; returns when the bytes are there. */
+/* The address of `bytes` bytes from ref on, for other libraries of the same device; valid until the buffer is freed. */
+LETHE_API int lethe_address(lethe_engine *engine, lethe_ref ref, int64_t bytes, void **address);
+/* Host memory to a buffer and back. write: src may be reused when it returns; read: returns when the bytes are there.
+ */
 LETHE_API int lethe_write(lethe_engine *engine, lethe_ref dst, const void *src, int64_t bytes);
 LETHE_API int lethe_read(lethe_engine *engine, lethe_ref src, void *dst, int64_t bytes);
 LETHE_API int lethe_copy(lethe_engine *engine, lethe_ref dst, lethe_ref src, int64_t bytes);
@@ -89,6 +118,28 @@ LETHE_API int lethe_zero(lethe_engine *engine, lethe_ref dst, int64_t bytes);
 /* n elements from one floating dtype to the other, round to nearest even. */
 LETHE_API int lethe_convert(lethe_engine *engine, int64_t n, int32_t src_dtype, lethe_ref src, int32_t dst_dtype,
                             lethe_ref dst);
+
+/* dst[i] = std * the (first + i)th of a sequence of normal numbers that `seed` names, rounded to storage: numbers 4j to
+ * 4j + 3 are the Box-Muller pairs (Box & Muller 1958) of the words of Philox4x32-10 with key seed and counter {j, 0}
+ * (64 bits each, low word first): u = (word + 1/2) 2^-32; sqrt(-2 ln u0) cos 2 pi u1, sqrt(-2 ln u0) sin 2 pi u1, then
+ * the same of u2 and u3. The same numbers on every backend but for the last bits of ln, cos and sin. first >= 0. */
+LETHE_API int lethe_random_normal(lethe_engine *engine, int32_t dtype, int64_t n, uint64_t seed, int64_t first,
+                                  float std, lethe_ref dst);
+
+/* ---- 4-bit NormalFloat weights in bitsandbytes' layout (Dettmers et al. 2023) ---- */
+
+/* src[n] (storage) in blocks of `block` (32, 64 ... 4096) consecutive numbers: absmax[ceil(n / block)] fp32 = the
+ * block's largest magnitude; packed[ceil(n / 2)] holds the codes of src / absmax, 2j in the high four bits of byte j, 2j
+ * + 1 in the low ones; a block of zeros has absmax 0 and code 7, zero. A NaN or infinity in src is
+ * LETHE_INVALID_ARGUMENT. */
+LETHE_API int lethe_nf4_quantize(lethe_engine *engine, int32_t dtype, int64_t n, int64_t block, lethe_ref src,
+                                 lethe_ref packed, lethe_ref absmax);
+/* dst[n] (storage) = code value * absmax of its block, one fp32 product, rounded once. absmax[ceil(n / block)] fp32;
+ * or, with double quantisation, absmax 0 and the block's absmax is nested_map[nested[i]] * nested_absmax[i / 256] +
+ * nested_offset in fp32: nested[ceil(n / block)] uint8, nested_map[256], nested_absmax fp32 for each 256 of them. */
+LETHE_API int lethe_nf4_dequantize(lethe_engine *engine, int32_t dtype, int64_t n, int64_t block, lethe_ref packed,
+                                   lethe_ref absmax, lethe_ref nested, lethe_ref nested_map, lethe_ref nested_absmax,
+                                   float nested_offset, lethe_ref dst);
 
 /* ---- norms: y = (x - mean) rstd (w + weight_shift) + b (+ residual) ---- */
 
@@ -272,15 +323,23 @@ LETHE_API int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t 
  * each), mean[d] of lethe_head_mean (0: MEAN is summed from the logits, as it is with a soft cap).
  * stats[n,LETHE_STATISTICS] fp32 is written, and dh_rows[n,d] (storage, 0: statistics only) the *unscaled* gradient of
  * each row with respect to its source of h (not through the reference sources): the loss's coefficient comes
- * afterwards. workspace: at least `least` bytes of lethe_head_workspace; it bounds the chunk of logits that exists at a
- * time. */
+ * afterwards. references: how many rows are of the two kinds with a reference; seconds: how many of those have a mix
+ * above 0 (other numbers than the rows say are LETHE_INVALID_ARGUMENT). workspace: at least `least` bytes of
+ * lethe_head_workspace; it bounds the chunk of logits that exists at a time. */
 LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
-                                 lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap, lethe_ref mean,
+                                 int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap, lethe_ref mean,
                                  lethe_ref rows, lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows,
                                  lethe_ref workspace, int64_t workspace_bytes);
 /* dh[sources,d] = sum over the rows of each source, in row order, of coefficient[row] * dh_rows[row] (fp32 sum). */
 LETHE_API int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d,
                                  lethe_ref rows, lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dh);
+/* lethe_head_combine and lethe_norm_backward in one: dx[sources,d] = the gradient through the norm (as there, with one
+ * group, packed rows) of dy = sum of coefficient * dh_rows, which is not rounded in between. x[sources,d] is what the
+ * norm read. */
+LETHE_API int lethe_head_norm_backward(lethe_engine *engine, int32_t dtype, int32_t kind, int64_t n, int64_t sources,
+                                       int64_t d, float weight_shift, lethe_ref rows, lethe_ref coefficient,
+                                       lethe_ref dh_rows, lethe_ref x, lethe_ref w, lethe_ref mean, lethe_ref rstd,
+                                       lethe_ref dx, lethe_ref dw, lethe_ref db);
 /* The second pass of a head that trains: coefficient[n] fp32 is applied to the logits' gradient, which goes to
  * dh_rows[n,d] (storage; combine with coefficients of 1) and, += , to dw[V,d] and db[V] fp32 (db 0: the bias is
  * frozen). The reference kinds are LETHE_UNSUPPORTED: a trained head has no adapter to switch off. */

@@ -2,8 +2,8 @@
  *
  * A backend is a shared library liblethe_<name>.so that exports lethe_backend_init. liblethe checks every argument
  * (null, sizes, bounds, overlap) and resolves refs to addresses, so a backend trusts what it is given; it must not
- * throw across the table. Contents it alone can see (indices in device memory) it checks itself. A backend is driven by
- * one thread at a time. Ops appear in the order of lethe.h and carry its names.
+ * throw across the table. Contents it alone can see (indices in device memory) it checks itself; an asynchronous one
+ * answers for them at its next read or synchronize. A backend is driven by one thread at a time. Ops appear in the order of lethe.h and carry its names.
  */
 #ifndef LETHE_BACKEND_H
 #define LETHE_BACKEND_H
@@ -41,6 +41,27 @@ typedef struct lethe_norm_args {
   int32_t accumulate;
   float *dw, *db; /* backward: [d] += or null */
 } lethe_norm_args;
+
+typedef struct lethe_head_norm_args {
+  int64_t n;                /* head rows; norm.T sources, norm.groups 1 */
+  const int32_t *rows;      /* [n, LETHE_ROW_FIELDS] */
+  const float *coefficient; /* [n] */
+  const void *dh_rows;      /* [n,d] */
+  lethe_norm_args norm;     /* as for norm_backward, but dy, which is null */
+} lethe_head_norm_args;
+
+typedef struct lethe_nf4_args {
+  int32_t dtype;
+  int64_t n, block;
+  const void *src;            /* quantize: [n] */
+  void *dst;                  /* dequantize: [n] */
+  uint8_t *packed;            /* [ceil(n/2)] */
+  float *absmax;              /* [ceil(n/block)]; dequantize: null with double quantisation */
+  const uint8_t *nested;      /* dequantize: [ceil(n/block)] or null, as the rest */
+  const float *nested_map;    /* [256] */
+  const float *nested_absmax; /* [ceil(blocks/256)] */
+  float nested_offset;
+} lethe_nf4_args;
 
 /* n rows between a strided table and a strided list. */
 typedef struct lethe_rows_args {
@@ -141,6 +162,7 @@ typedef struct lethe_activation_args {
 typedef struct lethe_head_args {
   int32_t dtype;
   int64_t n, sources, d, V;
+  int64_t references, seconds; /* forward: rows with a reference, rows that mix; the backend checks them */
   const void *h, *w;        /* h[sources,d], w[V,d] */
   const void *bias;         /* [V] or null */
   float soft_cap;           /* 0: none */
@@ -187,9 +209,18 @@ typedef struct lethe_adamw_args {
 typedef struct lethe_backend {
   int32_t abi; /* LETHE_ABI this backend was built for; checked before anything else is read */
   const char *name;
-  int (*open)(const lethe_host *host, int32_t threads, lethe_device **device);
+  /* plugin_dir is where this library was found; ordinal is n of "name:n", else 0. */
+  int (*open)(const lethe_host *host, const char *plugin_dir, int32_t ordinal, int32_t threads, lethe_device **device);
   void (*close)(lethe_device *device);
   int (*describe)(lethe_device *device, char *out, int64_t capacity);
+  int (*synchronize)(lethe_device *device);
+  int (*memory)(lethe_device *device, int64_t *free_bytes, int64_t *total_bytes);
+  int (*stream)(lethe_device *device, void **stream);
+  int (*use_stream)(lethe_device *device, void *stream);
+  int (*record_launches)(lethe_device *device, int32_t on);
+  int (*launches)(lethe_device *device, char *out, int64_t capacity, int64_t *needed);
+  /* Whether `bytes` bytes of `address` can be lent to the device; may be null: all host memory can. */
+  int (*wrap)(lethe_device *device, void *address, int64_t bytes);
 
   int (*alloc)(lethe_device *device, int64_t bytes, void **address);
   void (*free)(lethe_device *device, void *address);
@@ -198,6 +229,10 @@ typedef struct lethe_backend {
   int (*copy)(lethe_device *device, void *dst, const void *src, int64_t bytes);
   int (*zero)(lethe_device *device, void *dst, int64_t bytes);
   int (*convert)(lethe_device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
+  int (*random_normal)(lethe_device *device, int32_t dtype, int64_t n, uint64_t seed, int64_t first, float std,
+                       void *dst);
+  int (*nf4_quantize)(lethe_device *device, const lethe_nf4_args *args);
+  int (*nf4_dequantize)(lethe_device *device, const lethe_nf4_args *args);
 
   int (*norm_forward)(lethe_device *device, const lethe_norm_args *args);
   int (*norm_backward)(lethe_device *device, const lethe_norm_args *args);
@@ -219,6 +254,7 @@ typedef struct lethe_backend {
                         int64_t *most);
   int (*head_forward)(lethe_device *device, const lethe_head_args *args);
   int (*head_combine)(lethe_device *device, const lethe_head_args *args);
+  int (*head_norm_backward)(lethe_device *device, const lethe_head_norm_args *args);
   int (*head_backward)(lethe_device *device, const lethe_head_args *args);
   int (*head_sample)(lethe_device *device, const lethe_sample_args *args);
   int (*gradient_norm)(lethe_device *device, int64_t n, const float *g, float max_norm, float *state);
