@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "head.cuh"
 #include "head_check.h"
+#include "head_rows.cuh"
 
 namespace {
 

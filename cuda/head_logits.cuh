@@ -1,7 +1,7 @@
 // Logits from what the head's GEMM gives: bias, soft cap, and the reference's mix and label shift.
 #pragma once
 
-#include "head.cuh"
+#include "head_rows.cuh"
 #include "lethe.h"
 
 namespace lethe::cuda {

@@ -3,31 +3,60 @@
 
 #include "common.cuh"
 
-namespace lethe::cuda {
-
 #if defined(LETHE_CUDA_SHIM)
+#include "shim/cuda_runtime_host.h"
+#endif
 
-using Stream = int;
-using Status = int;
-
-template <class... Parameters, class... Arguments>
-Status launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, Stream, Arguments... arguments) {
-  shim::launch(blocks, threads, [&] { kernel(arguments...); });
-  return 0;
-}
-
-#else
+namespace lethe::cuda {
 
 using Stream = cudaStream_t;
 using Status = cudaError_t;
 
+struct Grid {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+// How a kernel is launched, and what it is called in records and messages.
+struct Shape {
+  const char *name;
+  Grid grid;
+  unsigned threads;   // of a block; a multiple of 32
+  size_t shared = 0;  // bytes of dynamic shared memory
+  int64_t bytes = 0;  // what the kernel reads and writes at least, for records
+};
+
+#if defined(LETHE_CUDA_SHIM)
+
 template <class... Parameters, class... Arguments>
-Status launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, Stream stream, Arguments... arguments) {
+Status launch_on(Stream, const Shape &shape, void (*kernel)(Parameters...), Arguments... arguments) {
+  const Status lost = shim::lost();
+  if (lost != cudaSuccess) return lost;
+  try {
+    shim::launch({shape.grid.x, shape.grid.y, shape.grid.z}, shape.threads, shape.shared,
+                 [&] { kernel(arguments...); });
+  } catch (const shim::ShimError &e) {
+    shim::set_error(cudaErrorLaunchFailure, (std::string(shape.name) + ": " + e.what()).c_str());
+    return cudaErrorLaunchFailure;
+  }
+  return cudaSuccess;
+}
+
+#else
+
+template <class... Parameters, class... Arguments>
+Status launch_on(Stream stream, const Shape &shape, void (*kernel)(Parameters...), Arguments... arguments) {
+  constexpr size_t kWithoutAsking = size_t{48} << 10;
+  if (shape.shared > kWithoutAsking) {
+    const Status status =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared));
+    if (status != cudaSuccess) return status;
+  }
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(threads);
+  config.gridDim = dim3(shape.grid.x, shape.grid.y, shape.grid.z);
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared;
   config.stream = stream;
-  return cudaLaunchKernelEx(&config, kernel, arguments...);
+  return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 
 #endif

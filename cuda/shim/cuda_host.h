@@ -1,8 +1,11 @@
 // A host shim for CUDA kernels: blocks run one after the other, a block's threads are fibers that switch at barriers
-// and shuffles. With it a .cu file compiles as C++ and runs under a debugger, a sanitizer, or in a test without a GPU.
+// and where a warp's lanes meet. With it a .cu file compiles as C++ and runs under a debugger, a sanitizer, or in a
+// test without a GPU. cuda_runtime_host.h is the runtime that goes with it.
 //
-// What it finds beyond wrong results: a barrier or shuffle that only part of the threads reaches (ShimError). What it
-// does not: races between barriers, which on fibers have one outcome.
+// What it finds beyond wrong results: a barrier or a warp's meeting that only part of the threads reaches (ShimError);
+// asynchronous copies that nobody waited for; reads of shared memory that nobody wrote (it starts as NaN); with a
+// sanitizer, accesses outside of shared and device memory. What it does not: races between barriers, which on fibers
+// have one outcome.
 #pragma once
 
 #include <cmath>
@@ -15,13 +18,24 @@
 #define __global__
 #define __device__
 #define __host__
+#define __constant__ static
 #define __forceinline__ inline
+#define __restrict__ __restrict
 #define __launch_bounds__(...)
 // One block at a time, so that one copy serves; static storage has a sanitizer's red zones at its ends.
 #define __shared__ static
 
 struct alignas(16) float4 {
   float x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct alignas(8) uint2 {
+  uint32_t x, y;
 };
 struct Dim3 {
   unsigned x = 1, y = 1, z = 1;
@@ -36,17 +50,41 @@ struct ShimError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+constexpr unsigned kLanes = 32;
+// What a block may have on sm_86, sm_89 and sm_120, the devices with the least.
+constexpr size_t kMostSharedBytes = size_t{99} << 10;
+
 struct Indices {
   Dim3 thread, block, block_size, grid;
 };
 extern Indices current;  // of the fiber that runs
 
 void barrier();
-// The bits that lane `lane ^ mask` brought to the same shuffle.
-uint32_t shuffle_xor(uint32_t bits, unsigned mask);
+// The same, and whether any thread of the block brought true.
+bool barrier_or(bool mine);
+
+// All lanes of a warp bring something; `meet` sees what each brought and may write to it, then all go on.
+using Meeting = void (*)(void *(&brought)[kLanes]);
+void warp_meet(void *mine, Meeting meet);
+
+// Copies 16 bytes (zeros where `from` is null) when the group it belongs to is waited for.
+void copy_async(void *to, const void *from, int bytes);
+void copy_commit();
+void copy_wait(int groups_left);
+
+// The block's dynamic shared memory.
+void *dynamic_shared();
 
 // Throws ShimError where a real launch would hang or be undefined.
-void launch(unsigned blocks, unsigned threads, const std::function<void()> &kernel);
+void launch(Dim3 grid, unsigned threads, size_t dynamic_shared_bytes, const std::function<void()> &kernel);
+
+// What a lane brings to a shuffle: its bits, and the lane it wants to hear from.
+struct Shuffle {
+  uint32_t bits;
+  unsigned from;
+};
+void shuffle(void *(&brought)[kLanes]);
+inline unsigned lane() { return current.thread.x % kLanes; }
 
 }  // namespace lethe::cuda::shim
 
@@ -56,23 +94,87 @@ void launch(unsigned blocks, unsigned threads, const std::function<void()> &kern
 #define gridDim (::lethe::cuda::shim::current.grid)
 
 inline void __syncthreads() { ::lethe::cuda::shim::barrier(); }
+inline int __syncthreads_or(int mine) { return ::lethe::cuda::shim::barrier_or(mine != 0); }
+inline void __syncwarp(unsigned = 0xffffffffu) {
+  ::lethe::cuda::shim::warp_meet(nullptr, [](void *(&)[::lethe::cuda::shim::kLanes]) {});
+}
 
 template <class T>
-T __shfl_xor_sync(unsigned, T value, unsigned mask) {
-  static_assert(sizeof(T) == 4, "four bytes at a time");
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  bits = ::lethe::cuda::shim::shuffle_xor(bits, mask);
-  std::memcpy(&value, &bits, 4);
+T __shfl_sync(unsigned, T value, unsigned from) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "four or eight bytes at a time");
+  uint32_t words[2];
+  std::memcpy(words, &value, sizeof(T));
+  for (size_t i = 0; i < sizeof(T) / 4; ++i) {
+    ::lethe::cuda::shim::Shuffle s = {words[i], from};
+    ::lethe::cuda::shim::warp_meet(&s, ::lethe::cuda::shim::shuffle);
+    words[i] = s.bits;
+  }
+  std::memcpy(&value, words, sizeof(T));
   return value;
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, unsigned lanes) {
+  return __shfl_sync(mask, value, ::lethe::cuda::shim::lane() ^ lanes);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned lanes) {
+  const unsigned from = ::lethe::cuda::shim::lane() + lanes;
+  return __shfl_sync(mask, value, from < ::lethe::cuda::shim::kLanes ? from : ::lethe::cuda::shim::lane());
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned lanes) {
+  const unsigned lane = ::lethe::cuda::shim::lane();
+  return __shfl_sync(mask, value, lane >= lanes ? lane - lanes : lane);
+}
+
+// Blocks run one after the other, and threads switch at barriers alone: plain steps are atomic.
+template <class T>
+T atomicCAS(T *at, T expected, T wanted) {
+  const T old = *at;
+  if (old == expected) *at = wanted;
+  return old;
+}
+template <class T>
+T atomicAdd(T *at, T more) {
+  static_assert(std::is_integral_v<T>, "floating-point atomics have no order: results would not repeat");
+  const T old = *at;
+  *at = old + more;
+  return old;
+}
+template <class T>
+T atomicMin(T *at, T x) {
+  const T old = *at;
+  if (x < old) *at = x;
+  return old;
+}
+inline void __threadfence() {}
+inline void __threadfence_system() {}
+
+template <class T>
+T __ldg(const T *p) {
+  return *p;
 }
 
 inline float __expf(float x) { return std::exp(x); }
+inline float __logf(float x) { return std::log(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 inline float __int_as_float(int bits) {
   float f;
   std::memcpy(&f, &bits, 4);
   return f;
 }
+inline int __float_as_int(float f) {
+  int bits;
+  std::memcpy(&bits, &f, 4);
+  return bits;
+}
+inline float __uint_as_float(uint32_t bits) { return __int_as_float(static_cast<int>(bits)); }
+inline uint32_t __float_as_uint(float f) { return static_cast<uint32_t>(__float_as_int(f)); }
 inline __nv_bfloat16 __float2bfloat16_rn(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);

@@ -1,8 +1,8 @@
 // The case list through the CUDA row kernel, on the host shim: head_shim_test [small | separate].
 #include <cstring>
 
-#include "head.cuh"
 #include "head_check.h"
+#include "head_rows.cuh"
 
 namespace {
 
@@ -12,11 +12,9 @@ void shim_rows(const lethe::test::HeadLaunch &l, unsigned threads) {
   lethe::cuda::HeadRows a = {l.rows,     l.V,           l.ld,      l.z,          l.delta, l.second,
                              l.delta_of, l.second_of,   l.records, l.row_params, l.bias,  l.soft_cap,
                              l.means,    l.coefficient, l.stats,   l.gradient};
-  try {
-    lethe::cuda::head_rows(a, threads, 0);
-  } catch (const lethe::cuda::shim::ShimError &e) {
-    if (faults++ < 5) std::printf("%s\n", e.what());
-  }
+  if (lethe::cuda::head_rows(a, threads, nullptr) == cudaSuccess) return;
+  if (faults++ < 5) std::printf("%s\n", lethe_shim_message());
+  lethe_shim_fail_launch(-1, cudaSuccess);  // the next case has a device again
 }
 
 }  // namespace

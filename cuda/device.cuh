@@ -1,0 +1,124 @@
+// The CUDA backend's state, and what its ops share.
+//
+// Every op is a host function that launches kernels on the device's stream and returns; nothing waits but read and
+// synchronize (memory.cu). What a kernel finds wrong in the content of memory goes into the fault record (fault.cuh).
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "fault.cuh"
+#include "launch.cuh"
+#include "lethe_backend.h"
+
+namespace lethe::cuda {
+class Blas;  // gemm.h
+struct BlasDelete {
+  void operator()(Blas *blas) const;
+};
+class Staging;  // memory.cu
+struct StagingDelete {
+  void operator()(Staging *staging) const;
+};
+}  // namespace lethe::cuda
+
+struct lethe_device {
+  const lethe_host *host = nullptr;
+  int ordinal = 0;
+  cudaDeviceProp properties = {};
+  cudaStream_t own = nullptr;
+  cudaStream_t stream = nullptr;
+  std::unique_ptr<lethe::cuda::Blas, lethe::cuda::BlasDelete> blas;
+  std::unique_ptr<lethe::cuda::Staging, lethe::cuda::StagingDelete> staging;
+  // Memory an op needs while it runs, grown to the largest request in the stream's order; scratch() hands it out.
+  void *scratch = nullptr;
+  int64_t scratch_bytes = 0;
+  int64_t allocated = 0;  // bytes of buffers and scratch
+  lethe::cuda::FaultRecord fault;
+  // Why the context is beyond use; "" as long as it is not.
+  std::string lost;
+  bool recording = false;
+  std::vector<std::string> records;
+};
+
+namespace lethe::cuda {
+
+using Device = lethe_device;
+
+// Records why an op fails; returns `status`.
+int fail(const Device *device, int status, const char *file, int line, const std::string &message);
+// Turns what the runtime answered into a status: out of memory, or a lost device, which it then stays.
+int fail_cuda(Device *device, cudaError_t error, const char *file, int line, const char *what);
+
+#define LETHE_CUDA_FAIL(device, status, message) ::lethe::cuda::fail((device), (status), __FILE__, __LINE__, (message))
+// Returns from the calling function unless the runtime answers cudaSuccess.
+#define LETHE_CUDA_CALL(device, call)                                                                                  \
+  do {                                                                                                                 \
+    const cudaError_t lethe_error = (call);                                                                            \
+    if (lethe_error != cudaSuccess) return ::lethe::cuda::fail_cuda((device), lethe_error, __FILE__, __LINE__, #call); \
+  } while (0)
+// Returns from the calling function unless a status is LETHE_OK.
+#define LETHE_CUDA_TRY(call)                             \
+  do {                                                   \
+    const int lethe_status_ = (call);                    \
+    if (lethe_status_ != LETHE_OK) return lethe_status_; \
+  } while (0)
+
+// Refuses an op on a lost device, and makes the device current for the calling thread.
+int enter(Device *device);
+
+// Runs an op's body, which returns a status.
+template <class Body>
+int run(Device *device, const char *op, Body &&body) noexcept {
+  try {
+    LETHE_CUDA_TRY(enter(device));
+    device->fault.op = op;
+    return body();
+  } catch (const std::bad_alloc &) {
+    return device->host->fail(LETHE_OUT_OF_MEMORY, op, 0, "out of host memory");
+  } catch (const std::exception &e) {
+    return device->host->fail(LETHE_INTERNAL, op, 0, e.what());
+  }
+}
+
+// Writes a line of JSON down while the device records.
+void record(Device *device, const std::string &line);
+void record_launch(Device *device, const Shape &shape);
+
+// Launches a kernel on the device's stream; a grid without blocks is no launch.
+template <class... Parameters, class... Arguments>
+int launch(Device *device, const Shape &shape, void (*kernel)(Parameters...), Arguments... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return LETHE_OK;
+  if (device->recording) record_launch(device, shape);
+  const cudaError_t error = launch_on(device->stream, shape, kernel, arguments...);
+  return error == cudaSuccess ? static_cast<int>(LETHE_OK) : fail_cuda(device, error, __FILE__, __LINE__, shape.name);
+}
+
+// Offsets of what an op keeps in scratch memory, each on a boundary of 256 bytes.
+class Pieces {
+ public:
+  template <class T>
+  int64_t add(int64_t count) {
+    const int64_t at = bytes_;
+    bytes_ += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    return at;
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  int64_t bytes_ = 0;
+};
+// Scratch memory of the op that runs, until the next op asks for it. One call an op: a second one may move it.
+int scratch(Device *device, int64_t bytes, char **memory);
+
+inline int64_t element_bytes(int32_t dtype) { return dtype == LETHE_BF16 ? 2 : 4; }
+inline int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
+inline unsigned blocks_of(int64_t n, int64_t each) { return static_cast<unsigned>(ceil_div(n, each)); }
+
+}  // namespace lethe::cuda
+
+#include "ops.h"

@@ -1,0 +1,46 @@
+// Matrix products through cuBLASLt: the one way every op of the CUDA backend multiplies matrices.
+//
+// cuBLASLt is opened at run time, by name or by a path in LETHE_CUBLASLT, and its few functions are declared in
+// cublaslt.h: a machine without it gets an answer. For each kind of product (dtypes, N, K, leading dimensions,
+// alignment, and M rounded up to a power of two of at least 128) an algorithm without split-K is chosen once, and used
+// for every M that rounds up to it: a row of C depends on neither M nor its place within such a bucket, nor on beta.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "device.cuh"
+
+namespace lethe::cuda {
+
+// A row-major matrix with `ld` elements from row to row; transposed: the product sees its transpose.
+struct Operand {
+  const void *data;
+  int64_t ld;
+  bool transposed = false;
+};
+
+// c[M,N] = alpha * op(a)[M,K] * op(b)[K,N] + beta * from + bias, accumulated in fp32 and rounded once to c's dtype. a
+// and b are of `dtype`, bias[N] of c's. from null: c itself; `from` has c's dtype and leading dimension. With beta 0
+// neither is read. M, N or K of 0 is no product: K 0 is LETHE_INTERNAL, as nothing would be written.
+struct Gemm {
+  int32_t dtype;
+  int32_t c_dtype;
+  int64_t M, N, K;
+  Operand a, b;
+  void *c;
+  int64_t ldc;
+  float alpha = 1.0f;
+  float beta = 0.0f;
+  const void *from = nullptr;
+  const void *bias = nullptr;
+};
+
+int gemm(Device *device, const Gemm &g);
+
+// Opens cuBLASLt for the device; LETHE_NO_DEVICE says where it was looked for. `plugin_dir` is looked in too.
+int open_blas(Device *device, const char *plugin_dir);
+// "cublaslt 13.1.0" and where from, for the engine's description.
+std::string blas_version(const Device *device);
+
+}  // namespace lethe::cuda

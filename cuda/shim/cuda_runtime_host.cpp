@@ -1,0 +1,180 @@
+#include "cuda_runtime_host.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+
+namespace {
+
+struct State {
+  size_t total = size_t{4} << 30;
+  size_t used = 0;
+  std::map<void *, size_t> allocations;
+  int launches_left = -1;
+  int launch_error = 0;
+  int device_error = 0;
+  int major = 8, minor = 0;
+  cudaError_t lost = cudaSuccess;
+  std::string message;
+};
+State state;
+
+cudaError_t allocate(void **address, size_t bytes) {
+  if (state.lost != cudaSuccess) return state.lost;
+  if (bytes > state.total - state.used) return cudaErrorMemoryAllocation;
+  // Freed memory and fresh memory alike: all bits set, NaN. Its size is kept to the byte for the sanitizer.
+  constexpr size_t kAlignment = 256;
+  if (posix_memalign(address, kAlignment, bytes == 0 ? 1 : bytes) != 0) return cudaErrorMemoryAllocation;
+  std::memset(*address, 0xff, bytes);
+  state.used += bytes;
+  state.allocations[*address] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t release(void *address) {
+  if (address == nullptr) return cudaSuccess;
+  const auto at = state.allocations.find(address);
+  if (at == state.allocations.end()) return cudaErrorInvalidValue;
+  state.used -= at->second;
+  state.allocations.erase(at);
+  std::free(address);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+namespace lethe::cuda::shim {
+
+void set_error(cudaError_t error, const char *what) {
+  state.lost = error;
+  state.message = what;
+}
+
+cudaError_t lost() {
+  if (state.lost == cudaSuccess && state.launches_left >= 0 && state.launches_left-- == 0) {
+    state.lost = state.launch_error;
+  }
+  return state.lost;
+}
+
+}  // namespace lethe::cuda::shim
+
+extern "C" {
+
+void lethe_shim_set_memory(int64_t bytes) { state.total = static_cast<size_t>(bytes); }
+void lethe_shim_fail_launch(int launches, int error) {
+  state.launches_left = launches;
+  state.launch_error = error;
+  if (error == cudaSuccess) state.lost = cudaSuccess;
+}
+void lethe_shim_set_device(int error, int major, int minor) {
+  state.device_error = error;
+  state.major = major;
+  state.minor = minor;
+}
+const char *lethe_shim_message(void) { return state.message.c_str(); }
+
+}  // extern "C"
+
+const char *cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
+    case cudaErrorLaunchFailure:
+      return state.message.empty() ? "unspecified launch failure" : state.message.c_str();
+    default:
+      return "an error of the shim";
+  }
+}
+cudaError_t cudaGetLastError() { return state.lost; }
+cudaError_t cudaGetDeviceCount(int *count) {
+  *count = state.device_error == 0 ? 1 : 0;
+  return state.device_error;
+}
+cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal) {
+  if (ordinal != 0) return cudaErrorInvalidDevice;
+  *properties = {};
+  std::snprintf(properties->name, sizeof properties->name, "host shim");
+  properties->major = state.major;
+  properties->minor = state.minor;
+  properties->multiProcessorCount = 4;
+  properties->totalGlobalMem = state.total;
+  properties->sharedMemPerBlockOptin = size_t{99} << 10;
+  properties->l2CacheSize = size_t{1} << 20;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int *version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int *version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
+  *free_bytes = state.total - state.used;
+  *total_bytes = state.total;
+  return state.lost;
+}
+// All of the host's memory is this device's.
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *) {
+  *attributes = {cudaMemoryTypeDevice, 0};
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+  *stream = reinterpret_cast<cudaStream_t>(std::malloc(1));
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::free(stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return state.lost; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return state.lost; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+  *event = reinterpret_cast<cudaEvent_t>(std::malloc(1));
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  std::free(event);
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return state.lost; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return state.lost; }
+
+cudaError_t cudaMalloc(void **address, size_t bytes) { return allocate(address, bytes); }
+cudaError_t cudaFree(void *address) { return release(address); }
+cudaError_t cudaMallocAsync(void **address, size_t bytes, cudaStream_t) { return allocate(address, bytes); }
+cudaError_t cudaFreeAsync(void *address, cudaStream_t) { return release(address); }
+cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned) {
+  *address = std::calloc(bytes, 1);
+  return *address == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned) {
+  *device = host;
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void *address) {
+  std::free(address);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
+  return state.lost;
+}
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
+  if (state.lost == cudaSuccess) std::memset(to, value, bytes);
+  return state.lost;
+}

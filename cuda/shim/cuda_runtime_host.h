@@ -1,0 +1,85 @@
+// The part of the CUDA runtime that the backend calls, over host memory and with streams that have always caught up.
+// Its knobs let a test run out of memory and lose the device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+using cudaError_t = int;
+enum {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorECCUncorrectable = 214,
+  cudaErrorUnsupportedPtxVersion = 222,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchFailure = 719,
+};
+using cudaStream_t = struct CUstream_st *;
+using cudaEvent_t = struct CUevent_st *;
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor, multiProcessorCount;
+  size_t totalGlobalMem, sharedMemPerBlockOptin, l2CacheSize;
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
+struct cudaPointerAttributes {
+  cudaMemoryType type;
+  int device;
+};
+constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocMapped = 2;
+
+const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaSetDevice(int ordinal);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal);
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaRuntimeGetVersion(int *version);
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *address);
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+
+cudaError_t cudaMalloc(void **address, size_t bytes);
+cudaError_t cudaFree(void *address);
+cudaError_t cudaMallocAsync(void **address, size_t bytes, cudaStream_t stream);
+cudaError_t cudaFreeAsync(void *address, cudaStream_t stream);
+cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned flags);
+cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned flags);
+cudaError_t cudaFreeHost(void *address);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream);
+
+namespace lethe::cuda::shim {
+
+// What a launch that throws a ShimError, or that a test wants to fail, leaves behind.
+void set_error(cudaError_t error, const char *what);
+// The error of everything from now on, as after an illegal access; 0: none.
+cudaError_t lost();
+
+}  // namespace lethe::cuda::shim
+
+// Knobs of tests; the plug-in exports them.
+extern "C" {
+// The device has so many bytes in all.
+__attribute__((visibility("default"))) void lethe_shim_set_memory(int64_t bytes);
+// The launch after `launches` more ends in `error`, which is the context's end.
+__attribute__((visibility("default"))) void lethe_shim_fail_launch(int launches, int error);
+// cudaGetDeviceCount answers this error from now on (0: none), or finds no device of sm_80 or newer.
+__attribute__((visibility("default"))) void lethe_shim_set_device(int error, int major, int minor);
+// What the last ShimError said; "" when there was none.
+__attribute__((visibility("default"))) const char *lethe_shim_message(void);
+}

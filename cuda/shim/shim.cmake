@@ -1,0 +1,47 @@
+# The backend on the host shim: the same sources, compiled as C++, with the shim's runtime and its twin of cuBLASLt.
+
+set(shim_options -Wno-unknown-pragmas -Wno-unused-parameter)
+set(shim_runtime ${CMAKE_CURRENT_SOURCE_DIR}/shim/cuda_host.cpp ${CMAKE_CURRENT_SOURCE_DIR}/shim/cuda_runtime_host.cpp)
+set(cuda_headers)
+file(GLOB cuda_headers CONFIGURE_DEPENDS *.cuh *.h shim/*.h)
+
+# nvcc's files are no C++ to a C++ compiler: a source that includes one is. Gives the wrappers of `sources` in
+# `kernel_dir`, which may hold a changed copy.
+function(wrap_kernels result name kernel_dir)
+  set(wrapped)
+  foreach(source ${ARGN})
+    set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/wrapped/${name}/${source}.cpp)
+    file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${kernel_dir}/${source}\"\n")
+    list(APPEND wrapped ${wrapper})
+  endforeach()
+  set(${result} ${wrapped} PARENT_SCOPE)
+endfunction()
+
+# shim_settings(target kernel_dir options...)
+function(shim_settings target kernel_dir)
+  target_compile_definitions(${target} PRIVATE LETHE_CUDA_SHIM)
+  target_compile_options(${target} PRIVATE ${shim_options} ${ARGN})
+  target_include_directories(${target} PRIVATE ${kernel_dir} ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include
+    ${CMAKE_SOURCE_DIR}/../tests/native)
+  target_link_libraries(${target} PRIVATE lethe_warnings ${CMAKE_DL_LIBS})
+endfunction()
+
+# liblethe_cuda_shim.so, in the folder of the other backends or, built with a sanitizer, in one of its own; and the
+# twin of cuBLASLt beside it, where the backend looks first.
+function(add_shim_backend target folder)
+  wrap_kernels(wrapped ${target} ${CMAKE_CURRENT_SOURCE_DIR} ${cuda_sources})
+  add_library(${target} MODULE ${wrapped} ${shim_runtime})
+  shim_settings(${target} ${CMAKE_CURRENT_SOURCE_DIR} ${ARGN})
+  set_target_properties(${target} PROPERTIES OUTPUT_NAME lethe_cuda_shim LIBRARY_OUTPUT_DIRECTORY ${folder})
+  target_link_options(${target} PRIVATE ${ARGN})
+  add_library(${target}_blas MODULE ${CMAKE_CURRENT_SOURCE_DIR}/shim/cublaslt_twin.cpp)
+  shim_settings(${target}_blas ${CMAKE_CURRENT_SOURCE_DIR} ${ARGN})
+  set_target_properties(${target}_blas PROPERTIES PREFIX "" OUTPUT_NAME libcublaslt_twin
+    LIBRARY_OUTPUT_DIRECTORY ${folder})
+  add_dependencies(${target} ${target}_blas)
+endfunction()
+
+set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+add_shim_backend(lethe_cuda_shim ${CMAKE_BINARY_DIR} -O2)
+target_link_options(lethe_cuda_shim PRIVATE -Wl,--no-undefined)
+add_shim_backend(lethe_cuda_shim_sanitized ${CMAKE_BINARY_DIR}/sanitized -O1 -g ${sanitizers})

@@ -1,0 +1,98 @@
+# What is tested of the CUDA backend: on the host shim everywhere, and that nvcc compiles it.
+
+# ---- the head's row kernel alone ----
+add_library(lethe_shim OBJECT ${shim_runtime} ${CMAKE_SOURCE_DIR}/../tests/native/head_shim_test.cpp)
+shim_settings(lethe_shim ${CMAKE_CURRENT_SOURCE_DIR} -O2)
+
+function(add_row_test name kernel_dir)
+  wrap_kernels(wrapped ${name} ${kernel_dir} head_rows.cu)
+  add_executable(${name} ${wrapped} ${ARGN})
+  shim_settings(${name} ${kernel_dir})
+endfunction()
+
+add_row_test(head_shim_test ${CMAKE_CURRENT_SOURCE_DIR} $<TARGET_OBJECTS:lethe_shim>)
+target_compile_options(head_shim_test PRIVATE -O2)
+add_test(NAME head-shim COMMAND head_shim_test)
+
+add_row_test(head_shim_sanitized_test ${CMAKE_CURRENT_SOURCE_DIR} ${shim_runtime}
+  ${CMAKE_SOURCE_DIR}/../tests/native/head_shim_test.cpp)
+target_compile_options(head_shim_sanitized_test PRIVATE -O1 -g ${sanitizers})
+target_link_options(head_shim_sanitized_test PRIVATE ${sanitizers})
+add_test(NAME head-shim-sanitized COMMAND head_shim_sanitized_test separate)
+
+# ---- every op through lethe.h, on the shim ----
+# The sanitized plug-in wants the sanitizers in the program that opens it.
+foreach(op activation attention head linear norm quantize random rotary rows update)
+  if(NOT TARGET ${op}_test)
+    continue()
+  endif()
+  add_test(NAME cuda-shim-${op} COMMAND ${op}_test ${CMAKE_BINARY_DIR} cuda_shim)
+  get_target_property(op_source ${op}_test SOURCES)
+  add_executable(${op}_sanitized_test ${CMAKE_SOURCE_DIR}/../tests/native/${op_source})
+  target_compile_options(${op}_sanitized_test PRIVATE -O1 -g ${sanitizers})
+  target_link_options(${op}_sanitized_test PRIVATE ${sanitizers})
+  target_link_libraries(${op}_sanitized_test PRIVATE lethe lethe_warnings)
+  target_compile_definitions(${op}_sanitized_test PRIVATE LETHE_SMALL)
+  add_test(NAME cuda-shim-sanitized-${op} COMMAND ${op}_sanitized_test ${CMAKE_BINARY_DIR}/sanitized cuda_shim)
+  add_dependencies(${op}_test lethe_cuda_shim)
+  add_dependencies(${op}_sanitized_test lethe_cuda_shim_sanitized)
+endforeach()
+
+# ---- planted faults ----
+# A kernel with a planted fault must fail by the cases: add_mutant(name file sed-expression).
+function(add_mutant name file change)
+  set(copy ${CMAKE_CURRENT_BINARY_DIR}/${name})
+  add_custom_command(
+    OUTPUT ${copy}/${file}
+    COMMAND ${CMAKE_COMMAND} -E rm -rf ${copy}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${copy}
+    COMMAND bash -c "cp *.cu *.cuh *.h ${copy} && cp -r shim ${copy}/shim"
+    COMMAND sed -i.sound "${change}" ${copy}/${file}
+    COMMAND bash -c "! cmp -s ${copy}/${file} ${copy}/${file}.sound"
+    DEPENDS head_rows.cu ${cuda_headers}
+    WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
+    COMMENT "Planting a fault: ${name}"
+    VERBATIM)
+  add_custom_target(${name} DEPENDS ${copy}/${file})
+  add_row_test(${name}_test ${copy} $<TARGET_OBJECTS:lethe_shim>)
+  add_dependencies(${name}_test ${name})
+  add_test(NAME mutant-${name} COMMAND ${name}_test small)
+  set_tests_properties(mutant-${name} PROPERTIES PASS_REGULAR_EXPRESSION "head shim: FAILED [1-9][0-9]* of")
+endfunction()
+add_mutant(head_store_barrier_dropped head_rows.cu "/loads of tiles/s/__syncthreads();//")
+add_mutant(head_store_barrier_once head_rows.cu "/loads of tiles/s/(tile & (tile + 1)) == 0/tile == 0/")
+add_mutant(head_written_barrier_dropped common.cuh "/partial is written/s/__syncthreads();//")
+add_mutant(head_largest_barrier_dropped common.cuh "/largest is written/s/__syncthreads();//")
+add_mutant(head_tail_short head_rows.cu "s/begin + i < V ? row/begin + i < V - 1 ? row/")
+add_mutant(head_tail_long head_rows.cu "s/begin + i < V) row/begin + i <= V) row/")
+add_mutant(head_finished_barrier_dropped head_logits.cuh "/logits are written/s/__syncthreads();//")
+add_mutant(head_cap_slope_dropped head_rows.cu "s/m.scale . m.cap.slope(z.i.) ./m.scale */")
+add_mutant(head_cap_difference head_logits.cuh "s/cap . s . ((1.0f - t) . (1.0f + t))/cap * s/")
+add_mutant(head_mix_sign head_logits.cuh "s/d -= mix ./d += mix */")
+add_mutant(head_mix_from_policy head_logits.cuh "s/cap.difference(u + delta.v., rises/cap.difference(u, rises/")
+add_mutant(head_label_shift_sign head_logits.cuh "s/d - label_shift/d + label_shift/")
+add_mutant(head_smoothed_ratio head_rows.cu "s/p . m.mean_ratio - p/p - p/")
+add_mutant(head_margin_sign head_rows.cu "s/: -m.uniform;/: m.uniform;/")
+add_mutant(head_sign head_rows.cu "s/m.mean_delta - delta . m.beta/delta * m.beta - m.mean_delta/")
+
+# ---- with nvcc ----
+set(resources ${CMAKE_BINARY_DIR}/cuda-resources.txt)
+if(CMAKE_CUDA_COMPILER)
+  add_executable(head_bench head_bench.cu head_rows.cu)
+  target_include_directories(head_bench PRIVATE ${cuda_includes} ${CMAKE_SOURCE_DIR}/../tests/native)
+  target_compile_options(head_bench PRIVATE ${LETHE_CUDA_OPTIONS})
+  # Registers, shared memory and spills of every kernel, as the assembler reports them.
+  add_custom_command(
+    OUTPUT ${resources}
+    COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/resources.sh ${CMAKE_CUDA_COMPILER} ${resources} ${CMAKE_SOURCE_DIR}/include
+      ${cuda_sources}
+    DEPENDS ${cuda_sources} ${cuda_headers} resources.sh
+    WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
+    COMMENT "Reading the CUDA kernels' resources"
+    VERBATIM)
+  add_custom_target(lethe_cuda_resources ALL DEPENDS ${resources})
+  add_test(NAME cuda-head-bench-without-device COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/no_device_test.sh
+    $<TARGET_FILE:head_bench>)
+endif()
+add_test(NAME cuda-compile COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/compile_test.sh ${resources} head_rows_kernel)
+set_tests_properties(cuda-compile PROPERTIES SKIP_RETURN_CODE 77)
