@@ -70,8 +70,9 @@ LETHE_API const char *lethe_error_trace(void);
 /* ---- engine ---- */
 
 /* Opens `backend` ("cpu": the widest instruction set at hand; "cpu_avx2" or "cpu_avx512": just that one; "cuda" or
- * "cuda:0": the first CUDA device, "cuda:1" the second) from the plug-in library in `plugin_dir`. `threads` >= 1 is fixed for the engine's life: it is part of what makes results
- * repeat. LETHE_NO_DEVICE says why this machine cannot run the backend. */
+ * "cuda:0": the first CUDA device, "cuda:1" the second) from the plug-in library in `plugin_dir`. `threads` >= 1 is
+ * fixed for the engine's life: it is part of what makes results repeat. LETHE_NO_DEVICE says why this machine cannot
+ * run the backend. */
 LETHE_API int lethe_engine_open(const char *backend, const char *plugin_dir, int32_t threads, lethe_engine **engine);
 /* Frees everything the engine owns; its refs become LETHE_CLOSED. */
 LETHE_API int lethe_engine_close(lethe_engine *engine);
@@ -129,7 +130,8 @@ LETHE_API int lethe_random_normal(lethe_engine *engine, int32_t dtype, int64_t n
 /* ---- 4-bit NormalFloat weights in bitsandbytes' layout (Dettmers et al. 2023) ---- */
 
 /* src[n] (storage) in blocks of `block` (32, 64 ... 4096) consecutive numbers: absmax[ceil(n / block)] fp32 = the
- * block's largest magnitude; packed[ceil(n / 2)] holds the codes of src / absmax, 2j in the high four bits of byte j, 2j
+ * block's largest magnitude; packed[ceil(n / 2)] holds the codes of src / absmax, 2j in the high four bits of byte j,
+ * 2j
  * + 1 in the low ones; a block of zeros has absmax 0 and code 7, zero. A NaN or infinity in src is
  * LETHE_INVALID_ARGUMENT. */
 LETHE_API int lethe_nf4_quantize(lethe_engine *engine, int32_t dtype, int64_t n, int64_t block, lethe_ref src,
@@ -327,9 +329,9 @@ LETHE_API int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t 
  * above 0 (other numbers than the rows say are LETHE_INVALID_ARGUMENT). workspace: at least `least` bytes of
  * lethe_head_workspace; it bounds the chunk of logits that exists at a time. */
 LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
-                                 int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap, lethe_ref mean,
-                                 lethe_ref rows, lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows,
-                                 lethe_ref workspace, int64_t workspace_bytes);
+                                 int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias,
+                                 float soft_cap, lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats,
+                                 lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes);
 /* dh[sources,d] = sum over the rows of each source, in row order, of coefficient[row] * dh_rows[row] (fp32 sum). */
 LETHE_API int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d,
                                  lethe_ref rows, lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dh);

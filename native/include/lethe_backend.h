@@ -3,7 +3,8 @@
  * A backend is a shared library liblethe_<name>.so that exports lethe_backend_init. liblethe checks every argument
  * (null, sizes, bounds, overlap) and resolves refs to addresses, so a backend trusts what it is given; it must not
  * throw across the table. Contents it alone can see (indices in device memory) it checks itself; an asynchronous one
- * answers for them at its next read or synchronize. A backend is driven by one thread at a time. Ops appear in the order of lethe.h and carry its names.
+ * answers for them at its next read or synchronize. A backend is driven by one thread at a time. Ops appear in the
+ * order of lethe.h and carry its names.
  */
 #ifndef LETHE_BACKEND_H
 #define LETHE_BACKEND_H
@@ -163,18 +164,18 @@ typedef struct lethe_head_args {
   int32_t dtype;
   int64_t n, sources, d, V;
   int64_t references, seconds; /* forward: rows with a reference, rows that mix; the backend checks them */
-  const void *h, *w;        /* h[sources,d], w[V,d] */
-  const void *bias;         /* [V] or null */
-  float soft_cap;           /* 0: none */
-  const float *mean;        /* [d] or null */
-  const int32_t *rows;      /* [n, LETHE_ROW_FIELDS]; the backend checks its ranges */
-  const float *row_params;  /* [n, LETHE_ROW_PARAMS] or null; the backend checks its ranges */
-  const float *coefficient; /* [n]; backward and combine */
-  float *stats;             /* forward: [n, LETHE_STATISTICS] */
-  void *dh_rows;            /* [n,d] or null */
-  void *dh;                 /* combine: [sources,d] */
-  float *dw;                /* backward: [V,d] += */
-  float *db;                /* backward: [V] += or null */
+  const void *h, *w;           /* h[sources,d], w[V,d] */
+  const void *bias;            /* [V] or null */
+  float soft_cap;              /* 0: none */
+  const float *mean;           /* [d] or null */
+  const int32_t *rows;         /* [n, LETHE_ROW_FIELDS]; the backend checks its ranges */
+  const float *row_params;     /* [n, LETHE_ROW_PARAMS] or null; the backend checks its ranges */
+  const float *coefficient;    /* [n]; backward and combine */
+  float *stats;                /* forward: [n, LETHE_STATISTICS] */
+  void *dh_rows;               /* [n,d] or null */
+  void *dh;                    /* combine: [sources,d] */
+  float *dw;                   /* backward: [V,d] += */
+  float *db;                   /* backward: [V] += or null */
   void *workspace;
   int64_t workspace_bytes;
 } lethe_head_args;
