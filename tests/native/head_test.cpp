@@ -29,8 +29,8 @@ Forward forward(Engine *e, const Problem &p, const std::vector<int32_t> &records
   EXPECT(lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, counts.references, counts.seconds, p.h.ref,
                             p.w.ref, p.bias.ref, p.soft_cap, p.mean, rows, row_params, stats, dh, workspace,
                             workspace_bytes) == LETHE_OK);
-  const Forward seen = {e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
-                        load(e, p.dtype, dh, static_cast<size_t>(n * p.d))};
+  Forward seen = {e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
+                  load(e, p.dtype, dh, static_cast<size_t>(n * p.d))};
   e->drop({rows, row_params, stats, dh, workspace});
   return seen;
 }
