@@ -100,6 +100,17 @@ inline constexpr double kNormal = 16 * kUnit;
 
 }  // namespace random
 
+namespace chain {
+
+// Each backend's fp32 gradients stay within 1e-5 of fp64's and their movement within 1e-3, relative to a tensor's
+// length (the bounds of the goldens): two of them are apart by no more than twice that.
+inline constexpr double kGradient = 2e-5;
+inline constexpr double kMovement = 2e-3;
+// In bf16 some 26 tensors on the way are rounded in both, each by half a unit at most; to first order they add up.
+inline constexpr double kBf16Gradient = 2 * 26 * kBf16Unit / 2;
+
+}  // namespace chain
+
 namespace update {
 
 // The norm is an fp64 sum rounded to fp32 once; the clip coefficient, too.
