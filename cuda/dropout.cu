@@ -1,7 +1,6 @@
-#include "dropout.cuh"
-
 #include <algorithm>
 
+#include "dropout.cuh"
 #include "philox.cuh"
 #include "vector.cuh"
 
@@ -49,8 +48,11 @@ template <class T>
 int masked_input_of(Device *device, int64_t rows, int64_t in, const void *x, const uint64_t *row_keys, Mask mask,
                     void *to) {
   const int64_t pieces = rows * ceil_div(in, kVector<T>);
-  const Shape shape = {"masked_input", {blocks_of(pieces, kMaskThreads)},         kMaskThreads,
-                       0,              2 * rows * in * int64_t{sizeof(T)} + 8 * rows};
+  const Shape shape = {"masked_input",
+                       {blocks_of(pieces, kMaskThreads)},
+                       kMaskThreads,
+                       0,
+                       2 * rows * in * int64_t{sizeof(T)} + 8 * rows};
   return launch(device, shape, masked_input_kernel<T>, rows, in, static_cast<const T *>(x), row_keys, mask,
                 static_cast<T *>(to), rows_aligned<T>({x, to}, {in}));
 }
@@ -96,20 +98,19 @@ __device__ void store_four(const float (&x)[kWords], int n, T *to) {
 
 // Ranks of a part at a time, as fp32.
 struct Tiles {
-  float coefficients[kTileRanks][kTileRows];
-  float a[kTileRanks][kTileColumns];
+  alignas(16) float coefficients[kTileRanks][kTileRows + 4];  // four more spread a column over the banks
+  alignas(16) float a[kTileRanks][kTileColumns];
 };
 
 template <class T>
-__device__ void load_tiles(Tiles *tiles, const MaskedPart &part, int64_t rank, int64_t row, int64_t column, int64_t rows,
-                           int64_t in, const T *coefficients, int64_t stride) {
+__device__ void load_tiles(Tiles *tiles, const MaskedPart &part, int64_t rank, int64_t row, int64_t column,
+                           int64_t rows, int64_t in, const T *coefficients, int64_t stride) {
   const int thread = static_cast<int>(threadIdx.x);
   const T *a = static_cast<const T *>(part.a);
   for (int i = thread; i < kTileRanks * kTileRows; i += static_cast<int>(kTileThreads)) {
     const int k = i % kTileRanks, r = i / kTileRanks;  // ranks lie side by side in memory
     const bool inside = rank + k < part.rank && row + r < rows;
-    tiles->coefficients[k][r] =
-        inside ? to_float(coefficients[(row + r) * stride + part.column + rank + k]) : 0.0f;
+    tiles->coefficients[k][r] = inside ? to_float(coefficients[(row + r) * stride + part.column + rank + k]) : 0.0f;
   }
   const int lane = thread % (kTileColumns / kWords) * kWords;
   for (int k = thread / (kTileColumns / kWords); k < kTileRanks;
@@ -129,7 +130,7 @@ template <class T>
 __global__ void __launch_bounds__(kTileThreads)
     masked_update_kernel(int64_t rows, int64_t in, const T *coefficients, int64_t stride, const uint64_t *row_keys,
                          MaskedParts parts, bool add, T *dx) {
-  __shared__ alignas(16) Tiles tiles;
+  __shared__ Tiles tiles;
   const int64_t column_tiles = (in + kTileColumns - 1) / kTileColumns;
   const int64_t row = blockIdx.x / column_tiles * kTileRows, column = blockIdx.x % column_tiles * kTileColumns;
   const int lane = static_cast<int>(threadIdx.x) % (kTileColumns / kWords) * kWords;
@@ -180,8 +181,10 @@ int masked_update_of(Device *device, int64_t rows, int64_t in, const void *coeff
     some.count = static_cast<int>(std::min(parts.size() - first, size_t{kMaskedParts}));
     std::copy_n(parts.begin() + static_cast<std::ptrdiff_t>(first), some.count, some.part);
     const int64_t tiles = ceil_div(rows, kTileRows) * ceil_div(in, kTileColumns);
-    const Shape shape = {"masked_update", {static_cast<unsigned>(tiles)},
-                         kTileThreads,    0,
+    const Shape shape = {"masked_update",
+                         {static_cast<unsigned>(tiles)},
+                         kTileThreads,
+                         0,
                          rows * (in * (first > 0 ? 2 : 1) + stride) * int64_t{sizeof(T)}};
     LETHE_CUDA_TRY(launch(device, shape, masked_update_kernel<T>, rows, in, static_cast<const T *>(coefficients),
                           stride, row_keys, some, first > 0, static_cast<T *>(dx)));
