@@ -216,6 +216,15 @@ std::vector<Case> cases() {
         {dtype, 67, 40, 224, 96, Residual::kSeparate, {{0, 96, 8, 2.0}, {96, 64, 8, 2.0}}, false, true, true, 1});
     all.push_back({dtype, 9, 6, 400, 33, Residual::kNone, {{5, 300, 16, 2.0}}, true, true, true, 3});
     all.push_back({dtype, 514, 513, 17, 19, Residual::kNone, {{0, 17, 4, 2.0}}, true, true, true, 0, true});
+    // Gaps between adapters, in front of them and behind, over every residual; scales that differ in one block of A.
+    for (const Residual residual : {Residual::kNone, Residual::kSeparate, Residual::kInPlace}) {
+      all.push_back({dtype, 9, 7, 64, 48, residual, {{8, 16, 8, 2.0}, {40, 8, 8, 2.0}}, true, true, true, 0, true});
+      all.push_back({dtype, 9, 9, 64, 48, residual, {{40, 24, 3, 2.0}, {0, 16, 5, 0.5}}, true, true, true, 1, true});
+    }
+    // More adapters than one pass over dx takes, and ranks, rows and columns that cross its tiles.
+    std::vector<Adapter> many;
+    for (int64_t n = 0; n < 18; ++n) many.push_back({n, 2, n == 4 ? 37 : 1, 0.5, n == 3, n % 3 == 1 ? 0.0f : 0.4f, 70});
+    all.push_back({dtype, 35, 33, 20, 141, Residual::kNone, many, false, true, true, 0, false, true});
   }
   return all;
 }
@@ -263,15 +272,20 @@ class Layer {
 };
 
 void rows_do_not_depend_on_their_batch(lethe_engine *engine) {
-  const int64_t T = 300;
+  // CUDA promises it for row counts that share an algorithm: those up to 128 are the first.
+  const int64_t T = stores_parts ? 100 : 300;
+#if defined(LETHE_SMALL)
+  const std::vector<std::pair<int64_t, int64_t>> shapes = {{256, 128}, {512, 64}, {37, 53}};
+#else
   const std::vector<std::pair<int64_t, int64_t>> shapes = {{1536, 512}, {512, 1344}, {768, 256}, {37, 53}, {64, 2304}};
+#endif
   for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
     for (const auto &[out, in] : shapes) {
       const Case c{dtype, T,     T,    out, in,         Residual::kSeparate,   {{0, out, 8, 2.0, true, 0.3f, 5}},
                    true,  false, true, 0,   out == 512, in == 53 || out == 512};
       Layer layer(engine, c, make_data(c, 5));
       const Numbers all = layer.rows(0, T, T);
-      for (const int64_t n : {1, 2, 3, 5, 16, 33, 100, 299}) {
+      for (const int64_t n : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{5}, int64_t{16}, int64_t{33}, T / 3, T - 1}) {
         for (const int64_t first : {int64_t{0}, (T - n) / 2, T - n}) {
           const Numbers some = layer.rows(first, n, n);
           Numbers same(all.begin() + first * out, all.begin() + (first + n) * out);
@@ -380,6 +394,7 @@ int main(int argc, char **argv) {
     }
     a_zero_b_changes_nothing(engine);
     for (const int32_t threads : {1, 2, 3}) {
+      if (stores_parts && threads > 1) break;  // of the host, which it does not use
       lethe_engine *other = nullptr;
       expect(lethe_engine_open(backend, plugins, threads, &other) == LETHE_OK, "engine");
       if (other == nullptr) continue;
