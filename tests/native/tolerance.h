@@ -1,6 +1,8 @@
 // Every tolerance of the native tests, and where it comes from.
 #pragma once
 
+#include <cstdint>
+
 namespace lethe::tolerance {
 
 // One rounding to fp32 or bf16, relative.
@@ -87,6 +89,11 @@ namespace linear {
 // A sum of n products in fp32, in any order, is off by n units of the sum of their magnitudes at most: one per
 // addition, one per product where it is not fused.
 inline constexpr double sum(double n) { return (n + 2) * kUnit; }
+// CUDA stores the low-rank part of y and dx, with the residual and a bias, before the product with W is added to it: in
+// bf16 one rounding more, of the size of what is stored each time.
+inline constexpr double kStoredPart = kBf16Unit;
+// Adapters with dropout whose parts of dx CUDA sums before it stores them.
+inline constexpr int64_t kMaskedParts = 16;
 // The twin's gradients against the complex step of its value, both in fp64, relative to the largest entry.
 inline constexpr double kComplexStep = 1e-13;
 
