@@ -213,14 +213,19 @@ void compare(const std::string &what, const std::vector<float> &got, const Bound
 
 std::vector<double> widened(const std::vector<float> &x) { return {x.begin(), x.end()}; }
 
+// What the CUDA backend does with them.
+bool on_tensor_cores(const std::string &backend, int32_t dtype, const Problem &p) {
+  return backend.rfind("cuda", 0) == 0 && dtype == LETHE_BF16 && p.head_dim <= 256;
+}
+
 void one_case(lethe_engine *engine, const std::string &backend, int32_t dtype, const Case &c) {
   const std::string where = backend + (dtype == LETHE_BF16 ? " bf16 " : " fp32 ") + c.name;
   const Problem &p = c.problem;
   const Inputs in = draw(c, dtype, 7);
   const Outputs got = compute(engine, where, dtype, p, c.one_buffer, in);
   expect(compute(engine, where, dtype, p, c.one_buffer, in) == got, where + " twice");
-  Results want =
-      attention_twin::solve(p, widened(in.q), widened(in.k), widened(in.v), widened(in.dout), storage_unit(dtype));
+  Results want = attention_twin::solve(p, widened(in.q), widened(in.k), widened(in.v), widened(in.dout),
+                                       storage_unit(dtype), on_tensor_cores(backend, dtype, p));
   // Query rows of no segment stay as they were.
   const int64_t width = p.heads * p.head_dim;
   for (int64_t row = 0; row < p.q_rows; ++row) {
