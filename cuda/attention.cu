@@ -21,6 +21,9 @@ Call describe(const Device *device, const lethe_attention_args &a, bool backward
   c.fast_k = rows_of_16_bytes<T>(a.k, a.k_stride, d);
   c.fast_v = rows_of_16_bytes<T>(a.v, a.v_stride, d);
   c.fast_out = rows_of_16_bytes<T>(a.out, d, d) && (!backward || rows_of_16_bytes<T>(a.dout, d, d));
+  c.fast_dq = rows_of_16_bytes<T>(a.dq, a.q_stride, d);
+  c.fast_dk = rows_of_16_bytes<T>(a.dk, a.k_stride, d);
+  c.fast_dv = rows_of_16_bytes<T>(a.dv, a.v_stride, d);
   return c;
 }
 

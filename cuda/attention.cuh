@@ -32,9 +32,10 @@ struct Call {
   const int *closed;  // the gate
   const PlanHeader *plan;
   const Tile *tiles;
-  unsigned group;                         // query heads of a key head
-  float *delta;                           // backward: rowsum(dout out), [q_rows, heads]
-  bool fast_q, fast_k, fast_v, fast_out;  // 16 bytes at a time
+  unsigned group;  // query heads of a key head
+  float *delta;    // backward: rowsum(dout out), [q_rows, heads]
+  // 16 bytes at a time; fast_out: of dout, too.
+  bool fast_q, fast_k, fast_v, fast_out, fast_dq, fast_dk, fast_dv;
 };
 
 struct Segment {

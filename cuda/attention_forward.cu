@@ -66,17 +66,14 @@ __device__ void score(float (&s)[kTiles][4], const Scores &scores, const RowStat
 #pragma unroll
     for (int i = 0; i < 4; ++i) s[t][i] = scores.exponent(s[t][i]);
   }
-  bool all = true;
-  for (int half = 0; half < 2; ++half) {
-    all = all && row.hidden[half] <= begin && begin + kTiles * 8 <= row.visible[half];
-  }
-  if (all) return;
+  const Seen seen[2] = {{row.hidden[0], row.visible[0], begin, kTiles * 8},
+                        {row.hidden[1], row.visible[1], begin, kTiles * 8}};
+  if (seen[0].all(kTiles * 8) && seen[1].all(kTiles * 8)) return;
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int64_t key = begin + t * 8 + fragment_c(lane, i).column;
-      if (key < row.hidden[i / 2] || key >= row.visible[i / 2]) s[t][i] = negative_infinity();
+      if (!seen[i / 2].has(t * 8 + fragment_c(lane, i).column)) s[t][i] = negative_infinity();
     }
   }
 }

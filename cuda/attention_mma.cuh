@@ -77,6 +77,16 @@ __device__ void add_product(float (&c)[kColumns][4], const float (&a)[kTiles][4]
   }
 }
 
+// Which keys of a tile a row sees, counted from the tile's first.
+struct Seen {
+  int hidden, visible;
+  __device__ Seen(int64_t first, int64_t end, int64_t begin, int keys)
+      : hidden(static_cast<int>(smaller(larger(first - begin, 0), keys))),
+        visible(static_cast<int>(smaller(larger(end - begin, 0), keys))) {}
+  __device__ bool has(int key) const { return key >= hidden && key < visible; }
+  __device__ bool all(int keys) const { return hidden == 0 && visible == keys; }
+};
+
 // Lanes of a quad hold a row of a product together.
 __device__ inline float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
