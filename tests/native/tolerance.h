@@ -20,6 +20,11 @@ inline constexpr double score(double head_dim) { return (head_dim + 4) * kUnit; 
 inline constexpr double weights(double n) { return (2 * n + 8) * kUnit; }
 // A chain of n products into a gradient, and the scale.
 inline constexpr double chain(double n) { return (n + 2) * kUnit; }
+// What tensor cores add, relative to each product: a weight, or a score's gradient, is rounded to bf16 to be multiplied
+// with a row of storage.
+inline constexpr double kOperand = kBf16Unit;
+// They cut off what they do not keep of a sum instead of rounding it, which is two units for an addition.
+inline constexpr double kCut = 2;
 // The twin's gradients against the complex step of its value, both in fp64, relative to the largest of a tensor.
 inline constexpr double kComplexStep = 1e-13;
 
