@@ -43,6 +43,9 @@ struct Dim3 {
 struct __nv_bfloat16 {
   uint16_t bits;
 };
+struct alignas(4) __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
 
 namespace lethe::cuda::shim {
 
@@ -182,3 +185,6 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 inline uint16_t __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
+inline __nv_bfloat162 __floats2bfloat162_rn(float a, float b) {
+  return {__float2bfloat16_rn(a), __float2bfloat16_rn(b)};
+}
