@@ -128,23 +128,14 @@ add_mutant(head_margin_sign head_rows.cu "s/: -m.uniform;/: m.uniform;/")
 add_mutant(head_sign head_rows.cu "s/m.mean_delta - delta . m.beta/delta * m.beta - m.mean_delta/")
 
 # ---- with nvcc ----
-set(resources ${CMAKE_BINARY_DIR}/cuda-resources.txt)
 if(CMAKE_CUDA_COMPILER)
-  add_executable(head_bench head_bench.cu head_rows.cu)
+  add_executable(head_bench head_bench.cu $<TARGET_OBJECTS:lethe_cuda_objects>)
   target_include_directories(head_bench PRIVATE ${cuda_includes} ${CMAKE_SOURCE_DIR}/../tests/native)
   target_compile_options(head_bench PRIVATE ${LETHE_CUDA_OPTIONS})
-  # Registers, shared memory and spills of every kernel, as the assembler reports them.
-  add_custom_command(
-    OUTPUT ${resources}
-    COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/resources.sh ${CMAKE_CUDA_COMPILER} ${resources} ${CMAKE_SOURCE_DIR}/include
-      ${cuda_sources}
-    DEPENDS ${cuda_sources} ${cuda_headers} resources.sh
-    WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
-    COMMENT "Reading the CUDA kernels' resources"
-    VERBATIM)
-  add_custom_target(lethe_cuda_resources ALL DEPENDS ${resources})
+  target_link_libraries(head_bench PRIVATE ${CMAKE_DL_LIBS})
   add_test(NAME cuda-head-bench-without-device COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/no_device_test.sh
     $<TARGET_FILE:head_bench>)
 endif()
-add_test(NAME cuda-compile COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/compile_test.sh ${resources} head_rows_kernel)
+add_test(NAME cuda-compile COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/compile_test.sh
+  ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/lethe_cuda_objects.dir ${CMAKE_CURRENT_SOURCE_DIR})
 set_tests_properties(cuda-compile PROPERTIES SKIP_RETURN_CODE 77)
