@@ -54,7 +54,7 @@ int masked_input_of(Device *device, int64_t rows, int64_t in, const void *x, con
                        0,
                        2 * rows * in * int64_t{sizeof(T)} + 8 * rows};
   return launch(device, shape, masked_input_kernel<T>, rows, in, static_cast<const T *>(x), row_keys, mask,
-                static_cast<T *>(to), rows_aligned<T>({x, to}, {in}));
+                static_cast<T *>(to), whole_rows<T>({x, to}, {in}));
 }
 
 // A block's tile of dx: each thread has kThreadRows rows of four columns.

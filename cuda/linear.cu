@@ -223,7 +223,7 @@ int bias_gradient(Device *device, const Args &a, float *partial) {
                       0,
                       a.T * a.out * int64_t{sizeof(T)} + chunks * a.out * 4};
   LETHE_CUDA_TRY(launch(device, sums, column_sums_kernel<T>, a.T, a.out, static_cast<const T *>(a.dy), partial,
-                        rows_aligned<T>({a.dy}, {a.out})));
+                        whole_rows<T>({a.dy}, {a.out})));
   const Shape add = {"add_chunks", {blocks_of(a.out, kSumThreads)}, kSumThreads, 0, (chunks + 2) * a.out * 4};
   return launch(device, add, add_chunks_kernel, chunks, a.out, static_cast<const float *>(partial), a.db);
 }

@@ -20,6 +20,11 @@ inline constexpr double score(double head_dim) { return (head_dim + 4) * kUnit; 
 inline constexpr double weights(double n) { return (2 * n + 8) * kUnit; }
 // A chain of n products into a gradient, and the scale.
 inline constexpr double chain(double n) { return (n + 2) * kUnit; }
+// What tensor cores add, relative to each product: a weight, or a score's gradient, is rounded to bf16 to be multiplied
+// with a row of storage.
+inline constexpr double kOperand = kBf16Unit;
+// They cut off what they do not keep of a sum instead of rounding it, which is two units for an addition.
+inline constexpr double kCut = 2;
 // The twin's gradients against the complex step of its value, both in fp64, relative to the largest of a tensor.
 inline constexpr double kComplexStep = 1e-13;
 
@@ -106,6 +111,17 @@ namespace random {
 inline constexpr double kNormal = 16 * kUnit;
 
 }  // namespace random
+
+namespace chain {
+
+// Each backend's fp32 gradients stay within 1e-5 of fp64's and their movement within 1e-3, relative to a tensor's
+// length (the bounds of the goldens): two of them are apart by no more than twice that.
+inline constexpr double kGradient = 2e-5;
+inline constexpr double kMovement = 2e-3;
+// In bf16 some 26 tensors on the way are rounded in both, each by half a unit at most; to first order they add up.
+inline constexpr double kBf16Gradient = 2 * 26 * kBf16Unit / 2;
+
+}  // namespace chain
 
 namespace update {
 
