@@ -43,6 +43,9 @@ struct Dim3 {
 struct __nv_bfloat16 {
   uint16_t bits;
 };
+struct alignas(4) __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
 
 namespace lethe::cuda::shim {
 
@@ -127,6 +130,18 @@ T __shfl_up_sync(unsigned mask, T value, unsigned lanes) {
   return __shfl_sync(mask, value, lane >= lanes ? lane - lanes : lane);
 }
 
+// Lane i's predicate as bit i.
+inline uint32_t __ballot_sync(unsigned, int predicate) {
+  uint32_t bits = predicate != 0 ? 1u << ::lethe::cuda::shim::lane() : 0;
+  ::lethe::cuda::shim::warp_meet(&bits, [](void *(&brought)[::lethe::cuda::shim::kLanes]) {
+    uint32_t all = 0;
+    for (void *lane : brought) all |= *static_cast<uint32_t *>(lane);
+    for (void *lane : brought) *static_cast<uint32_t *>(lane) = all;
+  });
+  return bits;
+}
+inline int __popc(uint32_t x) { return __builtin_popcount(x); }
+
 // Blocks run one after the other, and threads switch at barriers alone: plain steps are atomic.
 template <class T>
 T atomicCAS(T *at, T expected, T wanted) {
@@ -182,3 +197,6 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 inline uint16_t __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
+inline __nv_bfloat162 __floats2bfloat162_rn(float a, float b) {
+  return {__float2bfloat16_rn(a), __float2bfloat16_rn(b)};
+}
