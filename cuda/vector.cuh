@@ -1,9 +1,10 @@
-// Rows in pieces of 16 bytes: one access where the piece is whole and aligned, number by number where it is not. Which
+// Rows in pieces of 16 bytes: one access where rows consist of whole, aligned pieces, number by number where not. Which
 // thread holds which numbers is the same either way, and so are the bits that come out.
 #pragma once
 
 #include <cstring>
 #include <initializer_list>
+#include <type_traits>
 
 #include "number.cuh"
 
@@ -47,38 +48,41 @@ __device__ int in_piece(int64_t left) {
   return left >= kVector<T> ? kVector<T> : left > 0 ? static_cast<int>(left) : 0;
 }
 
-// The first `n` of a piece's numbers (all, where n is larger); the others are 0. `aligned`: `from` is.
-template <class T>
-__device__ Vector<T> load_vector(const T *from, int n, bool aligned) {
-  constexpr int kInWord = kVector<T> / 4;
+// The first `n` of a piece's numbers (all, where n is larger); the others are 0. kWhole: `from` is aligned, and pieces
+// are not cut: n is 0 or less, or all.
+template <bool kWhole, class T>
+__device__ Vector<T> load_vector(const T *from, int n) {
+  [[maybe_unused]] constexpr int kInWord = kVector<T> / 4;
   Vector<T> v = {};
-  if (aligned && n >= kVector<T>) {
-    std::memcpy(&v, __builtin_assume_aligned(from, 16), sizeof v);
-    return v;
-  }
+  if constexpr (kWhole) {
+    const void *piece = from;
+    if (n > 0) std::memcpy(&v, __builtin_assume_aligned(piece, 16), sizeof v);
+  } else {
 #pragma unroll
-  for (int i = 0; i < kVector<T>; ++i) {
-    if (i < n) v.words[i / kInWord] |= stored_bits(from[i]) << (16 * (i % kInWord));
+    for (int i = 0; i < kVector<T>; ++i) {
+      if (i < n) v.words[i / kInWord] |= stored_bits(from[i]) << (16 * (i % kInWord));
+    }
   }
   return v;
 }
 
-template <class T>
-__device__ void store_vector(const Vector<T> &v, T *to, int n, bool aligned) {
-  constexpr int kInWord = kVector<T> / 4;
-  if (aligned && n >= kVector<T>) {
-    std::memcpy(__builtin_assume_aligned(to, 16), &v, sizeof v);
-    return;
-  }
+template <bool kWhole, class T>
+__device__ void store_vector(const Vector<T> &v, T *to, int n) {
+  [[maybe_unused]] constexpr int kInWord = kVector<T> / 4;
+  if constexpr (kWhole) {
+    void *piece = to;
+    if (n > 0) std::memcpy(__builtin_assume_aligned(piece, 16), &v, sizeof v);
+  } else {
 #pragma unroll
-  for (int i = 0; i < kVector<T>; ++i) {
-    if (i < n) from_bits(v.words[i / kInWord] >> (16 * (i % kInWord)), to + i);
+    for (int i = 0; i < kVector<T>; ++i) {
+      if (i < n) from_bits(v.words[i / kInWord] >> (16 * (i % kInWord)), to + i);
+    }
   }
 }
 
-// Whether every row of matrices of T starts on 16 bytes: all pointers do, and strides keep to it.
+// Whether rows of T consist of whole pieces: all pointers are aligned, and widths and strides keep to it.
 template <class T>
-bool rows_aligned(std::initializer_list<const void *> pointers, std::initializer_list<int64_t> strides) {
+bool whole_rows(std::initializer_list<const void *> pointers, std::initializer_list<int64_t> strides) {
   for (const void *p : pointers) {
     if (reinterpret_cast<uintptr_t>(p) % 16 != 0) return false;
   }
@@ -86,6 +90,12 @@ bool rows_aligned(std::initializer_list<const void *> pointers, std::initializer
     if (stride % kVector<T> != 0) return false;
   }
   return true;
+}
+
+// Calls body(std::bool_constant of `value`): what a kernel is made for.
+template <class Body>
+auto with_bool(bool value, Body &&body) {
+  return value ? body(std::true_type{}) : body(std::false_type{});
 }
 
 }  // namespace lethe::cuda
