@@ -37,14 +37,13 @@ struct Gather {
   const float *bias_mean;          // or null
   float *means;                    // [rows]
   int32_t *delta_of, *second_of;   // [rows] or null
-  bool aligned;
   const int *closed;
 };
 
 // Block i writes row i: first the rows themselves, then what deltas are the logits of: h at the reference minus h at
 // the source; then h at the second reference minus h at the first. Differences are rounded to storage. Behind a closed
 // gate the rows are 0.
-template <class T>
+template <class T, bool kWhole>
 __global__ void __launch_bounds__(kRowThreads) head_gather_kernel(Gather g) {
   const int index = static_cast<int>(blockIdx.x);
   const bool delta = index >= g.rows, second = index >= g.rows + g.deltas, open = *g.closed == 0;
@@ -61,9 +60,9 @@ __global__ void __launch_bounds__(kRowThreads) head_gather_kernel(Gather g) {
   for (int64_t column = threadIdx.x * int64_t{kVector<T>}; column < g.d; column += blockDim.x * int64_t{kVector<T>}) {
     const int n = in_piece<T>(g.d - column);
     Vector<T> x = {};
-    if (open) x = load_vector(from + column, n, g.aligned);
+    if (open) x = load_vector<kWhole>(from + column, n);
     if (delta && open) {
-      const Vector<T> other = load_vector(to + column, n, g.aligned);
+      const Vector<T> other = load_vector<kWhole>(to + column, n);
       float difference[kVector<T>];
 #pragma unroll
       for (int k = 0; k < kVector<T>; ++k) difference[k] = other.at(k) - x.at(k);
@@ -73,7 +72,7 @@ __global__ void __launch_bounds__(kRowThreads) head_gather_kernel(Gather g) {
 #pragma unroll
       for (int k = 0; k < kVector<T>; ++k) sum[0] += k < n ? g.mean[column + k] * x.at(k) : 0.0f;
     }
-    store_vector(x, out + column, n, g.aligned);
+    store_vector<kWhole>(x, out + column, n);
   }
   if (delta || !open) return;
   if (g.mean != nullptr) block_sum(sum);
@@ -92,12 +91,11 @@ struct Scatter {
   void *dh_rows;
   int64_t d, begin;
   const int32_t *records, *order;  // order: the chunk's part, or null: rows from `begin` on
-  bool aligned;
   const int *closed;
 };
 
 // Rows without a gradient are 0 whatever the weight holds.
-template <class T>
+template <class T, bool kWhole>
 __global__ void __launch_bounds__(kRowThreads) head_scatter_kernel(Scatter s) {
   if (*s.closed != 0) return;
   const int64_t index = blockIdx.x, row = s.order == nullptr ? s.begin + index : s.order[index];
@@ -106,7 +104,7 @@ __global__ void __launch_bounds__(kRowThreads) head_scatter_kernel(Scatter s) {
   T *to = static_cast<T *>(s.dh_rows) + row * s.d;
   for (int64_t column = threadIdx.x * int64_t{kVector<T>}; column < s.d; column += blockDim.x * int64_t{kVector<T>}) {
     const int n = in_piece<T>(s.d - column);
-    store_vector(none ? Vector<T>{} : load_vector(from + column, n, s.aligned), to + column, n, s.aligned);
+    store_vector<kWhole>(none ? Vector<T>{} : load_vector<kWhole>(from + column, n), to + column, n);
   }
 }
 
@@ -198,11 +196,11 @@ class Pass {
     g.means = means_;
     g.delta_of = delta_of_;
     g.second_of = second_of_;
-    g.aligned = rows_aligned<T>({a_.h, g.hidden}, {a_.d});
     g.closed = device_->fault.closed;
     const int64_t moved = (2 * chunk_.rows + 3 * (chunk_.deltas + chunk_.seconds)) * a_.d * int64_t{sizeof(T)};
     const Shape shape = {"head_gather", {static_cast<unsigned>(chunk_.logit_rows())}, row_threads<T>(a_.d), 0, moved};
-    return launch(device_, shape, head_gather_kernel<T>, g);
+    return with_bool(whole_rows<T>({a_.h, g.hidden}, {a_.d}),
+                     [&](auto is) { return launch(device_, shape, head_gather_kernel<T, decltype(is)::value>, g); });
   }
 
   int rows() {
@@ -254,17 +252,13 @@ class Pass {
 
   template <class T>
   int scatter() {
-    const Scatter s = {base_ + layout_.product,
-                       a_.dh_rows,
-                       a_.d,
-                       order_ == nullptr ? chunk_.begin : 0,
-                       a_.rows,
-                       order(),
-                       rows_aligned<T>({a_.dh_rows, base_ + layout_.product}, {a_.d}),
-                       device_->fault.closed};
+    const Scatter s = {
+        base_ + layout_.product, a_.dh_rows, a_.d, order_ == nullptr ? chunk_.begin : 0, a_.rows, order(),
+        device_->fault.closed};
     const int64_t moved = 2 * chunk_.rows * a_.d * int64_t{sizeof(T)};
     const Shape shape = {"head_scatter", {static_cast<unsigned>(chunk_.rows)}, row_threads<T>(a_.d), 0, moved};
-    return launch(device_, shape, head_scatter_kernel<T>, s);
+    return with_bool(whole_rows<T>({a_.dh_rows, base_ + layout_.product}, {a_.d}),
+                     [&](auto is) { return launch(device_, shape, head_scatter_kernel<T, decltype(is)::value>, s); });
   }
 
   // Behind a closed gate both factors are 0.

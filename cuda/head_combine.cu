@@ -2,124 +2,38 @@
 #include <algorithm>
 
 #include "head_plan.cuh"
-#include "vector.cuh"
+#include "norm.cuh"
+#include "sort.cuh"
 
 namespace lethe::cuda {
 namespace {
 
 // ---- the rows of each source, in their order ----
 
-constexpr unsigned kSortThreads = 1024;
-constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;
-
-// A radix sort (least digit first, each pass stable) of row numbers by source.
-struct Sort {
-  const int32_t *records;
-  int64_t n, sources;
-  int32_t *from, *to;  // [n] each; the sorted numbers end in `to`
-  int32_t *keys;       // [n]: the sources of the sorted rows
-  int passes;          // so many digits tell all sources
-  Gate gate;
-};
-
-__device__ int source_of(const Sort &s, int64_t row) { return s.records[row * LETHE_ROW_FIELDS]; }
-
-// The first row whose source is outside closes the gate.
-__device__ bool check_sources(const Sort &s) {
+// One block: keys[n] = the rows' sources; the first one outside closes the gate.
+constexpr unsigned kSourceThreads = 1024;
+__global__ void __launch_bounds__(kSourceThreads)
+    head_sources_kernel(const int32_t *records, int64_t n, int64_t sources, int32_t *keys, Gate gate) {
   __shared__ int first;
   if (threadIdx.x == 0) first = 0x7fffffff;
-  __syncthreads();
-  for (int64_t row = threadIdx.x; row < s.n; row += blockDim.x) {
-    const int source = source_of(s, row);
-    if (source < 0 || source >= s.sources) {
-      atomicMin(&first, static_cast<int>(row));
-      break;  // a thread's later ones come after it
-    }
+  __syncthreads();  // no row is at fault yet
+  for (int64_t row = threadIdx.x; row < n; row += blockDim.x) {
+    const int32_t source = head_record(records, row).source;
+    keys[row] = source;
+    if (source < 0 || source >= sources) atomicMin(&first, static_cast<int>(row));
   }
   __syncthreads();  // all rows are looked at
-  if (first == 0x7fffffff) return true;
-  if (threadIdx.x == 0) {
-    s.gate.close(int64_t{first} * kHeadProblems + kHeadSource, source_of(s, first), s.sources);
+  if (threadIdx.x == 0 && first != 0x7fffffff) {
+    gate.close(int64_t{first} * kHeadProblems + kHeadSource, head_record(records, first).source, sources);
   }
-  return false;
-}
-
-// The lanes of this lane's warp with the same digit.
-__device__ uint32_t same_digit(unsigned digit) {
-  uint32_t same = kAllLanes;
-  for (int bit = 0; bit <= kDigitBits; ++bit) {
-    const uint32_t set = __ballot_sync(kAllLanes, static_cast<int>(digit >> bit & 1u));
-    same &= (digit >> bit & 1u) != 0 ? set : ~set;
-  }
-  return same;
-}
-
-// Where rows of each digit go next. `place` starts as how many rows of smaller digits there are.
-__device__ void count_digits(const Sort &s, int shift, int (&place)[kDigits]) {
-  for (int digit = static_cast<int>(threadIdx.x); digit < kDigits; digit += static_cast<int>(blockDim.x)) {
-    place[digit] = 0;
-  }
-  __syncthreads();  // no digit is counted yet
-  for (int64_t row = threadIdx.x; row < s.n; row += blockDim.x) {
-    atomicAdd(&place[source_of(s, row) >> shift & (kDigits - 1)], 1);
-  }
-  __syncthreads();  // all digits are counted
-  if (threadIdx.x == 0) {
-    int before = 0;
-    for (int &at : place) {
-      const int count = at;
-      at = before;
-      before += count;
-    }
-  }
-}
-
-__device__ void sort_pass(const Sort &s, const int32_t *from, int32_t *to, int shift) {
-  __shared__ int place[kDigits];
-  __shared__ int counts[kMaxWarps][kDigits + 1];  // the last digit is that of threads without a row
-  const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  count_digits(s, shift, place);
-  for (int64_t begin = 0; begin < s.n; begin += blockDim.x) {
-    for (unsigned digit = lane; digit <= kDigits; digit += kWarp) counts[warp][digit] = 0;
-    __syncwarp();
-    const int64_t i = begin + threadIdx.x;
-    const int row = i >= s.n ? -1 : from == nullptr ? static_cast<int>(i) : from[i];
-    const unsigned digit = row < 0 ? kDigits : source_of(s, row) >> shift & (kDigits - 1);
-    const uint32_t same = same_digit(digit), before = same & ((1u << lane) - 1);
-    if (before == 0) counts[warp][digit] = __popc(same);
-    __syncthreads();  // the warps have counted
-    for (unsigned d = threadIdx.x; d < kDigits; d += blockDim.x) {
-      int at = place[d];
-      for (unsigned w = 0; w < warps; ++w) {
-        const int count = counts[w][d];
-        counts[w][d] = at;
-        at += count;
-      }
-      place[d] = at;
-    }
-    __syncthreads();  // the warps' places are known
-    if (row >= 0) to[counts[warp][digit] + __popc(before)] = row;
-    __syncthreads();  // counts may be cleared
-  }
-}
-
-__global__ void __launch_bounds__(kSortThreads) head_sort_kernel(Sort s) {
-  if (!check_sources(s)) return;
-  for (int pass = 0; pass < s.passes; ++pass) {
-    // The buffers take turns so that the last pass ends in `to`.
-    const bool into_to = (s.passes - pass) % 2 == 1;
-    sort_pass(s, pass == 0 ? nullptr : into_to ? s.from : s.to, into_to ? s.to : s.from, pass * kDigitBits);
-    __syncthreads();  // rows are where the next pass reads them
-  }
-  for (int64_t i = threadIdx.x; i < s.n; i += blockDim.x) s.keys[i] = source_of(s, s.to[i]);
 }
 
 // first[source] = how many rows have a smaller one.
 constexpr unsigned kFirstThreads = 256;
 __global__ void __launch_bounds__(kFirstThreads)
-    head_first_kernel(int64_t n, int64_t sources, const int32_t *keys, int32_t *first, const int *closed) {
+    head_first_kernel(int64_t n, int64_t sources, const int32_t *keys, int32_t *first, Gate gate) {
   const int64_t source = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (source > sources || *closed != 0) return;
+  if (source > sources || !gate.open()) return;
   int64_t low = 0, high = n;
   while (low < high) {
     const int64_t middle = (low + high) / 2;
@@ -128,92 +42,254 @@ __global__ void __launch_bounds__(kFirstThreads)
   first[source] = static_cast<int32_t>(low);
 }
 
-// The rows of each source: those of s are rows[first[s]] up to rows[first[s + 1]].
+// The rows of source s are rows[first[s]] up to rows[first[s + 1]].
 struct SourceRows {
   const int32_t *first, *rows;
   const float *coefficient;
   const void *dh_rows;
   int64_t d;
+  Gate gate;
 };
 
-struct SortPieces {
-  int64_t from, to, keys, first;
-  SortPieces(Pieces *pieces, int64_t n, int64_t sources)
-      : from(pieces->add<int32_t>(n)),
-        to(pieces->add<int32_t>(n)),
-        keys(pieces->add<int32_t>(n)),
-        first(pieces->add<int32_t>(sources + 1)) {}
+class SourceSort {
+ public:
+  SourceSort(int64_t n, int64_t sources, Pieces *pieces)
+      : n_(n),
+        sources_(sources),
+        sort_(n, std::max<int64_t>(1, sources), pieces),
+        keys_(pieces->add<int32_t>(n)),
+        first_(pieces->add<int32_t>(sources + 1)) {}
+
+  int run(Device *device, const int32_t *records, char *memory, SourceRows *sorted) {
+    auto *keys = reinterpret_cast<int32_t *>(memory + keys_), *first = reinterpret_cast<int32_t *>(memory + first_);
+    const Gate gate = device->fault.gate("rows", head_fault);
+    if (n_ > 0) {
+      const auto threads = static_cast<unsigned>(std::min<int64_t>(kSourceThreads, ceil_div(n_, kWarp) * kWarp));
+      const Shape shape = {"head_sources", {}, threads, 0, n_ * 8};
+      LETHE_CUDA_TRY(launch(device, shape, head_sources_kernel, records, n_, sources_, keys, gate));
+      LETHE_CUDA_TRY(sort_.run(device, keys, gate, memory));
+    }
+    const Shape shape = {"head_first", {blocks_of(sources_ + 1, kFirstThreads)}, kFirstThreads, 0, (n_ + sources_) * 4};
+    sorted->first = first;
+    sorted->rows = sort_.order();
+    sorted->gate = gate;
+    return launch(device, shape, head_first_kernel, n_, sources_, sort_.keys(), first, gate);
+  }
+
+ private:
+  int64_t n_, sources_;
+  KeySort sort_;
+  int64_t keys_, first_;
 };
 
-int sort_by_source(Device *device, int64_t n, int64_t sources, const int32_t *records, const SortPieces &at,
-                   char *memory, SourceRows *sorted) {
-  const auto ints = [memory](int64_t offset) { return reinterpret_cast<int32_t *>(memory + offset); };
-  Sort s = {records, n, sources, ints(at.from), ints(at.to), ints(at.keys), 1, device->fault.gate("rows", head_fault)};
-  while (((sources - 1) >> (s.passes * kDigitBits)) > 0) ++s.passes;
-  const auto threads = static_cast<unsigned>(std::min<int64_t>(kSortThreads, ceil_div(n, kWarp) * kWarp));
-  const Shape shape = {"head_sort", {}, threads, 0, n * 4 * (s.passes + 1)};
-  if (n > 0) LETHE_CUDA_TRY(launch(device, shape, head_sort_kernel, s));
-  sorted->first = ints(at.first);
-  sorted->rows = s.to;
-  const Shape bounds = {"head_first", {blocks_of(sources + 1, kFirstThreads)}, kFirstThreads, 0, (n + sources) * 4};
-  return launch(device, bounds, head_first_kernel, n, sources, static_cast<const int32_t *>(s.keys), ints(at.first),
-                static_cast<const int *>(device->fault.closed));
-}
+// ---- sums of a source's rows ----
 
-// ---- dh: the rows of each source added up ----
-
-constexpr unsigned kRowThreads = 256;
-
-// `n` numbers from `column` on of the sum over a source's rows of coefficient * dh_rows.
-template <class T>
-__device__ void sum_rows(const SourceRows &s, int first, int end, int64_t column, int n, bool aligned,
-                         float (&sum)[kVector<T>]) {
+// A thread's share, in `pieces` pieces, of the sum over the rows of `source` of coefficient * dh_rows, in row order.
+// column(i) is where piece i starts.
+template <bool kWhole, class T, int kPieces, class Column>
+__device__ void sum_rows(const SourceRows &s, int64_t source, Column &&column, WideShare<T, kPieces> *sum) {
 #pragma unroll
-  for (int k = 0; k < kVector<T>; ++k) sum[k] = 0.0f;
-  for (int i = first; i < end; ++i) {
-    const int64_t row = s.rows[i];
+  for (int i = 0; i < kPieces; ++i) {
+#pragma unroll
+    for (int k = 0; k < kVector<T>; ++k) sum->numbers[i][k] = 0.0f;
+  }
+  const int end = s.first[source + 1];
+  for (int at = s.first[source]; at < end; ++at) {
+    const int64_t row = s.rows[at];
     const float c = s.coefficient[row];
-    const Vector<T> x = load_vector(static_cast<const T *>(s.dh_rows) + row * s.d + column, n, aligned);
+    const T *from = static_cast<const T *>(s.dh_rows) + row * s.d;
 #pragma unroll
-    for (int k = 0; k < kVector<T>; ++k) sum[k] += c * x.at(k);
+    for (int i = 0; i < kPieces; ++i) {
+      const Vector<T> x = load_vector<kWhole>(from + column(i), in_piece<T>(s.d - column(i)));
+#pragma unroll
+      for (int k = 0; k < kVector<T>; ++k) sum->numbers[i][k] = __fmaf_rn(c, x.at(k), sum->numbers[i][k]);
+    }
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kRowThreads)
-    head_combine_kernel(SourceRows s, T *dh, bool aligned, const int *closed) {
-  if (*closed != 0) return;
+constexpr unsigned kCombineThreads = 256;
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kCombineThreads) head_combine_kernel(SourceRows s, T *dh) {
+  if (!s.gate.open()) return;
   const int64_t source = blockIdx.x;
-  const int first = s.first[source], end = s.first[source + 1];
-  for (int64_t column = threadIdx.x * int64_t{kVector<T>}; column < s.d; column += blockDim.x * int64_t{kVector<T>}) {
-    const int n = in_piece<T>(s.d - column);
-    float sum[kVector<T>];
-    sum_rows<T>(s, first, end, column, n, aligned, sum);
-    store_vector(packed<T>(sum), dh + source * s.d + column, n, aligned);
+  for (int64_t at = threadIdx.x * int64_t{kVector<T>}; at < s.d; at += blockDim.x * int64_t{kVector<T>}) {
+    WideShare<T, 1> sum;
+    sum_rows<kWhole>(
+        s, source, [at](int) { return at; }, &sum);
+    store_vector<kWhole>(packed<T>(sum.numbers[0]), dh + source * s.d + at, in_piece<T>(s.d - at));
   }
-}
-
-template <class T>
-unsigned row_threads(int64_t d) {
-  const int64_t wanted = ceil_div(ceil_div(d, kVector<T>), kWarp) * kWarp;
-  return static_cast<unsigned>(std::min<int64_t>(kRowThreads, wanted));
 }
 
 template <class T>
 int combine(Device *device, const lethe_head_args &a) {
   Pieces pieces;
-  const SortPieces at(&pieces, a.n, a.sources);
+  SourceSort sort(a.n, a.sources, &pieces);
   char *memory = nullptr;
   LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
-  SourceRows sorted = {nullptr, nullptr, a.coefficient, a.dh_rows, a.d};
-  LETHE_CUDA_TRY(sort_by_source(device, a.n, a.sources, a.rows, at, memory, &sorted));
+  SourceRows sorted = {nullptr, nullptr, a.coefficient, a.dh_rows, a.d, {}};
+  LETHE_CUDA_TRY(sort.run(device, a.rows, memory, &sorted));
+  const int64_t threads = ceil_div(ceil_div(a.d, kVector<T>), kWarp) * kWarp;
   const Shape shape = {"head_combine",
                        {static_cast<unsigned>(a.sources)},
-                       row_threads<T>(a.d),
+                       static_cast<unsigned>(std::min<int64_t>(kCombineThreads, threads)),
                        0,
                        (a.n + a.sources) * a.d * int64_t{sizeof(T)}};
-  return launch(device, shape, head_combine_kernel<T>, sorted, static_cast<T *>(a.dh),
-                rows_aligned<T>({a.dh_rows, a.dh}, {a.d}), static_cast<const int *>(device->fault.closed));
+  return with_bool(whole_rows<T>({a.dh_rows, a.dh}, {a.d}), [&](auto is) {
+    return launch(device, shape, head_combine_kernel<T, decltype(is)::value>, sorted, static_cast<T *>(a.dh));
+  });
+}
+
+// ---- through the norm ----
+
+// A thread's share of a source: eight numbers. Wider sources are summed once for each thing that is made of them.
+template <class T>
+constexpr int kPieces = 8 / kVector<T>;
+constexpr unsigned kNormThreads = 1024;
+constexpr int64_t kHeldWidth = int64_t{kNormThreads} * 8;
+constexpr unsigned kWideThreads = 256;
+// Blocks that sum the parameters' gradients, and the sources that each should have.
+constexpr int64_t kMostParts = 512, kSourcesOfPart = 4;
+
+// Where a block's part of the parameters' gradients goes; null: not wanted.
+struct Parts {
+  float *dw, *db;  // [parts, d]
+};
+
+// A thread's columns of part `part`. Behind a closed gate they are 0.
+template <class T, int kPieces, class Column>
+__device__ void write_part(const Parts &parts, const NormSums<T, kPieces> &sums, int64_t part, int64_t d,
+                           Column &&column) {
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    const int n = in_piece<T>(d - column(i));
+    const int64_t at = part * d + column(i);
+#pragma unroll
+    for (int k = 0; k < kVector<T>; ++k) {
+      if (k < n && parts.dw != nullptr) parts.dw[at + k] = sums.dw[i][k];
+      if (k < n && parts.db != nullptr) parts.db[at + k] = sums.db[i][k];
+    }
+  }
+}
+
+template <class T, bool kWhole, bool kSums>
+__global__ void __launch_bounds__(kNormThreads) head_norm_kernel(SourceRows s, lethe_norm_args a, Parts parts) {
+  const WholeBlock team;
+  const bool layer = a.kind == LETHE_NORM_LAYER;
+  const int d = static_cast<int>(a.d);
+  const auto column = [&team](int i) { return Share<T, kPieces<T>, kWhole>::column(team, i); };
+  NormSums<T, kPieces<T>> sums;
+  for (int64_t source = blockIdx.x; source < a.T && s.gate.open(); source += gridDim.x) {
+    Share<T, kPieces<T>, kWhole> x;
+    x.load(static_cast<const T *>(a.x) + source * a.x_stride, d, team);
+    WideShare<T, kPieces<T>> dy;
+    sum_rows<kWhole>(s, source, column, &dy);
+    const float mean = layer ? a.mean[source] : 0.0f, rstd = a.rstd[source];
+    const T *w = static_cast<const T *>(a.w);
+    const NormSlope slope = norm_slope(dy, x, w, a.weight_shift, mean, rstd, d, static_cast<float>(a.d), layer, team);
+    if (kSums) sums.add(dy, x, mean, rstd);
+    norm_write_dx(dy, x, w, a.weight_shift, slope, static_cast<T *>(a.dx) + source * a.dx_stride, false, d, team);
+  }
+  if (kSums) write_part(parts, sums, blockIdx.x, a.d, column);
+}
+
+// A source too wide for registers.
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kWideThreads) head_norm_wide_kernel(SourceRows s, lethe_norm_args a) {
+  if (!s.gate.open()) return;
+  const int64_t source = blockIdx.x;
+  const bool layer = a.kind == LETHE_NORM_LAYER;
+  const float mean = layer ? a.mean[source] : 0.0f;
+  const T *row = static_cast<const T *>(a.x) + source * a.x_stride;
+  T *dx = static_cast<T *>(a.dx) + source * a.dx_stride;
+  // Calls body(column, count, x, g) for the thread's pieces.
+  const auto for_pieces = [&](auto &&body) {
+    for (int64_t at = threadIdx.x * int64_t{kVector<T>}; at < a.d; at += blockDim.x * int64_t{kVector<T>}) {
+      const int n = in_piece<T>(a.d - at);
+      WideShare<T, 1> g;
+      sum_rows<kWhole>(
+          s, source, [at](int) { return at; }, &g);
+      const Vector<T> w = load_vector<kWhole>(static_cast<const T *>(a.w) + at, n);
+#pragma unroll
+      for (int k = 0; k < kVector<T>; ++k) g.numbers[0][k] *= w.at(k) + a.weight_shift;
+      body(at, n, load_vector<kWhole>(row + at, n), g);
+    }
+  };
+  float sums[2] = {0.0f, 0.0f};
+  for_pieces([&](int64_t, int, const Vector<T> &x, const WideShare<T, 1> &g) {
+#pragma unroll
+    for (int k = 0; k < kVector<T>; ++k) {
+      sums[0] += g.at(0, k);
+      sums[1] = __fmaf_rn(g.at(0, k), x.at(k) - mean, sums[1]);
+    }
+  });
+  block_sum(sums);
+  const NormSlope slope = norm_slope(mean, a.rstd[source], sums, static_cast<float>(a.d), layer);
+  for_pieces([&](int64_t at, int n, const Vector<T> &x, const WideShare<T, 1> &g) {
+    float v[kVector<T>];
+#pragma unroll
+    for (int k = 0; k < kVector<T>; ++k) v[k] = slope.dx(g.at(0, k), x.at(k), 0.0f);
+    store_vector<kWhole>(packed<T>(v), dx + at, n);
+  });
+}
+
+// The parameters' gradients of wide sources: a thread's piece of columns over a part of the sources. Blocks count
+// through the parts of a tile of columns, then through the tiles.
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kWideThreads)
+    head_norm_sums_kernel(SourceRows s, lethe_norm_args a, int64_t count, Parts parts) {
+  const int64_t part = blockIdx.x % count, tile = blockIdx.x / count;
+  const int64_t at = (tile * kWideThreads + threadIdx.x) * kVector<T>;
+  const int n = in_piece<T>(a.d - at);
+  const auto column = [at](int) { return at; };
+  NormSums<T, 1> sums;
+  for (int64_t source = part; source < a.T && n > 0 && s.gate.open(); source += count) {
+    WideShare<T, 1> dy;
+    sum_rows<kWhole>(s, source, column, &dy);
+    const Share<T, 1, kWhole> x = {{load_vector<kWhole>(static_cast<const T *>(a.x) + source * a.x_stride + at, n)}};
+    sums.add(dy, x, a.kind == LETHE_NORM_LAYER ? a.mean[source] : 0.0f, a.rstd[source]);
+  }
+  write_part(parts, sums, part, a.d, column);
+}
+
+template <class T, bool kWhole>
+int through_norm(Device *device, const SourceRows &sorted, const lethe_norm_args &a, int64_t n, int64_t count,
+                 const Parts &parts) {
+  const bool sums = count > 0;
+  const int64_t bytes = (n + 2 * a.T) * a.d * int64_t{sizeof(T)}, part_bytes = count * a.d * 8;
+  if (a.d <= kHeldWidth) {
+    const auto threads =
+        static_cast<unsigned>(ceil_div(ceil_div(a.d, int64_t{kVector<T>} * kPieces<T>), kWarp) * kWarp);
+    const Shape shape = {"head_norm", {static_cast<unsigned>(sums ? count : a.T)}, threads, 0, bytes + part_bytes};
+    return with_bool(sums, [&](auto is) {
+      return launch(device, shape, head_norm_kernel<T, kWhole, decltype(is)::value>, sorted, a, parts);
+    });
+  }
+  const Shape shape = {"head_norm_wide", {static_cast<unsigned>(a.T)}, kWideThreads, 0, bytes};
+  LETHE_CUDA_TRY((launch(device, shape, head_norm_wide_kernel<T, kWhole>, sorted, a)));
+  const int64_t tiles = ceil_div(a.d, int64_t{kWideThreads} * kVector<T>);
+  const Shape more = {"head_norm_sums", {static_cast<unsigned>(count * tiles)}, kWideThreads, 0, bytes + part_bytes};
+  return launch(device, more, head_norm_sums_kernel<T, kWhole>, sorted, a, count, parts);
+}
+
+template <class T>
+int norm_backward_of_rows(Device *device, const lethe_head_norm_args &args) {
+  const lethe_norm_args &a = args.norm;
+  const bool sums = a.dw != nullptr || a.db != nullptr;
+  const int64_t count = sums ? std::min(ceil_div(a.T, kSourcesOfPart), kMostParts) : 0;
+  Pieces pieces;
+  SourceSort sort(args.n, a.T, &pieces);
+  const int64_t dw = pieces.add<float>(a.dw == nullptr ? 0 : count * a.d);
+  const int64_t db = pieces.add<float>(a.db == nullptr ? 0 : count * a.d);
+  char *memory = nullptr;
+  LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
+  SourceRows sorted = {nullptr, nullptr, args.coefficient, args.dh_rows, a.d, {}};
+  LETHE_CUDA_TRY(sort.run(device, args.rows, memory, &sorted));
+  const Parts parts = {a.dw == nullptr ? nullptr : reinterpret_cast<float *>(memory + dw),
+                       a.db == nullptr ? nullptr : reinterpret_cast<float *>(memory + db)};
+  const bool whole = whole_rows<T>({a.x, a.w, a.dx, args.dh_rows}, {a.d, a.x_stride, a.dx_stride});
+  LETHE_CUDA_TRY(with_bool(
+      whole, [&](auto is) { return through_norm<T, decltype(is)::value>(device, sorted, a, args.n, count, parts); }));
+  return sums && a.T > 0 ? add_norm_sums(device, count, a.d, parts.dw, a.dw, parts.db, a.db) : LETHE_OK;
 }
 
 }  // namespace
@@ -223,8 +299,11 @@ int head_combine(Device *device, const lethe_head_args *args) {
              [&] { return args->dtype == LETHE_BF16 ? combine<bf16>(device, *args) : combine<float>(device, *args); });
 }
 
-int head_norm_backward(Device *device, const lethe_head_norm_args *) {
-  return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED, "not there yet");
+int head_norm_backward(Device *device, const lethe_head_norm_args *args) {
+  return run(device, __func__, [&] {
+    return args->norm.dtype == LETHE_BF16 ? norm_backward_of_rows<bf16>(device, *args)
+                                          : norm_backward_of_rows<float>(device, *args);
+  });
 }
 
 }  // namespace lethe::cuda

@@ -14,9 +14,9 @@ constexpr int64_t kShortRows = 64;
 
 // The sums of w's columns over the rows of each part. A thread holds a piece of 16 bytes; blocks count through the
 // parts of a tile of columns, then through the tiles.
-template <class T>
+template <class T, bool kWhole>
 __global__ void __launch_bounds__(kColumnThreads)
-    head_mean_parts_kernel(int64_t d, int64_t V, int64_t count, const T *w, bool aligned, double *parts) {
+    head_mean_parts_kernel(int64_t d, int64_t V, int64_t count, const T *w, double *parts) {
   const int64_t part = blockIdx.x % count, tile = blockIdx.x / count;
   const int64_t column = (tile * blockDim.x + threadIdx.x) * kVector<T>;
   const int n = in_piece<T>(d - column);
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kColumnThreads)
     const int64_t until = row + kShortRows < end ? row + kShortRows : end;
 #pragma unroll 8
     for (int64_t v = row; v < until; ++v) {
-      const Vector<T> x = load_vector(w + v * d + column, n, aligned);
+      const Vector<T> x = load_vector<kWhole>(w + v * d + column, n);
 #pragma unroll
       for (int k = 0; k < kVector<T>; ++k) sum[k] += x.at(k);
     }
@@ -65,7 +65,9 @@ int mean_row(Device *device, int64_t d, int64_t V, const void *weight, float *me
                        kColumnThreads,
                        0,
                        V * d * int64_t{sizeof(T)} + count * d * 8};
-  LETHE_CUDA_TRY(launch(device, first, head_mean_parts_kernel<T>, d, V, count, w, rows_aligned<T>({w}, {d}), parts));
+  LETHE_CUDA_TRY(with_bool(whole_rows<T>({w}, {d}), [&](auto is) {
+    return launch(device, first, head_mean_parts_kernel<T, decltype(is)::value>, d, V, count, w, parts);
+  }));
   const Shape second = {"head_mean", {blocks_of(d, kColumnThreads)}, kColumnThreads, 0, count * d * 8 + d * 4};
   return launch(device, second, head_mean_kernel, d, V, count, static_cast<const double *>(parts), mean);
 }
@@ -90,9 +92,9 @@ int widen(Device *device, int64_t V, const void *bias, float *wide, float *mean)
   return launch(device, shape, head_bias_kernel<T>, V, static_cast<const T *>(bias), wide, mean);
 }
 
-template <class T>
-__global__ void __launch_bounds__(kColumnThreads) head_columns_kernel(int64_t rows, int64_t V, const T *dz, int64_t ld,
-                                                                      bool aligned, float *sums, const int *closed) {
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kColumnThreads)
+    head_columns_kernel(int64_t rows, int64_t V, const T *dz, int64_t ld, float *sums, const int *closed) {
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kVector<T>;
   const int n = in_piece<T>(V - column);
   if (n == 0 || *closed != 0) return;
@@ -101,7 +103,7 @@ __global__ void __launch_bounds__(kColumnThreads) head_columns_kernel(int64_t ro
   for (int k = 0; k < kVector<T>; ++k) sum[k] = k < n ? sums[column + k] : 0.0f;
 #pragma unroll 8
   for (int64_t row = 0; row < rows; ++row) {
-    const Vector<T> x = load_vector(dz + row * ld + column, n, aligned);
+    const Vector<T> x = load_vector<kWhole>(dz + row * ld + column, n);
 #pragma unroll
     for (int k = 0; k < kVector<T>; ++k) sum[k] += x.at(k);
   }
@@ -119,8 +121,10 @@ int columns(Device *device, int64_t rows, int64_t V, const void *gradient, int64
                        kColumnThreads,
                        0,
                        rows * V * int64_t{sizeof(T)} + V * 8};
-  return launch(device, shape, head_columns_kernel<T>, rows, V, dz, ld, rows_aligned<T>({dz}, {ld}), sums,
-                static_cast<const int *>(device->fault.closed));
+  const int *closed = device->fault.closed;
+  return with_bool(whole_rows<T>({dz}, {ld, V}), [&](auto is) {
+    return launch(device, shape, head_columns_kernel<T, decltype(is)::value>, rows, V, dz, ld, sums, closed);
+  });
 }
 
 }  // namespace
