@@ -14,8 +14,7 @@ struct Place {
 
   __device__ Place(const lethe_norm_args &a, int64_t index) : row(index), column(0) {
     if (a.groups == 1) return;
-    // Divisions of 64 bits are slow.
-    row = index <= 0xffffffff ? static_cast<uint32_t>(index) / static_cast<uint32_t>(a.groups) : index / a.groups;
+    row = quotient(index, a.groups);
     column = (index - row * a.groups) * a.d;
   }
   template <class T>

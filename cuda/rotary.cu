@@ -27,7 +27,8 @@ __global__ void __launch_bounds__(kThreads)
   if (!gate.open()) return;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= a.T * shares * pieces) return;
-  const int64_t row = at / pieces, t = row / shares, first = row - t * shares, half = a.rotary_dim / 2;
+  const int64_t row = quotient(at, pieces), t = quotient(row, shares), first = row - t * shares,
+                half = a.rotary_dim / 2;
   const int64_t column = (at - row * pieces) * kVector<T>;
   const int n = in_piece<T>(half - column);
   T *x = static_cast<T *>(a.x) + t * a.stride + column;

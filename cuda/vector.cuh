@@ -94,6 +94,12 @@ __device__ void store_vector(const Vector<T> &v, T *to, int n, bool aligned) {
   }
 }
 
+// a / b for a >= 0, b > 0: divisions of 64 bits are slow.
+__device__ inline int64_t quotient(int64_t a, int64_t b) {
+  if (a > 0xffffffff || b > 0xffffffff) return a / b;
+  return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
+}
+
 // Whether rows of T consist of whole pieces: all pointers are aligned, and widths and strides keep to it.
 template <class T>
 bool whole_rows(std::initializer_list<const void *> pointers, std::initializer_list<int64_t> strides) {

@@ -130,6 +130,20 @@ T __shfl_up_sync(unsigned mask, T value, unsigned lanes) {
   return __shfl_sync(mask, value, lane >= lanes ? lane - lanes : lane);
 }
 
+// The lanes that brought the same value.
+inline unsigned __match_any_sync(unsigned, unsigned value) {
+  namespace shim = ::lethe::cuda::shim;
+  shim::warp_meet(&value, [](void *(&brought)[shim::kLanes]) {
+    unsigned values[shim::kLanes], masks[shim::kLanes] = {};
+    for (unsigned i = 0; i < shim::kLanes; ++i) std::memcpy(&values[i], brought[i], sizeof values[i]);
+    for (unsigned i = 0; i < shim::kLanes; ++i) {
+      for (unsigned j = 0; j < shim::kLanes; ++j) masks[i] |= values[i] == values[j] ? 1u << j : 0u;
+    }
+    for (unsigned i = 0; i < shim::kLanes; ++i) std::memcpy(brought[i], &masks[i], sizeof masks[i]);
+  });
+  return value;
+}
+
 // Blocks run one after the other, and threads switch at barriers alone: plain steps are atomic.
 template <class T>
 T atomicCAS(T *at, T expected, T wanted) {
@@ -165,6 +179,7 @@ inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 inline float __int_as_float(int bits) {
   float f;

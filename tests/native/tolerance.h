@@ -86,6 +86,10 @@ inline double logit_error(int64_t d) { return static_cast<double>(d) * kUnit; }
 // A divergence near zero goes with the square of delta, which in fp32 has lost h_ref - h's own bits: 0.01 between
 // numbers near 1.
 inline constexpr double kDelta = 100 * 8 * kUnit;
+// CUDA alone, whose row kernel has no fp64: the shift log1p(sum of p expm1(delta)) in fp32 is off by a rounding for
+// each addend, expm1's, and those of the quotient, the logarithm and its difference with delta; relative to the sum of
+// p |expm1(delta)|. A divergence is off by its square, also one that is 0.
+inline constexpr double shift(double V) { return (V < 192 ? V : 192) * kUnit + kExp + 5 * kUnit; }
 
 }  // namespace head
 
