@@ -35,6 +35,7 @@ int attend(Device *device, const lethe_attention_args &a, bool backward) {
   const int64_t header = pieces.add<PlanHeader>(1), tiles = pieces.add<Tile>(most_tiles(a, tile_rows));
   const int64_t ends = pieces.add<int32_t>(a.segments);
   const int64_t delta = pieces.add<float>(backward ? a.q_rows * a.heads : 0);
+  const int64_t found = pieces.add<char>(mma && !backward ? decode_bytes(a) : 0);
   char *memory = nullptr;
   LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
   const PlanMemory places = {reinterpret_cast<PlanHeader *>(memory + header), reinterpret_cast<Tile *>(memory + tiles),
@@ -42,8 +43,13 @@ int attend(Device *device, const lethe_attention_args &a, bool backward) {
   c.plan = places.header;
   c.tiles = places.tiles;
   c.delta = reinterpret_cast<float *>(memory + delta);
+  c.decode_rows = mma && !backward ? kDecodeRows : 0;
   LETHE_CUDA_TRY(plan(device, c, tile_rows, places));
-  if (!backward) return mma ? mma_forward(device, c) : plain_forward(device, c);
+  if (!backward && mma) {
+    LETHE_CUDA_TRY(decode_forward(device, c, reinterpret_cast<float *>(memory + found)));
+    return mma_forward(device, c);
+  }
+  if (!backward) return plain_forward(device, c);
   LETHE_CUDA_TRY(prepare_backward(device, c));
   return mma ? mma_backward(device, c) : plain_backward(device, c);
 }

@@ -32,8 +32,9 @@ struct Call {
   const int *closed;  // the gate
   const PlanHeader *plan;
   const Tile *tiles;
-  unsigned group;  // query heads of a key head
-  float *delta;    // backward: rowsum(dout out), [q_rows, heads]
+  unsigned group;   // query heads of a key head
+  int decode_rows;  // segments of so few rows are left to the decode kernels: they have no tile
+  float *delta;     // backward: rowsum(dout out), [q_rows, heads]
   // 16 bytes at a time; fast_out: of dout, too.
   bool fast_q, fast_k, fast_v, fast_out, fast_dq, fast_dk, fast_dv;
 };
@@ -159,6 +160,12 @@ constexpr int64_t kMostMmaDim = 256;
 int mma_tile_rows(int64_t head_dim, bool backward);
 int mma_forward(Device *device, const Call &call);
 int mma_backward(Device *device, const Call &call);
+
+// ---- decoding: segments of few rows, whose keys are split (attention_decode.cu) ----
+constexpr int kDecodeRows = 16;
+// Bytes of scratch for what the splits find out.
+int64_t decode_bytes(const lethe_attention_args &a);
+int decode_forward(Device *device, const Call &call, float *found);
 
 // ---- fp32 arithmetic, any head_dim (attention_plain.cu) ----
 constexpr int kPlainRows = 64;

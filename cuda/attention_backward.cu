@@ -28,41 +28,6 @@ struct DkvSizes {
   static constexpr size_t kBytes = (2 * kKeys * kPitch<D> + kStages * kStage) * sizeof(bf16);
 };
 
-template <int kTiles>
-__device__ void clear(float (&c)[kTiles][4]) {
-#pragma unroll
-  for (int t = 0; t < kTiles; ++t) c[t][0] = c[t][1] = c[t][2] = c[t][3] = 0.0f;
-}
-
-// Loads pass by in stages: while one is used, the next is on its way where there is room for two. load(stage, tile) and
-// use(stage, tile) for tile = first, first + step, .. below end.
-template <int kStages, class Load, class Use>
-__device__ void stream(int64_t first, int64_t end, int64_t step, Load &&load, Use &&use) {
-  if (first >= end) return;
-  load(0, first);
-  copies_commit();
-  int stage = 0;
-  for (int64_t tile = first; tile < end; tile += step) {
-    const bool more = tile + step < end;
-    if (kStages == 2 && more) {
-      load(stage ^ 1, tile + step);
-      copies_commit();
-      copies_wait<1>();
-    } else {
-      copies_wait<0>();
-    }
-    __syncthreads();  // the stage is there
-    use(stage, tile);
-    __syncthreads();  // the stage may be overwritten
-    if (kStages == 2) {
-      stage ^= 1;
-    } else if (more) {
-      load(0, tile + step);
-      copies_commit();
-    }
-  }
-}
-
 // From products of q and k, and of dout and v: weight, and in `dscore` the gradient of scale q k.
 __device__ inline float weight_of(const Scores &scores, float product, float lse, float delta, bool seen,
                                   float *dscore) {
@@ -114,7 +79,7 @@ __global__ void __launch_bounds__(DqSizes<D>::kThreads) dq_kernel(Call c) {
     load_keys<D, Sizes::kKeys, Sizes::kThreads>(to + Sizes::kKeys * kPitch<D>, s, begin, end, c.a.v, c.a.v_stride,
                                                 kv_head * d, d, c.fast_v);
   };
-  stream<Sizes::kStages>(start, end, Sizes::kKeys, load, [&](int stage, int64_t begin) {
+  stream<Sizes::kStages, kMmaThreads>(start, end, Sizes::kKeys, load, [&](int stage, int64_t begin) {
     const bf16 *keys = stages + stage * Sizes::kStage, *values = keys + Sizes::kKeys * kPitch<D>;
     float p[Sizes::kKeys / 8][4], ds[Sizes::kKeys / 8][4];
     product_of_rows<D>(p, queries + warp * 16 * kPitch<D>, keys);
@@ -241,7 +206,8 @@ __global__ void __launch_bounds__(DkvSizes<D>::kThreads) dkv_kernel(Call c) {
       block.load(c, s, rows, stage);
       find_seers<Sizes::kRows, Sizes::kKeys>(seers + stage, c, s, rows, block.kv_head, list, from, to);
     };
-    stream<Sizes::kStages>(seen_by.first, seen_by.end, 1, load, [&](int stage, int64_t) { block.use(scores, stage); });
+    stream<Sizes::kStages, Sizes::kThreads>(seen_by.first, seen_by.end, 1, load,
+                                            [&](int stage, int64_t) { block.use(scores, stage); });
   });
   copies_wait<0>();
 #pragma unroll

@@ -13,11 +13,12 @@ template <int D>
 constexpr int kPitch = D + 8;
 
 // Rows [0, kRows) of a tile into shared memory, D numbers each; zeros where a row has no address and beyond its d
-// numbers. `base` is an address where nothing is read. at(r): the row's first number, or null.
+// numbers. `base` is an address where nothing is read. at(r): the row's first number, or null. By kThreads threads: a
+// block or a warp.
 template <int D, int kRows, int kThreads, class At>
 __device__ void load_rows(bf16 *tile, const bf16 *base, int d, bool fast, At &&at) {
   constexpr int kChunks = D / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kChunks; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x % kThreads); i < kRows * kChunks; i += kThreads) {
     const int r = i / kChunks, column = i % kChunks * 8;
     const bf16 *row = at(r);
     bf16 *to = tile + r * kPitch<D> + column;
@@ -107,9 +108,53 @@ __device__ inline void store_pair(bf16 *row, int column, int d, bool fast, float
   if (column + 1 < d) from_float(y, row + column + 1);
 }
 
+template <int kTiles>
+__device__ void clear(float (&c)[kTiles][4]) {
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) c[t][0] = c[t][1] = c[t][2] = c[t][3] = 0.0f;
+}
+
+template <int kThreads>
+__device__ void meet() {
+  if (kThreads == static_cast<int>(kWarp)) {
+    __syncwarp();
+  } else {
+    __syncthreads();
+  }
+}
+
+// Loads pass by in stages: while one is used, the next is on its way where there is room for two. load(stage, tile) and
+// use(stage, tile) for tile = first, first + step, .. below end, by kThreads threads: a block or a warp.
+template <int kStages, int kThreads, class Load, class Use>
+__device__ void stream(int64_t first, int64_t end, int64_t step, Load &&load, Use &&use) {
+  if (first >= end) return;
+  load(0, first);
+  copies_commit();
+  int stage = 0;
+  for (int64_t tile = first; tile < end; tile += step) {
+    const bool more = tile + step < end;
+    if (kStages == 2 && more) {
+      load(stage ^ 1, tile + step);
+      copies_commit();
+      copies_wait<1>();
+    } else {
+      copies_wait<0>();
+    }
+    meet<kThreads>();  // the stage is there
+    use(stage, tile);
+    meet<kThreads>();  // the stage may be overwritten
+    if (kStages == 2) {
+      stage ^= 1;
+    } else if (more) {
+      load(0, tile + step);
+      copies_commit();
+    }
+  }
+}
+
 // Calls kernel-choosing code with the smallest of the sizes that head_dim fits in.
 template <class Body>
-int with_padded_dim(int64_t head_dim, Body &&body) {
+auto with_padded_dim(int64_t head_dim, Body &&body) {
   if (head_dim <= 64) return body(std::integral_constant<int, 64>());
   if (head_dim <= 96) return body(std::integral_constant<int, 96>());
   if (head_dim <= 128) return body(std::integral_constant<int, 128>());

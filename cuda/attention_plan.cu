@@ -104,7 +104,8 @@ __device__ int64_t before(const lethe_attention_args &a, int64_t rank) {
 }
 
 __device__ int64_t tiles_of(const Call &c, int64_t index, int tile_rows) {
-  return (Segment::read(c.a, index).queries * c.group + tile_rows - 1) / tile_rows;
+  const int64_t rows = Segment::read(c.a, index).queries * c.group;
+  return rows <= c.decode_rows ? 0 : (rows + tile_rows - 1) / tile_rows;
 }
 
 // Numbers the row tiles: ends[i] is the number behind segment i's last.
