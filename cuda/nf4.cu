@@ -7,7 +7,6 @@ namespace lethe::cuda {
 namespace {
 
 constexpr int kCodes = 16;
-constexpr int kZeroCode = 7;
 // Numbers of a thread: their codes are one word.
 constexpr int kGroup = 8;
 // Of the quantisation: as many threads as the largest block of numbers has groups.
@@ -154,7 +153,7 @@ __global__ void __launch_bounds__(kQuantizeThreads)
   uint32_t word = 0;
 #pragma unroll
   for (int i = 0; i < kGroup; ++i) {
-    const uint32_t code = largest == 0.0f ? kZeroCode : code_of(x[i] * inverse);
+    const uint32_t code = code_of(x[i] * inverse);
     word |= code << shift_of(i);
   }
   store_codes<kWhole>(word, packed + at / 2, n - at);
