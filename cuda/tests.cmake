@@ -139,3 +139,4 @@ endif()
 add_test(NAME cuda-compile COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/compile_test.sh
   ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/lethe_cuda_objects.dir ${CMAKE_CURRENT_SOURCE_DIR})
 set_tests_properties(cuda-compile PROPERTIES SKIP_RETURN_CODE 77)
+add_test(NAME docs-kernels COMMAND bash ${CMAKE_SOURCE_DIR}/../cmake/kernels-doc.sh --check)
