@@ -180,8 +180,8 @@ void matches(const OpenDevice &device, const Case &c, Generator *g) {
       const double bias = c.bias >= 0 ? p.bias.at(0, n) : 0.0;
       double sum = 0, magnitude = 0;
       for (int64_t k = 0; k < c.K; ++k) {
-        const double term = (c.a_transposed ? p.a.at(k, m) : p.a.at(m, k)) *
-                            (c.b_transposed ? p.b.at(n, k) : p.b.at(k, n)) * c.alpha;
+        const double term =
+            (c.a_transposed ? p.a.at(k, m) : p.a.at(m, k)) * (c.b_transposed ? p.b.at(n, k) : p.b.at(k, n)) * c.alpha;
         sum += term;
         magnitude += std::fabs(term);
       }
@@ -207,9 +207,7 @@ void matches(const OpenDevice &device, const Case &c, Generator *g) {
 
 void every_combination(const OpenDevice &device) {
   Generator g(1);
-  const struct {
-    int64_t M, N, K;
-  } shapes[] = {{1, 1, 1}, {1, 8, 16}, {5, 1, 7}, {7, 13, 9}, {33, 24, 40}};
+  const struct { int64_t M, N, K; } shapes[] = {{1, 1, 1}, {1, 8, 16}, {5, 1, 7}, {7, 13, 9}, {33, 24, 40}};
   for (const Types &types : kTypes) {
     for (const auto &s : shapes) {
       for (const int transposed : {0, 1, 2, 3}) {
@@ -281,7 +279,8 @@ void algorithms_are_chosen_by_bucket(const char *folder, const Twin &twin) {
     const struct {
       int64_t count;
       int asked;
-    } steps[] = {{1, 1}, {2, 0}, {127, 0}, {128, 0}, {129, 1}, {256, 0}, {200, 0}, {257, 1}, {511, 0}, {512, 0}, {3, 0}};
+    } steps[] = {{1, 1},   {2, 0},   {127, 0}, {128, 0}, {129, 1}, {256, 0},
+                 {200, 0}, {257, 1}, {511, 0}, {512, 0}, {3, 0}};
     for (const auto &step : steps) {
       const int before = twin.heuristics();
       const int64_t M = gradient ? 3 : step.count, K = gradient ? step.count : 5;
