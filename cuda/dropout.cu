@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kMaskThreads)
                         bool aligned) {
   const int64_t pieces = (in + kVector<T> - 1) / kVector<T>;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kMaskThreads + threadIdx.x;
-  const int64_t row = index / pieces, column = index % pieces * kVector<T>;
+  const int64_t row = quotient(index, pieces), column = (index - row * pieces) * kVector<T>;
   if (row >= rows) return;
   const int64_t at = row * in + column;
   const int n = in_piece<T>(in - column);

@@ -22,6 +22,21 @@ target_compile_options(head_shim_sanitized_test PRIVATE -O1 -g ${sanitizers})
 target_link_options(head_shim_sanitized_test PRIVATE ${sanitizers})
 add_test(NAME head-shim-sanitized COMMAND head_shim_sanitized_test separate)
 
+# ---- matrix products alone, over the twin of cuBLASLt: add_gemm_test(name twin's folder, objects, options...) ----
+function(add_gemm_test name folder objects)
+  add_executable(${name} ${CMAKE_SOURCE_DIR}/../tests/native/gemm_shim_test.cpp ${objects})
+  shim_settings(${name} ${CMAKE_CURRENT_SOURCE_DIR} ${ARGN})
+  target_link_libraries(${name} PRIVATE lethe)
+  target_link_options(${name} PRIVATE ${ARGN})
+  string(REPLACE _ - test ${name})
+  add_test(NAME ${test} COMMAND ${name} ${folder})
+endfunction()
+add_gemm_test(gemm_shim_test ${CMAKE_BINARY_DIR} "${shim_objects}" -O2)
+add_dependencies(gemm_shim_test lethe_cuda_shim_blas)
+add_gemm_test(gemm_shim_sanitized_test ${CMAKE_BINARY_DIR}/sanitized $<TARGET_OBJECTS:shim_sanitized>
+  -O1 -g ${sanitizers})
+add_dependencies(gemm_shim_sanitized_test lethe_cuda_shim_sanitized_blas)
+
 # ---- every op through lethe.h, on the shim ----
 set(shim_ops activation attention head head_norm linear norm quantize random rotary rows update)
 # The sanitized plug-in wants the sanitizers in the program that opens it.
