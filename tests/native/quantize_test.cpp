@@ -48,7 +48,7 @@ Packed twin(const Numbers &src, int64_t block) {
     const auto largest = static_cast<float>(p.absmax[at(std::min(i, n - 1) / block)]);
     const float inverse = 1.0f / largest;
     const float x = i < n ? static_cast<float>(src[at(i)]) : 0.0f;
-    const uint8_t c = largest == 0 ? 7 : code(x * inverse);
+    const uint8_t c = largest == 0 ? 0 : code(x * inverse);
     p.codes[at(i / 2)] = static_cast<uint8_t>(p.codes[at(i / 2)] | (i % 2 == 0 ? c << 4 : c));
   }
   return p;
