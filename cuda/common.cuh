@@ -16,6 +16,17 @@ constexpr unsigned kWarp = 32;
 constexpr unsigned kMaxWarps = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+// The block's dynamic shared memory.
+template <class T>
+__device__ T *dynamic_shared() {
+#if defined(LETHE_CUDA_SHIM)
+  return static_cast<T *>(shim::dynamic_shared());
+#else
+  extern __shared__ uint4 lethe_dynamic_shared[];
+  return reinterpret_cast<T *>(lethe_dynamic_shared);
+#endif
+}
+
 // To nearest even.
 __device__ inline uint16_t bf16_bits(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 

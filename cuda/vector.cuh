@@ -1,4 +1,4 @@
-// Rows in pieces of 16 bytes: one access where rows consist of whole, aligned pieces, number by number where not. Which
+// Rows in pieces of 16 bytes: one access where a piece is whole and aligned, number by number where it is not. Which
 // thread holds which numbers is the same either way, and so are the bits that come out.
 #pragma once
 
@@ -84,6 +84,20 @@ __device__ void store_vector(const Vector<T> &v, T *to, int n) {
 __device__ inline int64_t quotient(int64_t a, int64_t b) {
   if (a > 0xffffffff || b > 0xffffffff) return a / b;
   return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
+}
+
+// The same where only the call knows whether `from` is aligned, and pieces may be cut.
+template <class T>
+__device__ Vector<T> load_vector(const T *from, int n, bool aligned) {
+  return aligned && n >= kVector<T> ? load_vector<true>(from, n) : load_vector<false>(from, n);
+}
+template <class T>
+__device__ void store_vector(const Vector<T> &v, T *to, int n, bool aligned) {
+  if (aligned && n >= kVector<T>) {
+    store_vector<true>(v, to, n);
+  } else {
+    store_vector<false>(v, to, n);
+  }
 }
 
 // Whether rows of T consist of whole pieces: all pointers are aligned, and widths and strides keep to it.

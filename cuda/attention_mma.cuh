@@ -1,0 +1,119 @@
+// What the tensor-core kernels of attention share: rows of bf16 in shared memory, scores in fragments.
+#pragma once
+
+#include "attention.cuh"
+
+namespace lethe::cuda::attention {
+
+constexpr int kMmaThreads = 128;
+constexpr int kMmaWarps = kMmaThreads / static_cast<int>(kWarp);
+
+// Rows in shared memory are padded by 16 bytes: eight neighbours then lie on different banks for ldmatrix.
+template <int D>
+constexpr int kPitch = D + 8;
+
+// Rows [0, kRows) of a tile into shared memory, D numbers each; zeros where a row has no address and beyond its d
+// numbers. `base` is an address where nothing is read. at(r): the row's first number, or null.
+template <int D, int kRows, int kThreads, class At>
+__device__ void load_rows(bf16 *tile, const bf16 *base, int d, bool fast, At &&at) {
+  constexpr int kChunks = D / 8;
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kChunks; i += kThreads) {
+    const int r = i / kChunks, column = i % kChunks * 8;
+    const bf16 *row = at(r);
+    bf16 *to = tile + r * kPitch<D> + column;
+    if (fast) {
+      const bool there = row != nullptr && column < d;
+      copy_16_async(to, there ? row + column : base, there);
+      continue;
+    }
+    for (int k = 0; k < 8; ++k) to[k] = row != nullptr && column + k < d ? row[column + k] : bf16{0};
+  }
+}
+
+// The keys [begin, begin + kRows) of the list.
+template <int D, int kRows, int kThreads>
+__device__ void load_keys(bf16 *tile, const Segment &s, int64_t begin, int64_t end, const void *rows, int64_t stride,
+                          int64_t column, int d, bool fast) {
+  const bf16 *base = static_cast<const bf16 *>(rows);
+  load_rows<D, kRows, kThreads>(tile, base, d, fast, [&](int r) {
+    return begin + r < end ? base + s.key_row(begin + r) * stride + column : nullptr;
+  });
+}
+
+// c[16, 8 kTiles] = a[16, D] b[8 kTiles, D]^T, both by rows in shared memory.
+template <int D, int kTiles>
+__device__ void product_of_rows(float (&c)[kTiles][4], const bf16 *a, const bf16 *b) {
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) c[t][0] = c[t][1] = c[t][2] = c[t][3] = 0.0f;
+#pragma unroll
+  for (int k = 0; k < D; k += 16) {
+    uint32_t x[4];
+    load_a(x, a + k, kPitch<D>);
+#pragma unroll
+    for (int t = 0; t < kTiles; t += 2) {
+      uint32_t y[4];
+      load_b(y, b + t * 8 * kPitch<D> + k, kPitch<D>);
+      mma(c[t], x, y);
+      mma(c[t + 1], x, y + 2);
+    }
+  }
+}
+
+// c[16, 8 kColumns] += a[16, 8 kTiles] b[8 kTiles, 8 kColumns], a in the fragments of a product (rounded to bf16), b by
+// rows in shared memory.
+template <int D, int kTiles, int kColumns>
+__device__ void add_product(float (&c)[kColumns][4], const float (&a)[kTiles][4], const bf16 *b) {
+#pragma unroll
+  for (int k = 0; k < kTiles; k += 2) {
+    const uint32_t x[4] = {pack_bf16(a[k][0], a[k][1]), pack_bf16(a[k][2], a[k][3]),
+                           pack_bf16(a[k + 1][0], a[k + 1][1]), pack_bf16(a[k + 1][2], a[k + 1][3])};
+#pragma unroll
+    for (int t = 0; t < kColumns; t += 2) {
+      uint32_t y[4];
+      load_b_rows(y, b + k * 8 * kPitch<D> + t * 8, kPitch<D>);
+      mma(c[t], x, y);
+      mma(c[t + 1], x, y + 2);
+    }
+  }
+}
+
+// Which keys of a tile a row sees, counted from the tile's first.
+struct Seen {
+  int hidden, visible;
+  __device__ Seen(int64_t first, int64_t end, int64_t begin, int keys)
+      : hidden(static_cast<int>(smaller(larger(first - begin, 0), keys))),
+        visible(static_cast<int>(smaller(larger(end - begin, 0), keys))) {}
+  __device__ bool has(int key) const { return key >= hidden && key < visible; }
+  __device__ bool all(int keys) const { return hidden == 0 && visible == keys; }
+};
+
+// Lanes of a quad hold a row of a product together.
+__device__ inline float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
+}
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(kAllLanes, x, 1);
+  return x + __shfl_xor_sync(kAllLanes, x, 2);
+}
+
+// Two neighbours of a row of storage.
+__device__ inline void store_pair(bf16 *row, int column, int d, bool fast, float x, float y) {
+  if (fast) {
+    if (column < d) *reinterpret_cast<uint32_t *>(row + column) = pack_bf16(x, y);
+    return;
+  }
+  if (column < d) from_float(x, row + column);
+  if (column + 1 < d) from_float(y, row + column + 1);
+}
+
+// Calls kernel-choosing code with the smallest of the sizes that head_dim fits in.
+template <class Body>
+int with_padded_dim(int64_t head_dim, Body &&body) {
+  if (head_dim <= 64) return body(std::integral_constant<int, 64>());
+  if (head_dim <= 96) return body(std::integral_constant<int, 96>());
+  if (head_dim <= 128) return body(std::integral_constant<int, 128>());
+  return body(std::integral_constant<int, 256>());
+}
+
+}  // namespace lethe::cuda::attention
