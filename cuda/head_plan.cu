@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "head_plan.cuh"
+#include "prefix.cuh"
 
 namespace lethe::cuda {
 namespace {
@@ -70,28 +71,6 @@ __device__ Finding check_row(const Plan &p, int64_t row) {
 __device__ uint32_t class_of(const Plan &p, int64_t row) {
   if (!has_reference(p.rows[row * LETHE_ROW_FIELDS + 2])) return 0;
   return params_of(p, row).mix != 0 ? 0x10001u : 1u;
-}
-
-__device__ uint32_t warp_prefix(uint32_t x) {
-  for (unsigned step = 1; step < kWarp; step *= 2) {
-    const uint32_t before = __shfl_up_sync(kAllLanes, x, step);
-    if (threadIdx.x % kWarp >= step) x += before;
-  }
-  return x;
-}
-
-// The sum of x over the threads before this one, and over all.
-__device__ uint32_t block_prefix(uint32_t x, uint32_t *total) {
-  __shared__ uint32_t sums[kMaxWarps];
-  const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  const uint32_t in_warp = warp_prefix(x);
-  if (lane == kWarp - 1) sums[warp] = in_warp;
-  __syncthreads();  // the warps' sums are written
-  const uint32_t all = warp_prefix(lane < warps ? sums[lane] : 0);
-  const uint32_t before = __shfl_sync(kAllLanes, all, warp == 0 ? 0 : warp - 1);
-  *total = __shfl_sync(kAllLanes, all, kWarp - 1);
-  __syncthreads();  // sums may be written again
-  return in_warp - x + (warp == 0 ? 0 : before);
 }
 
 // Whether all rows are sound and as many as the call says; the first one that is not closes the gate.

@@ -149,13 +149,11 @@ __global__ void __launch_bounds__(kQuantizeThreads)
   largest = largest_of(largest, block / kGroup);
   if (at >= n) return;
   if (at % block == 0) absmax[at / block] = largest;
+  // Of a block of zeros it is infinite, every product a NaN, and every code 0.
   const float inverse = 1.0f / largest;
   uint32_t word = 0;
 #pragma unroll
-  for (int i = 0; i < kGroup; ++i) {
-    const uint32_t code = code_of(x[i] * inverse);
-    word |= code << shift_of(i);
-  }
+  for (int i = 0; i < kGroup; ++i) word |= code_of(x[i] * inverse) << shift_of(i);
   store_codes<kWhole>(word, packed + at / 2, n - at);
 }
 

@@ -80,6 +80,12 @@ __device__ void store_vector(const Vector<T> &v, T *to, int n) {
   }
 }
 
+// a / b for a >= 0, b > 0: divisions of 64 bits are slow.
+__device__ inline int64_t quotient(int64_t a, int64_t b) {
+  if (a > 0xffffffff || b > 0xffffffff) return a / b;
+  return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
+}
+
 // The same where only the call knows whether `from` is aligned, and pieces may be cut.
 template <class T>
 __device__ Vector<T> load_vector(const T *from, int n, bool aligned) {
@@ -92,12 +98,6 @@ __device__ void store_vector(const Vector<T> &v, T *to, int n, bool aligned) {
   } else {
     store_vector<false>(v, to, n);
   }
-}
-
-// a / b for a >= 0, b > 0: divisions of 64 bits are slow.
-__device__ inline int64_t quotient(int64_t a, int64_t b) {
-  if (a > 0xffffffff || b > 0xffffffff) return a / b;
-  return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
 }
 
 // Whether rows of T consist of whole pieces: all pointers are aligned, and widths and strides keep to it.

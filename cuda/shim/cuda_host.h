@@ -164,6 +164,12 @@ T atomicMin(T *at, T x) {
   if (x < old) *at = x;
   return old;
 }
+template <class T>
+T atomicMax(T *at, T x) {
+  const T old = *at;
+  if (x > old) *at = x;
+  return old;
+}
 inline void __threadfence() {}
 inline void __threadfence_system() {}
 
