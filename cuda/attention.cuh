@@ -141,6 +141,11 @@ struct Scores {
   }
 };
 
+// Of rows of queries and of keys that are read or written so many times.
+inline int64_t least_bytes(const lethe_attention_args &a, int64_t queries, int64_t keys) {
+  return element_bytes(a.dtype) * a.head_dim * (queries * a.q_rows * a.heads + keys * a.k_rows * a.kv_heads);
+}
+
 // ---- the plan (attention_plan.cu) ----
 struct PlanMemory {
   PlanHeader *header;
@@ -157,6 +162,7 @@ int prepare_backward(Device *device, const Call &call);
 
 // ---- tensor cores: bf16, head_dim up to kMostMmaDim (attention_forward.cu, attention_backward.cu) ----
 constexpr int64_t kMostMmaDim = 256;
+constexpr int kBackwardRows = 64;
 int mma_tile_rows(int64_t head_dim, bool backward);
 int mma_forward(Device *device, const Call &call);
 int mma_backward(Device *device, const Call &call);
@@ -165,6 +171,10 @@ int mma_backward(Device *device, const Call &call);
 constexpr int kDecodeRows = 16;
 // Bytes of scratch for what the splits find out.
 int64_t decode_bytes(const lethe_attention_args &a);
+// Whether segments are of so few rows on average: what the host can tell of who does the work.
+inline bool mostly_decodes(const lethe_attention_args &a) {
+  return a.q_rows * (a.heads / a.kv_heads) <= a.segments * kDecodeRows;
+}
 int decode_forward(Device *device, const Call &call, float *found);
 
 // ---- fp32 arithmetic, any head_dim (attention_plain.cu) ----

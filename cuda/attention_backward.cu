@@ -9,7 +9,7 @@ namespace {
 // Sizes that keep a block within 99 KiB and the register file.
 template <int D>
 struct DqSizes {
-  static constexpr int kRows = 64;  // 16 a warp
+  static constexpr int kRows = kBackwardRows;  // 16 a warp
   static constexpr int kKeys = D <= 64 ? 64 : 32;
   static constexpr int kStages = D <= 128 ? 2 : 1;
   static constexpr int kThreads = kMmaThreads;
@@ -229,7 +229,6 @@ __global__ void __launch_bounds__(DkvSizes<D>::kThreads) dkv_kernel(Call c) {
 
 int mma_backward(Device *device, const Call &call) {
   const lethe_attention_args &a = call.a;
-  const int64_t query_bytes = 2 * a.q_rows * a.heads * a.head_dim, key_bytes = 2 * a.k_rows * a.kv_heads * a.head_dim;
   return with_padded_dim(a.head_dim, [&](auto dim) {
     constexpr int D = decltype(dim)::value;
     using Dq = DqSizes<D>;
@@ -238,13 +237,13 @@ int mma_backward(Device *device, const Call &call) {
                       {static_cast<unsigned>(most_tiles(a, Dq::kRows) * a.kv_heads)},
                       static_cast<unsigned>(Dq::kThreads),
                       Dq::kBytes,
-                      3 * query_bytes + 2 * key_bytes};
+                      least_bytes(a, 3, 2)};
     LETHE_CUDA_TRY(launch(device, dq, dq_kernel<D>, call));
     const Shape dkv = {"attention_dkv",
                        {static_cast<unsigned>(ceil_div(a.k_rows, Dkv::kKeys) * a.kv_heads)},
                        static_cast<unsigned>(Dkv::kThreads),
                        Dkv::kBytes,
-                       2 * query_bytes + 4 * key_bytes};
+                       least_bytes(a, 2, 4)};
     return launch(device, dkv, dkv_kernel<D>, call);
   });
 }

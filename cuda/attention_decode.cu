@@ -103,7 +103,8 @@ __device__ void sum_keys(const Call &c, const Unit &unit, const RowTile &rows, c
   const int lane = static_cast<int>(threadIdx.x % kWarp), d = static_cast<int>(c.a.head_dim);
   constexpr int kLanes = static_cast<int>(kWarp);
   const Scores scores(c.a);
-  RowState row(c, unit.s, rows, 0);
+  RowState row;
+  row.begin(c, unit.s, rows, 0);
   float out[D / 8][4];
   clear(out);
   const auto load = [&](int stage, int64_t begin) {

@@ -5,30 +5,25 @@
 namespace lethe::cuda::attention {
 namespace {
 
-constexpr int kTileRows = 64;  // 16 a warp
-// Fewer where keys, values and queries together would not fit 99 KiB.
+// Sizes that keep a block within 99 KiB and the register file. Two blocks of 16 rows a warp take twice from what is
+// loaded for one.
 template <int D>
-constexpr int kTileKeys = D <= 128 ? 64 : 32;
-
-template <int D>
-struct Shared {
-  bf16 *queries, *keys, *values;
-  __device__ Shared() {
-    queries = dynamic_shared<bf16>();
-    keys = queries + kTileRows * kPitch<D>;
-    values = keys + kTileKeys<D> * kPitch<D>;
-  }
-  static constexpr size_t kBytes = (kTileRows + 2 * kTileKeys<D>)*kPitch<D> * sizeof(bf16);
+struct Sizes {
+  static constexpr int kBlocks = D <= 128 ? 2 : 1;
+  static constexpr int kWarpRows = 16 * kBlocks;
+  static constexpr int kRows = kMmaWarps * kWarpRows;
+  static constexpr int kKeys = D <= 64 ? 64 : 32;
+  static constexpr size_t kBytes = (kRows + 2 * kKeys) * kPitch<D> * sizeof(bf16);
 };
 
 template <int D>
-__device__ void write_out(const Call &c, const Segment &s, const RowTile &rows, int64_t kv_head,
+__device__ void write_out(const Call &c, const Segment &s, const RowTile &rows, int64_t kv_head, int first,
                           const float (&out)[D / 8][4], const RowState &row) {
-  const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
+  const int lane = static_cast<int>(threadIdx.x % kWarp);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float sum = quad_sum(row.sum[half]);
-    const int r = warp * 16 + fragment_c(lane, 2 * half).row;
+    const int r = first + fragment_c(lane, 2 * half).row;
     if (r >= rows.rows) continue;
     const Row at(c, s, rows, kv_head, r);
     const float inverse = 1.0f / sum;
@@ -44,63 +39,82 @@ __device__ void write_out(const Call &c, const Segment &s, const RowTile &rows, 
 
 template <int D>
 __global__ void __launch_bounds__(kMmaThreads) forward_kernel(Call c) {
-  constexpr int kKeys = kTileKeys<D>;
+  using S = Sizes<D>;
   if (*c.closed != 0) return;
   const int64_t kv_head = blockIdx.x % c.a.kv_heads, number = blockIdx.x / c.a.kv_heads;
   if (number >= c.plan->tiles) return;
   // The last rows of a segment see most keys: they go first.
   const Tile tile = c.tiles[c.plan->tiles - 1 - number];
   const Segment s = Segment::read(c.a, tile.segment);
-  const RowTile rows(s, int64_t{tile.number} * kTileRows, kTileRows, c.group);
+  const RowTile rows(s, int64_t{tile.number} * S::kRows, S::kRows, c.group);
   const Scores scores(c.a);
-  const Shared<D> shared;
-  const int warp = static_cast<int>(threadIdx.x / kWarp);
+  bf16 *queries = dynamic_shared<bf16>(), *keys = queries + S::kRows * kPitch<D>;
+  bf16 *values = keys + S::kKeys * kPitch<D>;
+  const int first = static_cast<int>(threadIdx.x / kWarp) * S::kWarpRows;  // of the warp
   const int d = static_cast<int>(c.a.head_dim);
   const int64_t end = s.visible(rows.query_of(rows.rows - 1));
-  const int64_t start = s.hidden(rows.query, c.a.window) / kKeys * kKeys;
+  const int64_t start = s.hidden(rows.query, c.a.window) / S::kKeys * S::kKeys;
   const bf16 *q = static_cast<const bf16 *>(c.a.q);
   const auto load = [&](bf16 *to, const void *from, int64_t stride, bool fast, int64_t begin) {
-    load_keys<D, kKeys, kMmaThreads>(to, s, begin, end, from, stride, kv_head * d, d, fast);
+    load_keys<D, S::kKeys, kMmaThreads>(to, s, begin, end, from, stride, kv_head * d, d, fast);
     copies_commit();
   };
 
-  load_rows<D, kTileRows, kMmaThreads>(shared.queries, q, d, c.fast_q, [&](int r) {
-    return r < rows.rows ? q + Row(c, s, rows, kv_head, r).q : nullptr;
-  });
-  load(shared.keys, c.a.k, c.a.k_stride, c.fast_k, start);
-  float out[D / 8][4];
-  clear(out);
-  RowState row(c, s, rows, warp * 16);
-  for (int64_t begin = start; begin < end; begin += kKeys) {
+  load_rows<D, S::kRows, kMmaThreads>(
+      queries, q, d, c.fast_q, [&](int r) { return r < rows.rows ? q + Row(c, s, rows, kv_head, r).q : nullptr; });
+  load(keys, c.a.k, c.a.k_stride, c.fast_k, start);
+  float out[S::kBlocks][D / 8][4];
+  RowState row[S::kBlocks];
+#pragma unroll
+  for (int i = 0; i < S::kBlocks; ++i) {
+    clear(out[i]);
+    row[i].begin(c, s, rows, first + 16 * i);
+  }
+  // The keys that any of the warp's rows sees.
+  const int last = static_cast<int>(smaller(first + S::kWarpRows, rows.rows)) - 1;
+  const int64_t warp_end = first > last ? 0 : s.visible(rows.query_of(last));
+  const int64_t warp_start = first > last ? 0 : s.hidden(rows.query_of(first), c.a.window);
+  for (int64_t begin = start; begin < end; begin += S::kKeys) {
+    const bool some = begin < warp_end && begin + S::kKeys > warp_start;
     copies_wait<0>();
     __syncthreads();  // keys are there, values may be overwritten
-    load(shared.values, c.a.v, c.a.v_stride, c.fast_v, begin);
-    float weights[kKeys / 8][4];
-    product_of_rows<D>(weights, shared.queries + warp * 16 * kPitch<D>, shared.keys);
-    score(weights, scores, row, begin);
-    soften(weights, out, &row);
+    load(values, c.a.v, c.a.v_stride, c.fast_v, begin);
+    float weights[S::kBlocks][S::kKeys / 8][4];
+    if (some) {
+      product_of_rows<D>(weights, queries + first * kPitch<D>, keys);
+#pragma unroll
+      for (int i = 0; i < S::kBlocks; ++i) {
+        score(weights[i], scores, row[i], begin);
+        soften(weights[i], out[i], &row[i]);
+      }
+    }
     copies_wait<0>();
     __syncthreads();  // values are there, keys may be overwritten
-    if (begin + kKeys < end) load(shared.keys, c.a.k, c.a.k_stride, c.fast_k, begin + kKeys);
-    add_product<D>(out, weights, shared.values);
+    if (begin + S::kKeys < end) load(keys, c.a.k, c.a.k_stride, c.fast_k, begin + S::kKeys);
+    if (some) add_product<D>(out, weights, values);
   }
-  write_out<D>(c, s, rows, kv_head, out, row);
+#pragma unroll
+  for (int i = 0; i < S::kBlocks; ++i) write_out<D>(c, s, rows, kv_head, first + 16 * i, out[i], row[i]);
 }
 
 }  // namespace
 
-int mma_tile_rows(int64_t, bool) { return kTileRows; }
+int mma_tile_rows(int64_t head_dim, bool backward) {
+  if (backward) return kBackwardRows;
+  return with_padded_dim(head_dim, [](auto dim) { return Sizes<decltype(dim)::value>::kRows; });
+}
 
 int mma_forward(Device *device, const Call &call) {
   const lethe_attention_args &a = call.a;
+  if (a.q_rows * call.group <= kDecodeRows) return LETHE_OK;  // every segment decodes
   return with_padded_dim(a.head_dim, [&](auto dim) {
-    constexpr int D = decltype(dim)::value;
+    using S = Sizes<decltype(dim)::value>;
     const Shape shape = {"attention_forward",
-                         {static_cast<unsigned>(most_tiles(a, kTileRows) * a.kv_heads)},
+                         {static_cast<unsigned>(most_tiles(a, S::kRows) * a.kv_heads)},
                          kMmaThreads,
-                         Shared<D>::kBytes,
-                         2 * (2 * a.q_rows * a.heads + 2 * a.k_rows * a.kv_heads) * a.head_dim};
-    return launch(device, shape, forward_kernel<D>, call);
+                         S::kBytes,
+                         mostly_decodes(a) ? 0 : least_bytes(a, 2, 2)};
+    return launch(device, shape, forward_kernel<decltype(dim)::value>, call);
   });
 }
 

@@ -41,41 +41,69 @@ __device__ void load_keys(bf16 *tile, const Segment &s, int64_t begin, int64_t e
   });
 }
 
-// c[16, 8 kTiles] = a[16, D] b[8 kTiles, D]^T, both by rows in shared memory.
-template <int D, int kTiles>
-__device__ void product_of_rows(float (&c)[kTiles][4], const bf16 *a, const bf16 *b) {
+template <int kTiles>
+__device__ void clear(float (&c)[kTiles][4]) {
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) c[t][0] = c[t][1] = c[t][2] = c[t][3] = 0.0f;
+}
+
+// c[16 kBlocks, 8 kTiles] = a[16 kBlocks, D] b[8 kTiles, D]^T, both by rows in shared memory.
+template <int D, int kBlocks, int kTiles>
+__device__ void product_of_rows(float (&c)[kBlocks][kTiles][4], const bf16 *a, const bf16 *b) {
+#pragma unroll
+  for (int i = 0; i < kBlocks; ++i) clear(c[i]);
 #pragma unroll
   for (int k = 0; k < D; k += 16) {
-    uint32_t x[4];
-    load_a(x, a + k, kPitch<D>);
+    uint32_t x[kBlocks][4];
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) load_a(x[i], a + i * 16 * kPitch<D> + k, kPitch<D>);
 #pragma unroll
     for (int t = 0; t < kTiles; t += 2) {
       uint32_t y[4];
       load_b(y, b + t * 8 * kPitch<D> + k, kPitch<D>);
-      mma(c[t], x, y);
-      mma(c[t + 1], x, y + 2);
+#pragma unroll
+      for (int i = 0; i < kBlocks; ++i) {
+        mma(c[i][t], x[i], y);
+        mma(c[i][t + 1], x[i], y + 2);
+      }
     }
   }
 }
+template <int D, int kTiles>
+__device__ void product_of_rows(float (&c)[kTiles][4], const bf16 *a, const bf16 *b) {
+  product_of_rows<D>(reinterpret_cast<float(&)[1][kTiles][4]>(c), a, b);
+}
 
-// c[16, 8 kColumns] += a[16, 8 kTiles] b[8 kTiles, 8 kColumns], a in the fragments of a product (rounded to bf16), b by
-// rows in shared memory.
-template <int D, int kTiles, int kColumns>
-__device__ void add_product(float (&c)[kColumns][4], const float (&a)[kTiles][4], const bf16 *b) {
+// c[16 kBlocks, 8 kColumns] += a[16 kBlocks, 8 kTiles] b[8 kTiles, 8 kColumns], a in the fragments of a product
+// (rounded to bf16), b by rows in shared memory.
+template <int D, int kBlocks, int kTiles, int kColumns>
+__device__ void add_product(float (&c)[kBlocks][kColumns][4], const float (&a)[kBlocks][kTiles][4], const bf16 *b) {
 #pragma unroll
   for (int k = 0; k < kTiles; k += 2) {
-    const uint32_t x[4] = {pack_bf16(a[k][0], a[k][1]), pack_bf16(a[k][2], a[k][3]),
-                           pack_bf16(a[k + 1][0], a[k + 1][1]), pack_bf16(a[k + 1][2], a[k + 1][3])};
+    uint32_t x[kBlocks][4];
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 4; ++half) {
+        const float *pair = a[i][k + half / 2] + half % 2 * 2;
+        x[i][half] = pack_bf16(pair[0], pair[1]);
+      }
+    }
 #pragma unroll
     for (int t = 0; t < kColumns; t += 2) {
       uint32_t y[4];
       load_b_rows(y, b + k * 8 * kPitch<D> + t * 8, kPitch<D>);
-      mma(c[t], x, y);
-      mma(c[t + 1], x, y + 2);
+#pragma unroll
+      for (int i = 0; i < kBlocks; ++i) {
+        mma(c[i][t], x[i], y);
+        mma(c[i][t + 1], x[i], y + 2);
+      }
     }
   }
+}
+template <int D, int kTiles, int kColumns>
+__device__ void add_product(float (&c)[kColumns][4], const float (&a)[kTiles][4], const bf16 *b) {
+  add_product<D>(reinterpret_cast<float(&)[1][kColumns][4]>(c), reinterpret_cast<const float(&)[1][kTiles][4]>(a), b);
 }
 
 // Which keys of a tile a row sees, counted from the tile's first.
@@ -106,12 +134,6 @@ __device__ inline void store_pair(bf16 *row, int column, int d, bool fast, float
   }
   if (column < d) from_float(x, row + column);
   if (column + 1 < d) from_float(y, row + column + 1);
-}
-
-template <int kTiles>
-__device__ void clear(float (&c)[kTiles][4]) {
-#pragma unroll
-  for (int t = 0; t < kTiles; ++t) c[t][0] = c[t][1] = c[t][2] = c[t][3] = 0.0f;
 }
 
 template <int kThreads>

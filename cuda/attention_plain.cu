@@ -12,14 +12,13 @@ static_assert(kTile == kPlainRows);
 constexpr int kSide = 16;             // threads in a row of the block's square
 constexpr int kMine = kTile / kSide;  // rows and keys of a thread
 constexpr int kSlice = 16;            // numbers of head_dim, or keys, at a time
-constexpr int kColumns = 128;
-constexpr int kMyColumns = kColumns / kSide;
+constexpr int kMostColumns = 128;
 constexpr int kPitch = kTile + 4;
 
 // A product's operands, by k: x[k][row], y[k][column].
 struct Slices {
   float x[kSlice][kPitch];
-  float y[kSlice][kColumns + 4];
+  float y[kSlice][kMostColumns + 4];
 };
 
 __device__ inline int thread_x() { return static_cast<int>(threadIdx.x) % kSide; }
@@ -61,16 +60,17 @@ __device__ void product_of_rows(float (&c)[kMine][kMine], const T *const *x, con
 #pragma unroll
       for (int i = 0; i < kMine; ++i) {
 #pragma unroll
-        for (int j = 0; j < kMine; ++j) c[i][j] = __fmaf_rn(s->x[k][row_of(i)], s->y[k][column_of(j)], c[i][j]);
+        for (int j = 0; j < kMine; ++j) c[i][j] += s->x[k][row_of(i)] * s->y[k][column_of(j)];
       }
     }
   }
 }
 
 // c += a y: a[k][row] in shared memory over kTile of k, y rows of numbers of which `columns` from `begin` count.
-template <class T>
-__device__ void add_product(float (&c)[kMine][kMyColumns], const float (*a)[kPitch], const T *const *y, int64_t begin,
+template <class T, int kN>
+__device__ void add_product(float (&c)[kMine][kN], const float (*a)[kPitch], const T *const *y, int64_t begin,
                             int64_t d, Slices *s) {
+  constexpr int kColumns = kN * kSide;
   for (int slice = 0; slice < kTile; slice += kSlice) {
     __syncthreads();  // the slice may be overwritten, a is written
     for (int i = static_cast<int>(threadIdx.x); i < kSlice * kColumns; i += kThreads) {
@@ -84,9 +84,7 @@ __device__ void add_product(float (&c)[kMine][kMyColumns], const float (*a)[kPit
 #pragma unroll
       for (int i = 0; i < kMine; ++i) {
 #pragma unroll
-        for (int j = 0; j < kMyColumns; ++j) {
-          c[i][j] = __fmaf_rn(a[slice + k][row_of(i)], s->y[k][column_of(j)], c[i][j]);
-        }
+        for (int j = 0; j < kN; ++j) c[i][j] += a[slice + k][row_of(i)] * s->y[k][column_of(j)];
       }
     }
   }
@@ -143,22 +141,22 @@ __device__ inline float row_sum(float x) {
 struct Work {
   int64_t kv_head, number, column;
   bool there;
-  __device__ explicit Work(const Call &c) {
-    const int64_t parts = (c.a.head_dim + kColumns - 1) / kColumns;
-    column = blockIdx.x % parts * kColumns;
+  __device__ Work(const Call &c, int columns) {
+    const int64_t parts = (c.a.head_dim + columns - 1) / columns;
+    column = blockIdx.x % parts * columns;
     kv_head = blockIdx.x / parts % c.a.kv_heads;
     number = blockIdx.x / parts / c.a.kv_heads;
     there = *c.closed == 0 && number < c.plan->tiles;
   }
 };
 
-template <class T>
+template <class T, int kMyColumns>
 __global__ void __launch_bounds__(kThreads) plain_forward_kernel(Call c) {
   __shared__ Slices slices;
   __shared__ float weights[kTile][kPitch];
   __shared__ Rows<T> rows;
   __shared__ Keys<T> keys;
-  const Work work(c);
+  const Work work(c, kMyColumns * kSide);
   if (!work.there) return;
   const Tile tile = c.tiles[c.plan->tiles - 1 - work.number];
   const Segment s = Segment::read(c.a, tile.segment);
@@ -224,13 +222,13 @@ __device__ inline Gradient gradient_of(const Scores &scores, float product, floa
   return {weight, seen ? weight * (dweight - delta) * scores.slope(exponent) : 0.0f};
 }
 
-template <class T>
+template <class T, int kMyColumns>
 __global__ void __launch_bounds__(kThreads) plain_dq_kernel(Call c) {
   __shared__ Slices slices;
   __shared__ float ds[kTile][kPitch];  // [key][row]
   __shared__ Rows<T> rows;
   __shared__ Keys<T> keys;
-  const Work work(c);
+  const Work work(c, kMyColumns * kSide);
   if (!work.there) return;
   const Tile tile = c.tiles[c.plan->tiles - 1 - work.number];
   const Segment s = Segment::read(c.a, tile.segment);
@@ -269,7 +267,7 @@ __global__ void __launch_bounds__(kThreads) plain_dq_kernel(Call c) {
 }
 
 // The gradients of kTile key rows wherever they stand in a segment's list: rows and keys change places.
-template <class T>
+template <class T, int kMyColumns>
 struct KeyBlock {
   const Call &c;
   const Work &work;
@@ -311,20 +309,20 @@ struct KeyBlock {
   }
 };
 
-template <class T>
+template <class T, int kMyColumns>
 __global__ void __launch_bounds__(kThreads) plain_dkv_kernel(Call c) {
   __shared__ Slices slices;
   __shared__ float by_row[kTile][kPitch];
   __shared__ Rows<T> rows;
   __shared__ Keys<T> keys;
   if (*c.closed != 0) return;
-  const Work work(c);
+  const Work work(c, kMyColumns * kSide);
   const int64_t begin = work.number * kTile, end = smaller(begin + kTile, c.a.k_rows);
   {
     const Segment all = {0, 0, 0, c.a.k_rows, 0, 0};
     find_keys(&keys, c, all, begin, end, work.kv_head);
   }
-  KeyBlock<T> block = {c, work, &rows, &keys, &slices, by_row, {}, {}};
+  KeyBlock<T, kMyColumns> block = {c, work, &rows, &keys, &slices, by_row, {}, {}};
   clear(block.dk);
   clear(block.dv);
   for_segments_of_keys(c.a, begin, end,
@@ -342,35 +340,41 @@ __global__ void __launch_bounds__(kThreads) plain_dkv_kernel(Call c) {
   }
 }
 
-// Bytes of the rows of queries and keys, each `queries` and `keys` times.
-int64_t bytes_of(const lethe_attention_args &a, int64_t queries, int64_t keys) {
-  return element_bytes(a.dtype) * a.head_dim * (queries * a.q_rows * a.heads + keys * a.k_rows * a.kv_heads);
-}
-Shape shape_of(const char *name, const lethe_attention_args &a, int64_t tiles, int64_t bytes) {
-  const int64_t blocks = tiles * a.kv_heads * ceil_div(a.head_dim, kColumns);
+Shape shape_of(const char *name, const lethe_attention_args &a, int64_t tiles, int columns, int64_t bytes) {
+  const int64_t blocks = tiles * a.kv_heads * ceil_div(a.head_dim, columns);
   return {name, {static_cast<unsigned>(blocks)}, static_cast<unsigned>(kThreads), 0, bytes};
 }
 
-template <class T>
+template <class T, int kMyColumns>
+int forward(Device *device, const Call &call) {
+  const lethe_attention_args &a = call.a;
+  const Shape shape = shape_of("attention_plain", a, most_tiles(a, kTile), kMyColumns * kSide, least_bytes(a, 2, 2));
+  return launch(device, shape, plain_forward_kernel<T, kMyColumns>, call);
+}
+
+template <class T, int kMyColumns>
 int backward(Device *device, const Call &call) {
   const lethe_attention_args &a = call.a;
-  const Shape dq = shape_of("attention_plain_dq", a, most_tiles(a, kTile), bytes_of(a, 3, 2));
-  LETHE_CUDA_TRY(launch(device, dq, plain_dq_kernel<T>, call));
-  const Shape dkv = shape_of("attention_plain_dkv", a, ceil_div(a.k_rows, kTile), bytes_of(a, 2, 4));
-  return launch(device, dkv, plain_dkv_kernel<T>, call);
+  constexpr int kColumns = kMyColumns * kSide;
+  const Shape dq = shape_of("attention_plain_dq", a, most_tiles(a, kTile), kColumns, least_bytes(a, 3, 2));
+  LETHE_CUDA_TRY(launch(device, dq, plain_dq_kernel<T, kMyColumns>, call));
+  const Shape dkv = shape_of("attention_plain_dkv", a, ceil_div(a.k_rows, kTile), kColumns, least_bytes(a, 2, 4));
+  return launch(device, dkv, plain_dkv_kernel<T, kMyColumns>, call);
 }
+
+// bf16 comes here with many numbers only.
+constexpr int kFew = 4, kMany = kMostColumns / kSide;
 
 }  // namespace
 
 int plain_forward(Device *device, const Call &call) {
-  const lethe_attention_args &a = call.a;
-  const Shape shape = shape_of("attention_plain", a, most_tiles(a, kTile), bytes_of(a, 2, 2));
-  return a.dtype == LETHE_BF16 ? launch(device, shape, plain_forward_kernel<bf16>, call)
-                               : launch(device, shape, plain_forward_kernel<float>, call);
+  if (call.a.dtype == LETHE_BF16) return forward<bf16, kMany>(device, call);
+  return call.a.head_dim <= kFew * kSide ? forward<float, kFew>(device, call) : forward<float, kMany>(device, call);
 }
 
 int plain_backward(Device *device, const Call &call) {
-  return call.a.dtype == LETHE_BF16 ? backward<bf16>(device, call) : backward<float>(device, call);
+  if (call.a.dtype == LETHE_BF16) return backward<bf16, kMany>(device, call);
+  return call.a.head_dim <= kFew * kSide ? backward<float, kFew>(device, call) : backward<float, kMany>(device, call);
 }
 
 }  // namespace lethe::cuda::attention

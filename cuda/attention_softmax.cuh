@@ -11,7 +11,7 @@ struct RowState {
   float max[2], sum[2];  // exponents of 2; the lane's share of the sum
 
   // `first`: the fragment's first row in the tile. Rows past the end do as the last one does.
-  __device__ RowState(const Call &c, const Segment &s, const RowTile &rows, int first) {
+  __device__ void begin(const Call &c, const Segment &s, const RowTile &rows, int first) {
     const int lane = static_cast<int>(threadIdx.x % kWarp);
     for (int half = 0; half < 2; ++half) {
       const int r = static_cast<int>(smaller(first + fragment_c(lane, 2 * half).row, rows.rows - 1));
