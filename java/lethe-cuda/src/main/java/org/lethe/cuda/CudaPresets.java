@@ -10,7 +10,8 @@ import org.lethe.EnvironmentException;
 /**
  * Whether the natives of the JavaCPP presets load here. The presets themselves answer a lack with
  * an {@code UnsatisfiedLinkError} that names the library the first time, and with a {@code
- * NoClassDefFoundError} that does not from then on; this says it every time. Any thread may call it.
+ * NoClassDefFoundError} that does not from then on; this says it every time. Any thread may call
+ * it.
  */
 public final class CudaPresets {
   private static final String RESOURCES = "/org/bytedeco/cuda/" + Loader.getPlatform() + "/";

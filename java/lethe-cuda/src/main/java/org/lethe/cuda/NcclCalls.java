@@ -39,13 +39,13 @@ interface NcclCalls {
   int select(int device);
 
   /** {@code cudaMalloc}. */
-  int allocate(BytePointer memory, long bytes);
+  int allocate(long bytes, BytePointer[] memory);
 
   /** {@code cudaFree}. */
   int free(BytePointer memory);
 
   /** {@code cudaHostAlloc}. */
-  int allocatePinned(BytePointer memory, long bytes);
+  int allocatePinned(long bytes, BytePointer[] memory);
 
   /** {@code cudaFreeHost}. */
   int freePinned(BytePointer memory);

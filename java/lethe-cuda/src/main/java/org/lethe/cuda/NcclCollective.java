@@ -25,15 +25,15 @@ import org.lethe.train.Collective;
  * all-reduce adds in an order that depends on the number of ranks, on the devices' connections and
  * on the place in the array.
  *
- * <p>The numbers to sum are in host memory, as {@link Collective} has them: they pass through pinned
- * memory to the device and back, in pieces of at most 4 MiB a rank. Pinned and device memory for one
- * piece of every rank is taken at the start and given back by {@link #close}. The bits depend on
- * neither the pieces nor the stream.
+ * <p>The numbers to sum are in host memory, as {@link Collective} has them: they pass through
+ * pinned memory to the device and back, in pieces of at most 4 MiB a rank. Pinned and device memory
+ * for one piece of every rank is taken at the start and given back by {@link #close}. The bits
+ * depend on neither the pieces nor the stream.
  *
- * <p>No wait is without an end: what takes longer than the timeout, and what NCCL reports as broken,
- * is aborted, with the communicator; the ranks may stand at different sums then, and nothing else
- * ends NCCL's kernels. Only one thread may call a collective; two ranks of one process need two
- * threads, and two devices.
+ * <p>No wait is without an end: what takes longer than the timeout, and what NCCL reports as
+ * broken, is aborted, with the communicator; the ranks may stand at different sums then, and
+ * nothing else ends NCCL's kernels. Only one thread may call a collective; two ranks of one process
+ * need two threads, and two devices.
  */
 public final class NcclCollective implements Collective {
   private static final long LARGEST_PIECE = 4L << 20;
@@ -50,8 +50,8 @@ public final class NcclCollective implements Collective {
   private final int device;
   private final int pieceBytes;
   private final NcclWatch watch;
-  private final BytePointer onDevice = new BytePointer();
-  private final BytePointer pinned = new BytePointer();
+  private BytePointer onDevice;
+  private BytePointer pinned;
   private ByteBuffer room;
   private boolean failed;
   private boolean aborted;
@@ -90,8 +90,8 @@ public final class NcclCollective implements Collective {
   /**
    * Sums over the ranks of a communicator.
    *
-   * @param communicator neither finalised nor aborted; the caller's to destroy, after {@link #close}
-   *     of this. One that does not block is as good
+   * @param communicator neither finalised nor aborted; the caller's to destroy, after {@link
+   *     #close} of this. One that does not block is as good
    * @param stream of the communicator's device, the caller's; what stands on it before a sum counts
    *     for the sum's time. The backend's ({@link CudaStreams#of}), or any other
    * @param timeout the longest wait in every sum, for each piece of it
@@ -263,29 +263,30 @@ public final class NcclCollective implements Collective {
     faults.checkCuda(toString(), "cudaSetDevice", calls.select(device));
     try {
       String what = " of " + bytes + " bytes";
-      faults.checkCuda(toString(), "cudaMalloc" + what, calls.allocate(onDevice, bytes));
-      faults.checkCuda(toString(), "cudaHostAlloc" + what, calls.allocatePinned(pinned, bytes));
+      BytePointer[] out = new BytePointer[1];
+      faults.checkCuda(toString(), "cudaMalloc" + what, calls.allocate(bytes, out));
+      onDevice = out[0].capacity(bytes);
+      faults.checkCuda(toString(), "cudaHostAlloc" + what, calls.allocatePinned(bytes, out));
+      pinned = out[0].capacity(bytes);
     } catch (RuntimeException e) {
       free();
       throw e;
     } finally {
       calls.select(before[0]);
     }
-    onDevice.capacity(bytes);
-    pinned.capacity(bytes);
     room = pinned.asBuffer();
   }
 
   private void free() {
     // After a failure these may answer with it once more.
-    if (!onDevice.isNull()) {
+    if (onDevice != null) {
       calls.free(onDevice.position(0));
     }
-    if (!pinned.isNull()) {
+    if (pinned != null) {
       calls.freePinned(pinned.position(0));
     }
-    onDevice.setNull();
-    pinned.setNull();
+    onDevice = null;
+    pinned = null;
   }
 
   /** Gives the memory back; the communicator and the stream remain the caller's. */

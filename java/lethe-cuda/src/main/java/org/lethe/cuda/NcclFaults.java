@@ -53,7 +53,8 @@ final class NcclFaults {
       case nccl.ncclSystemError ->
           new EnvironmentException(
               what
-                  + "; look at the network between the ranks and at /dev/shm, with NCCL_DEBUG=WARN");
+                  + "; look at the network between the ranks and at /dev/shm, with"
+                  + " NCCL_DEBUG=WARN");
       default ->
           new EnvironmentException(
               what + "; look at the devices with nvidia-smi, and run with NCCL_DEBUG=WARN");

@@ -56,8 +56,9 @@ final class NcclPresets implements NcclCalls {
   }
 
   @Override
-  public int allocate(BytePointer memory, long bytes) {
-    return cudart.cudaMalloc(memory, bytes);
+  public int allocate(long bytes, BytePointer[] memory) {
+    memory[0] = new BytePointer();
+    return cudart.cudaMalloc(memory[0], bytes);
   }
 
   @Override
@@ -66,8 +67,9 @@ final class NcclPresets implements NcclCalls {
   }
 
   @Override
-  public int allocatePinned(BytePointer memory, long bytes) {
-    return cudart.cudaHostAlloc(memory, bytes, cudart.cudaHostAllocDefault);
+  public int allocatePinned(long bytes, BytePointer[] memory) {
+    memory[0] = new BytePointer();
+    return cudart.cudaHostAlloc(memory[0], bytes, cudart.cudaHostAllocDefault);
   }
 
   @Override

@@ -30,9 +30,9 @@
  * whoever hands over waits first ({@code cudaStreamSynchronize}, {@link
  * org.lethe.kernels.Backend#synchronize}).
  *
- * <p>Streams and memory need none of the presets' natives. Sums do, and with them the NVIDIA driver,
- * CUDA's runtime and NCCL: {@link org.lethe.cuda.CudaPresets} says which of them a machine lacks,
- * where the presets themselves end in an {@code UnsatisfiedLinkError}.
+ * <p>Streams and memory need none of the presets' natives. Sums do, and with them the NVIDIA
+ * driver, CUDA's runtime and NCCL: {@link org.lethe.cuda.CudaPresets} says which of them a machine
+ * lacks, where the presets themselves end in an {@code UnsatisfiedLinkError}.
  *
  * <p>Everything here may be used inside a {@code PointerScope} of the caller's.
  */
