@@ -173,6 +173,17 @@ int forward(Device *device, const Args &a) {
 constexpr unsigned kSumThreads = 256;
 constexpr int64_t kChunkRows = 128;
 
+// A warp's share of the rows [row, end) of a piece of columns; kWhole: the piece is whole and aligned.
+template <bool kWhole, class T>
+__device__ void add_rows(int64_t row, int64_t end, int64_t stride, const T *dy, int n, float (&sums)[kVector<T>]) {
+#pragma unroll 4
+  for (; row < end; row += kSumThreads / kWarp) {
+    const Vector<T> v = load_vector<kWhole>(dy + row * stride, n);
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) sums[i] += v.at(i);
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(kSumThreads)
     column_sums_kernel(int64_t rows, int64_t columns, const T *dy, float *partial, bool aligned) {
@@ -186,13 +197,11 @@ __global__ void __launch_bounds__(kSumThreads)
   const int n = in_piece<T>(columns - first - lane);
   const int64_t end = (chunk + 1) * kChunkRows < rows ? (chunk + 1) * kChunkRows : rows;
   float mine[kVector<T>] = {};
-  if (n > 0) {
-#pragma unroll 4
-    for (int64_t row = chunk * kChunkRows + warp; row < end; row += kWarps) {
-      const Vector<T> v = load_vector(dy + row * columns + first + lane, n, aligned);
-#pragma unroll
-      for (int i = 0; i < kVector<T>; ++i) mine[i] += v.at(i);
-    }
+  const int64_t row = chunk * kChunkRows + warp;
+  if (aligned && n == kVector<T>) {
+    add_rows<true>(row, end, columns, dy + first + lane, n, mine);
+  } else if (n > 0) {
+    add_rows<false>(row, end, columns, dy + first + lane, n, mine);
   }
 #pragma unroll
   for (int i = 0; i < kVector<T>; ++i) sums[warp][lane + i] = mine[i];

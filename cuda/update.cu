@@ -13,20 +13,40 @@ constexpr unsigned kSumThreads = 256, kTotalThreads = 1024;
 // Gradients of one partial sum: the sums, and so the norm, depend on n alone.
 constexpr int64_t kChunk = 1 << 14;
 
+// Pieces of 16 bytes that a thread has in flight.
+constexpr int kBatch = 8;
+constexpr int64_t kBatchStep = static_cast<int64_t>(kSumThreads) * kVector<float> * kBatch;
+static_assert(kChunk % kBatchStep == 0, "a chunk is a number of batches");
+
+// A thread's squares of a chunk that ends at `end`.
+template <bool kWhole>
+__device__ double square_sum(const float *g, int64_t begin, int64_t end) {
+  double sum = 0.0;
+  for (int64_t batch = begin + threadIdx.x * kVector<float>; batch < end; batch += kBatchStep) {
+    Vector<float> v[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int64_t at = batch + i * static_cast<int64_t>(kSumThreads) * kVector<float>;
+      v[i] = load_vector<kWhole>(g + at, kWhole ? kVector<float> : in_piece<float>(end - at));
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+#pragma unroll
+      for (int k = 0; k < kVector<float>; ++k) {
+        const double x = v[i].at(k);
+        sum += x * x;
+      }
+    }
+  }
+  return sum;
+}
+
 // A block sums the squares of a chunk in fp64.
 __global__ void __launch_bounds__(kSumThreads)
     square_sums_kernel(int64_t n, const float *g, double *partial, bool aligned) {
   const int64_t begin = blockIdx.x * kChunk, end = begin + kChunk < n ? begin + kChunk : n;
-  double sums[1] = {0.0};
-#pragma unroll 8
-  for (int64_t i = begin + threadIdx.x * kVector<float>; i < end; i += kSumThreads * kVector<float>) {
-    const Vector<float> v = load_vector(g + i, in_piece<float>(end - i), aligned);
-#pragma unroll
-    for (int k = 0; k < kVector<float>; ++k) {
-      const double x = v.at(k);
-      sums[0] += x * x;
-    }
-  }
+  double sums[1] = {aligned && end - begin == kChunk ? square_sum<true>(g, begin, end)
+                                                     : square_sum<false>(g, begin, end)};
   block_sum(sums);
   if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
 }
@@ -73,23 +93,26 @@ constexpr unsigned kThreads = 256;
 // Parameters of a thread: 16 bytes of a bf16 copy, twice that of the rest.
 constexpr int kMine = kVector<bf16>;
 
-__device__ inline void load_eight(const float *from, int n, bool aligned, float (&x)[kMine]) {
+template <bool kWhole>
+__device__ void load_eight(const float *from, int n, float (&x)[kMine]) {
 #pragma unroll
   for (int half = 0; half < kMine; half += kVector<float>) {
-    const Vector<float> v = load_vector(from + half, n - half, aligned);
+    const Vector<float> v = load_vector<kWhole>(from + half, n - half);
 #pragma unroll
     for (int i = 0; i < kVector<float>; ++i) x[half + i] = v.at(i);
   }
 }
-__device__ inline void store_eight(const float (&x)[kMine], int n, bool aligned, float *to) {
+template <bool kWhole>
+__device__ void store_eight(const float (&x)[kMine], int n, float *to) {
 #pragma unroll
   for (int half = 0; half < kMine; half += kVector<float>) {
     const float four[] = {x[half], x[half + 1], x[half + 2], x[half + 3]};
-    store_vector(packed<float>(four), to + half, n - half, aligned);
+    store_vector<kWhole>(packed<float>(four), to + half, n - half);
   }
 }
-__device__ inline void store_eight(const float (&x)[kMine], int n, bool aligned, bf16 *to) {
-  store_vector(packed<bf16>(x), to, n, aligned);
+template <bool kWhole>
+__device__ void store_eight(const float (&x)[kMine], int n, bf16 *to) {
+  store_vector<kWhole>(packed<bf16>(x), to, n);
 }
 
 struct Arena {
@@ -100,18 +123,14 @@ struct Arena {
   bool aligned;
 };
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, const Step *step, T *copy) {
-  const Step s = *step;
-  if (s.applies == 0) return;
-  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kMine;
-  if (first >= a.n) return;
-  const int n = in_piece<bf16>(a.n - first);
+// A thread's parameters from `first` on, `n` of them; kWhole: kMine, and all is aligned.
+template <bool kWhole, class T>
+__device__ void update_eight(const Arena &a, const Step &s, int64_t first, int n, T *copy) {
   float p[kMine], m[kMine], v[kMine], g[kMine];
-  load_eight(a.g + first, n, a.aligned, g);
-  load_eight(a.m + first, n, a.aligned, m);
-  load_eight(a.v + first, n, a.aligned, v);
-  load_eight(a.p + first, n, a.aligned, p);
+  load_eight<kWhole>(a.g + first, n, g);
+  load_eight<kWhole>(a.m + first, n, m);
+  load_eight<kWhole>(a.v + first, n, v);
+  load_eight<kWhole>(a.p + first, n, p);
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
     const float clipped = g[i] * s.clip;
@@ -120,10 +139,23 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, const Step *st
     const float denominator = sqrtf(v[i]) * s.correction_root + a.eps;
     p[i] = p[i] - m[i] / denominator * s.step_size - p[i] * (first + i < a.n_decay ? a.decay : 0.0f);
   }
-  store_eight(m, n, a.aligned, a.m + first);
-  store_eight(v, n, a.aligned, a.v + first);
-  store_eight(p, n, a.aligned, a.p + first);
-  if (copy != nullptr) store_eight(p, n, a.aligned, copy + first);
+  store_eight<kWhole>(m, n, a.m + first);
+  store_eight<kWhole>(v, n, a.v + first);
+  store_eight<kWhole>(p, n, a.p + first);
+  if (copy != nullptr) store_eight<kWhole>(p, n, copy + first);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, const Step *step, T *copy) {
+  const Step s = *step;
+  if (s.applies == 0) return;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kMine;
+  const int n = in_piece<bf16>(a.n - first);
+  if (a.aligned && n == kMine) {
+    update_eight<true>(a, s, first, kMine, copy);
+  } else if (n > 0) {
+    update_eight<false>(a, s, first, n, copy);
+  }
 }
 
 template <class T>
