@@ -1,13 +1,174 @@
+// The global gradient norm, and AdamW over one arena (native/cpu/update.cpp has the formulas).
+#include <cmath>
+
 #include "device.cuh"
+#include "vector.cuh"
 
 namespace lethe::cuda {
+namespace {
 
-int gradient_norm(Device *device, int64_t, const float *, float, float *) {
-  return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED, "not there yet");
+// ---- the norm ----
+
+constexpr unsigned kSumThreads = 256, kTotalThreads = 1024;
+// Gradients of one partial sum: the sums, and so the norm, depend on n alone.
+constexpr int64_t kChunk = 1 << 14;
+
+// A block sums the squares of a chunk in fp64.
+__global__ void __launch_bounds__(kSumThreads)
+    square_sums_kernel(int64_t n, const float *g, double *partial, bool aligned) {
+  const int64_t begin = blockIdx.x * kChunk, end = begin + kChunk < n ? begin + kChunk : n;
+  double sums[1] = {0.0};
+#pragma unroll 8
+  for (int64_t i = begin + threadIdx.x * kVector<float>; i < end; i += kSumThreads * kVector<float>) {
+    const Vector<float> v = load_vector(g + i, in_piece<float>(end - i), aligned);
+#pragma unroll
+    for (int k = 0; k < kVector<float>; ++k) {
+      const double x = v.at(k);
+      sums[0] += x * x;
+    }
+  }
+  block_sum(sums);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
 }
 
-int adamw(Device *device, const lethe_adamw_args *) {
-  return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED, "not there yet");
+// One block: the norm, the clip coefficient, and whether all gradients are finite.
+__global__ void __launch_bounds__(kTotalThreads)
+    norm_kernel(int64_t chunks, const double *partial, float max_norm, float *state) {
+  double sums[1] = {0.0};
+  for (int64_t i = threadIdx.x; i < chunks; i += kTotalThreads) sums[0] += partial[i];
+  block_sum(sums);
+  if (threadIdx.x != 0) return;
+  // The square of a finite fp32 number is below 1e77, and no sum of them that fits in memory comes near 1e300; a NaN is
+  // not below it, nor is an infinity.
+  const bool finite = sums[0] < 1e300;
+  const double norm = sqrt(sums[0]), clip = static_cast<double>(max_norm) / (norm + 1e-6);
+  state[0] = static_cast<float>(norm);
+  state[1] = finite && max_norm > 0.0f && clip < 1.0 ? static_cast<float>(clip) : 1.0f;
+  state[2] = finite ? 1.0f : 0.0f;
+}
+
+// ---- AdamW ----
+
+// What a step's updates share; made once, as its powers are dear.
+struct Step {
+  int applies;
+  float clip;
+  float step_size;        // lr / (1 - beta1^t)
+  float correction_root;  // 1 / sqrt(1 - beta2^t)
+};
+
+// Counts the step: in front of the updates, which read only what this leaves.
+__global__ void step_kernel(float lr, float beta1, float beta2, float *state, Step *step) {
+  if (threadIdx.x != 0) return;
+  step->applies = state[2] == 1.0f ? 1 : 0;
+  if (step->applies == 0) return;
+  state[3] += 1.0f;
+  const double t = state[3];
+  step->clip = state[1];
+  step->step_size = static_cast<float>(lr / (1.0 - pow(static_cast<double>(beta1), t)));
+  step->correction_root = static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(beta2), t)));
+}
+
+constexpr unsigned kThreads = 256;
+// Parameters of a thread: 16 bytes of a bf16 copy, twice that of the rest.
+constexpr int kMine = kVector<bf16>;
+
+__device__ inline void load_eight(const float *from, int n, bool aligned, float (&x)[kMine]) {
+#pragma unroll
+  for (int half = 0; half < kMine; half += kVector<float>) {
+    const Vector<float> v = load_vector(from + half, n - half, aligned);
+#pragma unroll
+    for (int i = 0; i < kVector<float>; ++i) x[half + i] = v.at(i);
+  }
+}
+__device__ inline void store_eight(const float (&x)[kMine], int n, bool aligned, float *to) {
+#pragma unroll
+  for (int half = 0; half < kMine; half += kVector<float>) {
+    const float four[] = {x[half], x[half + 1], x[half + 2], x[half + 3]};
+    store_vector(packed<float>(four), to + half, n - half, aligned);
+  }
+}
+__device__ inline void store_eight(const float (&x)[kMine], int n, bool aligned, bf16 *to) {
+  store_vector(packed<bf16>(x), to, n, aligned);
+}
+
+struct Arena {
+  int64_t n, n_decay;
+  float *p, *m, *v;
+  const float *g;
+  float beta1, beta2, eps, decay;  // lr * weight_decay
+  bool aligned;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, const Step *step, T *copy) {
+  const Step s = *step;
+  if (s.applies == 0) return;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kMine;
+  if (first >= a.n) return;
+  const int n = in_piece<bf16>(a.n - first);
+  float p[kMine], m[kMine], v[kMine], g[kMine];
+  load_eight(a.g + first, n, a.aligned, g);
+  load_eight(a.m + first, n, a.aligned, m);
+  load_eight(a.v + first, n, a.aligned, v);
+  load_eight(a.p + first, n, a.aligned, p);
+#pragma unroll
+  for (int i = 0; i < kMine; ++i) {
+    const float clipped = g[i] * s.clip;
+    m[i] = m[i] * a.beta1 + clipped * (1.0f - a.beta1);
+    v[i] = v[i] * a.beta2 + clipped * clipped * (1.0f - a.beta2);
+    const float denominator = sqrtf(v[i]) * s.correction_root + a.eps;
+    p[i] = p[i] - m[i] / denominator * s.step_size - p[i] * (first + i < a.n_decay ? a.decay : 0.0f);
+  }
+  store_eight(m, n, a.aligned, a.m + first);
+  store_eight(v, n, a.aligned, a.v + first);
+  store_eight(p, n, a.aligned, a.p + first);
+  if (copy != nullptr) store_eight(p, n, a.aligned, copy + first);
+}
+
+template <class T>
+int update(Device *device, const lethe_adamw_args &a) {
+  char *memory = nullptr;
+  LETHE_CUDA_TRY(scratch(device, sizeof(Step), &memory));
+  auto *step = reinterpret_cast<Step *>(memory);
+  const Shape count = {"adamw_step", {}, kWarp, 0, 16 + sizeof(Step)};
+  LETHE_CUDA_TRY(launch(device, count, step_kernel, a.lr, a.beta1, a.beta2, a.state, step));
+  const Arena arena = {a.n,
+                       a.n_decay,
+                       a.p,
+                       a.m,
+                       a.v,
+                       a.g,
+                       a.beta1,
+                       a.beta2,
+                       a.eps,
+                       a.lr * a.weight_decay,
+                       whole_rows<T>({a.p, a.m, a.v, a.g, a.copy}, {})};
+  const int64_t bytes = a.n * (28 + (a.copy == nullptr ? 0 : int64_t{sizeof(T)}));
+  const Shape shape = {"adamw", {blocks_of(a.n, int64_t{kThreads} * kMine)}, kThreads, 0, bytes};
+  return launch(device, shape, adamw_kernel<T>, arena, static_cast<const Step *>(step), static_cast<T *>(a.copy));
+}
+
+}  // namespace
+
+int gradient_norm(Device *device, int64_t n, const float *g, float max_norm, float *state) {
+  return run(device, __func__, [&] {
+    const int64_t chunks = ceil_div(n, kChunk);
+    Pieces pieces;
+    const int64_t at = pieces.add<double>(chunks + 1);
+    char *memory = nullptr;
+    LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
+    auto *partial = reinterpret_cast<double *>(memory + at);
+    const Shape sums = {"square_sums", {blocks_of(n, kChunk)}, kSumThreads, 0, 4 * n + 8 * chunks};
+    LETHE_CUDA_TRY(launch(device, sums, square_sums_kernel, n, g, partial, whole_rows<float>({g}, {})));
+    const Shape total = {"norm", {}, kTotalThreads, 0, 8 * chunks + 12};
+    return launch(device, total, norm_kernel, chunks, static_cast<const double *>(partial), max_norm, state);
+  });
+}
+
+int adamw(Device *device, const lethe_adamw_args *args) {
+  return run(device, __func__,
+             [&] { return args->dtype == LETHE_BF16 ? update<bf16>(device, *args) : update<float>(device, *args); });
 }
 
 }  // namespace lethe::cuda
