@@ -104,7 +104,8 @@ __device__ void sum_keys(const Call &c, const Unit &unit, const RowTile &rows, c
   constexpr int kLanes = static_cast<int>(kWarp);
   const Scores scores(c.a);
   RowState row;
-  row.begin(c, unit.s, rows, 0);
+  row.clear();
+  const Bounds seen(unit.s, rows, 0, kDecodeRows, c.a.window);
   float out[D / 8][4];
   clear(out);
   const auto load = [&](int stage, int64_t begin) {
@@ -117,7 +118,8 @@ __device__ void sum_keys(const Call &c, const Unit &unit, const RowTile &rows, c
     const bf16 *keys = mine + stage * Sizes<D>::kStage;
     float weights[kKeys / 8][4];
     product_of_rows<D>(weights, queries, keys);
-    score(weights, scores, row, begin);
+    score(weights, scores);
+    if (!seen.all(begin, kKeys)) mask(weights, c, unit.s, rows, 0, begin);
     soften(weights, out, &row);
     add_product<D>(out, weights, keys + kKeys * kPitch<D>);
   });

@@ -68,14 +68,11 @@ __global__ void __launch_bounds__(kMmaThreads) forward_kernel(Call c) {
 #pragma unroll
   for (int i = 0; i < S::kBlocks; ++i) {
     clear(out[i]);
-    row[i].begin(c, s, rows, first + 16 * i);
+    row[i].clear();
   }
-  // The keys that any of the warp's rows sees.
-  const int last = static_cast<int>(smaller(first + S::kWarpRows, rows.rows)) - 1;
-  const int64_t warp_end = first > last ? 0 : s.visible(rows.query_of(last));
-  const int64_t warp_start = first > last ? 0 : s.hidden(rows.query_of(first), c.a.window);
+  const Bounds seen(s, rows, first, S::kWarpRows, c.a.window);
   for (int64_t begin = start; begin < end; begin += S::kKeys) {
-    const bool some = begin < warp_end && begin + S::kKeys > warp_start;
+    const bool some = seen.some(begin, S::kKeys);
     copies_wait<0>();
     __syncthreads();  // keys are there, values may be overwritten
     load(values, c.a.v, c.a.v_stride, c.fast_v, begin);
@@ -84,7 +81,8 @@ __global__ void __launch_bounds__(kMmaThreads) forward_kernel(Call c) {
       product_of_rows<D>(weights, queries + first * kPitch<D>, keys);
 #pragma unroll
       for (int i = 0; i < S::kBlocks; ++i) {
-        score(weights[i], scores, row[i], begin);
+        score(weights[i], scores);
+        if (!seen.all(begin, S::kKeys)) mask(weights[i], c, s, rows, first + 16 * i, begin);
         soften(weights[i], out[i], &row[i]);
       }
     }

@@ -113,7 +113,6 @@ struct Seen {
       : hidden(static_cast<int>(smaller(larger(first - begin, 0), keys))),
         visible(static_cast<int>(smaller(larger(end - begin, 0), keys))) {}
   __device__ bool has(int key) const { return key >= hidden && key < visible; }
-  __device__ bool all(int keys) const { return hidden == 0 && visible == keys; }
 };
 
 // Lanes of a quad hold a row of a product together.

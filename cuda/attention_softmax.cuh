@@ -7,20 +7,28 @@ namespace lethe::cuda::attention {
 
 // What a lane knows of its two rows.
 struct RowState {
-  int64_t hidden[2], visible[2];
   float max[2], sum[2];  // exponents of 2; the lane's share of the sum
 
-  // `first`: the fragment's first row in the tile. Rows past the end do as the last one does.
-  __device__ void begin(const Call &c, const Segment &s, const RowTile &rows, int first) {
-    const int lane = static_cast<int>(threadIdx.x % kWarp);
-    for (int half = 0; half < 2; ++half) {
-      const int r = static_cast<int>(smaller(first + fragment_c(lane, 2 * half).row, rows.rows - 1));
-      hidden[half] = s.hidden(rows.query_of(r), c.a.window);
-      visible[half] = s.visible(rows.query_of(r));
-      max[half] = negative_infinity();
-      sum[half] = 0;
-    }
+  __device__ void clear() {
+    max[0] = max[1] = negative_infinity();
+    sum[0] = sum[1] = 0;
   }
+};
+
+// Which keys some of a warp's rows [first, first + count) of a tile see, and which all of them.
+struct Bounds {
+  int64_t some_from = 0, some_until = 0, all_from = 0, all_until = 0;
+  __device__ Bounds(const Segment &s, const RowTile &rows, int first, int count, int64_t window) {
+    if (first >= rows.rows) return;
+    const int64_t begin = rows.query_of(first),
+                  last = rows.query_of(static_cast<int>(smaller(first + count, rows.rows) - 1));
+    some_from = s.hidden(begin, window);
+    some_until = s.visible(last);
+    all_from = s.hidden(last, window);
+    all_until = s.visible(begin);
+  }
+  __device__ bool some(int64_t begin, int keys) const { return begin < some_until && begin + keys > some_from; }
+  __device__ bool all(int64_t begin, int keys) const { return all_from <= begin && begin + keys <= all_until; }
 };
 
 // Scores to weights; what has been summed moves to the new maximum.
@@ -53,23 +61,33 @@ __device__ void soften(float (&s)[kTiles][4], float (&out)[kColumns][4], RowStat
   }
 }
 
-// Products to exponents of 2, minus infinity where a row does not see the key.
+// Products to exponents of 2.
 template <int kTiles>
-__device__ void score(float (&s)[kTiles][4], const Scores &scores, const RowState &row, int64_t begin) {
-  const int lane = static_cast<int>(threadIdx.x % kWarp);
+__device__ void score(float (&s)[kTiles][4], const Scores &scores) {
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) s[t][i] = scores.exponent(s[t][i]);
   }
-  const Seen seen[2] = {{row.hidden[0], row.visible[0], begin, kTiles * 8},
-                        {row.hidden[1], row.visible[1], begin, kTiles * 8}};
-  if (seen[0].all(kTiles * 8) && seen[1].all(kTiles * 8)) return;
+}
+
+// Minus infinity where a row does not see a key of the tile from `begin`. `first`: the fragment's first row. Rows past
+// the end do as the last one does.
+template <int kTiles>
+__device__ void mask(float (&s)[kTiles][4], const Call &c, const Segment &segment, const RowTile &rows, int first,
+                     int64_t begin) {
+  const int lane = static_cast<int>(threadIdx.x % kWarp);
 #pragma unroll
-  for (int t = 0; t < kTiles; ++t) {
+  for (int half = 0; half < 2; ++half) {
+    const int r = static_cast<int>(smaller(first + fragment_c(lane, 2 * half).row, rows.rows - 1));
+    const int64_t query = rows.query_of(r);
+    const Seen seen(segment.hidden(query, c.a.window), segment.visible(query), begin, kTiles * 8);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (!seen[i / 2].has(t * 8 + fragment_c(lane, i).column)) s[t][i] = negative_infinity();
+    for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+      for (int i = 2 * half; i < 2 * half + 2; ++i) {
+        if (!seen.has(t * 8 + fragment_c(lane, i).column)) s[t][i] = negative_infinity();
+      }
     }
   }
 }
