@@ -23,7 +23,7 @@ bool supported() {
 #endif
 }
 
-int open(const lethe_host *host, int32_t threads, Device **device) {
+int open(const lethe_host *host, const char *, int32_t, int32_t threads, Device **device) {
   if (!supported()) {
     return host->fail(LETHE_NO_DEVICE, __FILE__, __LINE__,
                       "this processor lacks the instructions the library was compiled for; open backend 'cpu'");
@@ -58,6 +58,8 @@ lethe_backend make_table() {
   t.open = open;
   t.close = close;
   t.describe = describe;
+  t.synchronize = synchronize;
+  t.memory = host_memory;
   t.alloc = alloc;
   t.free = free;
   t.write = write;
@@ -65,6 +67,9 @@ lethe_backend make_table() {
   t.copy = copy;
   t.zero = zero;
   t.convert = convert;
+  t.random_normal = random_normal;
+  t.nf4_quantize = nf4_quantize;
+  t.nf4_dequantize = nf4_dequantize;
   t.norm_forward = norm_forward;
   t.norm_backward = norm_backward;
   t.embedding_forward = embedding_forward;
@@ -79,6 +84,7 @@ lethe_backend make_table() {
   t.head_workspace = head_workspace;
   t.head_forward = head_forward;
   t.head_combine = head_combine;
+  t.head_norm_backward = head_norm_backward;
   t.head_backward = head_backward;
   t.head_sample = head_sample;
   t.rotary = rotary;

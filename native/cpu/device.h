@@ -78,6 +78,8 @@ struct Range {
 };
 inline Range share(int64_t n, int index, int count) { return {n * index / count, n * (index + 1) / count}; }
 
+int synchronize(Device *device);
+int host_memory(Device *device, int64_t *free_bytes, int64_t *total_bytes);
 int alloc(Device *device, int64_t bytes, void **address);
 void free(Device *device, void *address);
 int write(Device *device, void *dst, const void *src, int64_t bytes);
@@ -85,6 +87,9 @@ int read(Device *device, const void *src, void *dst, int64_t bytes);
 int copy(Device *device, void *dst, const void *src, int64_t bytes);
 int zero(Device *device, void *dst, int64_t bytes);
 int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
+int random_normal(Device *device, int32_t dtype, int64_t n, uint64_t seed, int64_t first, float std, void *dst);
+int nf4_quantize(Device *device, const lethe_nf4_args *args);
+int nf4_dequantize(Device *device, const lethe_nf4_args *args);
 
 int norm_forward(Device *device, const lethe_norm_args *args);
 int norm_backward(Device *device, const lethe_norm_args *args);
@@ -103,6 +108,7 @@ int head_mean(Device *device, int32_t dtype, int64_t d, int64_t V, const void *w
 int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least, int64_t *most);
 int head_forward(Device *device, const lethe_head_args *args);
 int head_combine(Device *device, const lethe_head_args *args);
+int head_norm_backward(Device *device, const lethe_head_norm_args *args);
 int head_backward(Device *device, const lethe_head_args *args);
 int head_sample(Device *device, const lethe_sample_args *args);
 int rotary(Device *device, const lethe_rotary_args *args);

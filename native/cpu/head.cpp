@@ -237,27 +237,6 @@ void mean_row(int64_t d, int64_t V, const T *w, float *mean) {
   }
 }
 
-template <class T>
-void combine(const lethe_head_args &a, const std::vector<int64_t> &first, const std::vector<int64_t> &rows_of) {
-  const T *dh_rows = static_cast<const T *>(a.dh_rows);
-  T *dh = static_cast<T *>(a.dh);
-#pragma omp parallel
-  {
-    std::vector<float> sum(static_cast<size_t>(a.d));
-#pragma omp for schedule(static)
-    for (int64_t source = 0; source < a.sources; ++source) {
-      std::fill(sum.begin(), sum.end(), 0.0f);
-      for (int64_t i = first[static_cast<size_t>(source)]; i < first[static_cast<size_t>(source) + 1]; ++i) {
-        const int64_t row = rows_of[static_cast<size_t>(i)];
-        for (int64_t j = 0; j < a.d; ++j) {
-          sum[static_cast<size_t>(j)] += a.coefficient[row] * to_float(dh_rows[row * a.d + j]);
-        }
-      }
-      for (int64_t j = 0; j < a.d; ++j) from_float(sum[static_cast<size_t>(j)], dh + source * a.d + j);
-    }
-  }
-}
-
 }  // namespace
 
 int head_mean(Device *device, int32_t dtype, int64_t d, int64_t V, const void *w, float *mean) {
@@ -324,27 +303,6 @@ int head_backward(Device *device, const lethe_head_args *args) {
       }
       begin = chunk.end;
     }
-    return static_cast<int>(LETHE_OK);
-  });
-}
-
-int head_combine(Device *device, const lethe_head_args *args) {
-  return run(device, __func__, [&] {
-    const lethe_head_args &a = *args;
-    // The rows of each source, in their order: a counting sort.
-    std::vector<int64_t> first(static_cast<size_t>(a.sources) + 1, 0);
-    for (int64_t row = 0; row < a.n; ++row) {
-      const int status = check_index(device, row, "source", record(a, row).source, a.sources);
-      if (status != LETHE_OK) return status;
-      ++first[static_cast<size_t>(record(a, row).source) + 1];
-    }
-    for (size_t source = 1; source < first.size(); ++source) first[source] += first[source - 1];
-    std::vector<int64_t> next(first.begin(), first.end() - 1);
-    std::vector<int64_t> rows_of(static_cast<size_t>(a.n));
-    for (int64_t row = 0; row < a.n; ++row) {
-      rows_of[static_cast<size_t>(next[static_cast<size_t>(record(a, row).source)]++)] = row;
-    }
-    a.dtype == LETHE_BF16 ? combine<bf16>(a, first, rows_of) : combine<float>(a, first, rows_of);
     return static_cast<int>(LETHE_OK);
   });
 }

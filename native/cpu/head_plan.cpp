@@ -82,6 +82,20 @@ int check_row(const Device *device, const lethe_head_args &a, int64_t row, bool 
   return check_params(device, a, row);
 }
 
+// The counts promise how much of the workspace references take before the rows can be looked at.
+int check_counts(const Device *device, const lethe_head_args &a) {
+  int64_t references = 0, seconds = 0;
+  for (int64_t row = 0; row < a.n; ++row) {
+    const int64_t deltas = deltas_of(a, row);
+    references += deltas > 0 ? 1 : 0;
+    seconds += deltas > 1 ? 1 : 0;
+  }
+  if (references == a.references && seconds == a.seconds) return LETHE_OK;
+  return LETHE_CPU_FAIL(device, LETHE_INVALID_ARGUMENT,
+                        "references is " + std::to_string(a.references) + " and seconds " + std::to_string(a.seconds) +
+                            ", the rows have " + std::to_string(references) + " and " + std::to_string(seconds));
+}
+
 int check_workspace(const Device *device, int32_t dtype, int64_t d, int64_t V, int64_t references, int64_t bytes) {
   const int64_t least = layout(dtype, d, V, 2, references).bytes;
   if (bytes >= least) return LETHE_OK;
@@ -128,6 +142,10 @@ int check_index(const Device *device, int64_t row, const char *name, int32_t ind
 int check_pass(const Device *device, const lethe_head_args &a, bool allow_reference) {
   for (int64_t row = 0; row < a.n; ++row) {
     const int status = check_row(device, a, row, allow_reference);
+    if (status != LETHE_OK) return status;
+  }
+  if (allow_reference) {
+    const int status = check_counts(device, a);
     if (status != LETHE_OK) return status;
   }
   return check_workspace(device, a.dtype, a.d, a.V, allow_reference ? 2 : 0, a.workspace_bytes);

@@ -59,7 +59,7 @@ Chunk next_chunk(const lethe_head_args &a, int64_t begin);
 
 // LETHE_OUT_OF_BOUNDS names the row.
 int check_index(const Device *device, int64_t row, const char *name, int32_t index, int64_t bound);
-// Records, parameters and workspace of a pass.
+// Records, parameters, workspace and, where references are allowed, their counts.
 int check_pass(const Device *device, const lethe_head_args &a, bool allow_reference);
 
 }  // namespace lethe::cpu

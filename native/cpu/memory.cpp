@@ -1,5 +1,9 @@
+#include <unistd.h>
+
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <string>
 
 #include "device.h"
 #include "number.h"
@@ -17,7 +21,31 @@ void convert_all(int64_t n, const void *src, void *dst) {
   for (int64_t i = blocks * kLanes; i < n; ++i) from_float(to_float(from[i]), to + i);
 }
 
+// What could be had without swapping: file caches count, which free pages alone leave out. 0 where the kernel does not
+// say.
+int64_t available_bytes() {
+  std::ifstream info("/proc/meminfo");
+  std::string key, unit;
+  for (int64_t kilobytes = 0; info >> key >> kilobytes; std::getline(info, unit)) {
+    if (key == "MemAvailable:") return kilobytes * 1024;
+  }
+  return 0;
+}
+
 }  // namespace
+
+// Nothing is ever left to do.
+int synchronize(Device *) { return LETHE_OK; }
+
+int host_memory(Device *device, int64_t *free_bytes, int64_t *total_bytes) {
+  return run(device, __func__, [&] {
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    const int64_t available = available_bytes();
+    *total_bytes = sysconf(_SC_PHYS_PAGES) * page;
+    *free_bytes = available > 0 ? available : sysconf(_SC_AVPHYS_PAGES) * page;
+    return static_cast<int>(LETHE_OK);
+  });
+}
 
 int alloc(Device *device, int64_t bytes, void **address) {
   constexpr int64_t kAlignment = 64;

@@ -2,10 +2,10 @@
 // r = 1 / sqrt(mean((x - mean)^2) + eps); RMSNorm's mean is 0.
 // With g = dy (w + shift): dx = r (g - mean(g) - n mean(g n)), RMSNorm without mean(g); dw = sum over vectors of dy n,
 // db = sum of dy.
-#include <cmath>
-#include <vector>
+#include "norm.h"
 
-#include "device.h"
+#include <cmath>
+
 #include "number.h"
 
 namespace lethe::cpu {
@@ -77,8 +77,8 @@ struct Moments {
   float g, gx;
 };
 
-template <class T>
-Moments moments(const T *dy, const T *w, const T *x, float shift, float mean, int64_t d) {
+template <class T, class G>
+Moments moments(const G *dy, const T *w, const T *x, float shift, float mean, int64_t d) {
   f32x16 g_sum = {}, gx_sum = {};
   for_blocks(d, [&](int64_t i, int64_t n) {
     // Beyond the end dy is 0.
@@ -89,11 +89,12 @@ Moments moments(const T *dy, const T *w, const T *x, float shift, float mean, in
   return {sum(g_sum), sum(gx_sum)};
 }
 
-template <class T>
+// G is what dy is stored in.
+template <class T, class G>
 void backward_vector(const lethe_norm_args &a, int64_t index) {
   const T *x = vector_at<const T>(a.x, a, a.x_stride, index);
   const T *w = static_cast<const T *>(a.w);
-  const T *dy = vector_at<const T>(a.dy, a, a.dy_stride, index);
+  const G *dy = vector_at<const G>(a.dy, a, a.dy_stride, index);
   T *dx = vector_at<T>(a.dx, a, a.dx_stride, index);
   const bool layer = a.kind == LETHE_NORM_LAYER;
   const float mean = layer ? a.mean[index] : 0.0f;
@@ -111,14 +112,14 @@ void backward_vector(const lethe_norm_args &a, int64_t index) {
 }
 
 // Columns are shared among the threads and vectors added in order, so a sum does not depend on who adds it.
-template <class T>
+template <class T, class G>
 void parameter_gradients(const lethe_norm_args &a) {
 #pragma omp parallel
   {
     const Range columns = share(a.d, omp_get_thread_num(), omp_get_num_threads());
     for (int64_t index = 0; index < a.T * a.groups; ++index) {
       const T *x = vector_at<const T>(a.x, a, a.x_stride, index);
-      const T *dy = vector_at<const T>(a.dy, a, a.dy_stride, index);
+      const G *dy = vector_at<const G>(a.dy, a, a.dy_stride, index);
       const float mean = a.kind == LETHE_NORM_LAYER ? a.mean[index] : 0.0f;
       const float r = a.rstd[index];
       for (int64_t i = columns.begin; a.dw != nullptr && i < columns.end; ++i) {
@@ -136,14 +137,18 @@ void forward(const lethe_norm_args &a) {
 }
 
 // dx may take dy's place, so what else is made of dy comes first.
-template <class T>
+template <class T, class G>
 void backward(const lethe_norm_args &a) {
-  if (a.dw != nullptr || a.db != nullptr) parameter_gradients<T>(a);
+  if (a.dw != nullptr || a.db != nullptr) parameter_gradients<T, G>(a);
 #pragma omp parallel for schedule(static)
-  for (int64_t index = 0; index < a.T * a.groups; ++index) backward_vector<T>(a, index);
+  for (int64_t index = 0; index < a.T * a.groups; ++index) backward_vector<T, G>(a, index);
 }
 
 }  // namespace
+
+void norm_backward_of_sums(const lethe_norm_args &args) {
+  args.dtype == LETHE_BF16 ? backward<bf16, float>(args) : backward<float, float>(args);
+}
 
 int norm_forward(Device *device, const lethe_norm_args *args) {
   return run(device, __func__, [&] {
@@ -154,7 +159,7 @@ int norm_forward(Device *device, const lethe_norm_args *args) {
 
 int norm_backward(Device *device, const lethe_norm_args *args) {
   return run(device, __func__, [&] {
-    args->dtype == LETHE_BF16 ? backward<bf16>(*args) : backward<float>(*args);
+    args->dtype == LETHE_BF16 ? backward<bf16, bf16>(*args) : backward<float, float>(*args);
     return static_cast<int>(LETHE_OK);
   });
 }

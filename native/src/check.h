@@ -103,9 +103,9 @@ class Operands {
 };
 
 // Calls an op of the backend's table; a backend that lacks it leaves the entry null.
-#define LETHE_CALL(engine, op, ...)                           \
-  ((engine)->backend->op != nullptr                           \
-       ? (engine)->backend->op((engine)->device, __VA_ARGS__) \
+#define LETHE_CALL(engine, op, ...)                             \
+  ((engine)->backend->op != nullptr                             \
+       ? (engine)->backend->op((engine)->device, ##__VA_ARGS__) \
        : LETHE_FAIL(LETHE_UNSUPPORTED, std::string("backend '") + (engine)->backend->name + "' has no " #op))
 
 }  // namespace lethe

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -32,18 +33,38 @@ int host_fail(int status, const char *file, int line, const char *message) {
 const lethe_host kHost = {host_fail};
 
 // "cpu" is the widest instruction set this processor has; lethe_engine_describe says which one it became.
-const char *concrete_name(const char *backend) {
-  if (std::strcmp(backend, "cpu") != 0) return backend;
+std::string concrete_name(const std::string &backend) {
+  if (backend != "cpu") return backend;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   return avx512 ? "cpu_avx512" : "cpu_avx2";
 }
 
-int load_backend(const char *name, const char *plugin_dir, void **library, const lethe_backend **backend) {
+// "cuda:1" names the plug-in "cuda" and its second device.
+int split_name(const std::string &backend, std::string *name, int32_t *ordinal) {
+  const size_t colon = backend.find(':');
+  *name = concrete_name(backend.substr(0, colon));
+  *ordinal = 0;
+  if (colon == std::string::npos) return LETHE_OK;
+  if (backend.compare(0, 4, "cuda") != 0) {
+    return LETHE_FAIL(LETHE_INVALID_ARGUMENT,
+                      "backend '" + backend + "' has an ordinal; ordinals belong to cuda, whose devices they number");
+  }
+  const char *begin = backend.data() + colon + 1;
+  const char *end = backend.data() + backend.size();
+  const auto [rest, error] = std::from_chars(begin, end, *ordinal);
+  if (error != std::errc() || rest != end || *ordinal < 0) {
+    return LETHE_FAIL(LETHE_INVALID_ARGUMENT,
+                      "backend '" + backend + "': what follows the colon must be a device's number, 0, 1 ...");
+  }
+  return LETHE_OK;
+}
+
+int load_backend(const std::string &name, const char *plugin_dir, void **library, const lethe_backend **backend) {
   const std::string path = std::string(plugin_dir) + "/liblethe_" + name + ".so";
   void *handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    return LETHE_FAIL(LETHE_NO_DEVICE, "cannot load backend '" + std::string(name) + "': " + dlerror() +
+    return LETHE_FAIL(LETHE_NO_DEVICE, "cannot load backend '" + name + "': " + dlerror() +
                                            "; give the directory that holds liblethe_" + name + ".so");
   }
   auto init = reinterpret_cast<lethe_backend_init_fn>(dlsym(handle, LETHE_BACKEND_INIT));
@@ -162,11 +183,14 @@ int lethe_engine_open(const char *backend, const char *plugin_dir, int32_t threa
     if (std::strchr(backend, '/') != nullptr) {
       return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "backend '" + std::string(backend) + "' is a name, not a path");
     }
+    std::string name;
+    int32_t ordinal = 0;
+    LETHE_TRY(split_name(backend, &name, &ordinal));
     void *library = nullptr;
     const lethe_backend *table = nullptr;
-    LETHE_TRY(load_backend(concrete_name(backend), plugin_dir, &library, &table));
+    LETHE_TRY(load_backend(name, plugin_dir, &library, &table));
     lethe_device *device = nullptr;
-    const int status = table->open(&kHost, threads, &device);
+    const int status = table->open(&kHost, plugin_dir, ordinal, threads, &device);
     if (status != LETHE_OK) {
       dlclose(library);
       return LETHE_FAIL(status, "backend '" + std::string(backend) + "' did not open");
@@ -205,58 +229,6 @@ int lethe_engine_describe(lethe_engine *engine, char *out, int64_t capacity) {
       return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "out must not be null and capacity at least 1");
     }
     return engine->backend->describe(engine->device, out, capacity);
-  });
-}
-
-int lethe_buffer_alloc(lethe_engine *engine, int64_t bytes, lethe_ref *buffer) {
-  return guarded(__func__, [&] {
-    LETHE_TRY(lethe_engine::check(engine));
-    if (buffer == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "buffer must not be null");
-    *buffer = 0;
-    if (bytes < 1 || bytes >= lethe::kMaxBufferBytes) {
-      return LETHE_FAIL(LETHE_INVALID_ARGUMENT,
-                        "bytes is " + std::to_string(bytes) + ", must be between 1 and 2^40 - 1");
-    }
-    LETHE_TRY(engine->require_slot());
-    void *address = nullptr;
-    LETHE_TRY(engine->backend->alloc(engine->device, bytes, &address));
-    return engine->enter(address, bytes, true, buffer);
-  });
-}
-
-int lethe_buffer_wrap(lethe_engine *engine, void *address, int64_t bytes, lethe_ref *buffer) {
-  return guarded(__func__, [&] {
-    LETHE_TRY(lethe_engine::check(engine));
-    if (buffer == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "buffer must not be null");
-    *buffer = 0;
-    if (address == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "address must not be null");
-    if (bytes < 1 || bytes >= lethe::kMaxBufferBytes) {
-      return LETHE_FAIL(LETHE_INVALID_ARGUMENT,
-                        "bytes is " + std::to_string(bytes) + ", must be between 1 and 2^40 - 1");
-    }
-    const auto first = reinterpret_cast<uintptr_t>(address);
-    if (first % 2 != 0 || first > UINTPTR_MAX - static_cast<uintptr_t>(bytes)) {
-      return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "address is odd, or its bytes pass the end of the address space");
-    }
-    LETHE_TRY(engine->require_slot());
-    return engine->enter(address, bytes, false, buffer);
-  });
-}
-
-int lethe_buffer_free(lethe_engine *engine, lethe_ref buffer) {
-  return guarded(__func__, [&] {
-    LETHE_TRY(lethe_engine::check(engine));
-    size_t slot = 0;
-    LETHE_TRY(engine->slot_of(buffer, &slot));
-    if ((buffer & lethe::kOffsetMask) != 0) {
-      return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "free takes the ref that alloc gave, not one moved into the buffer");
-    }
-    Buffer &entry = engine->buffers[slot];
-    if (entry.owned) engine->backend->free(engine->device, entry.address);
-    entry.open = false;
-    entry.address = nullptr;
-    engine->free_slots.push_back(slot);
-    return static_cast<int>(LETHE_OK);
   });
 }
 

@@ -1,5 +1,8 @@
 #include "check.h"
+#include "ops_norm.h"
 
+using lethe::add_norm_backward;
+using lethe::add_norm_shape;
 using lethe::guarded;
 using lethe::kByte;
 using lethe::kInt64;
@@ -64,9 +67,9 @@ int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t n, int64_t
 }
 
 int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
-                       lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap, lethe_ref mean, lethe_ref rows,
-                       lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows, lethe_ref workspace,
-                       int64_t workspace_bytes) {
+                       int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap,
+                       lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows,
+                       lethe_ref workspace, int64_t workspace_bytes) {
   return guarded(__func__, [&] {
     Operands operands(engine);
     lethe_head_args args = {};
@@ -77,6 +80,10 @@ int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t s
     args.V = V;
     args.workspace_bytes = workspace_bytes;
     args.soft_cap = soft_cap;
+    args.references = references;
+    args.seconds = seconds;
+    operands.require(0 <= seconds && seconds <= references && references <= n, LETHE_INVALID_ARGUMENT,
+                     "0 <= seconds <= references <= n must hold");
     add_pass(&operands, &args, {h, w, bias, rows, row_params, workspace});
     args.mean = operands.in_or_null<float>("mean", mean, LETHE_F32, {d});
     args.stats = operands.out<float>("stats", stats, LETHE_F32, {n, LETHE_STATISTICS});
@@ -104,6 +111,29 @@ int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t s
     args.dh = operands.out("dh", dh, dtype, {sources, d});
     LETHE_TRY(operands.finish());
     return LETHE_CALL(engine, head_combine, &args);
+  });
+}
+
+int lethe_head_norm_backward(lethe_engine *engine, int32_t dtype, int32_t kind, int64_t n, int64_t sources, int64_t d,
+                             float weight_shift, lethe_ref rows, lethe_ref coefficient, lethe_ref dh_rows, lethe_ref x,
+                             lethe_ref w, lethe_ref mean, lethe_ref rstd, lethe_ref dx, lethe_ref dw, lethe_ref db) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    lethe_head_norm_args args = {};
+    args.n = n;
+    args.norm.dtype = dtype;
+    args.norm.kind = kind;
+    args.norm.T = sources;
+    args.norm.groups = 1;
+    args.norm.d = d;
+    args.norm.weight_shift = weight_shift;
+    add_norm_shape(&operands, args.norm);
+    args.rows = operands.in<int32_t>("rows", rows, LETHE_I32, {n, LETHE_ROW_FIELDS});
+    args.coefficient = operands.in<float>("coefficient", coefficient, LETHE_F32, {n});
+    args.dh_rows = operands.in("dh_rows", dh_rows, dtype, {n, d});
+    add_norm_backward(&operands, &args.norm, {x, d, w, mean, rstd, dx, d, dw, db});
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_norm_backward, &args);
   });
 }
 

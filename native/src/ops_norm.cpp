@@ -1,12 +1,13 @@
-#include "check.h"
+#include "ops_norm.h"
 
+using lethe::add_norm_backward;
+using lethe::add_norm_shape;
 using lethe::guarded;
 using lethe::Operands;
 
-namespace {
+namespace lethe {
 
-// Sizes that the forward and the backward call share.
-void add_shape(Operands *operands, const lethe_norm_args &args) {
+void add_norm_shape(Operands *operands, const lethe_norm_args &args) {
   operands->floating(args.dtype);
   operands->require(args.kind == LETHE_NORM_RMS || args.kind == LETHE_NORM_LAYER, LETHE_INVALID_ARGUMENT,
                     "kind is not LETHE_NORM_RMS or LETHE_NORM_LAYER");
@@ -16,7 +17,25 @@ void add_shape(Operands *operands, const lethe_norm_args &args) {
                     "groups must be below 2^20 and d below 2^40");
 }
 
-}  // namespace
+void add_norm_backward(Operands *operands, lethe_norm_args *args, const NormBackwardRefs &refs) {
+  const int64_t width = args->groups * args->d;
+  operands->require(args->kind == LETHE_NORM_LAYER || (refs.db == 0 && refs.mean == 0), LETHE_INVALID_ARGUMENT,
+                    "LETHE_NORM_RMS has neither db nor mean");
+  args->x = operands->in_rows("x", refs.x, args->dtype, args->T, width, refs.x_stride);
+  args->x_stride = refs.x_stride;
+  args->w = operands->in("w", refs.w, args->dtype, {args->d});
+  // The backward pass reads these; the struct shares the fields with the forward pass, which writes them.
+  if (args->kind == LETHE_NORM_LAYER) {
+    args->mean = const_cast<float *>(operands->in<float>("mean", refs.mean, LETHE_F32, {args->T, args->groups}));
+  }
+  args->rstd = const_cast<float *>(operands->in<float>("rstd", refs.rstd, LETHE_F32, {args->T, args->groups}));
+  args->dx = operands->out_rows("dx", refs.dx, args->dtype, args->T, width, refs.dx_stride);
+  args->dx_stride = refs.dx_stride;
+  args->dw = operands->out_or_null<float>("dw", refs.dw, LETHE_F32, {args->d});
+  args->db = operands->out_or_null<float>("db", refs.db, LETHE_F32, {args->d});
+}
+
+}  // namespace lethe
 
 extern "C" {
 
@@ -33,7 +52,7 @@ int lethe_norm_forward(lethe_engine *engine, int32_t dtype, int32_t kind, int64_
     args.d = d;
     args.eps = eps;
     args.weight_shift = weight_shift;
-    add_shape(&operands, args);
+    add_norm_shape(&operands, args);
     operands.require(kind == LETHE_NORM_LAYER || (b == 0 && mean == 0), LETHE_INVALID_ARGUMENT,
                      "LETHE_NORM_RMS has neither b nor mean");
     operands.require(x != y || x_stride == y_stride, LETHE_INVALID_ARGUMENT, "in place, x and y have one stride");
@@ -65,25 +84,12 @@ int lethe_norm_backward(lethe_engine *engine, int32_t dtype, int32_t kind, int64
     args.d = d;
     args.weight_shift = weight_shift;
     args.accumulate = accumulate;
-    add_shape(&operands, args);
-    operands.require(kind == LETHE_NORM_LAYER || (db == 0 && mean == 0), LETHE_INVALID_ARGUMENT,
-                     "LETHE_NORM_RMS has neither db nor mean");
+    add_norm_shape(&operands, args);
     operands.require(dx != dy || (dx_stride == dy_stride && accumulate == 0), LETHE_INVALID_ARGUMENT,
                      "in place, dx and dy have one stride and nothing is accumulated");
     args.dy = operands.in_rows("dy", dy, dtype, T, groups * d, dy_stride);
     args.dy_stride = dy_stride;
-    args.x = operands.in_rows("x", x, dtype, T, groups * d, x_stride);
-    args.x_stride = x_stride;
-    args.w = operands.in("w", w, dtype, {d});
-    // The backward pass reads these; the struct shares the fields with the forward pass, which writes them.
-    if (kind == LETHE_NORM_LAYER) {
-      args.mean = const_cast<float *>(operands.in<float>("mean", mean, LETHE_F32, {T, groups}));
-    }
-    args.rstd = const_cast<float *>(operands.in<float>("rstd", rstd, LETHE_F32, {T, groups}));
-    args.dx = operands.out_rows("dx", dx, dtype, T, groups * d, dx_stride);
-    args.dx_stride = dx_stride;
-    args.dw = operands.out_or_null<float>("dw", dw, LETHE_F32, {d});
-    args.db = operands.out_or_null<float>("db", db, LETHE_F32, {d});
+    add_norm_backward(&operands, &args, {x, x_stride, w, mean, rstd, dx, dx_stride, dw, db});
     LETHE_TRY(operands.finish({{"dy", "dx"}}));
     return LETHE_CALL(engine, norm_backward, &args);
   });

@@ -87,6 +87,60 @@ static void wrapped_memory_is_shared_and_not_freed(lethe_engine *engine) {
   EXPECT(lethe_buffer_wrap(engine, mine, sizeof mine, &buffer) == LETHE_OK);
 }
 
+/* "name:n" is the n-th device of cuda, and of nothing else. */
+static void backends_are_named(const char *plugins) {
+  lethe_engine *engine = NULL;
+  const char *numbered[] = {"cpu:0", "cpu_avx2:1", "nonesuch:0", "cpu:"};
+  for (size_t i = 0; i < sizeof numbered / sizeof *numbered; ++i) {
+    EXPECT(lethe_engine_open(numbered[i], plugins, 1, &engine) == LETHE_INVALID_ARGUMENT && engine == NULL);
+    EXPECT(strstr(lethe_error_trace(), "ordinals belong to cuda") != NULL);
+  }
+  const char *unreadable[] = {"cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda: 1", "cuda:1:2", "cuda:99999999999"};
+  for (size_t i = 0; i < sizeof unreadable / sizeof *unreadable; ++i) {
+    EXPECT(lethe_engine_open(unreadable[i], plugins, 1, &engine) == LETHE_INVALID_ARGUMENT && engine == NULL);
+    EXPECT(strstr(lethe_error_trace(), "must be a device's number") != NULL);
+  }
+  /* A well-formed one looks for the plug-in. */
+  EXPECT(lethe_engine_open("cuda:3", "nowhere", 1, &engine) == LETHE_NO_DEVICE && engine == NULL);
+  EXPECT(strstr(lethe_error_trace(), "nowhere/liblethe_cuda.so") != NULL);
+}
+
+static void a_cpu_has_memory_but_no_stream(lethe_engine *engine) {
+  int64_t unused = -1, total = -1, needed = 0;
+  void *stream = engine;
+  char out[64];
+  EXPECT(lethe_synchronize(engine) == LETHE_OK);
+  EXPECT(lethe_synchronize(NULL) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_memory(engine, &unused, &total) == LETHE_OK && unused > 0 && total >= unused);
+  EXPECT(lethe_memory(engine, NULL, &total) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_memory(engine, &unused, NULL) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_stream(engine, &stream) == LETHE_UNSUPPORTED && stream == NULL);
+  EXPECT(strstr(lethe_error_trace(), "'cpu' has no stream") != NULL);
+  EXPECT(lethe_stream(engine, NULL) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_use_stream(engine, NULL) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_record_launches(engine, 1) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_launches(engine, out, sizeof out, &needed) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_launches(engine, NULL, 0, &needed) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_launches(engine, NULL, 1, &needed) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_launches(engine, out, -1, &needed) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_launches(engine, out, sizeof out, NULL) == LETHE_INVALID_ARGUMENT);
+}
+
+static void an_address_is_the_buffers(lethe_engine *engine) {
+  float mine[4] = {1, 2, 3, 4};
+  lethe_ref buffer = 0;
+  void *address = NULL;
+  EXPECT(lethe_buffer_wrap(engine, mine, sizeof mine, &buffer) == LETHE_OK);
+  EXPECT(lethe_address(engine, buffer, sizeof mine, &address) == LETHE_OK && address == mine);
+  EXPECT(lethe_address(engine, buffer + 8, 8, &address) == LETHE_OK && address == mine + 2);
+  EXPECT(lethe_address(engine, buffer + 8, 9, &address) == LETHE_OUT_OF_BOUNDS && address == NULL);
+  EXPECT(lethe_address(engine, buffer, -1, &address) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_address(engine, 0, 4, &address) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_address(engine, buffer, 4, NULL) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_buffer_free(engine, buffer) == LETHE_OK);
+  EXPECT(lethe_address(engine, buffer, 4, &address) == LETHE_CLOSED);
+}
+
 int main(int argc, char **argv) {
   const char *plugins = argc > 1 ? argv[1] : ".";
   lethe_engine *engine = NULL;
@@ -95,6 +149,7 @@ int main(int argc, char **argv) {
   EXPECT(lethe_abi() == LETHE_ABI);
   EXPECT(lethe_engine_open("nonesuch", plugins, 1, &engine) == LETHE_NO_DEVICE);
   EXPECT(strstr(lethe_error_trace(), "liblethe_nonesuch.so") != NULL);
+  backends_are_named(plugins);
   EXPECT(lethe_engine_open("cpu_avx2", plugins, 0, &engine) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_engine_open(NULL, plugins, 1, &engine) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_engine_open("cpu_avx2", plugins, 2, &engine) == LETHE_OK);
@@ -109,6 +164,8 @@ int main(int argc, char **argv) {
   EXPECT(lethe_buffer_alloc(engine, 64, NULL) == LETHE_INVALID_ARGUMENT);
   norm_matches_its_definition(engine);
   wrapped_memory_is_shared_and_not_freed(engine);
+  a_cpu_has_memory_but_no_stream(engine);
+  an_address_is_the_buffers(engine);
   EXPECT(lethe_engine_close(engine) == LETHE_OK);
   EXPECT(lethe_engine_close(engine) == LETHE_CLOSED);
   EXPECT(lethe_read(engine, 1, sink, 4) == LETHE_CLOSED);

@@ -178,7 +178,7 @@ void misuse(lethe_engine *engine, const std::string &where) {
 
 int main(int argc, char **argv) {
   twin_is_its_derivative();
-  on_each_backend(argc > 1 ? argv[1] : ".", 2, [](lethe_engine *engine, const std::string &backend) {
+  on_each_backend(argc, argv, 2, [](lethe_engine *engine, const std::string &backend) {
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
       for (const int32_t activation : kAll) {
         const std::string where = backend + (dtype == LETHE_BF16 ? " bf16 " : " fp32 ") + kNames[activation];

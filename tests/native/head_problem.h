@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <initializer_list>
 #include <vector>
 
+#include "backends.h"
 #include "head_cases.h"
 #include "head_twin.h"
 #include "lethe.h"
@@ -44,6 +46,9 @@ class Engine {
     std::vector<T> content(count);
     if (count > 0) EXPECT(lethe_read(engine, ref, content.data(), static_cast<int64_t>(count * sizeof(T))) == LETHE_OK);
     return content;
+  }
+  void drop(std::initializer_list<lethe_ref> refs) {
+    for (const lethe_ref ref : refs) EXPECT(lethe_buffer_free(engine, ref) == LETHE_OK);
   }
   lethe_engine *engine = nullptr;
   int status = 0;
@@ -95,6 +100,18 @@ struct Problem {
   std::vector<int32_t> records;
   std::vector<float> params;
   lethe_ref rows, row_params, mean;
+};
+
+// How many rows have a reference, and how many of those mix; no parameters: none mixes.
+struct Counts {
+  int64_t references = 0, seconds = 0;
+  Counts(const std::vector<int32_t> &records, const std::vector<float> &params) {
+    for (size_t row = 0; row < records.size() / LETHE_ROW_FIELDS; ++row) {
+      if (!is_reference_kind(records[row * LETHE_ROW_FIELDS + 2])) continue;
+      ++references;
+      if (!params.empty() && params[row * LETHE_ROW_PARAMS + 2] > 0) ++seconds;
+    }
+  }
 };
 
 // What a head has besides its weight, and whether rows move their references.

@@ -18,14 +18,21 @@ struct Forward {
   std::vector<float> stats, dh_rows;
 };
 
-Forward forward(Engine *e, const Problem &p, int64_t n, lethe_ref rows, lethe_ref row_params, int64_t workspace_bytes) {
+Forward forward(Engine *e, const Problem &p, const std::vector<int32_t> &records, const std::vector<float> &params,
+                int64_t workspace_bytes) {
+  const auto n = static_cast<int64_t>(records.size()) / LETHE_ROW_FIELDS;
+  const Counts counts(records, params);
+  const lethe_ref rows = e->put(records), row_params = e->put(params);
   const lethe_ref stats = e->put(std::vector<float>(static_cast<size_t>(n * LETHE_STATISTICS), -1.0f));
   const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(n * p.d), -1.0f));
   const lethe_ref workspace = e->put(std::vector<char>(static_cast<size_t>(workspace_bytes)));
-  EXPECT(lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, p.h.ref, p.w.ref, p.bias.ref, p.soft_cap,
-                            p.mean, rows, row_params, stats, dh, workspace, workspace_bytes) == LETHE_OK);
-  return {e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
-          load(e, p.dtype, dh, static_cast<size_t>(n * p.d))};
+  EXPECT(lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, counts.references, counts.seconds, p.h.ref,
+                            p.w.ref, p.bias.ref, p.soft_cap, p.mean, rows, row_params, stats, dh, workspace,
+                            workspace_bytes) == LETHE_OK);
+  const Forward seen = {e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
+                        load(e, p.dtype, dh, static_cast<size_t>(n * p.d))};
+  e->drop({rows, row_params, stats, dh, workspace});
+  return seen;
 }
 
 // What rounding delta - shift costs the gradient of a reference row, relative to it: much where nearly all of the
@@ -50,8 +57,8 @@ void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_
   int64_t least = 0, most = 0;
   EXPECT(lethe_head_workspace(e->engine, dtype, n, d, V, &least, &most) == LETHE_OK);
   EXPECT(least > 0 && most >= least);
-  const Forward all = forward(e, p, n, p.rows, p.row_params, most);
-  const Forward few = forward(e, p, n, p.rows, p.row_params, least);
+  const Forward all = forward(e, p, p.records, p.params, most);
+  const Forward few = forward(e, p, p.records, p.params, least);
   EXPECT(all.stats == few.stats && all.dh_rows == few.dh_rows);
   for (int64_t i = 0; i < n; ++i) {
     std::vector<double> dh;
@@ -86,10 +93,10 @@ void forward_matches_twin(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_
     const std::vector<int32_t> record(p.records.begin() + i * LETHE_ROW_FIELDS,
                                       p.records.begin() + (i + 1) * LETHE_ROW_FIELDS);
     if (i >= 8) continue;
-    const Forward one = forward(e, p, 1, e->put(record),
-                                e->put(std::vector<float>(p.params.begin() + i * LETHE_ROW_PARAMS,
-                                                          p.params.begin() + (i + 1) * LETHE_ROW_PARAMS)),
-                                least);
+    const Forward one = forward(
+        e, p, record,
+        std::vector<float>(p.params.begin() + i * LETHE_ROW_PARAMS, p.params.begin() + (i + 1) * LETHE_ROW_PARAMS),
+        least);
     EXPECT(std::memcmp(one.stats.data(), stats, sizeof(float) * LETHE_STATISTICS) == 0);
     EXPECT(one.dh_rows == seen);
   }
@@ -194,9 +201,11 @@ void misuse_is_an_answer(Engine *e) {
   const auto run = [&](std::vector<int32_t> record, float temperature, int64_t bytes) {
     std::vector<int32_t> records = {0, 0, LETHE_ROW_STATISTICS, -1, -1};
     records.insert(records.end(), record.begin(), record.end());
-    return lethe_head_forward(e->engine, LETHE_F32, 2, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, 0, e->put(records),
-                              e->put(std::vector<float>{1.0f, 0, 0, 0, temperature, 0, 0, 0}), stats, 0, workspace,
-                              bytes);
+    const Counts counts(records, {});
+    return settled(e->engine, lethe_head_forward(e->engine, LETHE_F32, 2, p.sources, d, V, counts.references,
+                                                 counts.seconds, p.h.ref, p.w.ref, 0, 0, 0, e->put(records),
+                                                 e->put(std::vector<float>{1.0f, 0, 0, 0, temperature, 0, 0, 0}), stats,
+                                                 0, workspace, bytes));
   };
   const auto says = [](const char *what) { return std::strstr(lethe_error_trace(), what) != nullptr; };
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, most) == LETHE_OK);
@@ -206,8 +215,10 @@ void misuse_is_an_answer(Engine *e) {
   EXPECT(run({0, -2, LETHE_ROW_UNIFORM_KL, -1, -1}, 1.0f, most) == LETHE_OUT_OF_BOUNDS);
   EXPECT(run({0, 0, 8, -1, -1}, 1.0f, most) == LETHE_INVALID_ARGUMENT && says("unknown kind 8"));
   const auto with = [&](const std::vector<int32_t> &record, const std::vector<float> &params) {
-    return lethe_head_forward(e->engine, LETHE_F32, 1, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, 0, e->put(record),
-                              e->put(params), stats, 0, workspace, most);
+    const Counts counts(record, params);
+    return settled(e->engine, lethe_head_forward(e->engine, LETHE_F32, 1, p.sources, d, V, counts.references,
+                                                 counts.seconds, p.h.ref, p.w.ref, 0, 0, 0, e->put(record),
+                                                 e->put(params), stats, 0, workspace, most));
   };
   const float infinity = std::numeric_limits<float>::infinity();
   EXPECT(with({0, 0, LETHE_ROW_REFERENCE_KL, 1, 2}, {1, 3, 2, 0}) == LETHE_OK);
@@ -222,8 +233,8 @@ void misuse_is_an_answer(Engine *e) {
   EXPECT(with({0, 0, LETHE_ROW_UNIFORM_KL_EPS, -1, -1}, {1, 0, 0, 0}) == LETHE_INVALID_ARGUMENT && says("epsilon"));
   EXPECT(with({0, 0, LETHE_ROW_UNIFORM_KL, -1, -1}, {1, 0, 0, 1e-3f}) == LETHE_INVALID_ARGUMENT && says("epsilon"));
   for (const float cap : {-1.0f, std::nanf(""), infinity}) {
-    EXPECT(lethe_head_forward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, 0, cap, 0, p.rows, 0, stats,
-                              0, workspace, most) == LETHE_INVALID_ARGUMENT &&
+    EXPECT(lethe_head_forward(e->engine, LETHE_F32, n, p.sources, d, V, 0, 0, p.h.ref, p.w.ref, 0, cap, 0, p.rows, 0,
+                              stats, 0, workspace, most) == LETHE_INVALID_ARGUMENT &&
            says("soft_cap"));
   }
   EXPECT(lethe_head_backward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, p.rows, 0, stats,
@@ -237,28 +248,57 @@ void misuse_is_an_answer(Engine *e) {
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 0.0f, most) == LETHE_INVALID_ARGUMENT && says("temperature"));
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, std::nanf(""), most) == LETHE_INVALID_ARGUMENT);
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, least - 1) == LETHE_INVALID_ARGUMENT && says("workspace"));
-  EXPECT(lethe_head_forward(e->engine, LETHE_F32, 0, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, 0, p.rows, 0, stats, 0,
-                            workspace, most) == LETHE_OK);
+  EXPECT(lethe_head_forward(e->engine, LETHE_F32, 0, p.sources, d, V, 0, 0, p.h.ref, p.w.ref, 0, 0, 0, p.rows, 0, stats,
+                            0, workspace, most) == LETHE_OK);
   const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(p.sources * d), 5.0f));
   EXPECT(lethe_head_combine(e->engine, LETHE_F32, 0, p.sources, d, p.rows, stats, workspace, dh) == LETHE_OK);
   EXPECT(e->get<float>(dh, static_cast<size_t>(d)) == std::vector<float>(static_cast<size_t>(d), 0.0f));
   const lethe_ref dh_rows = e->put(std::vector<float>(static_cast<size_t>(n * d)));
   const lethe_ref dw = e->put(std::vector<float>(static_cast<size_t>(V * d)));
-  EXPECT(lethe_head_backward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, 0, 0, p.rows, 0, stats,
-                             dh_rows, dw, 0, workspace, most) == LETHE_UNSUPPORTED);
+  EXPECT(settled(e->engine, lethe_head_backward(e->engine, LETHE_F32, n, p.sources, d, V, p.h.ref, p.w.ref, 0, 0,
+                                                p.rows, 0, stats, dh_rows, dw, 0, workspace, most)) ==
+         LETHE_UNSUPPORTED);
   const std::vector<float> broken = {std::nanf(""), 1.0f};
-  EXPECT(lethe_head_sample(e->engine, LETHE_F32, 1, 1, 2, e->put(std::vector<float>{1.0f}), e->put(broken), 0, 0, 1.0f,
-                           2, 0.5f, 1, e->put(std::vector<int64_t>{0}), e->put(std::vector<int32_t>(1)), workspace,
-                           most) == LETHE_INVALID_ARGUMENT);
+  EXPECT(settled(e->engine, lethe_head_sample(e->engine, LETHE_F32, 1, 1, 2, e->put(std::vector<float>{1.0f}),
+                                              e->put(broken), 0, 0, 1.0f, 2, 0.5f, 1, e->put(std::vector<int64_t>{0}),
+                                              e->put(std::vector<int32_t>(1)), workspace, most)) ==
+         LETHE_INVALID_ARGUMENT);
+}
+
+// Counts that cannot be, and counts other than the rows'.
+void counts_are_the_rows(Engine *e) {
+  const int64_t d = 8, V = 11;
+  const Problem p = make_problem(e, LETHE_F32, 3, d, V, true, kPlain);
+  int64_t least = 0, most = 0;
+  EXPECT(lethe_head_workspace(e->engine, LETHE_F32, 3, d, V, &least, &most) == LETHE_OK);
+  const lethe_ref workspace = e->put(std::vector<char>(static_cast<size_t>(most)));
+  const auto says = [](const char *what) { return std::strstr(lethe_error_trace(), what) != nullptr; };
+  const std::vector<int32_t> compared = {0, 0, LETHE_ROW_REFERENCE_KL, 1,  2, 0, 0, LETHE_ROW_KL_REFERENCE, 1, 2,
+                                         0, 0, LETHE_ROW_NLL,          -1, -1};
+  const lethe_ref mixed = e->put(compared), mixes = e->put(std::vector<float>{1, 0, 2, 0, 1, 0, 0, 0, 1, 0, 0, 0});
+  const auto counted = [&](int64_t references, int64_t seconds) {
+    return settled(e->engine, lethe_head_forward(e->engine, LETHE_F32, 3, p.sources, d, V, references, seconds, p.h.ref,
+                                                 p.w.ref, 0, 0, 0, mixed, mixes,
+                                                 e->put(std::vector<float>(3 * LETHE_STATISTICS)), 0, workspace, most));
+  };
+  EXPECT(counted(2, 1) == LETHE_OK);
+  for (const auto &[references, seconds] : std::vector<std::pair<int64_t, int64_t>>{{-1, 0}, {2, -1}, {1, 2}, {4, 1}}) {
+    EXPECT(counted(references, seconds) == LETHE_INVALID_ARGUMENT && says("seconds <= references <= n"));
+  }
+  for (const auto &[references, seconds] :
+       std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {1, 1}, {2, 0}, {2, 2}, {3, 1}}) {
+    EXPECT(counted(references, seconds) == LETHE_INVALID_ARGUMENT && says("references is") &&
+           says("the rows have 2 and 1"));
+  }
 }
 
 }  // namespace
 
 int main(int argc, char **argv) {
-  const char *plugins = argc > 1 ? argv[1] : ".";
-  for (const char *name : {"cpu_avx2", "cpu_avx512"}) {
-    Engine e(name, plugins);
-    if (e.status == LETHE_NO_DEVICE && std::strcmp(name, "cpu_avx512") == 0) {
+  const CommandLine line(argc, argv);
+  for (const std::string &name : line.backends) {
+    Engine e(name.c_str(), line.plugins);
+    if (e.status == LETHE_NO_DEVICE && name == "cpu_avx512") {
       std::printf("cpu_avx512: %s\n", lethe_error_trace());
       continue;
     }
@@ -275,6 +315,7 @@ int main(int argc, char **argv) {
     }
     sampling_follows_the_distribution(&e);
     misuse_is_an_answer(&e);
+    counts_are_the_rows(&e);
   }
   std::printf("head: %d of %d checks failed\n", failures, checks);
   return failures == 0 ? 0 : 1;

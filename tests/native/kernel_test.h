@@ -9,10 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "backends.h"
 #include "lethe.h"
 #include "tolerance.h"
 
 namespace kernel_test {
+
+using lethe::test::settled;
 
 inline int checks = 0;
 inline int failures = 0;
@@ -138,18 +141,20 @@ inline bool same_bits(const std::vector<float> &a, const std::vector<float> &b) 
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-// Calls body(engine, name) for each CPU backend this machine can run.
+// Calls body(engine, name) for each backend of the command line; a processor that lacks one's instructions is no
+// failure.
 template <class Body>
-void on_each_backend(const char *plugins, int threads, Body &&body) {
-  for (const char *backend : {"cpu_avx2", "cpu_avx512"}) {
+void on_each_backend(int argc, char **argv, int threads, Body &&body) {
+  const lethe::test::CommandLine line(argc, argv);
+  for (const std::string &backend : line.backends) {
     lethe_engine *engine = nullptr;
-    const int status = lethe_engine_open(backend, plugins, threads, &engine);
+    const int status = lethe_engine_open(backend.c_str(), line.plugins, threads, &engine);
     if (status == LETHE_NO_DEVICE && std::strstr(lethe_error_trace(), "lacks the instructions") != nullptr) {
-      std::printf("%s: skipped, this processor lacks its instructions\n", backend);
+      std::printf("%s: skipped, this processor lacks its instructions\n", backend.c_str());
       continue;
     }
-    if (!expect(status == LETHE_OK, std::string("open ") + backend)) continue;
-    body(engine, std::string(backend));
+    if (!expect(status == LETHE_OK, "open " + backend)) continue;
+    body(engine, backend);
     expect(lethe_engine_close(engine) == LETHE_OK, "close");
   }
 }

@@ -3,8 +3,10 @@
 #include <complex>
 
 #include "kernel_test.h"
+#include "norm_twin.h"
 
 using namespace kernel_test;
+using namespace norm_twin;
 namespace tolerance = lethe::tolerance;
 
 namespace {
@@ -18,45 +20,6 @@ struct Case {
   int64_t x_stride() const { return width() + x_gap; }
   int64_t y_stride() const { return width() + y_gap; }
 };
-constexpr float kEps = 1e-5f;
-
-template <class N>
-struct Normed {
-  std::vector<N> n;
-  N mean, rstd;
-};
-
-// One vector's (x - mean) rstd.
-template <class N>
-Normed<N> normed(int32_t kind, const N *x, int64_t d) {
-  using std::sqrt;
-  Normed<N> r = {std::vector<N>(x, x + d), N(0), N(0)};
-  const auto width = static_cast<double>(d);
-  for (int64_t i = 0; kind == LETHE_NORM_LAYER && i < d; ++i) r.mean += x[i] / width;
-  N square(0);
-  for (N &v : r.n) {
-    v -= r.mean;
-    square += v * v / width;
-  }
-  r.rstd = 1.0 / sqrt(square + static_cast<double>(kEps));
-  for (N &v : r.n) v *= r.rstd;
-  return r;
-}
-
-// dx of one vector.
-std::vector<double> gradient(int32_t kind, const Normed<double> &x, const double *dy, const double *w, double shift) {
-  const size_t d = x.n.size();
-  const auto width = static_cast<double>(d);
-  double g_mean = 0, gn_mean = 0;
-  for (size_t i = 0; i < d; ++i) {
-    const double g = dy[i] * (w[i] + shift);
-    if (kind == LETHE_NORM_LAYER) g_mean += g / width;
-    gn_mean += g * x.n[i] / width;
-  }
-  std::vector<double> dx(d);
-  for (size_t i = 0; i < d; ++i) dx[i] = x.rstd * (dy[i] * (w[i] + shift) - g_mean - x.n[i] * gn_mean);
-  return dx;
-}
 
 void twin_is_its_complex_step() {
   Random random(3);
@@ -93,22 +56,6 @@ std::vector<float> spread(const std::vector<float> &packed, int64_t rows, int64_
   return out;
 }
 
-std::vector<double> widened(const std::vector<float> &x) { return {x.begin(), x.end()}; }
-
-// How far the kernel's n, rstd and dx may be off.
-struct Errors {
-  double n, rstd;  // n absolute, rstd relative
-};
-Errors errors(const Case &c, const Normed<double> &x, const double *values) {
-  const auto d = static_cast<double>(c.d);
-  double size = 0;
-  for (int64_t i = 0; i < c.d; ++i) size = std::max(size, std::fabs(values[i]));
-  // The mean is off by the units of its sum, which x - mean inherits.
-  const double mean_error = c.kind == LETHE_NORM_LAYER ? tolerance::norm::sum(d) * size : 0;
-  const double rstd = tolerance::norm::sum(d) + mean_error * x.rstd;
-  return {(mean_error + lethe::tolerance::kUnit * size) * x.rstd + rstd, rstd};
-}
-
 struct Data {
   std::vector<float> x, w, b, residual, dy, dx, dw, db;
 };
@@ -122,44 +69,21 @@ Data draw(const Case &c, int32_t dtype) {
   return d;
 }
 
-void compare(const std::string &what, const std::vector<float> &got, const std::vector<double> &want,
-             const std::vector<double> &bound) {
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double error = std::fabs(got[i] - want[i]);
-    expect(error <= bound[i], what + "[" + std::to_string(i) + "]: " + std::to_string(got[i]) + " is not " +
-                                  std::to_string(want[i]) + ", off by " + std::to_string(error / bound[i]) +
-                                  " of its bound");
-  }
-}
-
 // What forward and backward should give, with bounds.
 struct Expected {
-  std::vector<double> y, y_bound, dx, dx_bound, dw, dw_bound, db, db_bound;
+  std::vector<double> y, y_bound;
+  Gradients gradients;
 };
 Expected solve(const Case &c, const Data &data, int32_t dtype) {
   const std::vector<double> x = widened(data.x), w = widened(data.w), b = widened(data.b), dy = widened(data.dy);
   const auto d = static_cast<size_t>(c.d);
-  const auto vectors = static_cast<double>(c.T * c.groups);
   const double unit = storage_unit(dtype), kUnit = lethe::tolerance::kUnit;
-  Expected e = {{}, {}, {}, {}, widened(data.dw), std::vector<double>(d), widened(data.db), std::vector<double>(d)};
-  std::vector<double> dw_size(d), db_size(d);
-  for (size_t i = 0; i < d; ++i) {
-    dw_size[i] = std::fabs(e.dw[i]);
-    db_size[i] = std::fabs(e.db[i]);
-  }
+  Expected e = {{}, {}, Gradients(widened(data.dw), widened(data.db))};
+  const std::vector<double> exact(d);
   for (int64_t v = 0; v < c.T * c.groups; ++v) {
     const auto from = static_cast<size_t>(v) * d;
     const Normed<double> n = normed(c.kind, x.data() + from, c.d);
-    const Errors error = errors(c, n, x.data() + from);
-    const std::vector<double> dx = gradient(c.kind, n, dy.data() + from, w.data(), c.shift);
-    double g_size = 0, g_sum = 0, gn_sum = 0;
-    for (size_t i = 0; i < d; ++i) {
-      const double g = std::fabs(dy[from + i] * (w[i] + c.shift));
-      g_size = std::max(g_size, g);
-      g_sum += g / static_cast<double>(d);
-      gn_sum += g * std::fabs(n.n[i]) / static_cast<double>(d);
-    }
-    const double sum = tolerance::norm::sum(static_cast<double>(d));
+    const Errors error = errors(c.kind, n, x.data() + from);
     for (size_t i = 0; i < d; ++i) {
       const double wide = std::fabs(w[i] + c.shift);
       double y = n.n[i] * (w[i] + c.shift), size = std::fabs(y);
@@ -167,22 +91,10 @@ Expected solve(const Case &c, const Data &data, int32_t dtype) {
       if (c.residual) y += data.residual[from + i], size += std::fabs(data.residual[from + i]);
       e.y.push_back(y);
       e.y_bound.push_back(error.n * (1 + std::fabs(n.n[i])) * wide + 6 * kUnit * size + unit * std::fabs(y));
-      const double terms = g_size + g_sum + std::fabs(n.n[i]) * gn_sum;
-      e.dx.push_back(dx[i]);
-      e.dx_bound.push_back(
-          n.rstd * ((sum + 2 * error.rstd + 8 * kUnit) * terms + error.n * (gn_sum + std::fabs(n.n[i]) * g_sum)) +
-          unit * std::fabs(dx[i]));
-      e.dw[i] += dy[from + i] * n.n[i];
-      dw_size[i] += std::fabs(dy[from + i] * n.n[i]);
-      e.dw_bound[i] += std::fabs(dy[from + i]) * (error.n + (error.rstd + 4 * kUnit) * std::fabs(n.n[i]));
-      e.db[i] += dy[from + i];
-      db_size[i] += std::fabs(dy[from + i]);
     }
+    e.gradients.add(c.kind, n, error, dy.data() + from, exact.data(), w.data(), static_cast<double>(c.shift), unit);
   }
-  for (size_t i = 0; i < d; ++i) {
-    e.dw_bound[i] += tolerance::norm::sum(vectors) * dw_size[i];
-    e.db_bound[i] = tolerance::norm::sum(vectors) * db_size[i];
-  }
+  e.gradients.finish(static_cast<double>(c.T * c.groups));
   return e;
 }
 
@@ -231,18 +143,19 @@ void one_case(lethe_engine *engine, const std::string &where, int32_t dtype, con
                                layer ? mean.ref() : 0, rstd.ref(), to.ref(), to_stride, accumulate ? 1 : 0,
                                parameters ? dw.ref() : 0, parameters && layer ? db.ref() : 0);
   };
-  std::vector<double> sums = want.dx, sum_bounds = want.dx_bound;
+  std::vector<double> sums = want.gradients.dx, sum_bounds = want.gradients.dx_bound;
   for (size_t i = 0; i < sums.size(); ++i) {
     sums[i] += data.dx[i];
-    sum_bounds[i] += (storage_unit(dtype) + 2 * lethe::tolerance::kUnit) * (std::fabs(sums[i]) + std::fabs(want.dx[i]));
+    sum_bounds[i] +=
+        (storage_unit(dtype) + 2 * lethe::tolerance::kUnit) * (std::fabs(sums[i]) + std::fabs(want.gradients.dx[i]));
   }
   expect(backward(dx, xs, true, true) == LETHE_OK, where + " backward");
   compare(where + " dx +=", packed(dx, c, xs, gap, where), sums, sum_bounds);
-  compare(where + " dw", dw.read(), want.dw, want.dw_bound);
-  compare(where + " db", db.read(), layer ? want.db : widened(data.db), want.db_bound);
+  compare(where + " dw", dw.read(), want.gradients.dw, want.gradients.dw_bound);
+  compare(where + " db", db.read(), layer ? want.gradients.db : widened(data.db), want.gradients.db_bound);
   expect(backward(dx, xs, false, false) == LETHE_OK, where + " backward, written");
   const std::vector<float> written = packed(dx, c, xs, gap, where);
-  compare(where + " dx", written, want.dx, want.dx_bound);
+  compare(where + " dx", written, want.gradients.dx, want.gradients.dx_bound);
   expect(same_bits(dw.read(), dw.read()), where);
   const std::vector<float> dw_before = dw.read();
   expect(backward(dy, ys, false, false) == LETHE_OK, where + " backward in place");
@@ -317,7 +230,7 @@ int main(int argc, char **argv) {
     cases.push_back({kind, 1, 1, 300, 0, 0, 0.0f, 50.0f, layer, false});
     cases.push_back({kind, 0, 1, 16, 0, 0, 0.0f, 0.0f, false, false});
   }
-  on_each_backend(argc > 1 ? argv[1] : ".", 2, [&](lethe_engine *engine, const std::string &backend) {
+  on_each_backend(argc, argv, 2, [&](lethe_engine *engine, const std::string &backend) {
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
       for (const Case &c : cases) {
         one_case(engine,

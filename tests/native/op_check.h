@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backends.h"
 #include "lethe.h"
 
 namespace lethe::test {
@@ -78,6 +79,9 @@ class Operands {
     }
     return add_bytes(bytes.data(), static_cast<int64_t>(bytes.size()), offset * element_bytes(dtype));
   }
+  lethe_ref add(const std::vector<uint8_t> &x, int64_t offset = 0) {
+    return add_bytes(reinterpret_cast<const char *>(x.data()), static_cast<int64_t>(x.size()), offset);
+  }
   lethe_ref add(const std::vector<int32_t> &x, int64_t offset = 0) {
     return add_bytes(reinterpret_cast<const char *>(x.data()), static_cast<int64_t>(x.size() * 4), offset * 4);
   }
@@ -98,6 +102,12 @@ class Operands {
       x[static_cast<size_t>(i)] = decode(stored, dtype);
     }
     return x;
+  }
+
+  std::vector<uint8_t> read_bytes(lethe_ref ref, int64_t n) const {
+    std::vector<uint8_t> bytes(static_cast<size_t>(n));
+    if (n > 0 && lethe_read(engine_, ref, bytes.data(), n) != LETHE_OK) bytes.clear();
+    return bytes;
   }
 
   // Whether nothing but the operands in `written` differs from what was uploaded.
@@ -165,23 +175,26 @@ inline void expect_equal(const Numbers &got, const Numbers &want, const std::str
   expect_close(got, want, Numbers(want.size(), 0.0), what);
 }
 
-// Opens the backend and runs the tests; a processor that lacks it is told apart (77) from a failure.
+// Runs the tests on each backend of the command line; 77 where the machine can run none of them, which is no failure.
 template <class Tests>
 int run_tests(const char *name, int argc, char **argv, Tests &&tests) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: %s PLUGIN_DIR BACKEND\n", name);
-    return 2;
+  const CommandLine line(argc, argv);
+  size_t skipped = 0;
+  for (const std::string &backend : line.backends) {
+    lethe_engine *engine = nullptr;
+    const int status = lethe_engine_open(backend.c_str(), line.plugins, 2, &engine);
+    if (status == LETHE_NO_DEVICE) {
+      std::printf("%s: skipped: %s\n", name, lethe_error_trace());
+      ++skipped;
+      continue;
+    }
+    expect(status == LETHE_OK, "engine");
+    if (engine == nullptr) continue;
+    tests(engine, line.plugins, backend.c_str());
+    expect(lethe_engine_close(engine) == LETHE_OK, "close");
+    std::printf("%s %s: %d passed, %d failed\n", name, backend.c_str(), passed, failed);
   }
-  lethe_engine *engine = nullptr;
-  const int status = lethe_engine_open(argv[2], argv[1], 2, &engine);
-  if (status == LETHE_NO_DEVICE) {
-    std::printf("%s: skipped: %s\n", name, lethe_error_trace());
-    return 77;
-  }
-  expect(status == LETHE_OK, "engine");
-  if (engine != nullptr) tests(engine, argv[1], argv[2]);
-  expect(lethe_engine_close(engine) == LETHE_OK, "close");
-  std::printf("%s %s: %d passed, %d failed\n", name, argv[2], passed, failed);
+  if (skipped == line.backends.size()) return 77;
   return failed == 0 ? 0 : 1;
 }
 

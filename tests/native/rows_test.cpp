@@ -92,8 +92,8 @@ void rows_move(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, in
 
 void bad_indices_are_named_and_nothing_is_written(lethe_engine *engine) {
   const Numbers table(12, 1.0), list(9, 2.0);
-  const auto reports = [](int status, int want, const char *what) {
-    expect(status == want && std::strstr(lethe_error_trace(), what) != nullptr, what);
+  const auto reports = [&](int status, int want, const char *what) {
+    expect(settled(engine, status) == want && std::strstr(lethe_error_trace(), what) != nullptr, what);
   };
   for (const int32_t bad : {-1, 4, INT32_MAX, INT32_MIN}) {
     Operands operands(engine, 4096);

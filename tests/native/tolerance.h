@@ -92,6 +92,14 @@ inline constexpr double kComplexStep = 1e-13;
 
 }  // namespace linear
 
+namespace random {
+
+// Of std times the pair's radius, in fp32 or better: ln (2 units in the last place, halved by the root), the root, the
+// angle (2 pi u, which is up to 6.3 units of rounding, and the product), cos or sin, and two products; two spare.
+inline constexpr double kNormal = 16 * kUnit;
+
+}  // namespace random
+
 namespace update {
 
 // The norm is an fp64 sum rounded to fp32 once; the clip coefficient, too.
