@@ -248,6 +248,16 @@ void misuse_is_an_answer(Engine *e) {
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 0.0f, most) == LETHE_INVALID_ARGUMENT && says("temperature"));
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, std::nanf(""), most) == LETHE_INVALID_ARGUMENT);
   EXPECT(run({0, 0, LETHE_ROW_NLL, -1, -1}, 1.0f, least - 1) == LETHE_INVALID_ARGUMENT && says("workspace"));
+}
+
+// No rows at all, the second pass of rows with a reference, and a draw from a NaN.
+void other_passes_answer(Engine *e) {
+  const int64_t n = 3, d = 8, V = 11;
+  const Problem p = make_problem(e, LETHE_F32, n, d, V, true, kPlain);
+  int64_t least = 0, most = 0;
+  EXPECT(lethe_head_workspace(e->engine, LETHE_F32, n, d, V, &least, &most) == LETHE_OK);
+  const lethe_ref stats = e->put(std::vector<float>(2 * LETHE_STATISTICS)),
+                  workspace = e->put(std::vector<char>(static_cast<size_t>(most)));
   EXPECT(lethe_head_forward(e->engine, LETHE_F32, 0, p.sources, d, V, 0, 0, p.h.ref, p.w.ref, 0, 0, 0, p.rows, 0, stats,
                             0, workspace, most) == LETHE_OK);
   const lethe_ref dh = e->put(std::vector<float>(static_cast<size_t>(p.sources * d), 5.0f));
@@ -315,6 +325,7 @@ int main(int argc, char **argv) {
     }
     sampling_follows_the_distribution(&e);
     misuse_is_an_answer(&e);
+    other_passes_answer(&e);
     counts_are_the_rows(&e);
   }
   std::printf("head: %d of %d checks failed\n", failures, checks);

@@ -19,6 +19,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.lethe.EnvironmentException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
@@ -115,7 +116,7 @@ class EngineTest {
 
   @Test
   void anUnknownDeviceIsAnErrorAndLeavesNoThread() {
-    assertThrows(NativeException.class, () -> Engine.open("abacus", 1));
+    assertThrows(EnvironmentException.class, () -> Engine.open("abacus", 1));
     assertThrows(NativeException.class, () -> Engine.cpu(0));
     assertTrue(
         Thread.getAllStackTraces().keySet().stream()

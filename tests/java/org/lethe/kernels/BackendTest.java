@@ -2,12 +2,23 @@ package org.lethe.kernels;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
 import java.util.concurrent.atomic.AtomicReference;
 import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.Pointer;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
+import org.junit.jupiter.api.io.TempDir;
+import org.lethe.EnvironmentException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
 import org.lethe.internal.abi.Abi;
@@ -113,8 +124,95 @@ class BackendTest {
 
   @Test
   void anUnknownDeviceSaysWhatIsMissing() {
-    NativeException e = assertThrows(NativeException.class, () -> Backend.open("abacus", 1));
-    assertEquals(Abi.LETHE_NO_DEVICE, e.status());
+    EnvironmentException e =
+        assertThrows(EnvironmentException.class, () -> Backend.open("abacus", 1));
+    assertTrue(e.getMessage().startsWith("LETHE_NO_DEVICE: "), e.getMessage());
     assertTrue(e.getMessage().contains("liblethe_abacus.so"), e.getMessage());
+    NativeException cause = assertInstanceOf(NativeException.class, e.getCause());
+    assertEquals(Abi.LETHE_NO_DEVICE, cause.status());
+    assertTrue(e.getMessage().contains(cause.trace()), e.getMessage());
+  }
+
+  @Test
+  void onlyCudaHasNumberedDevices() {
+    for (String device : List.of("cpu:0", "cuda:first")) {
+      NativeException e = assertThrows(NativeException.class, () -> Backend.open(device, 1));
+      assertEquals(Abi.LETHE_INVALID_ARGUMENT, e.status());
+    }
+  }
+
+  @Test
+  void pluginsComeFromAnotherDirectoryOnRequest(@TempDir Path directory) throws IOException {
+    File own = Natives.pluginDirectory();
+    String before = System.getProperty("lethe.plugins");
+    try {
+      System.setProperty("lethe.plugins", directory.toString());
+      for (String device : List.of("cuda", "cuda:1")) {
+        EnvironmentException none =
+            assertThrows(EnvironmentException.class, () -> Backend.open(device, 1));
+        assertTrue(
+            none.getMessage().startsWith("LETHE_NO_DEVICE: this build of Lethe brings no CUDA"),
+            none.getMessage());
+      }
+      assertThrows(EnvironmentException.class, () -> Backend.open("cpu_avx2", 1));
+      Files.copy(
+          new File(own, "liblethe_cpu_avx2.so").toPath(),
+          directory.resolve("liblethe_cpu_avx2.so"));
+      Backend.open("cpu_avx2", 1).close();
+      System.setProperty("lethe.plugins", directory.resolve("absent").toString());
+      UserException absent = assertThrows(UserException.class, () -> Backend.open("cpu_avx2", 1));
+      assertTrue(absent.getMessage().contains("lethe.plugins"), absent.getMessage());
+    } finally {
+      if (before == null) {
+        System.clearProperty("lethe.plugins");
+      } else {
+        System.setProperty("lethe.plugins", before);
+      }
+    }
+  }
+
+  @Test
+  void theCpuHasMemoryAndAddressesButNoStream() {
+    try (Backend backend = Backend.open("cpu", 1);
+        FloatPointer mine = new FloatPointer(1, 2, 3, 4);
+        Buffer buffer = backend.wrap(mine, 16)) {
+      backend.synchronize();
+      Backend.Memory memory = backend.memory();
+      assertTrue(memory.free() > 0 && memory.total() >= memory.free(), memory.toString());
+      Pointer address = backend.address(buffer.at(8), 8);
+      assertEquals(mine.address() + 8, address.address());
+      assertEquals(8, address.capacity());
+      assertEquals(Abi.LETHE_OUT_OF_BOUNDS, status(() -> backend.address(buffer.at(8), 9)));
+      assertEquals(Abi.LETHE_UNSUPPORTED, status(backend::stream));
+      assertEquals(Abi.LETHE_UNSUPPORTED, status(() -> backend.useStream(null)));
+      assertEquals(Abi.LETHE_UNSUPPORTED, status(() -> backend.recordLaunches(true)));
+      assertEquals(Abi.LETHE_UNSUPPORTED, status(backend::launches));
+    }
+  }
+
+  private static int status(Executable call) {
+    return assertThrows(NativeException.class, call).status();
+  }
+
+  @Test
+  void normalNumbersDependOnTheirPlaceAlone() {
+    try (Backend backend = Backend.open("cpu", 2);
+        Staging staging = new Staging(4000);
+        Buffer buffer = backend.allocate(4000)) {
+      Ops ops = new Ops(backend, Dtype.F32);
+      ops.randomNormal(1000, 7, 0, 0.5f, buffer.at(0));
+      float[] all = new float[1000];
+      staging.download(buffer, 0, all, 1000);
+      double squares = 0;
+      for (float x : all) {
+        squares += (double) x * x / 1000;
+      }
+      // Four standard deviations of the variance of 1000 numbers.
+      assertEquals(0.25, squares, 4 * 0.25 * Math.sqrt(2.0 / 1000));
+      ops.randomNormal(100, 7, 333, 0.5f, buffer.at(0));
+      float[] some = new float[100];
+      staging.download(buffer, 0, some, 100);
+      assertArrayEquals(Arrays.copyOfRange(all, 333, 433), some);
+    }
   }
 }

@@ -127,7 +127,6 @@ class MainTest {
     assertEquals(3, ExitCode.of(new OutOfMemoryError("Java heap space")));
     assertEquals(1, ExitCode.of(new InternalFaultException("x")));
     assertEquals(1, ExitCode.of(new IllegalStateException("x")));
-    assertEquals(3, ExitCode.of(new NativeException(Abi.LETHE_NO_DEVICE, "LETHE_NO_DEVICE", "t")));
     assertEquals(
         3, ExitCode.of(new NativeException(Abi.LETHE_OUT_OF_MEMORY, "LETHE_OUT_OF_MEMORY", "t")));
     assertEquals(1, ExitCode.of(new NativeException(Abi.LETHE_OVERLAP, "LETHE_OVERLAP", "t")));

@@ -30,11 +30,6 @@ public final class NativeException extends LetheException {
     return name.equals("LETHE_OUT_OF_MEMORY");
   }
 
-  /** Whether this machine cannot run the backend. */
-  public boolean isNoDevice() {
-    return name.equals("LETHE_NO_DEVICE");
-  }
-
   /** What the native side noted on its way out. */
   public String trace() {
     return trace;

@@ -188,6 +188,7 @@ public final class Nd4jHead implements AutoCloseable {
       // No mean row is kept: the weight belongs to others, who may change it.
       ops.headForward(
           shape,
+          Ops.HeadCounts.of(packed, new float[0]),
           h.at(0),
           w.at(0),
           0,

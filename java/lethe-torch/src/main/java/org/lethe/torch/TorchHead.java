@@ -249,17 +249,19 @@ public final class TorchHead implements AutoCloseable {
               + ", or make it larger");
     }
     refuseReferences(rows);
-    host.records(
+    int[] records =
         rows.records(
             Math.toIntExact(sources),
             Math.toIntExact(references),
             Math.toIntExact(firstReference),
-            vocabulary));
+            vocabulary);
+    host.records(records);
     SharedTensor h = TorchTensors.share(backend, table);
     try {
       long tableRows = table.numel() / d;
       ops.headForward(
           shape(n, tableRows),
+          Ops.HeadCounts.of(records, new float[0]),
           h.ref(),
           weight.ref(),
           // A weight that trains changes between passes: then the mean is summed from the logits.

@@ -68,7 +68,7 @@ public final class Engine implements AutoCloseable {
    *
    * @param device as {@link Backend#open(String, int)} names them, such as {@code cpu}
    * @param threads how many threads an op uses on the host, at least 1
-   * @throws org.lethe.NativeException when there is no such device, or it cannot be used
+   * @throws org.lethe.EnvironmentException when there is no such device, or it cannot be used
    */
   public static Engine open(String device, int threads) {
     Engine engine = new Engine(device);

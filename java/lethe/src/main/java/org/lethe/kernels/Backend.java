@@ -2,10 +2,12 @@ package org.lethe.kernels;
 
 import java.nio.charset.StandardCharsets;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
+import org.lethe.EnvironmentException;
 import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
@@ -22,6 +24,7 @@ import org.lethe.internal.abi.EngineHandle;
  */
 public final class Backend implements AutoCloseable {
   private static final int DESCRIPTION_BYTES = 1024;
+  private static final String CUDA = "cuda";
 
   private final EngineHandle engine;
   private final String description;
@@ -46,15 +49,26 @@ public final class Backend implements AutoCloseable {
    * Opens a device.
    *
    * @param device {@code "cpu"}, or {@code "cpu_avx2"} / {@code "cpu_avx512"} for one instruction
-   *     set
-   * @param threads how many threads an op uses, at least 1; part of what makes results repeat to
-   *     the bit
+   *     set; {@code "cuda"} or {@code "cuda:0"} for the first CUDA device, {@code "cuda:1"} for the
+   *     second
+   * @param threads how many threads an op uses on the host, at least 1; part of what makes results
+   *     repeat to the bit
+   * @throws EnvironmentException when this machine, or this build of Lethe, has no such device
    */
   public static Backend open(String device, int threads) {
     EngineHandle engine = new EngineHandle(null);
-    check(
-        Abi.lethe_engine_open(
-            device, Natives.pluginDirectory().getAbsolutePath(), threads, engine));
+    String plugins = Natives.pluginDirectory().getAbsolutePath();
+    try {
+      check(Abi.lethe_engine_open(device, plugins, threads, engine));
+    } catch (EnvironmentException e) {
+      if (device.startsWith(CUDA) && !Natives.hasPlugin(CUDA)) {
+        throw new EnvironmentException(
+            "LETHE_NO_DEVICE: this build of Lethe brings no CUDA backend; build it where nvcc is"
+                + " on PATH, or open \"cpu\"",
+            e);
+      }
+      throw e;
+    }
     return new Backend(engine);
   }
 
@@ -64,6 +78,88 @@ public final class Backend implements AutoCloseable {
    */
   public String description() {
     return description;
+  }
+
+  /**
+   * Waits until everything asked of the device is done. What its own memory's content made fail
+   * since the last wait, such as an index outside its table, is thrown here.
+   */
+  public void synchronize() {
+    check(Abi.lethe_synchronize(handle()));
+  }
+
+  /** The device's memory at this moment; the host's where that is the device. */
+  public Memory memory() {
+    EngineHandle handle = handle();
+    try (LongPointer free = new LongPointer(1);
+        LongPointer total = new LongPointer(1)) {
+      check(Abi.lethe_memory(handle, free, total));
+      return new Memory(free.get(), total.get());
+    }
+  }
+
+  /**
+   * Bytes of a device's memory.
+   *
+   * @param free what nobody uses
+   * @param total all there is
+   */
+  public record Memory(long free, long total) {}
+
+  /**
+   * The stream this backend works on, a {@code CUstream_st*}; work that others put there is ordered
+   * with its own. LETHE_UNSUPPORTED on the CPU.
+   */
+  public Pointer stream() {
+    Pointer stream = new Pointer();
+    check(Abi.lethe_stream(handle(), stream));
+    return stream;
+  }
+
+  /**
+   * Works on another stream from now on, after what was asked before.
+   *
+   * @param stream the caller's until another one is given or the backend closes; null: the
+   *     backend's own again
+   */
+  public void useStream(Pointer stream) {
+    check(Abi.lethe_use_stream(handle(), stream));
+  }
+
+  /**
+   * Writes every launch, copy and wait down, or no more; for tests and measurements. What stood
+   * there is dropped when it begins. LETHE_UNSUPPORTED on the CPU.
+   */
+  public void recordLaunches(boolean on) {
+    check(Abi.lethe_record_launches(handle(), on ? 1 : 0));
+  }
+
+  /** One JSON object for each thing written down; {@code lethe.h} lists their fields. */
+  public List<String> launches() {
+    EngineHandle handle = handle();
+    try (LongPointer needed = new LongPointer(1)) {
+      check(Abi.lethe_launches(handle, (BytePointer) null, 0, needed));
+      long bytes = needed.get();
+      try (BytePointer out = new BytePointer(Math.max(1, bytes))) {
+        check(Abi.lethe_launches(handle, out, bytes, needed));
+        byte[] text = new byte[Math.toIntExact(Math.max(0, bytes - 1))];
+        out.get(text);
+        return new String(text, StandardCharsets.UTF_8).lines().toList();
+      }
+    }
+  }
+
+  /**
+   * The address of memory of this backend's device, for another library of the same device; valid
+   * until its buffer is closed.
+   *
+   * @param ref where it begins ({@link Buffer#at})
+   * @param bytes how much of it will be used
+   */
+  public Pointer address(long ref, long bytes) {
+    Pointer address = new Pointer();
+    check(Abi.lethe_address(handle(), ref, bytes, address));
+    return address.capacity(bytes);
   }
 
   /**
@@ -146,7 +242,11 @@ public final class Backend implements AutoCloseable {
       return;
     }
     String trace = Abi.lethe_error_trace().getString(StandardCharsets.UTF_8);
-    throw new NativeException(status, statusName(status), trace);
+    NativeException failure = new NativeException(status, statusName(status), trace);
+    if (status == Abi.LETHE_NO_DEVICE) {
+      throw new EnvironmentException(failure.getMessage(), failure);
+    }
+    throw failure;
   }
 
   private static String statusName(int status) {
@@ -170,6 +270,8 @@ public final class Backend implements AutoCloseable {
       return "LETHE_WRONG_THREAD";
     } else if (status == Abi.LETHE_INTERNAL) {
       return "LETHE_INTERNAL";
+    } else if (status == Abi.LETHE_DEVICE_LOST) {
+      return "LETHE_DEVICE_LOST";
     }
     throw new InternalFaultException("status " + status + " is not in lethe.h");
   }

@@ -6,12 +6,22 @@ import java.net.URI;
 import java.net.URL;
 import org.bytedeco.javacpp.Loader;
 import org.lethe.EnvironmentException;
+import org.lethe.UserException;
 import org.lethe.internal.abi.Abi;
 
-/** Unpacks the native libraries and loads what the backends need. Any thread may call it. */
+/**
+ * Unpacks the native libraries and loads what the backends need. Any thread may call it.
+ *
+ * <p>The system property {@code lethe.plugins} names a directory whose {@code liblethe_*.so} are
+ * used instead of those that Lethe brings; it is read whenever a backend opens.
+ */
 final class Natives {
+  private static final String PLUGINS_PROPERTY = "lethe.plugins";
   private static final String PLATFORM = "linux-x86_64";
+  private static final String PLUGINS = "/org/lethe/internal/abi/" + PLATFORM + "/";
   private static final String[] BACKENDS = {"liblethe_cpu_avx2.so", "liblethe_cpu_avx512.so"};
+  // A build without nvcc does not bring it.
+  private static final String CUDA = "liblethe_cuda.so";
   // In the order of their needs: oneDNN needs OpenMP. Loaded from oneDNN's jar, so that the
   // backends find them by SONAME.
   private static final String[] NEEDED = {"libgomp.so.1", "libdnnl.so.3"};
@@ -20,7 +30,22 @@ final class Natives {
 
   /** The directory that holds the backend plug-ins; loads the libraries on the first call. */
   static File pluginDirectory() {
-    return Holder.DIRECTORY;
+    File own = Holder.DIRECTORY;
+    String other = System.getProperty(PLUGINS_PROPERTY, "");
+    if (other.isEmpty()) {
+      return own;
+    }
+    File directory = new File(other);
+    if (!directory.isDirectory()) {
+      throw new UserException(
+          PLUGINS_PROPERTY + " is '" + other + "', which is no directory; name one or unset it");
+    }
+    return directory;
+  }
+
+  /** Whether that directory has a backend. */
+  static boolean hasPlugin(String backend) {
+    return new File(pluginDirectory(), "liblethe_" + backend + ".so").isFile();
   }
 
   private static final class Holder {
@@ -41,7 +66,10 @@ final class Natives {
       }
       File directory = null;
       for (String library : BACKENDS) {
-        directory = cache("/org/lethe/internal/abi/" + PLATFORM + "/" + library).getParentFile();
+        directory = cache(PLUGINS + library).getParentFile();
+      }
+      if (Abi.class.getResource(PLUGINS + CUDA) != null) {
+        cache(PLUGINS + CUDA);
       }
       return directory;
     }

@@ -38,6 +38,9 @@ public final class Ops {
   /** Kind of the rows that compare with a reference, in the direction of KL(reference‖p). */
   public static final int ROW_REFERENCE_KL = Abi.LETHE_ROW_REFERENCE_KL;
 
+  /** Kind of the rows that compare with a reference, in the direction of KL(p‖reference). */
+  public static final int ROW_KL_REFERENCE = Abi.LETHE_ROW_KL_REFERENCE;
+
   /** Places in an update's state. */
   public static final int UPDATE_NORM = 0;
 
@@ -46,6 +49,9 @@ public final class Ops {
 
   /** Floats of an update's state: norm, clip coefficient, finite, steps applied, and spare. */
   public static final int UPDATE_STATE = Abi.LETHE_UPDATE_STATE;
+
+  private static final int KIND_FIELD = 2;
+  private static final int MIX_PARAMETER = 2;
 
   private final Backend backend;
   private final Dtype dtype;
@@ -84,6 +90,41 @@ public final class Ops {
   public void convert(long n, Dtype srcDtype, long src, Dtype dstDtype, long dst) {
     Backend.check(
         Abi.lethe_convert(backend.handle(), n, srcDtype.code(), src, dstDtype.code(), dst));
+  }
+
+  /**
+   * {@code dst[n] = std·z}, with z the numbers from {@code first} on of the sequence of normal
+   * numbers that {@code seed} names.
+   */
+  public void randomNormal(long n, long seed, long first, float std, long dst) {
+    Backend.check(
+        Abi.lethe_random_normal(backend.handle(), dtype.code(), n, seed, first, std, dst));
+  }
+
+  /**
+   * 4-bit NormalFloat codes of {@code src[n]} in blocks of {@code block}: {@code packed[⌈n/2⌉]}
+   * bytes, the first of two in the high half, and {@code absmax[⌈n/block⌉]} fp32.
+   */
+  public void nf4Quantize(long n, long block, long src, long packed, long absmax) {
+    Backend.check(
+        Abi.lethe_nf4_quantize(backend.handle(), dtype.code(), n, block, src, packed, absmax));
+  }
+
+  /** {@code dst[n]}: the codes' values times the scale of their block. */
+  public void nf4Dequantize(long n, long block, long packed, Nf4Scales scales, long dst) {
+    Backend.check(
+        Abi.lethe_nf4_dequantize(
+            backend.handle(),
+            dtype.code(),
+            n,
+            block,
+            packed,
+            scales.absmax(),
+            scales.nested(),
+            scales.nestedMap(),
+            scales.nestedAbsmax(),
+            scales.nestedOffset(),
+            dst));
   }
 
   /**
@@ -447,12 +488,21 @@ public final class Ops {
   /**
    * Statistics and unscaled gradients of a frozen head, in one pass.
    *
+   * @param counts of the rows
    * @param mean of {@link #headMean}; 0: summed from the logits
    * @param rowParams fp32 [rows, {@link #ROW_PARAMS}]; 0: temperature 1 and nothing else
    * @param dhRows 0: statistics only
    */
   public void headForward(
-      HeadShape s, long h, long w, long mean, long rows, long rowParams, long stats, long dhRows) {
+      HeadShape s,
+      HeadCounts counts,
+      long h,
+      long w,
+      long mean,
+      long rows,
+      long rowParams,
+      long stats,
+      long dhRows) {
     Backend.check(
         Abi.lethe_head_forward(
             backend.handle(),
@@ -461,6 +511,8 @@ public final class Ops {
             s.sources(),
             s.d(),
             s.vocabulary(),
+            counts.references(),
+            counts.seconds(),
             h,
             w,
             s.bias(),
@@ -480,6 +532,50 @@ public final class Ops {
     Backend.check(
         Abi.lethe_head_combine(
             backend.handle(), dtype.code(), n, sources, d, rows, coefficient, dhRows, dh));
+  }
+
+  /**
+   * {@link #headCombine} and, without rounding in between, {@link #normBackward}: {@code
+   * dx[sources,d]} from {@code n} head rows, with the shape's rows as sources.
+   *
+   * @param s one group of packed rows
+   * @param x what the norm read, [sources, d]
+   * @param mean of the forward pass, LayerNorm only; else 0
+   * @param dw fp32 [d], added to; 0: not wanted
+   * @param db fp32 [d], added to, LayerNorm only; 0: not wanted
+   */
+  public void headNormBackward(
+      NormShape s,
+      long n,
+      long rows,
+      long coefficient,
+      long dhRows,
+      long x,
+      long w,
+      long mean,
+      long rstd,
+      long dx,
+      long dw,
+      long db) {
+    Backend.check(
+        Abi.lethe_head_norm_backward(
+            backend.handle(),
+            dtype.code(),
+            s.kind().code(),
+            n,
+            s.rows(),
+            s.width(),
+            s.weightShift(),
+            rows,
+            coefficient,
+            dhRows,
+            x,
+            w,
+            mean,
+            rstd,
+            dx,
+            dw,
+            db));
   }
 
   /**
@@ -671,6 +767,51 @@ public final class Ops {
     public HeadShape(
         long rows, long sources, long d, long vocabulary, long workspace, long workspaceBytes) {
       this(rows, sources, d, vocabulary, 0, 0, workspace, workspaceBytes);
+    }
+  }
+
+  /**
+   * How many head rows have a reference, and how many of those mix it with a second one.
+   *
+   * @param references rows of the two kinds with a reference
+   * @param seconds those of them with a mix above 0
+   */
+  public record HeadCounts(long references, long seconds) {
+    /**
+     * The counts of rows.
+     *
+     * @param records their {@link #ROW_FIELDS} each
+     * @param parameters their {@link #ROW_PARAMS} each; empty: the default ones
+     */
+    public static HeadCounts of(int[] records, float[] parameters) {
+      long references = 0;
+      long seconds = 0;
+      for (int row = 0; row < records.length / ROW_FIELDS; row++) {
+        int kind = records[row * ROW_FIELDS + KIND_FIELD];
+        if (kind == ROW_REFERENCE_KL || kind == ROW_KL_REFERENCE) {
+          references++;
+          boolean mixes = parameters.length > 0 && parameters[row * ROW_PARAMS + MIX_PARAMETER] > 0;
+          seconds += mixes ? 1 : 0;
+        }
+      }
+      return new HeadCounts(references, seconds);
+    }
+  }
+
+  /**
+   * The scales of 4-bit blocks: {@code absmax} alone, or, where that is 0, those of double
+   * quantisation.
+   *
+   * @param absmax fp32 [blocks]
+   * @param nested bytes [blocks]
+   * @param nestedMap fp32 [256]
+   * @param nestedAbsmax fp32, one for 256 blocks
+   */
+  public record Nf4Scales(
+      long absmax, long nested, long nestedMap, long nestedAbsmax, float nestedOffset) {
+    /** Scales as they are. */
+    public static Nf4Scales plain(long absmax) {
+      return new Nf4Scales(absmax, 0, 0, 0, 0);
     }
   }
 

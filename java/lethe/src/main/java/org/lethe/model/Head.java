@@ -39,7 +39,7 @@ public final class Head implements AutoCloseable {
   private final long rstd;
   private final long normed;
   private final long dhRows;
-  private final long dNormed;
+  private final long dHidden;
   private final long draws;
   private final long sampled;
   private final long workspace;
@@ -81,7 +81,7 @@ public final class Head implements AutoCloseable {
     this.rstd = arena.reserve(sourceCapacity, Dtype.F32);
     this.normed = arena.reserve(sourceCapacity * d, storage);
     this.dhRows = arena.reserve(capacity * d, storage);
-    this.dNormed = arena.reserve(sourceCapacity * d, storage);
+    this.dHidden = arena.reserve(sourceCapacity * d, storage);
     this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
     this.sampled = arena.reserve(capacity, Dtype.I32);
     Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, c.vocabularySize());
@@ -145,6 +145,7 @@ public final class Head implements AutoCloseable {
     norms.forward(c.modules().finalNorm(), s, arena.at(hidden), 0, arena.at(normed), kept());
     ops.headForward(
         shape(n, s),
+        headRows.counts(),
         arena.at(normed),
         model.headWeight(),
         model.headMean(),
@@ -184,23 +185,22 @@ public final class Head implements AutoCloseable {
     } else {
       staging.upload(coefficient, n, arena.buffer(), coefficients);
     }
-    ops.headCombine(
-        n, s, d, arena.at(rows), arena.at(coefficients), arena.at(dhRows), arena.at(dNormed));
-    // dhRows is free now and takes the gradient through the norm.
-    norms.backward(
+    norms.headBackward(
         c.modules().finalNorm(),
         s,
-        arena.at(dNormed),
+        n,
+        arena.at(rows),
+        arena.at(coefficients),
+        arena.at(dhRows),
         arena.at(hidden),
         kept(),
-        arena.at(dhRows),
-        false);
+        arena.at(dHidden));
     ops.zero(decoder.residualGradient(), (long) current.trainedTokens() * d * ops.dtype().bytes());
     ops.scatterRows(
         s,
         d,
         current.trainedTokens(),
-        arena.at(dhRows),
+        arena.at(dHidden),
         d,
         arena.at(sources),
         decoder.residualGradient(),

@@ -51,6 +51,11 @@ public record HeadRows(
     return firstSource(passTokens.size());
   }
 
+  /** How many rows have a reference, and how many a second one. */
+  Ops.HeadCounts counts() {
+    return Ops.HeadCounts.of(records, parameters);
+  }
+
   /** The first source of another pass. */
   int firstSource(int pass) {
     int first = sourceTokens.length;

@@ -51,6 +51,39 @@ final class NormRunner {
         hasBias() ? model.gradient(module + ".bias") : 0);
   }
 
+  /**
+   * The gradient of {@code n} head rows through the norm before the head, and those of the norm's
+   * parameters when they train.
+   *
+   * @param sources how many vectors there are
+   * @param x what the norm read
+   * @param dx takes the gradient, [sources, d]
+   */
+  void headBackward(
+      String module,
+      int sources,
+      int n,
+      long rows,
+      long coefficients,
+      long dhRows,
+      long x,
+      Kept kept,
+      long dx) {
+    ops.headNormBackward(
+        hidden(sources),
+        n,
+        rows,
+        coefficients,
+        dhRows,
+        x,
+        weight(module),
+        kept.mean(),
+        kept.rstd(),
+        dx,
+        model.gradient(module + ".weight"),
+        hasBias() ? model.gradient(module + ".bias") : 0);
+  }
+
   /** Norms each head of q or k: from {@code x} to {@code y}, both in rows of q, k and v. */
   void headsForward(String module, int rows, int heads, long x, long y, Kept kept) {
     ops.normForward(

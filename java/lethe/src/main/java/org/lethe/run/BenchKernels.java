@@ -206,6 +206,7 @@ final class BenchKernels {
           () ->
               ops.headForward(
                   shape,
+                  new Ops.HeadCounts(0, 0),
                   source.at(0),
                   weight.at(0),
                   mean.at(0),

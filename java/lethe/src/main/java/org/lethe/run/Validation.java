@@ -179,12 +179,14 @@ public final class Validation {
       check.run();
     } catch (InternalFaultException e) {
       throw e;
-    } catch (NativeException e) {
-      // The rest is a trace through native code.
-      String first = e.getMessage().lines().findFirst().orElse("");
-      error(key, first + "; lethe doctor says what this machine has");
     } catch (LetheException e) {
-      error(key, e.getMessage());
+      if (e instanceof NativeException || e.getCause() instanceof NativeException) {
+        // The rest is a trace through native code.
+        String first = e.getMessage().lines().findFirst().orElse("");
+        error(key, first + "; lethe doctor says what this machine has");
+      } else {
+        error(key, e.getMessage());
+      }
     }
   }
 

@@ -25,12 +25,23 @@ public class AbiPreset implements InfoMapper {
   public void map(InfoMap map) {
     map.put(new Info("LETHE_H", "LETHE_API").cppTypes().annotations().skip());
     map.put(new Info("lethe_engine").pointerTypes("EngineHandle"));
-    // The parser's own text for an out-parameter of a handle uses a raw PointerPointer.
+    // The parser's own texts for out-parameters of pointers use a raw PointerPointer.
     map.put(
         new Info("lethe_engine_open")
             .javaText(
                 "public static native int lethe_engine_open(String backend, String plugin_dir, int"
                     + " threads, @ByPtrPtr EngineHandle engine);"));
+    map.put(
+        new Info("lethe_stream")
+            .javaText(
+                "public static native int lethe_stream(EngineHandle engine, @Cast(\"void**\")"
+                    + " @ByPtrPtr Pointer stream);"));
+    map.put(
+        new Info("lethe_address")
+            .javaText(
+                "public static native int lethe_address(EngineHandle engine, @Cast(\"lethe_ref\")"
+                    + " long ref, @Cast(\"int64_t\") long bytes, @Cast(\"void**\") @ByPtrPtr"
+                    + " Pointer address);"));
     map.put(new Info("lethe_status", "lethe_dtype").cast().valueTypes("int"));
     map.put(new Info("lethe_linear").cast().valueTypes("long").pointerTypes("LongPointer"));
     map.put(new Info("lethe_ref").cast().valueTypes("long").pointerTypes("LongPointer"));

@@ -27,7 +27,7 @@ final class ExitCode {
       return ENVIRONMENT;
     }
     if (failure instanceof NativeException e) {
-      return e.isOutOfMemory() || e.isNoDevice() ? ENVIRONMENT : INTERNAL;
+      return e.isOutOfMemory() ? ENVIRONMENT : INTERNAL;
     }
     return INTERNAL;
   }
