@@ -16,6 +16,17 @@ constexpr unsigned kWarp = 32;
 constexpr unsigned kMaxWarps = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+// The block's dynamic shared memory.
+template <class T>
+__device__ T *dynamic_shared() {
+#if defined(LETHE_CUDA_SHIM)
+  return static_cast<T *>(shim::dynamic_shared());
+#else
+  extern __shared__ uint4 lethe_dynamic_shared[];
+  return reinterpret_cast<T *>(lethe_dynamic_shared);
+#endif
+}
+
 // To nearest even.
 __device__ inline uint16_t bf16_bits(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 
@@ -59,9 +70,9 @@ __device__ inline float reverse_kl_term(float x) {
 
 // Sums each of values[N] over the block; every thread gets the totals. The order is fixed: lanes by butterfly, warps
 // by butterfly. The block is a whole number of warps, kMaxWarps at most.
-template <int N>
-__device__ void block_sum(float (&values)[N]) {
-  __shared__ float partial[N][kMaxWarps];
+template <class Number, int N>
+__device__ void block_sum(Number (&values)[N]) {
+  __shared__ Number partial[N][kMaxWarps];
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
@@ -71,7 +82,7 @@ __device__ void block_sum(float (&values)[N]) {
   __syncthreads();  // partial is written
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    values[i] = lane < warps ? partial[i][lane] : 0.0f;
+    values[i] = lane < warps ? partial[i][lane] : Number{};
     for (unsigned step = kMaxWarps / 2; step > 0; step /= 2) values[i] += __shfl_xor_sync(kAllLanes, values[i], step);
   }
   __syncthreads();  // partial may be written again

@@ -24,7 +24,7 @@ struct HeuristicResult {
   int reserved[4];
 };
 
-constexpr BlasStatus kSuccess = 0, kNotSupported = 15;
+constexpr BlasStatus kSuccess = 0, kInvalidValue = 7, kNotSupported = 15;
 constexpr int kF32 = 0, kBf16 = 14;  // cudaDataType_t
 constexpr int kCompute32F = 68;      // CUBLAS_COMPUTE_32F: fp32 products of fp32, no TF32
 enum MatmulAttribute { kTransposeA = 3, kTransposeB = 4, kEpilogue = 7, kBiasPointer = 8 };
@@ -38,7 +38,8 @@ enum PreferenceAttribute {
   kAlignmentC = 7,
   kAlignmentD = 8
 };
-constexpr int kSplitK = 2;  // an algorithm's CUBLASLT_ALGO_CONFIG_SPLITK_NUM
+// An algorithm's CUBLASLT_ALGO_CONFIG_SPLITK_NUM and CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME.
+enum AlgoAttribute { kSplitK = 2, kReduction = 3 };
 
 // X(field, symbol, parameters)
 #define LETHE_CUBLASLT_FUNCTIONS(X)                                                                                  \
@@ -61,5 +62,11 @@ constexpr int kSplitK = 2;  // an algorithm's CUBLASLT_ALGO_CONFIG_SPLITK_NUM
     (Handle, MatmulDesc, const void *alpha, const void *a, MatrixLayout, const void *b, MatrixLayout,                \
      const void *beta, const void *c, MatrixLayout, void *d, MatrixLayout, const Algo *, void *workspace, size_t,    \
      cudaStream_t))
+
+struct Functions {
+#define LETHE_FIELD(field, symbol, parameters) BlasStatus(*field) parameters = nullptr;
+  LETHE_CUBLASLT_FUNCTIONS(LETHE_FIELD)
+#undef LETHE_FIELD
+};
 
 }  // namespace lethe::cuda::blaslt

@@ -114,6 +114,8 @@ class Pieces {
 };
 // Scratch memory of the op that runs, until the next op asks for it. One call an op: a second one may move it.
 int scratch(Device *device, int64_t bytes, char **memory);
+// Copies rows of `width` bytes, `pitch` bytes from row to row on either side; from null: zeros.
+int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t width, int64_t rows);
 
 inline int64_t element_bytes(int32_t dtype) { return dtype == LETHE_BF16 ? 2 : 4; }
 inline int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }

@@ -1,14 +1,9 @@
-#include <dlfcn.h>
-#include <glob.h>
-
-#include <algorithm>
-#include <cstdlib>
 #include <map>
 #include <tuple>
-#include <vector>
 
-#include "cublaslt.h"
+#include "blas_library.h"
 #include "gemm.h"
+#include "number.cuh"
 
 namespace lethe::cuda {
 
@@ -32,36 +27,65 @@ int64_t bucket_of(int64_t n) {
 
 int type_of(int32_t dtype) { return dtype == LETHE_BF16 ? kBf16 : kF32; }
 
-// The largest power of two, 256 at most, that all of a matrix's rows start at.
+// The largest power of two, 256 at most, that all of a matrix's rows start at: the same for any of its rows.
 uint32_t alignment_of(const void *data, int64_t ld, int32_t dtype) {
   const uint64_t bits = reinterpret_cast<uint64_t>(data) | static_cast<uint64_t>(ld * element_bytes(dtype)) | 256u;
   return static_cast<uint32_t>(bits & (~bits + 1));
 }
 
+// 0: no bias. cuBLASLt has no preference for it: the heuristic looks at the pointer, and what it chooses is for such.
+uint32_t bias_alignment(const Gemm &g) { return g.bias == nullptr ? 0 : alignment_of(g.bias, 0, g.c_dtype); }
+// The epilogue's kernels load the bias in pieces of 16 bytes, whatever the heuristic says.
+constexpr uint32_t kLeastBiasAlignment = 16;
+
 // All that an algorithm's choice may depend on.
-using Key = std::tuple<int32_t, int32_t, bool, bool, bool, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
+using Key = std::tuple<int32_t, int32_t, bool, bool, uint32_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
                        uint32_t, uint32_t, uint32_t>;
+
+constexpr unsigned kThreads = 256;
+
+// c = beta * from + bias, for products that must do without the epilogue.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    start_kernel(int64_t rows, int64_t columns, int64_t ld, float beta, const T *from, const T *bias, T *c) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t row = i / columns, column = i % columns, at = row * ld + column;
+  if (row >= rows) return;
+  const float kept = beta == 0.0f ? 0.0f : beta * to_float(from[at]);
+  from_float(kept + to_float(bias[column]), c + at);
+}
+
+template <class T>
+int start_with_bias(Device *device, const Gemm &g) {
+  const int64_t n = g.M * g.N;
+  const Shape shape = {
+      "start_with_bias", {blocks_of(n, kThreads)}, kThreads, 0, n * int64_t{sizeof(T)} * (g.beta == 0.0f ? 1 : 2)};
+  return launch(device, shape, start_kernel<T>, g.M, g.N, g.ldc, g.beta,
+                static_cast<const T *>(g.from == nullptr ? g.c : g.from), static_cast<const T *>(g.bias),
+                static_cast<T *>(g.c));
+}
 
 }  // namespace
 
 class Blas {
  public:
   ~Blas() {
-    for (auto &entry : descs_) f_.desc_destroy(entry.second);
+    for (auto &entry : descs_) {
+      if (entry.second != nullptr) f_.desc_destroy(entry.second);
+    }
     if (handle_ != nullptr) f_.destroy(handle_);
     cudaFree(workspace_);
-    if (library_ != nullptr) dlclose(library_);
   }
 
   int open(Device *device, const char *plugin_dir);
-  int multiply(Device *device, const Gemm &g);
+  int multiply(Device *device, Gemm g);
   const std::string &version() const { return version_; }
 
  private:
-  struct Functions {
-#define LETHE_FIELD(field, symbol, parameters) BlasStatus(*field) parameters = nullptr;
-    LETHE_CUBLASLT_FUNCTIONS(LETHE_FIELD)
-#undef LETHE_FIELD
+  // What is known of a kind of product; any: whether there is an algorithm.
+  struct Choice {
+    bool any;
+    Algo algo;
   };
   // The three matrices as cuBLAS sees them: column-major, so that C^T = op(B)^T op(A)^T.
   struct Layouts {
@@ -74,96 +98,28 @@ class Blas {
     }
   };
 
-  bool load(const std::string &path, std::string *why);
   int make_layouts(Device *device, const Gemm &g, int64_t M, int64_t K, Layouts *layouts);
   int desc_of(Device *device, const Gemm &g, MatmulDesc *desc);
-  int choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc desc, Algo *algo);
-  int algo_of(Device *device, const Gemm &g, bool exact, MatmulDesc desc, const Algo **algo);
-  BlasStatus product(Device *device, const Gemm &g, MatmulDesc desc, const Layouts &layouts, const Algo *algo);
+  bool takes(const HeuristicResult &result, size_t workspace);
+  int choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc desc, Choice *choice);
+  int choice_of(Device *device, const Gemm &g, bool exact, MatmulDesc desc, const Choice **choice);
+  int add_bias_first(Device *device, Gemm *g);
+  int prepare(Device *device, Gemm *g);
+  int product(Device *device, const Gemm &g, bool exact, BlasStatus *status);
+  int attempt(Device *device, const Gemm &g, BlasStatus *status);
 
-  void *library_ = nullptr;
   Functions f_;
   Handle handle_ = nullptr;
   void *workspace_ = nullptr;
   std::string version_;
   std::map<std::tuple<bool, bool, bool>, MatmulDesc> descs_;
-  std::map<Key, Algo> algos_;
+  std::map<Key, Choice> choices_;
 };
 
 void BlasDelete::operator()(Blas *blas) const { delete blas; }
 
-namespace {
-
-// Where cuBLASLt may be, best first.
-std::vector<std::string> candidates(const char *plugin_dir) {
-  std::vector<std::string> paths;
-  if (const char *given = std::getenv("LETHE_CUBLASLT"); given != nullptr && *given != '\0') return {given};
-#if defined(LETHE_CUDA_SHIM)
-  return {std::string(plugin_dir) + "/libcublaslt_twin.so"};
-#endif
-  paths.push_back(std::string(plugin_dir) + "/libcublasLt.so.13");
-  for (const char *name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}) paths.push_back(name);
-  std::vector<std::string> patterns = {"/usr/local/cuda/lib64/libcublasLt.so.1[23]",
-                                       "/usr/local/cuda-1[23]*/lib64/libcublasLt.so.1[23]"};
-  std::vector<std::string> prefixes = {"/usr/lib/python3", "/usr/local/lib/python3*", "/opt/conda/lib/python3*"};
-  if (const char *home = std::getenv("HOME")) prefixes.push_back(std::string(home) + "/.local/lib/python3*");
-  for (const char *name : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
-    if (const char *root = std::getenv(name)) prefixes.insert(prefixes.begin(), std::string(root) + "/lib/python3*");
-  }
-  for (const std::string &prefix : prefixes) {
-    for (const char *packages : {"site-packages", "dist-packages"}) {
-      patterns.push_back(prefix + "/" + packages + "/nvidia/c*/lib/libcublasLt.so.1[23]");
-    }
-  }
-  for (const std::string &pattern : patterns) {
-    glob_t found = {};
-    if (::glob(pattern.c_str(), 0, nullptr, &found) == 0) {
-      for (size_t i = found.gl_pathc; i > 0; --i) paths.push_back(found.gl_pathv[i - 1]);
-    }
-    ::globfree(&found);
-  }
-  return paths;
-}
-
-}  // namespace
-
-bool Blas::load(const std::string &path, std::string *why) {
-  void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    *why = dlerror();
-    return false;
-  }
-  Functions f;
-  const char *missing = nullptr;
-#define LETHE_LOAD(field, symbol, parameters)                             \
-  f.field = reinterpret_cast<decltype(f.field)>(dlsym(library, #symbol)); \
-  if (f.field == nullptr) missing = #symbol;
-  LETHE_CUBLASLT_FUNCTIONS(LETHE_LOAD)
-#undef LETHE_LOAD
-  if (missing != nullptr) {
-    *why = path + " has no " + missing;
-    dlclose(library);
-    return false;
-  }
-  auto version = reinterpret_cast<size_t (*)()>(dlsym(library, "cublasLtGetVersion"));
-  version_ = "cublaslt " + std::to_string(version == nullptr ? 0 : version());
-  library_ = library;
-  f_ = f;
-  return true;
-}
-
 int Blas::open(Device *device, const char *plugin_dir) {
-  std::string why, tried;
-  for (const std::string &path : candidates(plugin_dir)) {
-    if (load(path, &why)) break;
-    tried += "\n    " + why;
-  }
-  if (library_ == nullptr) {
-    return LETHE_CUDA_FAIL(device, LETHE_NO_DEVICE,
-                           "cuBLASLt was not found; install it (the CUDA toolkit, or `pip install nvidia-cublas`), or "
-                           "name the file: LETHE_CUBLASLT=/path/to/libcublasLt.so.13. Tried:" +
-                               tried);
-  }
+  LETHE_CUDA_TRY(load_blas(device, plugin_dir, &f_, &version_));
   const BlasStatus status = f_.create(&handle_);
   if (status != kSuccess) {
     return LETHE_CUDA_FAIL(device, LETHE_NO_DEVICE,
@@ -192,7 +148,7 @@ int Blas::make_layouts(Device *device, const Gemm &g, int64_t M, int64_t K, Layo
 
 int Blas::desc_of(Device *device, const Gemm &g, MatmulDesc *desc) {
   const auto key = std::make_tuple(g.a.transposed, g.b.transposed, g.bias != nullptr);
-  MatmulDesc &made = descs_[key];
+  MatmulDesc made = descs_[key];
   BlasStatus status = kSuccess;
   if (made == nullptr) {
     status = f_.desc_create(&made, kCompute32F, kF32);
@@ -201,6 +157,11 @@ int Blas::desc_of(Device *device, const Gemm &g, MatmulDesc *desc) {
     if (status == kSuccess) status = f_.desc_set(made, kTransposeA, &first, sizeof first);
     if (status == kSuccess) status = f_.desc_set(made, kTransposeB, &second, sizeof second);
     if (status == kSuccess) status = f_.desc_set(made, kEpilogue, &epilogue, sizeof epilogue);
+    if (status == kSuccess) {
+      descs_[key] = made;
+    } else if (made != nullptr) {
+      f_.desc_destroy(made);
+    }
   }
   if (status == kSuccess && g.bias != nullptr) status = f_.desc_set(made, kBiasPointer, &g.bias, sizeof g.bias);
   *desc = made;
@@ -209,8 +170,20 @@ int Blas::desc_of(Device *device, const Gemm &g, MatmulDesc *desc) {
              : LETHE_CUDA_FAIL(device, LETHE_INTERNAL, "cublasLtMatmulDesc answers " + std::to_string(status));
 }
 
-// The first algorithm of cuBLAS's heuristic that sums each element in one go.
-int Blas::choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc desc, Algo *algo) {
+// Whether an algorithm sums each element in one go, in at most so much workspace.
+bool Blas::takes(const HeuristicResult &result, size_t workspace) {
+  int32_t split = 1;
+  uint32_t reduction = 0;
+  size_t written = 0;
+  f_.algo_get(&result.algo, kSplitK, &split, sizeof split, &written);
+  f_.algo_get(&result.algo, kReduction, &reduction, sizeof reduction, &written);
+  return result.state == kSuccess && split <= 1 && reduction == 0 && result.workspace_bytes <= workspace;
+}
+
+// The first algorithm of cuBLAS's heuristic that sums each element in one go. One that needs no workspace is sure to:
+// stream-K kernels split sums without saying so in either attribute, by a tile's place in the grid, and meet in the
+// workspace; so the others are a last resort.
+int Blas::choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc desc, Choice *choice) {
   Layouts layouts{f_};
   LETHE_CUDA_TRY(make_layouts(device, g, M, K, &layouts));
   Preference preference = nullptr;
@@ -222,11 +195,9 @@ int Blas::choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc
   set(kReductionMask, uint32_t{0});
   set(kAlignmentA, alignment_of(g.b.data, g.b.ld, g.dtype));
   set(kAlignmentB, alignment_of(g.a.data, g.a.ld, g.dtype));
-  const uint32_t out =
-      std::min(alignment_of(g.c, g.ldc, g.c_dtype), alignment_of(g.from == nullptr ? g.c : g.from, g.ldc, g.c_dtype));
-  set(kAlignmentC, out);
-  set(kAlignmentD, out);
-  constexpr int kWanted = 16;
+  set(kAlignmentC, alignment_of(g.c, g.ldc, g.c_dtype));
+  set(kAlignmentD, alignment_of(g.c, g.ldc, g.c_dtype));
+  constexpr int kWanted = 32;
   HeuristicResult results[kWanted] = {};
   int found = 0;
   if (status == kSuccess) {
@@ -234,58 +205,97 @@ int Blas::choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc
                           results, &found);
   }
   if (preference != nullptr) f_.preference_destroy(preference);
-  for (int i = 0; status == kSuccess && i < found; ++i) {
-    int split = 1;
-    size_t written = 0;
-    f_.algo_get(&results[i].algo, kSplitK, &split, sizeof split, &written);
-    if (results[i].state == kSuccess && split <= 1 && results[i].workspace_bytes <= kWorkspace) {
-      *algo = results[i].algo;
-      return LETHE_OK;
+  for (const size_t workspace : {size_t{0}, kWorkspace}) {
+    for (int i = 0; status == kSuccess && i < found && !choice->any; ++i) {
+      if (takes(results[i], workspace)) *choice = {true, results[i].algo};
     }
   }
+  if (choice->any || g.bias != nullptr) return LETHE_OK;  // there is another way to add a bias
   return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED,
                          "cuBLASLt has no algorithm without split-K for M=" + std::to_string(M) +
                              " N=" + std::to_string(g.N) + " K=" + std::to_string(K) + " (" + version_ + ", status " +
                              std::to_string(status) + ")");
 }
 
-int Blas::algo_of(Device *device, const Gemm &g, bool exact, MatmulDesc desc, const Algo **algo) {
+int Blas::choice_of(Device *device, const Gemm &g, bool exact, MatmulDesc desc, const Choice **choice) {
   // Where M counts tokens it is rounded up; in a gradient of weights K does.
   const int64_t M = exact || g.a.transposed ? g.M : bucket_of(g.M);
   const int64_t K = exact || !g.a.transposed || g.b.transposed ? g.K : bucket_of(g.K);
-  const Key key = {
-      g.dtype,
-      g.c_dtype,
-      g.a.transposed,
-      g.b.transposed,
-      g.bias != nullptr,
-      M,
-      g.N,
-      K,
-      g.a.ld,
-      g.b.ld,
-      g.ldc,
-      alignment_of(g.a.data, g.a.ld, g.dtype),
-      alignment_of(g.b.data, g.b.ld, g.dtype),
-      std::min(alignment_of(g.c, g.ldc, g.c_dtype), alignment_of(g.from == nullptr ? g.c : g.from, g.ldc, g.c_dtype))};
-  const auto known = algos_.find(key);
-  if (known != algos_.end()) {
-    *algo = &known->second;
+  const Key key = {g.dtype,
+                   g.c_dtype,
+                   g.a.transposed,
+                   g.b.transposed,
+                   bias_alignment(g),
+                   M,
+                   g.N,
+                   K,
+                   g.a.ld,
+                   g.b.ld,
+                   g.ldc,
+                   alignment_of(g.a.data, g.a.ld, g.dtype),
+                   alignment_of(g.b.data, g.b.ld, g.dtype),
+                   alignment_of(g.c, g.ldc, g.c_dtype)};
+  const auto known = choices_.find(key);
+  if (known != choices_.end()) {
+    *choice = &known->second;
     return LETHE_OK;
   }
-  Algo chosen = {};
-  LETHE_CUDA_TRY(choose(device, g, M, K, desc, &chosen));
-  *algo = &algos_.emplace(key, chosen).first->second;
+  Choice made = {};
+  LETHE_CUDA_TRY(choose(device, g, M, K, desc, &made));
+  *choice = &choices_.emplace(key, made).first->second;
   return LETHE_OK;
 }
 
-BlasStatus Blas::product(Device *device, const Gemm &g, MatmulDesc desc, const Layouts &layouts, const Algo *algo) {
-  return f_.matmul(handle_, desc, &g.alpha, g.b.data, layouts.first, g.a.data, layouts.second, &g.beta,
-                   g.from == nullptr ? g.c : g.from, layouts.out, g.c, layouts.out, algo, workspace_, kWorkspace,
-                   device->stream);
+int Blas::add_bias_first(Device *device, Gemm *g) {
+  LETHE_CUDA_TRY(g->c_dtype == LETHE_BF16 ? start_with_bias<bf16>(device, *g) : start_with_bias<float>(device, *g));
+  g->bias = nullptr;
+  g->from = nullptr;
+  g->beta = 1.0f;
+  return LETHE_OK;
 }
 
-int Blas::multiply(Device *device, const Gemm &g) {
+// Rewrites a product whose `from` or bias the algorithm could not read: which one it is must not depend on `from`.
+int Blas::prepare(Device *device, Gemm *g) {
+  if (g->beta == 0.0f || g->from == g->c) g->from = nullptr;
+  if (g->from != nullptr && alignment_of(g->from, g->ldc, g->c_dtype) < alignment_of(g->c, g->ldc, g->c_dtype)) {
+    const int64_t width = element_bytes(g->c_dtype);
+    LETHE_CUDA_TRY(fill_rows(device, g->c, g->from, g->ldc * width, g->N * width, g->M));
+    g->from = nullptr;
+  }
+  if (g->bias == nullptr) return LETHE_OK;
+  if (bias_alignment(*g) >= kLeastBiasAlignment) {
+    MatmulDesc desc = nullptr;
+    const Choice *choice = nullptr;
+    LETHE_CUDA_TRY(desc_of(device, *g, &desc));
+    LETHE_CUDA_TRY(choice_of(device, *g, false, desc, &choice));
+    if (choice->any) return LETHE_OK;
+  }
+  return add_bias_first(device, g);
+}
+
+int Blas::product(Device *device, const Gemm &g, bool exact, BlasStatus *status) {
+  MatmulDesc desc = nullptr;
+  LETHE_CUDA_TRY(desc_of(device, g, &desc));
+  Layouts layouts{f_};
+  LETHE_CUDA_TRY(make_layouts(device, g, g.M, g.K, &layouts));
+  const Choice *choice = nullptr;
+  LETHE_CUDA_TRY(choice_of(device, g, exact, desc, &choice));
+  *status = !choice->any ? kNotSupported
+                         : f_.matmul(handle_, desc, &g.alpha, g.b.data, layouts.first, g.a.data, layouts.second,
+                                     &g.beta, g.from == nullptr ? g.c : g.from, layouts.out, g.c, layouts.out,
+                                     &choice->algo, workspace_, kWorkspace, device->stream);
+  return LETHE_OK;
+}
+
+// cublasLtMatmul checks the algorithm against the product that it gets, and launches nothing when it refuses: where the
+// bucket's algorithm does not take this very shape, the shape gets one of its own, the same every time.
+int Blas::attempt(Device *device, const Gemm &g, BlasStatus *status) {
+  LETHE_CUDA_TRY(product(device, g, false, status));
+  if (*status != kNotSupported && *status != kInvalidValue) return LETHE_OK;
+  return product(device, g, true, status);
+}
+
+int Blas::multiply(Device *device, Gemm g) {
   if (g.M == 0 || g.N == 0) return LETHE_OK;
   if (g.K == 0) return LETHE_CUDA_FAIL(device, LETHE_INTERNAL, "a product over nothing");
   if (device->recording) {
@@ -294,17 +304,12 @@ int Blas::multiply(Device *device, const Gemm &g) {
     record(device, std::string(R"({"op":")") + device->fault.op + R"(","gemm":[)" + std::to_string(g.M) + "," +
                        std::to_string(g.N) + "," + std::to_string(g.K) + R"(],"bytes":)" + std::to_string(bytes) + "}");
   }
-  MatmulDesc desc = nullptr;
-  LETHE_CUDA_TRY(desc_of(device, g, &desc));
-  Layouts layouts{f_};
-  LETHE_CUDA_TRY(make_layouts(device, g, g.M, g.K, &layouts));
-  const Algo *algo = nullptr;
-  LETHE_CUDA_TRY(algo_of(device, g, false, desc, &algo));
-  BlasStatus status = product(device, g, desc, layouts, algo);
-  if (status == kNotSupported) {
-    // The bucket's algorithm does not take this very shape: it gets one of its own, the same every time.
-    LETHE_CUDA_TRY(algo_of(device, g, true, desc, &algo));
-    status = product(device, g, desc, layouts, algo);
+  LETHE_CUDA_TRY(prepare(device, &g));
+  BlasStatus status = kSuccess;
+  LETHE_CUDA_TRY(attempt(device, g, &status));
+  if (status == kNotSupported && g.bias != nullptr) {
+    LETHE_CUDA_TRY(add_bias_first(device, &g));
+    LETHE_CUDA_TRY(attempt(device, g, &status));
   }
   if (status == kSuccess) return LETHE_OK;
   const cudaError_t error = cudaGetLastError();

@@ -3,7 +3,11 @@
 // cuBLASLt is opened at run time, by name or by a path in LETHE_CUBLASLT, and its few functions are declared in
 // cublaslt.h: a machine without it gets an answer. For each kind of product (dtypes, N, K, leading dimensions,
 // alignment, and M rounded up to a power of two of at least 128) an algorithm without split-K is chosen once, and used
-// for every M that rounds up to it: a row of C depends on neither M nor its place within such a bucket, nor on beta.
+// for every M that rounds up to it: a row of C depends on neither M nor its place within such a bucket, nor on beta or
+// `from`. In products of op(a) = a^T with b as it is, gradients of weights, K is rounded up so instead of M.
+//
+// fp32 products are fp32 (no TF32), unless cuBLAS's own environment variables say otherwise. cuBLASLt wants M, N and K
+// below 2^31.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +25,10 @@ struct Operand {
 };
 
 // c[M,N] = alpha * op(a)[M,K] * op(b)[K,N] + beta * from + bias, accumulated in fp32 and rounded once to c's dtype. a
-// and b are of `dtype`, bias[N] of c's. from null: c itself; `from` has c's dtype and leading dimension. With beta 0
-// neither is read. M, N or K of 0 is no product: K 0 is LETHE_INTERNAL, as nothing would be written.
+// and b are of `dtype`, bias[N] of c's; fp32 a and b make no bf16 c. from null: c itself; `from` has c's dtype and
+// leading dimension. With beta 0 neither is read. Where no algorithm adds the bias (one that does not start on 16
+// bytes, say), beta * from + bias is rounded to c first. M, N or K of 0 is no product: K 0 is LETHE_INTERNAL, as
+// nothing would be written.
 struct Gemm {
   int32_t dtype;
   int32_t c_dtype;
@@ -40,7 +46,7 @@ int gemm(Device *device, const Gemm &g);
 
 // Opens cuBLASLt for the device; LETHE_NO_DEVICE says where it was looked for. `plugin_dir` is looked in too.
 int open_blas(Device *device, const char *plugin_dir);
-// "cublaslt 13.1.0" and where from, for the engine's description.
+// "cublaslt 13.1.1", for the engine's description.
 std::string blas_version(const Device *device);
 
 }  // namespace lethe::cuda

@@ -45,15 +45,16 @@ struct SoftCap {
   }
 };
 
-// Bias, cap, mix and label shift of a row and its reference, in place. Each thread later reads what it wrote itself,
-// but for the label's column.
+// Bias, cap, mix and label shift of row `index`, whose record is number `record`, and of its reference, in place. Each
+// thread later reads what it wrote itself, but for the label's column.
 template <bool kReference>
-__device__ void finish_logits(const HeadRows &a, int64_t index, float *row, float *delta, const SoftCap &cap) {
+__device__ void finish_logits(const HeadRows &a, int64_t index, int64_t record, float *row, float *delta,
+                              const SoftCap &cap) {
   const int64_t second = a.second_of == nullptr ? -1 : a.second_of[index];
   const float *rises = kReference && second >= 0 ? a.second + second * a.ld : nullptr;
-  const float *params = a.row_params == nullptr ? nullptr : a.row_params + index * LETHE_ROW_PARAMS;
+  const float *params = a.row_params == nullptr ? nullptr : a.row_params + record * LETHE_ROW_PARAMS;
   const float label_shift = params == nullptr ? 0.0f : params[1], mix = params == nullptr ? 0.0f : params[2];
-  const int label = a.records[index * LETHE_ROW_FIELDS + 1];
+  const int label = a.records[record * LETHE_ROW_FIELDS + 1];
   const Columns c(row, delta, a.V);
   for (int group = static_cast<int>(threadIdx.x); group < c.groups; group += static_cast<int>(blockDim.x)) {
     const int begin = c.column(group);

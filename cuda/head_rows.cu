@@ -1,3 +1,4 @@
+// Two looks at each row of logits: its sums, then its gradient in place.
 #include "head_logits.cuh"
 
 namespace lethe::cuda {
@@ -307,18 +308,19 @@ __device__ void write_stats(const Softmax &m, const Running &r, float z_label, c
 template <bool kReference>
 __device__ void whole_row(const HeadRows &a, int64_t index, float *delta) {
   float *row = a.z + index * a.ld;
+  const int64_t record = a.order == nullptr ? index : a.order[index];
   const SoftCap cap = {a.soft_cap, a.soft_cap > 0 ? 1.0f / a.soft_cap : 0.0f};
   if (a.bias != nullptr || a.soft_cap > 0 || (kReference && a.row_params != nullptr)) {
-    finish_logits<kReference>(a, index, row, delta, cap);
+    finish_logits<kReference>(a, index, record, row, delta, cap);
   }
   const Columns c(row, delta, a.V);
   Softmax m = {};
-  m.label = a.records[index * LETHE_ROW_FIELDS + 1];
-  m.kind = a.records[index * LETHE_ROW_FIELDS + 2];
-  m.beta = a.row_params == nullptr ? 1.0f : 1.0f / a.row_params[index * LETHE_ROW_PARAMS];
-  m.scale = m.beta * (a.coefficient == nullptr ? 1.0f : a.coefficient[index]);
+  m.label = a.records[record * LETHE_ROW_FIELDS + 1];
+  m.kind = a.records[record * LETHE_ROW_FIELDS + 2];
+  m.beta = a.row_params == nullptr ? 1.0f : 1.0f / a.row_params[record * LETHE_ROW_PARAMS];
+  m.scale = m.beta * (a.coefficient == nullptr ? 1.0f : a.coefficient[record]);
   m.cap = cap;
-  m.epsilon = a.row_params == nullptr ? 0.0f : a.row_params[index * LETHE_ROW_PARAMS + 3];
+  m.epsilon = a.row_params == nullptr ? 0.0f : a.row_params[record * LETHE_ROW_PARAMS + 3];
   const float z_label = m.label >= 0 ? row[m.label] : 0.0f;
 
   Running r = first_look<kReference>(c, m.label, z_label, m.beta);
@@ -356,14 +358,18 @@ __device__ void whole_row(const HeadRows &a, int64_t index, float *delta) {
   } else if (m.kind == LETHE_ROW_UNIFORM_KL_EPS) {
     kl[0] = -smoothed.mean_log - logf(static_cast<float>(c.V));
   }
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == 0 && a.stats != nullptr) {
     const float mean = a.means == nullptr ? r.z / static_cast<float>(c.V) : a.means[index];
-    write_stats<kReference>(m, r, z_label, apart, mean, kl[0], a.stats + index * LETHE_STATISTICS);
+    write_stats<kReference>(m, r, z_label, apart, mean, kl[0], a.stats + record * LETHE_STATISTICS);
   }
 }
 
 __global__ void __launch_bounds__(kHeadThreads, 2) head_rows_kernel(HeadRows a) {
   const int64_t index = blockIdx.x;
+  if (a.closed != nullptr && *a.closed != 0) {
+    for (int64_t v = threadIdx.x; v < a.V; v += blockDim.x) a.z[index * a.ld + v] = 0.0f;
+    return;
+  }
   const int64_t delta = a.delta_of == nullptr ? -1 : a.delta_of[index];
   if (delta >= 0) {
     whole_row<true>(a, index, a.delta + delta * a.ld);
@@ -374,9 +380,14 @@ __global__ void __launch_bounds__(kHeadThreads, 2) head_rows_kernel(HeadRows a) 
 
 }  // namespace
 
+Shape head_rows_shape(const HeadRows &args, unsigned threads) {
+  const int64_t gradient = args.gradient == LETHE_F32 ? 4 : args.gradient == LETHE_BF16 ? 2 : 0;
+  return {"head_rows", {static_cast<unsigned>(args.rows)}, threads, 0, args.rows * args.V * (4 + gradient)};
+}
+
 Status head_rows(const HeadRows &args, unsigned threads, Stream stream) {
   if (args.rows == 0) return Status{};
-  return launch_on(stream, {"head_rows", {static_cast<unsigned>(args.rows)}, threads}, head_rows_kernel, args);
+  return launch_on(stream, head_rows_shape(args, threads), head_rows_kernel, args);
 }
 
 }  // namespace lethe::cuda

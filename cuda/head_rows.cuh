@@ -13,19 +13,25 @@ struct HeadRows {
   const float *second;       // [seconds, ld]: second reference's h W^T minus the first's; null without rows that mix
   const int32_t *delta_of;   // [rows]: a row's own row of delta, or -1; null: all -1
   const int32_t *second_of;  // [rows]: a row's row of second, or -1; null: all -1
-  const int32_t *records;    // [rows, LETHE_ROW_FIELDS]
+  const int32_t *records;    // [rows, LETHE_ROW_FIELDS], in the order below, as are
   const float *row_params;   // [rows, LETHE_ROW_PARAMS] or null
   const float *bias;         // [V] or null
   float soft_cap;            // 0: none
   const float *means;        // [rows] or null: mean logits, h dot the mean row of W; null: summed from the logits
   const float *coefficient;  // [rows] or null: what the gradient is multiplied with
-  float *stats;              // [rows, LETHE_STATISTICS]
+  float *stats;              // [rows, LETHE_STATISTICS] or null
   int32_t gradient;          // LETHE_F32; LETHE_BF16: at the row's start, so with a row stride of 2 ld; LETHE_I32: none
+  // [rows]: where a row's record, parameters, coefficient and statistics stand; null: at its own number.
+  const int32_t *order = nullptr;
+  // The gate; behind a closed one the rows become 0, and nothing else is looked at. Null: open.
+  const int *closed = nullptr;
 };
 
 // Threads that serve a row best: enough loads in flight, registers for two blocks on a multiprocessor.
 constexpr unsigned kHeadThreads = 512;
 
+// How head_rows is launched.
+Shape head_rows_shape(const HeadRows &args, unsigned threads);
 // One block per row. threads: a multiple of 32, kHeadThreads at most.
 Status head_rows(const HeadRows &args, unsigned threads, Stream stream);
 

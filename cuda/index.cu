@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kThreads) index_kernel(const int32_t *index, i
       break;  // a thread's later ones come after it
     }
   }
-  __syncthreads();
+  __syncthreads();  // first is complete
   if (threadIdx.x == 0 && first != 0x7fffffff) gate.close(first, index[first], bound);
 }
 

@@ -134,6 +134,22 @@ int scratch(Device *device, int64_t bytes, char **memory) {
   return LETHE_OK;
 }
 
+int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t width, int64_t rows) {
+  if (width == 0 || rows == 0) return LETHE_OK;
+  record_copy(device, from == nullptr ? "zero" : "on_device", width * rows);
+  // Rows without gaps are one.
+  const bool one = width == pitch;
+  const auto step = static_cast<size_t>(one ? width * rows : pitch);
+  const auto bytes = static_cast<size_t>(one ? width * rows : width), count = static_cast<size_t>(one ? 1 : rows);
+  if (from == nullptr) {
+    LETHE_CUDA_CALL(device, cudaMemset2DAsync(to, step, 0, bytes, count, device->stream));
+  } else {
+    LETHE_CUDA_CALL(device,
+                    cudaMemcpy2DAsync(to, step, from, step, bytes, count, cudaMemcpyDeviceToDevice, device->stream));
+  }
+  return LETHE_OK;
+}
+
 int alloc(Device *device, int64_t bytes, void **address) {
   return run(device, __func__, [&] {
     if (device->recording) record(device, R"({"alloc":)" + std::to_string(bytes) + "}");

@@ -1,13 +1,206 @@
+// The global gradient norm, and AdamW over one arena (native/cpu/update.cpp has the formulas).
+#include <cmath>
+
 #include "device.cuh"
+#include "vector.cuh"
 
 namespace lethe::cuda {
+namespace {
 
-int gradient_norm(Device *device, int64_t, const float *, float, float *) {
-  return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED, "not there yet");
+// ---- the norm ----
+
+constexpr unsigned kSumThreads = 256, kTotalThreads = 1024;
+// Gradients of one partial sum: the sums, and so the norm, depend on n alone.
+constexpr int64_t kChunk = 1 << 14;
+
+// Pieces of 16 bytes that a thread has in flight.
+constexpr int kBatch = 8;
+constexpr int64_t kBatchStep = static_cast<int64_t>(kSumThreads) * kVector<float> * kBatch;
+static_assert(kChunk % kBatchStep == 0, "a chunk is a number of batches");
+
+// A thread's squares of a chunk that ends at `end`.
+template <bool kWhole>
+__device__ double square_sum(const float *g, int64_t begin, int64_t end) {
+  double sum = 0.0;
+  for (int64_t batch = begin + threadIdx.x * kVector<float>; batch < end; batch += kBatchStep) {
+    Vector<float> v[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int64_t at = batch + i * static_cast<int64_t>(kSumThreads) * kVector<float>;
+      v[i] = load_vector<kWhole>(g + at, kWhole ? kVector<float> : in_piece<float>(end - at));
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+#pragma unroll
+      for (int k = 0; k < kVector<float>; ++k) {
+        const double x = v[i].at(k);
+        sum += x * x;
+      }
+    }
+  }
+  return sum;
 }
 
-int adamw(Device *device, const lethe_adamw_args *) {
-  return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED, "not there yet");
+// A block sums the squares of a chunk in fp64.
+__global__ void __launch_bounds__(kSumThreads)
+    square_sums_kernel(int64_t n, const float *g, double *partial, bool aligned) {
+  const int64_t begin = blockIdx.x * kChunk, end = begin + kChunk < n ? begin + kChunk : n;
+  double sums[1] = {aligned && end - begin == kChunk ? square_sum<true>(g, begin, end)
+                                                     : square_sum<false>(g, begin, end)};
+  block_sum(sums);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
+}
+
+// One block: the norm, the clip coefficient, and whether all gradients are finite.
+__global__ void __launch_bounds__(kTotalThreads)
+    norm_kernel(int64_t chunks, const double *partial, float max_norm, float *state) {
+  double sums[1] = {0.0};
+  for (int64_t i = threadIdx.x; i < chunks; i += kTotalThreads) sums[0] += partial[i];
+  block_sum(sums);
+  if (threadIdx.x != 0) return;
+  // The square of a finite fp32 number is below 1e77, and no sum of them that fits in memory comes near 1e300; a NaN is
+  // not below it, nor is an infinity.
+  const bool finite = sums[0] < 1e300;
+  const double norm = sqrt(sums[0]), clip = static_cast<double>(max_norm) / (norm + 1e-6);
+  state[0] = static_cast<float>(norm);
+  state[1] = finite && max_norm > 0.0f && clip < 1.0 ? static_cast<float>(clip) : 1.0f;
+  state[2] = finite ? 1.0f : 0.0f;
+}
+
+// ---- AdamW ----
+
+// What a step's updates share; made once, as its powers are dear.
+struct Step {
+  int applies;
+  float clip;
+  float step_size;        // lr / (1 - beta1^t)
+  float correction_root;  // 1 / sqrt(1 - beta2^t)
+};
+
+// Counts the step: in front of the updates, which read only what this leaves.
+__global__ void step_kernel(float lr, float beta1, float beta2, float *state, Step *step) {
+  if (threadIdx.x != 0) return;
+  step->applies = state[2] == 1.0f ? 1 : 0;
+  if (step->applies == 0) return;
+  state[3] += 1.0f;
+  const double t = state[3];
+  step->clip = state[1];
+  step->step_size = static_cast<float>(lr / (1.0 - pow(static_cast<double>(beta1), t)));
+  step->correction_root = static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(beta2), t)));
+}
+
+constexpr unsigned kThreads = 256;
+// Parameters of a thread: 16 bytes of a bf16 copy, twice that of the rest.
+constexpr int kMine = kVector<bf16>;
+
+template <bool kWhole>
+__device__ void load_eight(const float *from, int n, float (&x)[kMine]) {
+#pragma unroll
+  for (int half = 0; half < kMine; half += kVector<float>) {
+    const Vector<float> v = load_vector<kWhole>(from + half, n - half);
+#pragma unroll
+    for (int i = 0; i < kVector<float>; ++i) x[half + i] = v.at(i);
+  }
+}
+template <bool kWhole>
+__device__ void store_eight(const float (&x)[kMine], int n, float *to) {
+#pragma unroll
+  for (int half = 0; half < kMine; half += kVector<float>) {
+    const float four[] = {x[half], x[half + 1], x[half + 2], x[half + 3]};
+    store_vector<kWhole>(packed<float>(four), to + half, n - half);
+  }
+}
+template <bool kWhole>
+__device__ void store_eight(const float (&x)[kMine], int n, bf16 *to) {
+  store_vector<kWhole>(packed<bf16>(x), to, n);
+}
+
+struct Arena {
+  int64_t n, n_decay;
+  float *p, *m, *v;
+  const float *g;
+  float beta1, beta2, eps, decay;  // lr * weight_decay
+  bool aligned;
+};
+
+// A thread's parameters from `first` on, `n` of them; kWhole: kMine, and all is aligned.
+template <bool kWhole, class T>
+__device__ void update_eight(const Arena &a, const Step &s, int64_t first, int n, T *copy) {
+  float p[kMine], m[kMine], v[kMine], g[kMine];
+  load_eight<kWhole>(a.g + first, n, g);
+  load_eight<kWhole>(a.m + first, n, m);
+  load_eight<kWhole>(a.v + first, n, v);
+  load_eight<kWhole>(a.p + first, n, p);
+#pragma unroll
+  for (int i = 0; i < kMine; ++i) {
+    const float clipped = g[i] * s.clip;
+    m[i] = m[i] * a.beta1 + clipped * (1.0f - a.beta1);
+    v[i] = v[i] * a.beta2 + clipped * clipped * (1.0f - a.beta2);
+    const float denominator = sqrtf(v[i]) * s.correction_root + a.eps;
+    p[i] = p[i] - m[i] / denominator * s.step_size - p[i] * (first + i < a.n_decay ? a.decay : 0.0f);
+  }
+  store_eight<kWhole>(m, n, a.m + first);
+  store_eight<kWhole>(v, n, a.v + first);
+  store_eight<kWhole>(p, n, a.p + first);
+  if (copy != nullptr) store_eight<kWhole>(p, n, copy + first);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, const Step *step, T *copy) {
+  const Step s = *step;
+  if (s.applies == 0) return;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kMine;
+  const int n = in_piece<bf16>(a.n - first);
+  if (a.aligned && n == kMine) {
+    update_eight<true>(a, s, first, kMine, copy);
+  } else if (n > 0) {
+    update_eight<false>(a, s, first, n, copy);
+  }
+}
+
+template <class T>
+int update(Device *device, const lethe_adamw_args &a) {
+  char *memory = nullptr;
+  LETHE_CUDA_TRY(scratch(device, sizeof(Step), &memory));
+  auto *step = reinterpret_cast<Step *>(memory);
+  const Shape count = {"adamw_step", {}, kWarp, 0, 16 + sizeof(Step)};
+  LETHE_CUDA_TRY(launch(device, count, step_kernel, a.lr, a.beta1, a.beta2, a.state, step));
+  const Arena arena = {a.n,
+                       a.n_decay,
+                       a.p,
+                       a.m,
+                       a.v,
+                       a.g,
+                       a.beta1,
+                       a.beta2,
+                       a.eps,
+                       a.lr * a.weight_decay,
+                       whole_rows<T>({a.p, a.m, a.v, a.g, a.copy}, {})};
+  const int64_t bytes = a.n * (28 + (a.copy == nullptr ? 0 : int64_t{sizeof(T)}));
+  const Shape shape = {"adamw", {blocks_of(a.n, int64_t{kThreads} * kMine)}, kThreads, 0, bytes};
+  return launch(device, shape, adamw_kernel<T>, arena, static_cast<const Step *>(step), static_cast<T *>(a.copy));
+}
+
+}  // namespace
+
+int gradient_norm(Device *device, int64_t n, const float *g, float max_norm, float *state) {
+  return run(device, __func__, [&] {
+    const int64_t chunks = ceil_div(n, kChunk);
+    Pieces pieces;
+    const int64_t at = pieces.add<double>(chunks + 1);
+    char *memory = nullptr;
+    LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
+    auto *partial = reinterpret_cast<double *>(memory + at);
+    const Shape sums = {"square_sums", {blocks_of(n, kChunk)}, kSumThreads, 0, 4 * n + 8 * chunks};
+    LETHE_CUDA_TRY(launch(device, sums, square_sums_kernel, n, g, partial, whole_rows<float>({g}, {})));
+    const Shape total = {"norm", {}, kTotalThreads, 0, 8 * chunks + 12};
+    return launch(device, total, norm_kernel, chunks, static_cast<const double *>(partial), max_norm, state);
+  });
+}
+
+int adamw(Device *device, const lethe_adamw_args *args) {
+  return run(device, __func__,
+             [&] { return args->dtype == LETHE_BF16 ? update<bf16>(device, *args) : update<float>(device, *args); });
 }
 
 }  // namespace lethe::cuda

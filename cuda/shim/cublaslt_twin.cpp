@@ -1,5 +1,6 @@
 // A plain twin of cuBLASLt over host memory: the functions that gemm.cu calls, as cublasLt.h documents them, with every
-// argument held against the descriptors. gemm.cu itself runs on it, transposes, leading dimensions and all.
+// argument held against the descriptors, and an algorithm against the product it was chosen for. gemm.cu itself runs on
+// it, transposes, leading dimensions and all.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -33,7 +34,7 @@ struct PreferenceTag {
 
 namespace {
 
-constexpr int kInvalid = 7;  // CUBLAS_STATUS_INVALID_VALUE
+constexpr int kInvalid = blaslt::kInvalidValue;
 using blaslt::MatrixLayoutTag;
 
 size_t bytes_of(int type) { return type == blaslt::kBf16 ? 2 : 4; }
@@ -75,7 +76,39 @@ std::vector<float> spread(const void *data, const MatrixLayoutTag &layout, bool 
   return all;
 }
 
-bool misaligned(const void *p, int type) { return reinterpret_cast<uintptr_t>(p) % bytes_of(type) != 0; }
+bool aligned(const void *p, uint64_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
+
+int heuristics = 0;
+bool exact = false;
+
+// What the product of descriptors is made of: rows and columns of D, and what is summed over; 0 where they do not fit.
+struct Sizes {
+  uint64_t rows, columns, inner;
+};
+Sizes sizes_of(const blaslt::MatmulDescTag &desc, const MatrixLayoutTag &a, const MatrixLayoutTag &b,
+               const MatrixLayoutTag &d) {
+  const bool ta = desc.transpose_a != 0, tb = desc.transpose_b != 0;
+  const Sizes s = {d.rows, d.columns, ta ? a.rows : a.columns};
+  const bool fit = (ta ? a.columns : a.rows) == s.rows && (tb ? b.rows : b.columns) == s.columns &&
+                   (tb ? b.columns : b.rows) == s.inner;
+  return fit ? s : Sizes{};
+}
+
+// bf16 or fp32 of bf16, or fp32 of fp32: the types that cuBLASLt has kernels for.
+bool has_types(const MatrixLayoutTag &a, const MatrixLayoutTag &b, const MatrixLayoutTag &c, const MatrixLayoutTag &d) {
+  return a.type == b.type && c.type == d.type && (a.type == blaslt::kBf16 || d.type == blaslt::kF32);
+}
+
+// What an algorithm says of itself, in the words of an Algo.
+enum AlgoWord { kSplits, kScheme, kKind, kAlignments, kRows, kColumns, kInner };
+uint64_t kind_of(const blaslt::MatmulDescTag &desc, const MatrixLayoutTag &a, const MatrixLayoutTag &d) {
+  return static_cast<uint64_t>(desc.transpose_a) | static_cast<uint64_t>(desc.transpose_b) << 8 |
+         static_cast<uint64_t>(desc.epilogue) << 16 | static_cast<uint64_t>(a.type) << 32 |
+         static_cast<uint64_t>(d.type) << 48;
+}
+uint64_t alignment_in(const blaslt::Algo &algo, int matrix) { return algo.data[kAlignments] >> (16 * matrix) & 0xffff; }
+// The heuristic looks at the bias's address: its kernels want what they were chosen for, 16 bytes at least.
+constexpr uint64_t kBiasBytes = 16;
 
 }  // namespace
 
@@ -145,41 +178,75 @@ LETHE_TWIN int cublasLtMatmulAlgoGetHeuristic(blaslt::Handle, blaslt::MatmulDesc
                                               blaslt::MatrixLayout b, blaslt::MatrixLayout c, blaslt::MatrixLayout d,
                                               blaslt::Preference preference, int wanted,
                                               blaslt::HeuristicResult *results, int *found) {
-  if (wanted < 2 || a->type != b->type || c->type != d->type || desc == nullptr) return kInvalid;
+  ++heuristics;
+  *found = 0;
+  const Sizes sizes = sizes_of(*desc, *a, *b, *d);
+  if (wanted < 5 || sizes.rows == 0 || c->rows != d->rows || c->columns != d->columns) return kInvalid;
   for (const uint32_t alignment : preference->alignment) {
-    if (alignment == 0 || (alignment & (alignment - 1)) != 0) return kInvalid;
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > 256) return kInvalid;
   }
-  // The first one splits K, which its caller must not take; the second says what it was chosen for.
-  results[0] = {{{2}}, 0, blaslt::kSuccess, 1.0f, {}};
-  results[1] = {{{1, preference->alignment[0], preference->alignment[1], preference->alignment[3]}},
-                0,
-                blaslt::kSuccess,
-                1.0f,
-                {}};
-  *found = 2;
+  // Kernels that add a bias write D in pieces of 16 bytes.
+  const bool bias = desc->epilogue == blaslt::kEpilogueBias;
+  if (!has_types(*a, *b, *c, *d) || (bias && preference->alignment[3] < kBiasBytes)) return blaslt::kNotSupported;
+  if (bias && (desc->bias == nullptr || !aligned(desc->bias, kBiasBytes))) return kInvalid;
+  blaslt::Algo good = {};
+  good.data[kSplits] = 1;
+  good.data[kKind] = kind_of(*desc, *a, *d);
+  for (int i = 0; i < 4; ++i) good.data[kAlignments] |= uint64_t{preference->alignment[i]} << (16 * i);
+  good.data[kRows] = sizes.rows;
+  good.data[kColumns] = sizes.columns;
+  good.data[kInner] = sizes.inner;
+  // Four that their caller must not take before it comes to the fifth, though the preference rules out the first two:
+  // one splits K, one reduces in place, one does not run here, one keeps partial sums in the workspace.
+  for (int i = 0; i < 5; ++i) results[i] = {good, 0, blaslt::kSuccess, 1.0f, {}};
+  results[0].algo.data[kSplits] = 2;
+  results[1].algo.data[kScheme] = 1;
+  results[2].state = blaslt::kNotSupported;
+  results[2].algo.data[kColumns] = 0;
+  results[3].workspace_bytes = preference->workspace;
+  results[3].algo.data[kColumns] = 0;
+  *found = 5;
   return blaslt::kSuccess;
 }
 LETHE_TWIN int cublasLtMatmulAlgoConfigGetAttribute(const blaslt::Algo *algo, int attribute, void *value, size_t bytes,
                                                     size_t *written) {
-  if (attribute != blaslt::kSplitK || bytes != sizeof(int)) return kInvalid;
-  const int split = static_cast<int>(algo->data[0]);
-  std::memcpy(value, &split, sizeof split);
-  *written = sizeof split;
+  if ((attribute != blaslt::kSplitK && attribute != blaslt::kReduction) || bytes != sizeof(int)) return kInvalid;
+  const int answer = static_cast<int>(algo->data[attribute == blaslt::kSplitK ? kSplits : kScheme]);
+  std::memcpy(value, &answer, sizeof answer);
+  *written = sizeof answer;
   return blaslt::kSuccess;
 }
+
+// For tests: how often the heuristic was asked; and whether algorithms run only what they were chosen for to the size.
+LETHE_TWIN int lethe_twin_heuristics() { return heuristics; }
+LETHE_TWIN void lethe_twin_exact(int on) { exact = on != 0; }
+
 LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const void *alpha, const void *a,
                               blaslt::MatrixLayout la, const void *b, blaslt::MatrixLayout lb, const void *beta,
                               const void *c, blaslt::MatrixLayout lc, void *d, blaslt::MatrixLayout ld,
-                              const blaslt::Algo *algo, void *, size_t, cudaStream_t) {
-  const bool ta = desc->transpose_a != 0, tb = desc->transpose_b != 0;
-  const uint64_t rows = ta ? la->columns : la->rows, inner = ta ? la->rows : la->columns;
-  const uint64_t columns = tb ? lb->rows : lb->columns, inner_b = tb ? lb->columns : lb->rows;
-  if (inner != inner_b || ld->rows != rows || ld->columns != columns || algo->data[0] != 1) return kInvalid;
-  const void *places[] = {a, b, d};
-  for (int i = 0; i < 3; ++i) {  // an algorithm must not see less alignment than it was chosen for
-    if (reinterpret_cast<uintptr_t>(places[i]) % algo->data[1 + i] != 0) return kInvalid;
+                              const blaslt::Algo *algo, void *workspace, size_t workspace_bytes, cudaStream_t) {
+  const Sizes sizes = sizes_of(*desc, *la, *lb, *ld);
+  if (sizes.rows == 0 || lc->type != ld->type || lc->rows != ld->rows || lc->columns != ld->columns) return kInvalid;
+  if (c == d && lc->ld != ld->ld) return kInvalid;
+  const uint64_t rows = sizes.rows, columns = sizes.columns, inner = sizes.inner;
+  if (algo->data[kSplits] != 1 || algo->data[kScheme] != 0 || algo->data[kKind] != kind_of(*desc, *la, *ld)) {
+    return kInvalid;
   }
-  if (misaligned(a, la->type) || misaligned(b, lb->type) || misaligned(d, ld->type)) return kInvalid;
+  const bool fits = rows <= algo->data[kRows] && columns <= algo->data[kColumns] && inner <= algo->data[kInner];
+  const bool same = rows == algo->data[kRows] && columns == algo->data[kColumns] && inner == algo->data[kInner];
+  if (!(exact ? same : fits)) return blaslt::kNotSupported;
+  // An algorithm must not see less alignment than it was chosen for, in any row.
+  const void *places[] = {a, b, c, d};
+  const MatrixLayoutTag *layouts[] = {la, lb, lc, ld};
+  for (int i = 0; i < 4; ++i) {
+    const uint64_t bytes = bytes_of(layouts[i]->type), wanted = alignment_in(*algo, i);
+    const bool row_aligned = static_cast<uint64_t>(layouts[i]->ld) * bytes % wanted == 0;
+    if (places[i] == nullptr || !aligned(places[i], bytes) || !aligned(places[i], wanted) || !row_aligned)
+      return kInvalid;
+  }
+  if (desc->epilogue == blaslt::kEpilogueBias && !aligned(desc->bias, kBiasBytes)) return kInvalid;
+  if (workspace == nullptr || workspace_bytes == 0) return kInvalid;
+  const bool ta = desc->transpose_a != 0, tb = desc->transpose_b != 0;
   float scale = 0, keep = 0;
   std::memcpy(&scale, alpha, 4);
   std::memcpy(&keep, beta, 4);

@@ -43,6 +43,9 @@ struct Dim3 {
 struct __nv_bfloat16 {
   uint16_t bits;
 };
+struct alignas(4) __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
 
 namespace lethe::cuda::shim {
 
@@ -127,6 +130,20 @@ T __shfl_up_sync(unsigned mask, T value, unsigned lanes) {
   return __shfl_sync(mask, value, lane >= lanes ? lane - lanes : lane);
 }
 
+// The lanes that brought the same value.
+inline unsigned __match_any_sync(unsigned, unsigned value) {
+  namespace shim = ::lethe::cuda::shim;
+  shim::warp_meet(&value, [](void *(&brought)[shim::kLanes]) {
+    unsigned values[shim::kLanes], masks[shim::kLanes] = {};
+    for (unsigned i = 0; i < shim::kLanes; ++i) std::memcpy(&values[i], brought[i], sizeof values[i]);
+    for (unsigned i = 0; i < shim::kLanes; ++i) {
+      for (unsigned j = 0; j < shim::kLanes; ++j) masks[i] |= values[i] == values[j] ? 1u << j : 0u;
+    }
+    for (unsigned i = 0; i < shim::kLanes; ++i) std::memcpy(brought[i], &masks[i], sizeof masks[i]);
+  });
+  return value;
+}
+
 // Blocks run one after the other, and threads switch at barriers alone: plain steps are atomic.
 template <class T>
 T atomicCAS(T *at, T expected, T wanted) {
@@ -147,6 +164,12 @@ T atomicMin(T *at, T x) {
   if (x < old) *at = x;
   return old;
 }
+template <class T>
+T atomicMax(T *at, T x) {
+  const T old = *at;
+  if (x > old) *at = x;
+  return old;
+}
 inline void __threadfence() {}
 inline void __threadfence_system() {}
 
@@ -162,6 +185,12 @@ inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
+inline void sincospif(float x, float *sine, float *cosine) {
+  const double angle = 3.141592653589793 * static_cast<double>(x);
+  *sine = static_cast<float>(std::sin(angle));
+  *cosine = static_cast<float>(std::cos(angle));
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 inline float __int_as_float(int bits) {
   float f;
@@ -182,3 +211,6 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 inline uint16_t __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
+inline __nv_bfloat162 __floats2bfloat162_rn(float a, float b) {
+  return {__float2bfloat16_rn(a), __float2bfloat16_rn(b)};
+}

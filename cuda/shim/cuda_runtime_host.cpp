@@ -178,3 +178,18 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
   if (state.lost == cudaSuccess) std::memset(to, value, bytes);
   return state.lost;
 }
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+                              cudaMemcpyKind, cudaStream_t) {
+  if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+  for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
+    std::memcpy(static_cast<char *>(to) + r * to_pitch, static_cast<const char *>(from) + r * from_pitch, width);
+  }
+  return state.lost;
+}
+cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t rows, cudaStream_t) {
+  if (width > pitch) return cudaErrorInvalidValue;
+  for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
+    std::memset(static_cast<char *>(to) + r * pitch, value, width);
+  }
+  return state.lost;
+}

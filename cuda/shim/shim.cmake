@@ -26,22 +26,38 @@ function(shim_settings target kernel_dir)
   target_link_libraries(${target} PRIVATE lethe_warnings ${CMAKE_DL_LIBS})
 endfunction()
 
-# liblethe_cuda_shim.so, in the folder of the other backends or, built with a sanitizer, in one of its own; and the
-# twin of cuBLASLt beside it, where the backend looks first.
-function(add_shim_backend target folder)
-  wrap_kernels(wrapped ${target} ${CMAKE_CURRENT_SOURCE_DIR} ${cuda_sources})
-  add_library(${target} MODULE ${wrapped} ${shim_runtime})
-  shim_settings(${target} ${CMAKE_CURRENT_SOURCE_DIR} ${ARGN})
+# An object for each source, so that a planted fault need not compile the others again.
+add_library(shim_runtime OBJECT ${shim_runtime})
+shim_settings(shim_runtime ${CMAKE_CURRENT_SOURCE_DIR} -O2)
+set(shim_objects $<TARGET_OBJECTS:shim_runtime>)
+foreach(source ${cuda_sources})
+  wrap_kernels(wrapped objects ${CMAKE_CURRENT_SOURCE_DIR} ${source})
+  add_library(shim_${source} OBJECT ${wrapped})
+  shim_settings(shim_${source} ${CMAKE_CURRENT_SOURCE_DIR} -O2)
+  list(APPEND shim_objects $<TARGET_OBJECTS:shim_${source}>)
+endforeach()
+
+# liblethe_cuda_shim.so of objects or sources in `folder`, and the twin of cuBLASLt beside it, where the backend looks
+# first: add_shim_backend(target folder "options" objects or sources...)
+function(add_shim_backend target folder options)
+  add_library(${target} MODULE ${ARGN})
+  shim_settings(${target} ${CMAKE_CURRENT_SOURCE_DIR} ${options})
   set_target_properties(${target} PROPERTIES OUTPUT_NAME lethe_cuda_shim LIBRARY_OUTPUT_DIRECTORY ${folder})
-  target_link_options(${target} PRIVATE ${ARGN})
+  target_link_options(${target} PRIVATE ${options})
   add_library(${target}_blas MODULE ${CMAKE_CURRENT_SOURCE_DIR}/shim/cublaslt_twin.cpp)
-  shim_settings(${target}_blas ${CMAKE_CURRENT_SOURCE_DIR} ${ARGN})
+  shim_settings(${target}_blas ${CMAKE_CURRENT_SOURCE_DIR} ${options})
   set_target_properties(${target}_blas PROPERTIES PREFIX "" OUTPUT_NAME libcublaslt_twin
     LIBRARY_OUTPUT_DIRECTORY ${folder})
+  target_link_options(${target}_blas PRIVATE ${options})
   add_dependencies(${target} ${target}_blas)
 endfunction()
 
-set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined)
-add_shim_backend(lethe_cuda_shim ${CMAKE_BINARY_DIR} -O2)
+add_shim_backend(lethe_cuda_shim ${CMAKE_BINARY_DIR} -O2 ${shim_objects})
 target_link_options(lethe_cuda_shim PRIVATE -Wl,--no-undefined)
-add_shim_backend(lethe_cuda_shim_sanitized ${CMAKE_BINARY_DIR}/sanitized -O1 -g ${sanitizers})
+# With the sanitizers, in a folder of its own.
+set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+wrap_kernels(wrapped sanitized ${CMAKE_CURRENT_SOURCE_DIR} ${cuda_sources})
+add_library(shim_sanitized OBJECT ${wrapped} ${shim_runtime})
+shim_settings(shim_sanitized ${CMAKE_CURRENT_SOURCE_DIR} -O1 -g ${sanitizers})
+add_shim_backend(lethe_cuda_shim_sanitized ${CMAKE_BINARY_DIR}/sanitized "-O1;-g;${sanitizers}"
+  $<TARGET_OBJECTS:shim_sanitized>)

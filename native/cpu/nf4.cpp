@@ -14,7 +14,6 @@ constexpr int kCodes = 16;
 constexpr float kValues[kCodes] = {-1.0f,         -0.6961928f, -0.52507305f, -0.3949175f, -0.28444138f, -0.18477343f,
                                    -0.091050036f, 0.0f,        0.0795803f,   0.1609302f,  0.2461123f,   0.33791524f,
                                    0.44070983f,   0.562617f,   0.72295684f,  1.0f};
-constexpr int kZeroCode = 7;
 
 // A value above the midpoint of codes i and i + 1 has a code above i: dQuantizeNF4's decision tree, all branches at
 // once. A NaN, which is above none, has code 0 as there.
@@ -47,10 +46,7 @@ void quantize_block(const T *src, int64_t n, uint8_t *packed, float *absmax) {
   float largest = 0;
   for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(to_float(src[i])));
   *absmax = largest;
-  if (largest == 0) {
-    std::fill(packed, packed + (n + 1) / 2, static_cast<uint8_t>(kZeroCode << 4 | kZeroCode));
-    return;
-  }
+  // Of a block of zeros it is infinite, every product a NaN, and every code 0.
   const float inverse = 1.0f / largest;
   for (int64_t j = 0; j < n / 2; ++j) {
     const int high = code_of(to_float(src[2 * j]) * inverse);

@@ -131,9 +131,8 @@ LETHE_API int lethe_random_normal(lethe_engine *engine, int32_t dtype, int64_t n
 
 /* src[n] (storage) in blocks of `block` (32, 64 ... 4096) consecutive numbers: absmax[ceil(n / block)] fp32 = the
  * block's largest magnitude; packed[ceil(n / 2)] holds the codes of src / absmax, 2j in the high four bits of byte j,
- * 2j
- * + 1 in the low ones; a block of zeros has absmax 0 and code 7, zero. A NaN or infinity in src is
- * LETHE_INVALID_ARGUMENT. */
+ * 2j + 1 in the low ones; a block of zeros has absmax 0 and code 0, as bitsandbytes gives it. A NaN or infinity in src
+ * is LETHE_INVALID_ARGUMENT. */
 LETHE_API int lethe_nf4_quantize(lethe_engine *engine, int32_t dtype, int64_t n, int64_t block, lethe_ref src,
                                  lethe_ref packed, lethe_ref absmax);
 /* dst[n] (storage) = code value * absmax of its block, one fp32 product, rounded once. absmax[ceil(n / block)] fp32;

@@ -9,6 +9,12 @@ namespace tolerance = lethe::tolerance;
 
 namespace {
 
+#if defined(LETHE_SMALL)
+constexpr bool kSmall = true;
+#else
+constexpr bool kSmall = false;
+#endif
+
 constexpr int32_t kAll[] = {LETHE_ACTIVATION_SILU, LETHE_ACTIVATION_GELU_TANH, LETHE_ACTIVATION_GELU_ERF,
                             LETHE_ACTIVATION_RELU};
 constexpr const char *kNames[] = {"silu", "gelu-tanh", "gelu-erf", "relu"};
@@ -96,58 +102,72 @@ bool close(float got, double want, double size, double unit) {
   return std::fabs(got - want) <= unit * size + tolerance::activation::kTiny;
 }
 
+// What stands in front of `skew` is kept, the rest is not yet written.
+std::vector<float> unwritten(std::vector<float> x, int64_t skew) {
+  std::fill(x.begin() + skew, x.end(), 7.0f);
+  return x;
+}
+
 void gated(lethe_engine *engine, const std::string &where, int32_t dtype, int32_t activation, int64_t T, int64_t f,
-           float spread) {
+           float spread, int64_t skew) {
   Random random(static_cast<uint64_t>(T * 1000 + f));
-  std::vector<float> x = random.many(T * 2 * f, spread, dtype);
+  std::vector<float> x = random.many(skew + T * 2 * f, spread, dtype);
   if (!x.empty()) x[0] = 0.0f;
-  const std::vector<float> d = random.many(T * f, 2.0f, dtype);
+  const std::vector<float> d = random.many(skew + T * f, 2.0f, dtype);
   const Buffer gate_up(engine, dtype, x), dout(engine, dtype, d);
-  const Buffer out(engine, dtype, std::vector<float>(d.size(), 7.0f)), dx(engine, dtype, std::vector<float>(x.size()));
-  expect(lethe_gated_forward(engine, dtype, activation, T, f, gate_up.ref(), out.ref()) == LETHE_OK,
+  const Buffer out(engine, dtype, unwritten(d, skew)), dx(engine, dtype, unwritten(x, skew));
+  expect(lethe_gated_forward(engine, dtype, activation, T, f, gate_up.ref(skew), out.ref(skew)) == LETHE_OK,
          where + " forward");
-  expect(lethe_gated_backward(engine, dtype, activation, T, f, gate_up.ref(), dout.ref(), dx.ref()) == LETHE_OK,
+  expect(lethe_gated_backward(engine, dtype, activation, T, f, gate_up.ref(skew), dout.ref(skew), dx.ref(skew)) ==
+             LETHE_OK,
          where + " backward");
   const std::vector<float> y = out.read(), gradient = dx.read();
   const double unit = unit_of(dtype);
+  const std::string where_out = where + " out", where_gate = where + " dgate", where_up = where + " dup";
   for (int64_t t = 0; t < T; ++t) {
     for (int64_t i = 0; i < f; ++i) {
-      const size_t at = static_cast<size_t>(t * f + i);
-      const size_t gate = static_cast<size_t>(2 * t * f + i), up = gate + static_cast<size_t>(f);
+      const size_t at = static_cast<size_t>(skew + t * f + i);
+      const size_t gate = static_cast<size_t>(skew + 2 * t * f + i), up = gate + static_cast<size_t>(f);
       const Twin want = twin(activation, x[gate]);
       const double u = x[up], g = d[at];
-      expect(close(y[at], want.value * u, want.value_size * std::fabs(u), unit), where + " out");
-      expect(close(gradient[gate], g * u * want.slope, std::fabs(g * u) * want.slope_size, unit), where + " dgate");
-      expect(close(gradient[up], g * want.value, std::fabs(g) * want.value_size, unit), where + " dup");
+      expect(close(y[at], want.value * u, want.value_size * std::fabs(u), unit), where_out);
+      expect(close(gradient[gate], g * u * want.slope, std::fabs(g * u) * want.slope_size, unit), where_gate);
+      expect(close(gradient[up], g * want.value, std::fabs(g) * want.value_size, unit), where_up);
     }
   }
-  expect(lethe_gated_backward(engine, dtype, activation, T, f, gate_up.ref(), dout.ref(), gate_up.ref()) == LETHE_OK,
+  expect(lethe_gated_backward(engine, dtype, activation, T, f, gate_up.ref(skew), dout.ref(skew), gate_up.ref(skew)) ==
+             LETHE_OK,
          where + " in place");
   expect(same_bits(gate_up.read(), gradient), where + " in place equals apart");
 }
 
 void alone(lethe_engine *engine, const std::string &where, int32_t dtype, int32_t activation, int64_t T, int64_t f,
-           float spread) {
+           float spread, int64_t skew) {
   Random random(static_cast<uint64_t>(T * 1000 + f + 1));
-  std::vector<float> values = random.many(T * f, spread, dtype);
+  std::vector<float> values = random.many(skew + T * f, spread, dtype);
   if (!values.empty()) values[0] = 0.0f;
-  const std::vector<float> d = random.many(T * f, 2.0f, dtype);
+  const std::vector<float> d = random.many(skew + T * f, 2.0f, dtype);
   const Buffer x(engine, dtype, values), dout(engine, dtype, d);
-  const Buffer out(engine, dtype, std::vector<float>(d.size(), 7.0f)), dx(engine, dtype, std::vector<float>(d.size()));
-  expect(lethe_activation_forward(engine, dtype, activation, T, f, x.ref(), out.ref()) == LETHE_OK, where + " forward");
-  expect(lethe_activation_backward(engine, dtype, activation, T, f, x.ref(), dout.ref(), dx.ref()) == LETHE_OK,
-         where + " backward");
+  const Buffer out(engine, dtype, unwritten(values, skew)), dx(engine, dtype, unwritten(d, skew));
+  expect(lethe_activation_forward(engine, dtype, activation, T, f, x.ref(skew), out.ref(skew)) == LETHE_OK,
+         where + " forward");
+  expect(
+      lethe_activation_backward(engine, dtype, activation, T, f, x.ref(skew), dout.ref(skew), dx.ref(skew)) == LETHE_OK,
+      where + " backward");
   const std::vector<float> y = out.read(), gradient = dx.read();
   const double unit = unit_of(dtype);
-  for (size_t i = 0; i < values.size(); ++i) {
+  const std::string where_out = where + " out", where_dx = where + " dx";
+  for (auto i = static_cast<size_t>(skew); i < values.size(); ++i) {
     const Twin want = twin(activation, values[i]);
-    expect(close(y[i], want.value, want.value_size, unit), where + " out");
-    expect(close(gradient[i], d[i] * want.slope, std::fabs(d[i]) * want.slope_size, unit), where + " dx");
+    expect(close(y[i], want.value, want.value_size, unit), where_out);
+    expect(close(gradient[i], d[i] * want.slope, std::fabs(d[i]) * want.slope_size, unit), where_dx);
   }
-  expect(lethe_activation_backward(engine, dtype, activation, T, f, x.ref(), dout.ref(), dout.ref()) == LETHE_OK,
+  expect(lethe_activation_backward(engine, dtype, activation, T, f, x.ref(skew), dout.ref(skew), dout.ref(skew)) ==
+             LETHE_OK,
          where + " into dout");
   expect(same_bits(dout.read(), gradient), where + " into dout equals apart");
-  expect(lethe_activation_forward(engine, dtype, activation, T, f, x.ref(), x.ref()) == LETHE_OK, where + " in place");
+  expect(lethe_activation_forward(engine, dtype, activation, T, f, x.ref(skew), x.ref(skew)) == LETHE_OK,
+         where + " in place");
   expect(same_bits(x.read(), y), where + " in place equals apart");
 }
 
@@ -183,12 +203,17 @@ int main(int argc, char **argv) {
       for (const int32_t activation : kAll) {
         const std::string where = backend + (dtype == LETHE_BF16 ? " bf16 " : " fp32 ") + kNames[activation];
         for (const auto body : {gated, alone}) {
-          body(engine, where + " 1x1", dtype, activation, 1, 1, 3.0f);
-          body(engine, where + " 5x48", dtype, activation, 5, 48, 6.0f);
-          body(engine, where + " 7x53", dtype, activation, 7, 53, 6.0f);
-          body(engine, where + " saturated", dtype, activation, 3, 40, 300.0f);
-          body(engine, where + " huge", dtype, activation, 2, 33, 1e15f);
-          body(engine, where + " empty", dtype, activation, 0, 16, 1.0f);
+          body(engine, where + " 1x1", dtype, activation, 1, 1, 3.0f, 0);
+          body(engine, where + " 5x48", dtype, activation, 5, 48, 6.0f, 0);
+          body(engine, where + " 7x53", dtype, activation, 7, 53, 6.0f, 0);
+          body(engine, where + " saturated", dtype, activation, 3, 40, 300.0f, 0);
+          body(engine, where + " huge", dtype, activation, 2, 33, 1e15f, 0);
+          body(engine, where + " skewed", dtype, activation, 3, 40, 6.0f, 1);
+          body(engine, where + " odd and skewed", dtype, activation, 3, 127, 6.0f, 3);
+          body(engine, where + " many rows", dtype, activation, 700, 3, 6.0f, 0);
+          body(engine, where + " wide", dtype, activation, 1, 4096 + 5, 6.0f, 0);
+          body(engine, where + " several blocks", dtype, activation, 2, kSmall ? 2048 : 16384 + 8, 6.0f, 0);
+          body(engine, where + " empty", dtype, activation, 0, 16, 1.0f, 0);
         }
       }
     }

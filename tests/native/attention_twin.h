@@ -107,9 +107,11 @@ struct Results {
   std::vector<bool> query_used, key_used;
 };
 
-// Everything in fp64, with bounds for fp32 arithmetic on storage of unit `storage`.
+// Everything in fp64, with bounds for fp32 arithmetic on storage of unit `storage`, on tensor cores where they are said
+// to do the products.
 inline Results solve(const Problem &p, const std::vector<double> &q, const std::vector<double> &k,
-                     const std::vector<double> &v, const std::vector<double> &dout, double storage) {
+                     const std::vector<double> &v, const std::vector<double> &dout, double storage,
+                     bool tensor_cores = false) {
   namespace bound = lethe::tolerance::attention;
   Results r = {Bounded(p.q_size()),
                Bounded(p.q_rows * p.heads),
@@ -121,6 +123,8 @@ inline Results solve(const Problem &p, const std::vector<double> &q, const std::
   r.query_used.resize(static_cast<size_t>(p.q_rows));
   r.key_used.resize(static_cast<size_t>(p.k_rows));
   const int64_t n_dim = p.head_dim;
+  const double cut = tensor_cores ? bound::kCut : 1, operand = tensor_cores ? bound::kOperand : 0;
+  const double dot_error = cut * bound::chain(static_cast<double>(n_dim));
   // How many products a key's gradient sums.
   const double queries = static_cast<double>(p.q_rows * p.heads);
   p.for_each([&](int64_t query, int64_t head, const std::vector<int64_t> &rows) {
@@ -132,14 +136,14 @@ inline Results solve(const Problem &p, const std::vector<double> &q, const std::
     double score_error = 0;
     for (const int64_t row : rows) {
       const double size = p.scale * magnitude(q.data() + at, k.data() + p.k_at(row, head), n_dim);
-      score_error = std::max(score_error, bound::score(static_cast<double>(n_dim)) * size);
+      score_error = std::max(score_error, cut * bound::score(static_cast<double>(n_dim)) * size);
     }
     const double raw_error = score_error;
     if (p.soft_cap > 0) score_error += lethe::tolerance::head::kTanh * p.soft_cap;
     const double lse_error = score_error + bound::weights(n) + lethe::tolerance::kUnit * std::fabs(lse);
     r.lse.value[static_cast<size_t>(query * p.heads + head)] = lse;
     r.lse.bound[static_cast<size_t>(query * p.heads + head)] = lse_error;
-    const double weight_error = score_error + lse_error + bound::weights(n);
+    const double weight_error = score_error + lse_error + cut * bound::weights(n);
     double delta = 0, delta_error = 0;
     for (size_t d = 0; d < static_cast<size_t>(n_dim); ++d) {
       double out = 0, size = 0;
@@ -148,7 +152,7 @@ inline Results solve(const Problem &p, const std::vector<double> &q, const std::
         out += product;
         size += std::fabs(product);
       }
-      const double error = weight_error * size + storage * std::fabs(out);
+      const double error = (weight_error + operand) * size + storage * std::fabs(out);
       r.out.value[at + d] = out;
       r.out.bound[at + d] = error;
       delta += dout[at + d] * out;
@@ -157,21 +161,21 @@ inline Results solve(const Problem &p, const std::vector<double> &q, const std::
     for (size_t j = 0; j < rows.size(); ++j) {
       const size_t key = p.k_at(rows[j], head);
       const double dp = dot(dout.data() + at, v.data() + key, n_dim);
-      const double dp_error =
-          bound::chain(static_cast<double>(n_dim)) * magnitude(dout.data() + at, v.data() + key, n_dim);
+      const double dp_error = dot_error * magnitude(dout.data() + at, v.data() + key, n_dim);
       const double t = p.soft_cap > 0 ? std::tanh(scores[j] / p.soft_cap) : 0;
       const double slope = (1 - t) * (1 + t);
       const double capped = weight[j] * (dp - delta), ds = capped * slope;
       const double slope_error = p.soft_cap > 0 ? 8 * lethe::tolerance::kUnit + 2 * raw_error / p.soft_cap : 0;
       const double ds_error = (weight_error * std::fabs(capped) + weight[j] * (dp_error + delta_error)) * slope +
                               std::fabs(capped) * slope_error;
+      const double dq_chain = cut * bound::chain(n) + operand, key_chain = cut * bound::chain(queries) + operand;
       for (size_t d = 0; d < static_cast<size_t>(n_dim); ++d) {
         r.dq.value[at + d] += p.scale * ds * k[key + d];
-        r.dq.bound[at + d] += p.scale * std::fabs(k[key + d]) * (ds_error + bound::chain(n) * std::fabs(ds));
+        r.dq.bound[at + d] += p.scale * std::fabs(k[key + d]) * (ds_error + dq_chain * std::fabs(ds));
         r.dk.value[key + d] += p.scale * ds * q[at + d];
-        r.dk.bound[key + d] += p.scale * std::fabs(q[at + d]) * (ds_error + bound::chain(queries) * std::fabs(ds));
+        r.dk.bound[key + d] += p.scale * std::fabs(q[at + d]) * (ds_error + key_chain * std::fabs(ds));
         r.dv.value[key + d] += weight[j] * dout[at + d];
-        r.dv.bound[key + d] += std::fabs(weight[j] * dout[at + d]) * (weight_error + bound::chain(queries));
+        r.dv.bound[key + d] += std::fabs(weight[j] * dout[at + d]) * (weight_error + key_chain);
       }
       r.key_used[static_cast<size_t>(rows[j])] = true;
     }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <initializer_list>
+#include <string>
 #include <vector>
 
 #include "backends.h"
@@ -27,7 +28,9 @@ inline int failures = 0, checks = 0;
 
 class Engine {
  public:
-  Engine(const char *name, const char *plugins) { status = lethe_engine_open(name, plugins, 2, &engine); }
+  Engine(const char *name, const char *plugins) : cuda(std::string(name).compare(0, 4, "cuda") == 0) {
+    status = lethe_engine_open(name, plugins, 2, &engine);
+  }
   ~Engine() {
     if (engine != nullptr) lethe_engine_close(engine);
   }
@@ -51,6 +54,7 @@ class Engine {
     for (const lethe_ref ref : refs) EXPECT(lethe_buffer_free(engine, ref) == LETHE_OK);
   }
   lethe_engine *engine = nullptr;
+  bool cuda;
   int status = 0;
 };
 

@@ -138,7 +138,7 @@ class Buffer {
 };
 
 inline bool same_bits(const std::vector<float> &a, const std::vector<float> &b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 // Calls body(engine, name) for each backend of the command line; a processor that lacks one's instructions is no

@@ -191,6 +191,55 @@ inline Sums twin_dx(const Case &c, const Data &d, const Numbers &du) {
   return dx;
 }
 
+// ---- what CUDA stores in bf16 before the product with W is added to it: the sizes of what is rounded, summed ----
+
+inline Numbers stored_outputs(const Case &c, const Data &d, const Numbers &u) {
+  Numbers sizes(at(c.T * c.out));
+  const int64_t R = c.total_rank();
+  for (int64_t t = 0; t < c.T; ++t) {
+    for (int64_t o = 0; o < c.out; ++o) {
+      const double residual = c.residual == Residual::kNone ? 0 : d.residual[at(t * c.out + o)];
+      double value = residual, magnitude = std::fabs(residual), roundings = 0;
+      int64_t first = 0;
+      for (size_t n = 0; n < c.adapters.size(); first += c.adapters[n].rank, ++n) {
+        const Adapter &p = c.adapters[n];
+        if (t >= c.adapted || o < p.first_out || o >= p.first_out + p.part_out) continue;
+        double part = 0;
+        for (int64_t k = 0; k < p.rank; ++k)
+          part += u[at(t * R + first + k)] * d.b[n][at((o - p.first_out) * p.rank + k)];
+        value += part;
+        magnitude += std::fabs(part);
+        ++roundings;
+      }
+      // Of overlapping adapters each is a rounding, in an order of the backend's.
+      sizes[at(t * c.out + o)] = roundings > 1 ? roundings * magnitude : roundings * std::fabs(value);
+      if (c.bias) sizes[at(t * c.out + o)] += std::fabs(value + d.bias[at(o)]);
+    }
+  }
+  return sizes;
+}
+
+inline Numbers stored_inputs(const Case &c, const Data &d, const Numbers &du) {
+  Numbers sizes(at(c.T * c.in));
+  const int64_t R = c.total_rank();
+  const bool any_drops =
+      std::any_of(c.adapters.begin(), c.adapters.end(), [&](const Adapter &p) { return drops(c, p); });
+  for (int64_t t = 0; t < c.T; ++t) {
+    for (int64_t i = 0; i < c.in; ++i) {
+      double value = 0;
+      int64_t r = 0;
+      for (size_t n = 0; n < c.adapters.size(); ++n) {
+        const double mask = kept(c, d, c.adapters[n], t, i);
+        for (int64_t k = 0; k < c.adapters[n].rank; ++k, ++r) value += mask * du[at(t * R + r)] * d.a[at(r * c.in + i)];
+        const bool stored = n + 1 == c.adapters.size() ||
+                            (any_drops && static_cast<int64_t>(n + 1) % tolerance::linear::kMaskedParts == 0);
+        if (stored) sizes[at(t * c.in + i)] += std::fabs(value);
+      }
+    }
+  }
+  return sizes;
+}
+
 // start[rows,columns] + left[T, first..first+rows of left_stride]^T right[T, first..]
 inline Sums twin_outer(int64_t T, const Numbers &start, const Numbers &left, int64_t left_stride, int64_t left_first,
                        int64_t rows, const Numbers &right, int64_t right_stride, int64_t right_first, int64_t columns) {

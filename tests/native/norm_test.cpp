@@ -11,11 +11,18 @@ namespace tolerance = lethe::tolerance;
 
 namespace {
 
+#if defined(LETHE_SMALL)
+constexpr bool kSmall = true;
+#else
+constexpr bool kSmall = false;
+#endif
+
 struct Case {
   int32_t kind;
   int64_t T, groups, d, x_gap, y_gap;  // gaps: elements between a row's end and the next
   float shift, offset;                 // offset: added to every x, which makes LayerNorm cancel
   bool bias, residual;
+  int64_t skew = 0;  // elements from an aligned place to where each operand starts
   int64_t width() const { return groups * d; }
   int64_t x_stride() const { return width() + x_gap; }
   int64_t y_stride() const { return width() + y_gap; }
@@ -48,10 +55,12 @@ void twin_is_its_complex_step() {
   }
 }
 
-std::vector<float> spread(const std::vector<float> &packed, int64_t rows, int64_t width, int64_t stride, float gap) {
-  std::vector<float> out(static_cast<size_t>(rows * stride), gap);
+// `packed` with gaps between rows and `skew` elements in front.
+std::vector<float> spread(const std::vector<float> &packed, int64_t rows, int64_t width, int64_t stride, float gap,
+                          int64_t skew) {
+  std::vector<float> out(static_cast<size_t>(skew + rows * stride), gap);
   for (int64_t r = 0; r < rows; ++r) {
-    std::copy(packed.begin() + r * width, packed.begin() + (r + 1) * width, out.begin() + r * stride);
+    std::copy(packed.begin() + r * width, packed.begin() + (r + 1) * width, out.begin() + skew + r * stride);
   }
   return out;
 }
@@ -102,46 +111,53 @@ std::vector<float> packed(const Buffer &buffer, const Case &c, int64_t stride, f
   const std::vector<float> all = buffer.read();
   std::vector<float> rows;
   bool kept = true;
-  for (int64_t i = 0; i < c.T * stride; ++i) {
-    if (i % stride < c.width()) {
-      rows.push_back(all[static_cast<size_t>(i)]);
+  for (int64_t i = -c.skew; i < c.T * stride; ++i) {
+    if (i >= 0 && i % stride < c.width()) {
+      rows.push_back(all[static_cast<size_t>(i + c.skew)]);
     } else {
-      kept = kept && all[static_cast<size_t>(i)] == gap;
+      kept = kept && all[static_cast<size_t>(i + c.skew)] == gap;
     }
   }
   expect(kept, what + " leaves what lies between rows alone");
   return rows;
 }
 
-void one_case(lethe_engine *engine, const std::string &where, int32_t dtype, const Case &c) {
+// Gives what it has seen: y, dx, dw and db.
+std::vector<float> one_case(lethe_engine *engine, const std::string &where, int32_t dtype, const Case &c) {
   const Data data = draw(c, dtype);
   const Expected want = solve(c, data, dtype);
   const bool layer = c.kind == LETHE_NORM_LAYER;
   const float gap = rounded(dtype, 321.0f);
   const int64_t xs = c.x_stride(), ys = c.y_stride();
-  const auto wide = [&](const std::vector<float> &v, int64_t stride) { return spread(v, c.T, c.width(), stride, gap); };
-  const Buffer x(engine, dtype, wide(data.x, xs)), w(engine, dtype, data.w), b(engine, dtype, data.b);
+  const auto wide = [&](const std::vector<float> &v, int64_t stride) {
+    return spread(v, c.T, c.width(), stride, gap, c.skew);
+  };
+  const auto narrow = [&](const std::vector<float> &v) { return spread(v, 1, c.d, c.d, gap, c.skew); };
+  const Buffer x(engine, dtype, wide(data.x, xs)), w(engine, dtype, narrow(data.w)), b(engine, dtype, narrow(data.b));
   const Buffer residual(engine, dtype, wide(data.residual, ys)), y(engine, dtype, wide(data.dx, ys));
   const std::vector<float> kept(static_cast<size_t>(c.T * c.groups));
   const Buffer mean(engine, LETHE_F32, kept), rstd(engine, LETHE_F32, kept);
   const auto forward = [&](lethe_ref from, int64_t from_stride, lethe_ref added, lethe_ref to, int64_t to_stride) {
-    return lethe_norm_forward(engine, dtype, c.kind, c.T, c.groups, c.d, kEps, c.shift, from, from_stride, w.ref(),
-                              c.bias ? b.ref() : 0, added, to, to_stride, layer ? mean.ref() : 0, rstd.ref());
+    return lethe_norm_forward(engine, dtype, c.kind, c.T, c.groups, c.d, kEps, c.shift, from, from_stride,
+                              w.ref(c.skew), c.bias ? b.ref(c.skew) : 0, added, to, to_stride, layer ? mean.ref() : 0,
+                              rstd.ref());
   };
-  expect(forward(x.ref(), xs, c.residual ? residual.ref() : 0, y.ref(), ys) == LETHE_OK, where + " forward");
+  expect(forward(x.ref(c.skew), xs, c.residual ? residual.ref(c.skew) : 0, y.ref(c.skew), ys) == LETHE_OK,
+         where + " forward");
   const std::vector<float> y_seen = packed(y, c, ys, gap, where);
   compare(where + " y", y_seen, want.y, want.y_bound);
   if (c.residual) {
-    expect(forward(x.ref(), xs, residual.ref(), residual.ref(), ys) == LETHE_OK, where + " onto the residual");
+    expect(forward(x.ref(c.skew), xs, residual.ref(c.skew), residual.ref(c.skew), ys) == LETHE_OK,
+           where + " onto the residual");
     expect(same_bits(packed(residual, c, ys, gap, where), y_seen), where + " onto the residual equals apart");
   }
 
   const Buffer dy(engine, dtype, wide(data.dy, ys)), dx(engine, dtype, wide(data.dx, xs));
   const Buffer dw(engine, LETHE_F32, data.dw), db(engine, LETHE_F32, data.db);
   const auto backward = [&](const Buffer &to, int64_t to_stride, bool accumulate, bool parameters) {
-    return lethe_norm_backward(engine, dtype, c.kind, c.T, c.groups, c.d, c.shift, dy.ref(), ys, x.ref(), xs, w.ref(),
-                               layer ? mean.ref() : 0, rstd.ref(), to.ref(), to_stride, accumulate ? 1 : 0,
-                               parameters ? dw.ref() : 0, parameters && layer ? db.ref() : 0);
+    return lethe_norm_backward(engine, dtype, c.kind, c.T, c.groups, c.d, c.shift, dy.ref(c.skew), ys, x.ref(c.skew),
+                               xs, w.ref(c.skew), layer ? mean.ref() : 0, rstd.ref(), to.ref(c.skew), to_stride,
+                               accumulate ? 1 : 0, parameters ? dw.ref() : 0, parameters && layer ? db.ref() : 0);
   };
   std::vector<double> sums = want.gradients.dx, sum_bounds = want.gradients.dx_bound;
   for (size_t i = 0; i < sums.size(); ++i) {
@@ -162,8 +178,13 @@ void one_case(lethe_engine *engine, const std::string &where, int32_t dtype, con
   expect(same_bits(packed(dy, c, ys, gap, where), written), where + " in place equals apart");
   expect(same_bits(dw.read(), dw_before), where + " a frozen weight gets no gradient");
 
-  expect(forward(x.ref(), xs, 0, x.ref(), xs) == LETHE_OK, where + " forward in place");
+  expect(forward(x.ref(c.skew), xs, 0, x.ref(c.skew), xs) == LETHE_OK, where + " forward in place");
   if (!c.residual) expect(same_bits(packed(x, c, xs, gap, where), y_seen), where + " forward in place equals apart");
+  std::vector<float> seen = y_seen;
+  for (const std::vector<float> &more : {written, dw_before, db.read()}) {
+    seen.insert(seen.end(), more.begin(), more.end());
+  }
+  return seen;
 }
 
 // dw from dy, then dx in dy's place: the order of the two must not show.
@@ -187,6 +208,21 @@ void in_place_keeps_the_weights_gradient(lethe_engine *engine, const std::string
     seen[in_place].insert(seen[in_place].end(), more.begin(), more.end());
   }
   expect(same_bits(seen[0], seen[1]), where + " dw and db in place equal apart");
+}
+
+// Where rows start is no matter of arithmetic.
+void alignment_does_not_show(lethe_engine *engine, const std::string &where, int32_t dtype) {
+  for (const int32_t kind : {LETHE_NORM_RMS, LETHE_NORM_LAYER}) {
+    for (const int64_t d : {64, 256, 1024, 4096, 9000, 16392}) {
+      if (d > 5000 && kSmall) continue;
+      const int64_t groups = d > 256 ? 1 : 3;
+      Case c = {kind, groups == 1 ? 1 : 2, groups, d, 8, 16, 1.0f, 0.5f, kind == LETHE_NORM_LAYER, true};
+      const std::string name = where + " kind=" + std::to_string(kind) + " d=" + std::to_string(d);
+      const std::vector<float> aligned = one_case(engine, name, dtype, c);
+      c.skew = 1;
+      expect(same_bits(one_case(engine, name + " skewed", dtype, c), aligned), name + " alignment does not show");
+    }
+  }
 }
 
 void misuse(lethe_engine *engine, const std::string &where) {
@@ -229,6 +265,17 @@ int main(int argc, char **argv) {
     cases.push_back({kind, 1, 1, 1, 0, 0, 0.0f, 1.0f, false, false});
     cases.push_back({kind, 1, 1, 300, 0, 0, 0.0f, 50.0f, layer, false});
     cases.push_back({kind, 0, 1, 16, 0, 0, 0.0f, 0.0f, false, false});
+    cases.push_back({kind, 2, 3, 3, 1, 0, 0.0f, 0.0f, layer, false, 1});
+    cases.push_back({kind, 33, 2, 127, 0, 2, 1.0f, 0.0f, false, true, 3});
+    cases.push_back({kind, 150, 4, 64, 0, 0, 0.0f, 0.0f, false, false});
+    cases.push_back({kind, 3, 2, 256, 0, 0, 0.0f, 0.0f, false, true});
+    cases.push_back({kind, 21, 1, 320, 0, 64, 0.0f, 1.0f, layer, false});
+    cases.push_back({kind, 2, 1, 4096 + 5, 0, 0, 1.0f, 0.0f, layer, true});
+    if (kSmall) continue;
+    if (!layer) cases.push_back({kind, 2100, 1, 257, 0, 0, 0.0f, 0.0f, false, false});
+    cases.push_back({kind, 2, 1, 8192, 0, 0, 0.0f, 0.0f, layer, true});
+    cases.push_back({kind, 6, 1, 16384 + 8, 0, 8, 0.0f, 0.0f, layer, true});
+    cases.push_back({kind, 2, 1, 16384 + 9, 5, 0, 1.0f, 0.0f, layer, false, 1});
   }
   on_each_backend(argc, argv, 2, [&](lethe_engine *engine, const std::string &backend) {
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
@@ -238,6 +285,7 @@ int main(int argc, char **argv) {
                      std::to_string(c.T) + "x" + std::to_string(c.groups) + "x" + std::to_string(c.d),
                  dtype, c);
       }
+      alignment_does_not_show(engine, backend + (dtype == LETHE_BF16 ? " bf16" : " fp32"), dtype);
     }
     in_place_keeps_the_weights_gradient(engine, backend);
     misuse(engine, backend);

@@ -48,7 +48,7 @@ Packed twin(const Numbers &src, int64_t block) {
     const auto largest = static_cast<float>(p.absmax[at(std::min(i, n - 1) / block)]);
     const float inverse = 1.0f / largest;
     const float x = i < n ? static_cast<float>(src[at(i)]) : 0.0f;
-    const uint8_t c = largest == 0 ? 7 : code(x * inverse);
+    const uint8_t c = largest == 0 ? 0 : code(x * inverse);
     p.codes[at(i / 2)] = static_cast<uint8_t>(p.codes[at(i / 2)] | (i % 2 == 0 ? c << 4 : c));
   }
   return p;
@@ -140,6 +140,29 @@ void double_quantisation(lethe_engine *engine, int32_t dtype, int64_t n, int64_t
   expect(operands.intact({r_dst}), name + " writes nothing else");
 }
 
+// More numbers than a block of threads looks at, several at fault.
+void the_first_that_is_not_finite_is_named(lethe_engine *engine) {
+  constexpr int64_t kCount = 40001;
+  for (const int64_t first : {int64_t{2047}, int64_t{33333}, kCount - 1}) {
+    Numbers src(at(kCount), 0.5);
+    src[at(first)] = HUGE_VAL;
+    src.back() = first == kCount - 1 ? HUGE_VAL : -HUGE_VAL;
+    Operands operands(engine, 8 * kCount + 8192);
+    const lethe_ref r_src = operands.add(src, LETHE_BF16, 1);
+    const lethe_ref r_packed = operands.add(std::vector<uint8_t>(at((kCount + 1) / 2), 1));
+    const lethe_ref r_absmax = operands.add(Numbers(at((kCount + 63) / 64), 2.0), LETHE_F32);
+    expect(operands.upload(), "upload");
+    const std::string text = "src[" + std::to_string(first) + "] is inf; only finite numbers have codes";
+    expect(settled(engine, lethe_nf4_quantize(engine, LETHE_BF16, kCount, 64, r_src, r_packed, r_absmax)) ==
+                   LETHE_INVALID_ARGUMENT &&
+               std::strstr(lethe_error_trace(), text.c_str()) != nullptr,
+           text);
+    expect(operands.intact({}), text + " changes nothing");
+    expect(settled(engine, lethe_nf4_quantize(engine, LETHE_BF16, first, 64, r_src, r_packed, r_absmax)) == LETHE_OK,
+           text + " and goes on");
+  }
+}
+
 void what_is_not_finite_is_named(lethe_engine *engine) {
   for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
     for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
@@ -203,13 +226,14 @@ int main(int argc, char **argv) {
   return run_tests("quantize_test", argc, argv, [](lethe_engine *engine, const char *, const char *) {
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
       for (const int64_t n : {0, 1, 2, 31, 32, 33, 64, 65, 1000, 4097, 100001}) {
-        for (const int64_t block : {32, 64, 4096}) there_and_back(engine, dtype, n, block, 0.02);
+        for (const int64_t block : {32, 64, 256, 512, 4096}) there_and_back(engine, dtype, n, block, 0.02);
         there_and_back(engine, dtype, n, 64, 1e30);
       }
       for (const int64_t n : {1, 63, 64 * 256, 64 * 300 + 7}) double_quantisation(engine, dtype, n, 64);
     }
     thresholds_belong_to_the_code_below(engine);
     what_is_not_finite_is_named(engine);
+    the_first_that_is_not_finite_is_named(engine);
     misuse(engine);
   });
 }

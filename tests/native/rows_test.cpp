@@ -6,6 +6,12 @@ namespace {
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
+#if defined(LETHE_SMALL)
+constexpr bool kSmall = true;
+#else
+constexpr bool kSmall = false;
+#endif
+
 std::vector<int32_t> random_ids(Generator *g, int64_t n, int64_t bound) {
   std::vector<int32_t> ids(at(n));
   for (int32_t &id : ids) id = static_cast<int32_t>(g->below(bound));
@@ -47,10 +53,11 @@ void embedding_looks_up_and_adds(lethe_engine *engine, int32_t dtype, int64_t T,
   expect(operands.intact({r_out, r_dtable}), name + " writes nothing else");
 }
 
-void rows_move(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, int64_t src_pad, int64_t dst_pad) {
+void rows_move(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, int64_t src_pad, int64_t dst_pad,
+               int64_t offset = 1) {
   const std::string name = "rows dtype=" + std::to_string(dtype) + " n=" + std::to_string(n) +
                            " width=" + std::to_string(width) + " pads=" + std::to_string(src_pad) + "," +
-                           std::to_string(dst_pad);
+                           std::to_string(dst_pad) + " offset=" + std::to_string(offset);
   Generator g(static_cast<uint64_t>(n * 100 + width));
   const int64_t table_rows = n + 5;
   const int64_t wide = width + src_pad, narrow = width + dst_pad;
@@ -65,8 +72,8 @@ void rows_move(lethe_engine *engine, int32_t dtype, int64_t n, int64_t width, in
   }
   places.resize(at(n));
   Operands operands(engine, 8 * (table_rows + n) * (wide + narrow) + 8192);
-  const lethe_ref r_table = operands.add(table, dtype, 1);
-  const lethe_ref r_list = operands.add(list, dtype, 3);
+  const lethe_ref r_table = operands.add(table, dtype, offset);
+  const lethe_ref r_list = operands.add(list, dtype, 3 * offset);
   const lethe_ref r_index = operands.add(index);
   const lethe_ref r_places = operands.add(places);
   expect(operands.upload(), name);
@@ -123,6 +130,43 @@ void bad_indices_are_named_and_nothing_is_written(lethe_engine *engine) {
   expect(operands.intact({}), "a repeated index writes nothing");
 }
 
+// Among more indices than one look of a block's threads: the first that is at fault, and the last.
+void faults_far_from_the_start_are_named(lethe_engine *engine) {
+  constexpr int64_t kRows = 3000;
+  const Numbers table(at(kRows), 1.0), list(at(kRows), 2.0);
+  struct Fault {
+    int64_t where;
+    int32_t index;
+    int status;
+    const char *text;
+  };
+  const Fault faults[] = {
+      {kRows - 1, kRows, LETHE_OUT_OF_BOUNDS, "index[2999] is 3000, outside [0, 3000)"},
+      {kRows - 1, 0, LETHE_INVALID_ARGUMENT, "index[2999] is 0 a second time"},
+      {1500, 2900, LETHE_INVALID_ARGUMENT, "index[2900] is 2900 a second time"},
+  };
+  for (const Fault &fault : faults) {
+    std::vector<int32_t> index(at(kRows));
+    for (int64_t i = 0; i < kRows; ++i) index[at(i)] = static_cast<int32_t>(i);
+    index[at(fault.where)] = fault.index;
+    // Another behind it, which is not the first.
+    if (fault.where < kRows - 1) index.back() = 7;
+    Operands operands(engine, 16 * kRows + 4096);
+    const lethe_ref r_table = operands.add(table, LETHE_F32), r_list = operands.add(list, LETHE_F32);
+    const lethe_ref r_index = operands.add(index);
+    expect(operands.upload(), "upload");
+    const int status =
+        settled(engine, lethe_scatter_rows(engine, LETHE_F32, kRows, 1, kRows, r_list, 1, r_index, r_table, 1));
+    expect(status == fault.status && std::strstr(lethe_error_trace(), fault.text) != nullptr, fault.text);
+    expect(operands.intact({}), std::string(fault.text) + " changes nothing");
+    // The next call is as if nothing had been.
+    expect(settled(engine, lethe_gather_rows(engine, LETHE_F32, kRows - 1, 1, kRows, r_table, 1, r_index, r_list, 1)) ==
+                   LETHE_OK &&
+               operands.read(r_list, 1, LETHE_F32)[0] == 1.0,
+           std::string(fault.text) + " and goes on");
+  }
+}
+
 }  // namespace
 }  // namespace lethe::test
 
@@ -139,6 +183,23 @@ int main(int argc, char **argv) {
         }
       }
     }
+    for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
+      // One id all the time, few of them, more ids than one digit of a sort has, and more than two; more tokens than a
+      // tile has.
+      embedding_looks_up_and_adds(engine, dtype, 333, 24, 1, 0, 1.5f);
+      embedding_looks_up_and_adds(engine, dtype, 1500, 5, 3, 1, 0.37f);
+      embedding_looks_up_and_adds(engine, dtype, 2100, 3, 700, 0, 0.37f);
+      embedding_looks_up_and_adds(engine, dtype, 2, 4096 + 5, 3, 1, 1.0f);
+      rows_move(engine, dtype, 300, 64, 8, 16, 0);
+      rows_move(engine, dtype, 300, 37, 0, 0);
+      rows_move(engine, dtype, 2, 4096 + 5, 3, 0);
+      if (kSmall) continue;
+      embedding_looks_up_and_adds(engine, dtype, 1100, 1, (1 << 18) + 5, 0, 2.0f);
+      embedding_looks_up_and_adds(engine, dtype, 66000, 1, 5000, 0, 0.37f);
+      embedding_looks_up_and_adds(engine, dtype, 2, 16384 + 8, 3, 0, 0.37f);
+      rows_move(engine, dtype, 2, 16384 + 8, 8, 0, 0);
+    }
     bad_indices_are_named_and_nothing_is_written(engine);
+    faults_far_from_the_start_are_named(engine);
   });
 }

@@ -1,6 +1,8 @@
 // Every tolerance of the native tests, and where it comes from.
 #pragma once
 
+#include <cstdint>
+
 namespace lethe::tolerance {
 
 // One rounding to fp32 or bf16, relative.
@@ -18,6 +20,11 @@ inline constexpr double score(double head_dim) { return (head_dim + 4) * kUnit; 
 inline constexpr double weights(double n) { return (2 * n + 8) * kUnit; }
 // A chain of n products into a gradient, and the scale.
 inline constexpr double chain(double n) { return (n + 2) * kUnit; }
+// What tensor cores add, relative to each product: a weight, or a score's gradient, is rounded to bf16 to be multiplied
+// with a row of storage.
+inline constexpr double kOperand = kBf16Unit;
+// They cut off what they do not keep of a sum instead of rounding it, which is two units for an addition.
+inline constexpr double kCut = 2;
 // The twin's gradients against the complex step of its value, both in fp64, relative to the largest of a tensor.
 inline constexpr double kComplexStep = 1e-13;
 
@@ -79,6 +86,10 @@ inline double logit_error(int64_t d) { return static_cast<double>(d) * kUnit; }
 // A divergence near zero goes with the square of delta, which in fp32 has lost h_ref - h's own bits: 0.01 between
 // numbers near 1.
 inline constexpr double kDelta = 100 * 8 * kUnit;
+// CUDA alone, whose row kernel has no fp64: the shift log1p(sum of p expm1(delta)) in fp32 is off by a rounding for
+// each addend, expm1's, and those of the quotient, the logarithm and its difference with delta; relative to the sum of
+// p |expm1(delta)|. A divergence is off by its square, also one that is 0.
+inline constexpr double shift(double V) { return (V < 192 ? V : 192) * kUnit + kExp + 5 * kUnit; }
 
 }  // namespace head
 
@@ -87,6 +98,11 @@ namespace linear {
 // A sum of n products in fp32, in any order, is off by n units of the sum of their magnitudes at most: one per
 // addition, one per product where it is not fused.
 inline constexpr double sum(double n) { return (n + 2) * kUnit; }
+// CUDA stores the low-rank part of y and dx, with the residual and a bias, before the product with W is added to it: in
+// bf16 one rounding more, of the size of what is stored each time.
+inline constexpr double kStoredPart = kBf16Unit;
+// Adapters with dropout whose parts of dx CUDA sums before it stores them.
+inline constexpr int64_t kMaskedParts = 16;
 // The twin's gradients against the complex step of its value, both in fp64, relative to the largest entry.
 inline constexpr double kComplexStep = 1e-13;
 
@@ -99,6 +115,17 @@ namespace random {
 inline constexpr double kNormal = 16 * kUnit;
 
 }  // namespace random
+
+namespace chain {
+
+// Each backend's fp32 gradients stay within 1e-5 of fp64's and their movement within 1e-3, relative to a tensor's
+// length (the bounds of the goldens): two of them are apart by no more than twice that.
+inline constexpr double kGradient = 2e-5;
+inline constexpr double kMovement = 2e-3;
+// In bf16 some 26 tensors on the way are rounded in both, each by half a unit at most; to first order they add up.
+inline constexpr double kBf16Gradient = 2 * 26 * kBf16Unit / 2;
+
+}  // namespace chain
 
 namespace update {
 

@@ -12,6 +12,7 @@ import java.util.Optional;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.lethe.TestDevice;
 import org.lethe.data.TokenSequence;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -35,7 +36,7 @@ class FamilyFilesTest {
     Path exported = directory.resolve("exported");
     ModelExport.write(request(base, Optional.empty(), exported, Optional.empty()));
     Path saved = directory.resolve("saved");
-    try (Backend backend = Backend.open("cpu", 1);
+    try (Backend backend = TestDevice.open(1);
         Model model = ModelDirectory.load(new Ops(backend, Dtype.BF16), base, 64)) {
       ModelDirectory.save(model, ModelDirectory.config(base), base, saved, false);
     }
@@ -65,7 +66,7 @@ class FamilyFilesTest {
     ObjectNode expected = (ObjectNode) mapper.readTree(base.resolve("config.json").toFile());
     expected.put(expected.has("dtype") ? "dtype" : "torch_dtype", "float32");
     assertEquals(expected, mapper.readTree(merged.resolve("config.json").toFile()));
-    try (Backend backend = Backend.open("cpu", 1);
+    try (Backend backend = TestDevice.open(1);
         Model model = ModelDirectory.load(new Ops(backend, Dtype.F32), merged, 64);
         SafetensorsFile forward = SafetensorsFile.open(base.resolve("forward.safetensors"));
         SafetensorsFile golden = SafetensorsFile.open(base.resolve("gradients.safetensors"))) {

@@ -16,6 +16,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -46,7 +47,7 @@ class ModelDirectoryTest {
     Path golden = Goldens.path(name);
     Path first = directory.resolve("first");
     Path second = directory.resolve("second");
-    try (Backend backend = Backend.open("cpu", 1)) {
+    try (Backend backend = TestDevice.open(1)) {
       try (Model model = load(backend, dtype, golden)) {
         ModelDirectory.save(model, ModelDirectory.config(golden), golden, first, false);
       }
@@ -74,7 +75,7 @@ class ModelDirectoryTest {
 
   @Test
   void bf16IsTheNearestToTheFp32Weights() {
-    try (Backend backend = Backend.open("cpu", 1);
+    try (Backend backend = TestDevice.open(1);
         Model narrow = load(backend, Dtype.BF16, Goldens.path("llama-tiny"));
         SafetensorsFile wide = SafetensorsFile.open(Goldens.path("llama-tiny/model.safetensors"));
         Staging staging = new Staging(1 << 12)) {
@@ -106,7 +107,7 @@ class ModelDirectoryTest {
   void anAdapterIsLoadedAndSavedAgainToTheSameBytes(Dtype dtype) throws IOException {
     Path first = directory.resolve("first");
     Path second = directory.resolve("second");
-    try (Backend backend = Backend.open("cpu", 1)) {
+    try (Backend backend = TestDevice.open(1)) {
       try (Model model = load(backend, dtype, Goldens.path("llama-tiny"))) {
         model.addLora(LoraConfig.all(3, 6), 5);
         AdapterDirectory.save(model.lora(), model, "base", first, false);
@@ -137,7 +138,7 @@ class ModelDirectoryTest {
     ObjectNode config = (ObjectNode) Goldens.json("llama-tiny/config.json");
     Files.copy(base.resolve("model.safetensors"), directory.resolve("model.safetensors"));
     Files.writeString(directory.resolve("config.json"), config.put(key, value).toString());
-    try (Backend backend = Backend.open("cpu", 1)) {
+    try (Backend backend = TestDevice.open(1)) {
       String message =
           assertThrows(UserException.class, () -> load(backend, Dtype.F32, directory)).getMessage();
       assertTrue(message.startsWith(directory + ": "), message);
@@ -154,7 +155,7 @@ class ModelDirectoryTest {
     Files.copy(base.resolve("model.safetensors"), directory.resolve("model.safetensors"));
     Files.writeString(
         directory.resolve("config.json"), config.put("tie_word_embeddings", true).toString());
-    try (Backend backend = Backend.open("cpu", 1)) {
+    try (Backend backend = TestDevice.open(1)) {
       String message =
           assertThrows(UserException.class, () -> load(backend, Dtype.F32, directory)).getMessage();
       assertTrue(message.startsWith(directory.resolve("config.json") + ": key 'tie_"), message);
@@ -184,7 +185,7 @@ class ModelDirectoryTest {
   @Test
   void anAdapterThatDivergedIsNotLoaded() throws IOException {
     Path adapter = directory.resolve("adapter");
-    try (Backend backend = Backend.open("cpu", 1);
+    try (Backend backend = TestDevice.open(1);
         Model model = load(backend, Dtype.F32, Goldens.path("llama-tiny"))) {
       model.addLora(LoraConfig.all(2, 4), 5);
       AdapterDirectory.save(model.lora(), model, "base", adapter, false);
@@ -196,7 +197,7 @@ class ModelDirectoryTest {
         .order(ByteOrder.LITTLE_ENDIAN)
         .putFloat(bytes.length - Float.BYTES, Float.POSITIVE_INFINITY);
     Files.write(file, bytes);
-    try (Backend backend = Backend.open("cpu", 1);
+    try (Backend backend = TestDevice.open(1);
         Model model = load(backend, Dtype.F32, Goldens.path("llama-tiny"))) {
       String message =
           assertThrows(UserException.class, () -> AdapterDirectory.load(model, adapter, false))

@@ -26,6 +26,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.data.CounterRng;
 import org.lethe.data.TokenSequence;
@@ -68,7 +69,7 @@ class ModelExportTest {
   }
 
   private static double[] nll(Path model, Optional<Path> adapter, List<TokenSequence> sequences) {
-    try (Backend backend = Backend.open("cpu", 1);
+    try (Backend backend = TestDevice.open(1);
         Model loaded = ModelDirectory.load(new Ops(backend, Dtype.F32), model, 64)) {
       adapter.ifPresent(a -> AdapterDirectory.load(loaded, a, false));
       try (Scorer scorer = Scorer.forSequences(loaded, sequences, adapter.isPresent())) {
@@ -117,7 +118,7 @@ class ModelExportTest {
   void aTiedModelStaysTied() {
     Path base = Goldens.path("llama-tiny-tied");
     Path adapter = directory.resolve("adapter");
-    try (Backend backend = Backend.open("cpu", 1);
+    try (Backend backend = TestDevice.open(1);
         Model model = ModelDirectory.load(new Ops(backend, Dtype.F32), base, 64)) {
       LoraConfig config = new LoraConfig(3, 6, List.of("q_proj", "down_proj"));
       float[] values = new float[Math.toIntExact(Lora.layout(model.config(), config).elements())];

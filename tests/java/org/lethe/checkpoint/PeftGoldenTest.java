@@ -14,6 +14,7 @@ import java.util.TreeMap;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -43,7 +44,7 @@ class PeftGoldenTest {
   }
 
   private static float[] logits(Path base, Optional<Path> adapter) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = ModelDirectory.load(new Ops(backend, Dtype.F32), base, 64);
         SafetensorsFile file = SafetensorsFile.open(BASE.resolve("forward.safetensors"))) {
       adapter.ifPresent(path -> AdapterDirectory.load(model, path, false));
@@ -89,7 +90,7 @@ class PeftGoldenTest {
   }
 
   private static void requireModules(JsonNode modules, Path adapter) {
-    try (Backend backend = Backend.open("cpu", 1);
+    try (Backend backend = TestDevice.open(1);
         Model model = ModelDirectory.load(new Ops(backend, Dtype.F32), BASE, 64);
         PeftAdapter file = PeftAdapter.open(adapter, ModelDirectory.linears(model.config()))) {
       Map<String, LoraConfig.Adapter> found = new TreeMap<>(file.adapters());

@@ -22,6 +22,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -44,7 +45,7 @@ class QuantizedModelTest {
   @TempDir Path directory;
 
   private static float[] logits(Path model, List<int[]> sequences) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model loaded = ModelDirectory.load(new Ops(backend, Dtype.F32), model, 64)) {
       PackedBatch batch = PackedBatch.of(sequences, 0);
       int vocabulary = loaded.config().vocabularySize();

@@ -80,7 +80,7 @@ class RunConfigTest {
     "lora.rank_pattern.q_proj=0,lora: rank_pattern q_proj must be at least 1",
     "lora.rank_pattern=3,'lora.rank_pattern: expected names with values'",
     "threads=-1,threads must be at least 0",
-    "device=' ',device must name a backend",
+    "device=' ',device must be cpu, cuda",
     "train.epochs=0,train: epochs must be at least 1"
   })
   void aValueOutOfRangeIsNamed(String override, String message) {

@@ -12,6 +12,7 @@ import java.util.Set;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.lethe.TestDevice;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.data.TokenSequence;
 import org.lethe.evaluate.Continuations.Text;
@@ -32,7 +33,7 @@ class ContinuationsTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 1);
+    backend = TestDevice.open(1);
     model = ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
   }
 

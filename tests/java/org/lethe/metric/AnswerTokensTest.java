@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
+import org.lethe.TestDevice;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.data.TokenSequence;
@@ -30,7 +31,7 @@ class AnswerTokensTest {
 
   @Test
   void tokensOfAModelAreThoseOfItsLogits() {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model =
             ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
         SafetensorsFile golden =

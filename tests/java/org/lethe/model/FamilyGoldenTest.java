@@ -17,6 +17,7 @@ import java.util.TreeSet;
 import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.lethe.TestDevice;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.SafetensorsFile;
@@ -116,7 +117,7 @@ public class FamilyGoldenTest {
   @ParameterizedTest
   @MethodSource("families")
   void logitsAreThoseOfTransformers(String name) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, name, Dtype.F32);
         Golden golden = Golden.open(name)) {
       float[] expected = Goldens.floats(golden.file(), "logits");
@@ -135,7 +136,7 @@ public class FamilyGoldenTest {
   @ParameterizedTest
   @MethodSource("families")
   void bf16LogitsAreAsFarFromFp64AsThoseOfTransformers(String name) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, name, Dtype.BF16);
         Golden golden = Golden.open(name)) {
       float[] exact = Goldens.floats(golden.file(), "logits");
@@ -149,7 +150,7 @@ public class FamilyGoldenTest {
   @ParameterizedTest
   @MethodSource("families")
   void greedyContinuationsAreThoseOfTransformers(String name) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, name, Dtype.F32);
         Golden golden = Golden.open(name)) {
       int[] expected = Goldens.ints(golden.file(), "greedy");
@@ -169,7 +170,7 @@ public class FamilyGoldenTest {
   @ParameterizedTest
   @MethodSource("families")
   void gradientsOfAdaptersAreThoseOfPeft(String name) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, name, Dtype.F32);
         Golden golden = Golden.open(name);
         SafetensorsFile gradients =
@@ -188,7 +189,7 @@ public class FamilyGoldenTest {
   @ParameterizedTest
   @MethodSource("families")
   void gradientsOfEveryWeightAreThoseOfTorch(String name) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, name, Dtype.F32);
         Golden golden = Golden.open(name);
         SafetensorsFile gradients =

@@ -14,6 +14,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.kernels.Backend;
@@ -35,7 +36,7 @@ class GeneratorTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 1);
+    backend = TestDevice.open(1);
     model = ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
   }
 

@@ -14,6 +14,7 @@ import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.checkpoint.SafetensorsFile;
@@ -59,7 +60,7 @@ class LlamaGoldenTest {
   @ParameterizedTest
   @ValueSource(strings = {"llama-tiny", "llama-tiny-tied"})
   void tokenLossesAreThoseOfTransformers(String name) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, name);
         SafetensorsFile golden =
             SafetensorsFile.open(Goldens.path(name + "/forward.safetensors"))) {
@@ -69,7 +70,7 @@ class LlamaGoldenTest {
 
   @Test
   void tokenLossesWithAnAdapterAreThoseOfPeft() {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, "llama-tiny");
         SafetensorsFile base =
             SafetensorsFile.open(Goldens.path("llama-tiny/forward.safetensors"));
@@ -103,7 +104,7 @@ class LlamaGoldenTest {
   @ParameterizedTest
   @ValueSource(strings = {"llama-tiny", "llama-tiny-tied"})
   void greedyContinuationsAreThoseOfTransformers(String name) {
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, name);
         SafetensorsFile golden =
             SafetensorsFile.open(Goldens.path(name + "/forward.safetensors"))) {
@@ -142,7 +143,7 @@ class LlamaGoldenTest {
             1,
             4096,
             TrainSettings.OnNonFinite.STOP);
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = load(backend, name);
         SafetensorsFile forward =
             SafetensorsFile.open(Goldens.path(name + "/forward.safetensors"));

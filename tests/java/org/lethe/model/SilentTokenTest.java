@@ -13,6 +13,7 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInstance;
 import org.lethe.InternalFaultException;
+import org.lethe.TestDevice;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -30,7 +31,7 @@ class SilentTokenTest {
 
   @BeforeAll
   void load() {
-    backend = Backend.open("cpu", 2);
+    backend = TestDevice.open(2);
     model = ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
   }
 

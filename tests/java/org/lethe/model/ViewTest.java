@@ -11,6 +11,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.lethe.InternalFaultException;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.data.CounterRng;
@@ -40,7 +41,7 @@ class ViewTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 1);
+    backend = TestDevice.open(1);
     model = load(backend);
     a = model.addFrozen("a", LoraConfig.all(3, 6), random(LoraConfig.all(3, 6), 1));
     LoraConfig some = new LoraConfig(2, 1, List.of("q_proj", "v_proj", "down_proj"));

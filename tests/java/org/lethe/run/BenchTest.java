@@ -22,7 +22,7 @@ class BenchTest {
       ModelConfig.llama(new ModelConfig.Sizes(509, 48, 2, 4, 2, 12, 72, 64), 1e-5f, 10000, false);
 
   private static Bench.Options tiny(Dtype storage, String method) {
-    return new Bench.Options(TINY, storage, 1, method, 2, 12, 0);
+    return new Bench.Options(TINY, storage, "cpu", 1, method, 2, 12, 0);
   }
 
   @ParameterizedTest
@@ -88,12 +88,12 @@ class BenchTest {
   void optionsThatCannotBeAreRefused() {
     for (Runnable bad :
         List.<Runnable>of(
-            () -> new Bench.Options(TINY, Dtype.I32, 1, "ME", 1, 8, 0),
-            () -> new Bench.Options(TINY, Dtype.F32, -1, "ME", 1, 8, 0),
-            () -> new Bench.Options(TINY, Dtype.F32, 1, "ME", 0, 8, 0),
-            () -> new Bench.Options(TINY, Dtype.F32, 1, "ME", 1, 3, 0),
-            () -> new Bench.Options(TINY, Dtype.F32, 1, "ME", 1, 65, 0),
-            () -> new Bench.Options(TINY, Dtype.F32, 1, "ME", 1, 8, Double.NaN))) {
+            () -> new Bench.Options(TINY, Dtype.I32, "cpu", 1, "ME", 1, 8, 0),
+            () -> new Bench.Options(TINY, Dtype.F32, "cpu", -1, "ME", 1, 8, 0),
+            () -> new Bench.Options(TINY, Dtype.F32, "cpu", 1, "ME", 0, 8, 0),
+            () -> new Bench.Options(TINY, Dtype.F32, "cpu", 1, "ME", 1, 3, 0),
+            () -> new Bench.Options(TINY, Dtype.F32, "cpu", 1, "ME", 1, 65, 0),
+            () -> new Bench.Options(TINY, Dtype.F32, "cpu", 1, "ME", 1, 8, Double.NaN))) {
       UserException e = assertThrows(UserException.class, bad::run);
       assertTrue(e.getMessage().matches("bench: \\w+ is .*, must be .*"), e.getMessage());
     }

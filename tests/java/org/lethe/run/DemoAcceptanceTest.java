@@ -10,6 +10,7 @@ import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.lethe.TestDevice;
 
 /**
  * The demo at full size for several seeds and fractions, some minutes each: {@code -Pdemo}. Which
@@ -48,6 +49,7 @@ class DemoAcceptanceTest {
         new Demo.Options(
             directory.resolve("demo"),
             false,
+            TestDevice.NAME,
             demo.seed(),
             PEOPLE,
             demo.fraction(),

@@ -35,7 +35,7 @@ class DemoTest {
 
   private static Demo.Options options(
       int people, double fraction, int epochs, List<String> methods) {
-    return new Demo.Options(OUTPUT, false, 1, people, fraction, epochs, methods);
+    return new Demo.Options(OUTPUT, false, "cpu", 1, people, fraction, epochs, methods);
   }
 
   @ParameterizedTest
@@ -63,7 +63,7 @@ class DemoTest {
         };
     Demo.Result result =
         Demo.run(
-            new Demo.Options(output, false, 2, 2, 0.5, 1, ALL),
+            new Demo.Options(output, false, "cpu", 2, 2, 0.5, 1, ALL),
             List.of("scratch.hidden_size=48", "scratch.layers=1", "scratch.feed_forward_size=64"),
             List.of("train.steps=3", "train.warmup_steps=1", "train.batch_size=4"),
             listener);
@@ -97,6 +97,6 @@ class DemoTest {
     }
     assertThrows(
         UserException.class,
-        () -> Demo.run(new Demo.Options(output, false, 2, 2, 0.5, 1, ALL), listener));
+        () -> Demo.run(new Demo.Options(output, false, "cpu", 2, 2, 0.5, 1, ALL), listener));
   }
 }

@@ -13,6 +13,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -38,7 +39,7 @@ class Bf16Test {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 1);
+    backend = TestDevice.open(1);
   }
 
   @AfterEach

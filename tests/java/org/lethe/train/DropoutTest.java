@@ -25,6 +25,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.data.CounterRng;
@@ -114,7 +115,7 @@ class DropoutTest {
     for (int threads : new int[] {1, 2}) {
       // Whole, and in the smallest pieces: no mask may show the cut, nor the threads.
       for (int tokens : new int[] {4096, 1}) {
-        try (Backend backend = Backend.open("cpu", threads);
+        try (Backend backend = TestDevice.open(threads);
             Model model = GoldenSteps.model(backend, Dtype.F32);
             SafetensorsFile golden =
                 SafetensorsFile.open(Goldens.path("dropout/gradients.safetensors"))) {
@@ -183,7 +184,7 @@ class DropoutTest {
     float[] x = new float[rowKeys.length * columns];
     Arrays.fill(x, 1);
     float[] u = new float[x.length];
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Staging staging = new Staging(Math.max(x.length, one.length) * Float.BYTES);
         Buffer inputs = backend.allocate((long) x.length * Float.BYTES);
         Buffer matrix = backend.allocate((long) one.length * Float.BYTES);
@@ -258,7 +259,7 @@ class DropoutTest {
     List<Double> losses = new ArrayList<>();
     Method method = Methods.fineTuning();
     for (double p : new double[] {0, 1e-9}) {
-      try (Backend backend = Backend.open("cpu", 2);
+      try (Backend backend = TestDevice.open(2);
           Model model = GoldenSteps.model(backend, Dtype.F32)) {
         Lora frozen = AdapterDirectory.loadFrozen(model, "before", withDropout(0.5));
         model.startFrom(View.of(frozen));
@@ -284,7 +285,7 @@ class DropoutTest {
   @Test
   void anEvaluationDropsNothing() {
     List<TokenSequence> rows = GoldenSteps.all().stream().map(StepSequence::tokens).toList();
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model dropping = GoldenSteps.model(backend, Dtype.F32);
         Model plain = GoldenSteps.model(backend, Dtype.F32)) {
       AdapterDirectory.load(dropping, adapter, true);
@@ -314,7 +315,7 @@ class DropoutTest {
     TrainSettings settings = settings(64);
     TrainSettings used = seed == null ? settings : settings.withSeed(seed);
     BatchSource batches = GoldenSteps.repeated(GoldenSteps.of(method));
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = GoldenSteps.model(backend, Dtype.F32)) {
       AdapterDirectory.load(model, adapter, true);
       if (resumedAt > 0) {
@@ -350,7 +351,7 @@ class DropoutTest {
     JsonNode c =
         combinations().filter(x -> x.get("name").asText().equals("ME.all+GD")).toList().get(0);
     Method method = method(c);
-    try (Backend backend = Backend.open("cpu", 2);
+    try (Backend backend = TestDevice.open(2);
         Model model = GoldenSteps.model(backend, Dtype.BF16)) {
       AdapterDirectory.load(model, adapter, true);
       try (Step step = new Step(model, method, settings(4096), null, 4096)) {

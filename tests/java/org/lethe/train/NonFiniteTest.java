@@ -14,6 +14,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -33,7 +34,7 @@ class NonFiniteTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 1);
+    backend = TestDevice.open(1);
   }
 
   @AfterEach

@@ -17,6 +17,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInstance;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.ModelDirectory;
@@ -54,7 +55,7 @@ class ParityTest {
 
   @BeforeAll
   void load() {
-    backend = Backend.open("cpu", 2);
+    backend = TestDevice.open(2);
     model = ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
     AdapterDirectory.load(model, Goldens.path("llama-tiny/adapter"), true);
     gradients = SafetensorsFile.open(Goldens.path("llama-tiny/parity_gradients.safetensors"));

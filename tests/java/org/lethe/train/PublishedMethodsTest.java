@@ -25,6 +25,7 @@ import org.junit.jupiter.api.TestInstance;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.lethe.TestDevice;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.checkpoint.TrainingState;
@@ -69,7 +70,7 @@ class PublishedMethodsTest {
 
   @BeforeAll
   void open() {
-    backend = Backend.open("cpu", 2);
+    backend = TestDevice.open(2);
     gradients = SafetensorsFile.open(Goldens.path("methods/gradients.safetensors"));
     movement = SafetensorsFile.open(Goldens.path("methods/movement.safetensors"));
   }

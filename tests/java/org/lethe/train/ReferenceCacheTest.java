@@ -19,6 +19,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -43,7 +44,7 @@ class ReferenceCacheTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 1);
+    backend = TestDevice.open(1);
     model = GoldenSteps.model(backend, Dtype.F32);
   }
 
@@ -120,7 +121,7 @@ class ReferenceCacheTest {
     try (Model bf16 = GoldenSteps.model(backend, Dtype.BF16)) {
       ReferenceCache.open(directory, bf16).fill(bf16, npo(), List.of(GoldenSteps.of(npo())));
     }
-    try (Backend two = Backend.open("cpu", 2);
+    try (Backend two = TestDevice.open(2);
         Model threaded = GoldenSteps.model(two, Dtype.F32)) {
       ReferenceCache.open(directory, threaded)
           .fill(threaded, npo(), List.of(GoldenSteps.of(npo())));

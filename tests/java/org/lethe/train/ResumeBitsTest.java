@@ -24,6 +24,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.checkpoint.TrainingState;
 import org.lethe.kernels.Backend;
@@ -43,7 +44,7 @@ class ResumeBitsTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 1);
+    backend = TestDevice.open(1);
   }
 
   @AfterEach

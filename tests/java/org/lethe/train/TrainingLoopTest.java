@@ -12,6 +12,7 @@ import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.lethe.TestDevice;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.method.Method;
@@ -27,7 +28,7 @@ class TrainingLoopTest {
 
   @BeforeEach
   void open() {
-    backend = Backend.open("cpu", 1);
+    backend = TestDevice.open(1);
     model = GoldenSteps.model(backend, Dtype.F32);
     model.addLora(LoraConfig.all(2, 4), 3);
     Method method = Methods.fineTuning();

@@ -17,6 +17,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.ModelDirectory;
@@ -49,7 +50,7 @@ class ViewMethodsGoldenTest {
 
   @BeforeEach
   void load() {
-    backend = Backend.open("cpu", 2);
+    backend = TestDevice.open(2);
     model = ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
     JsonNode adapters = Goldens.json("views/views.json").get("adapters");
     View second = null;

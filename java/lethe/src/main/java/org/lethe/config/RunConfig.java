@@ -25,7 +25,8 @@ public record RunConfig(
     @Doc("Replace what the output directory holds") @Default("false") boolean overwrite,
     @Doc("Seed of everything random") @Default("0") long seed,
     @Doc("Storage of weights and activations: fp32 or bf16") @Default("fp32") Dtype dtype,
-    @Doc("Backend to compute on, for example cpu") @Default("cpu") String device,
+    @Doc("What to compute on: cpu, cuda (the first CUDA device) or cuda:N") @Default("cpu")
+        String device,
     @Doc("Threads of the backend; 0: one per processor") @Default("0") int threads,
     @Doc("Rows to learn from, forget, keep and judge by") DataConfig data,
     @Doc("What is minimised in unlearning") MethodSection method,
@@ -76,7 +77,7 @@ public record RunConfig(
               + " them");
     }
     if (device.isBlank()) {
-      throw new IllegalArgumentException("device must name a backend, for example cpu");
+      throw new IllegalArgumentException("device must be cpu, cuda or cuda:N");
     }
   }
 }

@@ -43,6 +43,7 @@ public final class Bench {
    *
    * @param model whose sizes attention, head and step have; its weights are random
    * @param storage of weights and activations, {@link Dtype#F32} or {@link Dtype#BF16}
+   * @param device what is timed, as {@link Backend#open(String, int)} names it
    * @param threads that an op uses; 0: one per processor
    * @param method the step's, such as "ME+GD", with its default options
    * @param pairs forget sequences of a step, and as many retain sequences
@@ -52,6 +53,7 @@ public final class Bench {
   public record Options(
       ModelConfig model,
       Dtype storage,
+      String device,
       int threads,
       String method,
       int pairs,
@@ -70,7 +72,7 @@ public final class Bench {
 
     /** A step of ME+GD on 8 + 8 sequences of 128 tokens in fp32, some four seconds a timing. */
     public static Options of(ModelConfig model) {
-      return new Options(model, Dtype.F32, 0, "ME+GD", 8, 128, 4);
+      return new Options(model, Dtype.F32, "cpu", 0, "ME+GD", 8, 128, 4);
     }
 
     private static void require(boolean holds, String name, Object value, String rule) {
@@ -177,7 +179,7 @@ public final class Bench {
     Method method = Methods.create(MethodConfig.of(options.method()));
     int threads =
         options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
-    try (Backend backend = Backend.open("cpu", threads)) {
+    try (Backend backend = Backend.open(options.device(), threads)) {
       Ops ops = new Ops(backend, options.storage());
       BenchKernels kernels = new BenchKernels(ops, options);
       List<Timing> timings = new ArrayList<>();
@@ -227,16 +229,18 @@ public final class Bench {
     return sequences;
   }
 
-  /** Calls {@code work} until the time is over. */
+  /** Calls {@code work} until the time is over, and waits for each call's end. */
   static Timing time(
-      Options options, String name, String shape, double flop, long tokens, Runnable work) {
+      Backend backend, Options options, String name, String shape, double flop, long tokens, Runnable work) {
     work.run();
+    backend.synchronize();
     double[] taken = new double[MOST_CALLS];
     int calls = 0;
     double sum = 0;
     while (calls < FEWEST_CALLS || (sum < options.seconds() * 1e3 && calls < MOST_CALLS)) {
       long start = System.nanoTime();
       work.run();
+      backend.synchronize();
       taken[calls] = (System.nanoTime() - start) / 1e6;
       sum += taken[calls++];
     }

@@ -21,6 +21,7 @@ import org.lethe.config.RunConfig;
 import org.lethe.data.corpus.BpeTrainer;
 import org.lethe.data.corpus.Corpus;
 import org.lethe.evaluate.Evaluation;
+import org.lethe.kernels.Backend;
 import org.lethe.report.Table;
 
 /**
@@ -56,6 +57,7 @@ public final class Demo {
    * What a demo does.
    *
    * @param output the directory that everything goes into
+   * @param device what to compute on, as {@link Backend#open(String, int)} names it
    * @param people how many there are, ten questions each
    * @param fraction of the people that are forgotten
    * @param epochs of fine-tuning
@@ -64,6 +66,7 @@ public final class Demo {
   public record Options(
       Path output,
       boolean overwrite,
+      String device,
       long seed,
       int people,
       double fraction,
@@ -132,6 +135,8 @@ public final class Demo {
   static Result run(
       Options options, List<String> fineTuning, List<String> unlearning, RunListener listener) {
     OutputDirectory.check(options.output(), options.overwrite(), 0);
+    // A device that is not there is said before anything is written.
+    Backend.open(options.device(), 1).close();
     return new Demo(options, fineTuning, unlearning, new OneAtATime(listener)).run();
   }
 
@@ -201,6 +206,7 @@ public final class Demo {
     List<String> overrides = new ArrayList<>();
     overrides.add("output=" + quote(directory(name)));
     overrides.add("overwrite=" + options.overwrite());
+    overrides.add("device=" + options.device());
     overrides.add("seed=" + options.seed());
     overrides.add("threads=1");
     overrides.add("checkpoint.every=never");

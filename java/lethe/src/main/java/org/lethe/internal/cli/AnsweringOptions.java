@@ -42,6 +42,13 @@ final class AnsweringOptions {
   @Option(names = "--seed", defaultValue = "0", description = "Of the draws: ${DEFAULT-VALUE}.")
   private long seed;
 
+  @Option(
+      names = "--device",
+      paramLabel = "NAME",
+      defaultValue = "cpu",
+      description = "What to compute on: cpu, cuda or cuda:N. Default: ${DEFAULT-VALUE}.")
+  private String device;
+
   @Option(names = "--threads", defaultValue = "0", description = "0: one per processor.")
   private int threads;
 
@@ -52,6 +59,7 @@ final class AnsweringOptions {
     require(threads >= 0, "--threads", threads, "0 or more");
     List<String> values = new ArrayList<>();
     values.add("output=unused");
+    values.add("device=" + quoted(device));
     values.add("threads=" + threads);
     values.add("model=" + quoted(model.toString()));
     values.add("adapters=[" + adapters() + "]");

@@ -67,6 +67,13 @@ final class BenchVerb implements Callable<Integer> {
       description = "At least that long for each of five timings: ${DEFAULT-VALUE}.")
   private double seconds;
 
+  @Option(
+      names = "--device",
+      paramLabel = "NAME",
+      defaultValue = "cpu",
+      description = "What to time: cpu, cuda or cuda:N. Default: ${DEFAULT-VALUE}.")
+  private String device;
+
   @Option(names = "--threads", defaultValue = "0", description = "0: one per processor.")
   private int threads;
 
@@ -81,7 +88,8 @@ final class BenchVerb implements Callable<Integer> {
   @Override
   public Integer call() {
     Bench.Options options =
-        new Bench.Options(Bench.size(size), storage(), threads, method, pairs, length, seconds);
+        new Bench.Options(
+            Bench.size(size), storage(), device, threads, method, pairs, length, seconds);
     Bench.Result result = Bench.run(options, what -> console.err().println("lethe: " + what));
     json.print(console, facts(result), () -> console.out().print(table(result)));
     return ExitCode.OK;

@@ -18,6 +18,9 @@ final class ConfigOptions {
   @Option(names = "--overwrite", description = "Same as overwrite=true.")
   private boolean overwrite;
 
+  @Option(names = "--device", paramLabel = "NAME", description = "Same as device=NAME.")
+  private String device;
+
   @Option(names = "--threads", paramLabel = "N", description = "Same as threads=N.")
   private Integer threads;
 
@@ -27,8 +30,8 @@ final class ConfigOptions {
   private List<String> overrides = List.of();
 
   /**
-   * The effective configuration. {@code type} needs the keys {@code overwrite} and {@code threads}
-   * when those options are given.
+   * The effective configuration. {@code type} needs the keys {@code overwrite}, {@code device}
+   * and {@code threads} when those options are given.
    *
    * @throws org.lethe.UserException naming file, line and key
    */
@@ -36,6 +39,9 @@ final class ConfigOptions {
     List<String> all = new ArrayList<>();
     if (overwrite) {
       all.add("overwrite=true");
+    }
+    if (device != null) {
+      all.add("device=" + device);
     }
     if (threads != null) {
       all.add("threads=" + threads);

@@ -48,6 +48,13 @@ final class DemoVerb implements Callable<Integer> {
       description = "Of fine-tuning. Default: ${DEFAULT-VALUE}.")
   private int epochs;
 
+  @Option(
+      names = "--device",
+      paramLabel = "NAME",
+      defaultValue = "cpu",
+      description = "What to compute on: cpu, cuda or cuda:N. Default: ${DEFAULT-VALUE}.")
+  private String device;
+
   @Option(names = "--short", description = "Fewer people: a quick look, with coarser numbers.")
   private boolean shortRun;
 
@@ -73,7 +80,14 @@ final class DemoVerb implements Callable<Integer> {
       result =
           Demo.run(
               new Demo.Options(
-                  target, overwrite, seed, shortRun ? 20 : people, fraction, epochs, methods),
+                  target,
+                  overwrite,
+                  device,
+                  seed,
+                  shortRun ? 20 : people,
+                  fraction,
+                  epochs,
+                  methods),
               listener);
     }
     Map<String, Object> models = new LinkedHashMap<>();

@@ -1,0 +1,200 @@
+// Ops that matrix products bound: linears with adapters, attention, and the head.
+#include <algorithm>
+
+#include "cases.h"
+
+namespace lethe::bench {
+
+namespace {
+
+constexpr double kHeadOfProducts = 0.8;
+constexpr int64_t kLargeVocabulary = 128256;
+
+struct LinearShape {
+  int64_t T, out, in, rank;
+  bool backward;
+};
+
+Work linear(Device &d, int32_t dtype, const LinearShape &s) {
+  const int64_t size = element_bytes(dtype);
+  lethe_linear handle = 0;
+  const lethe_ref w = d.normal(dtype, s.out * s.in, 0.02f, 1), x = d.normal(dtype, s.T * s.in, 1, 2);
+  const lethe_ref y = d.bytes(s.T * s.out * size);
+  require(lethe_linear_create(d.engine(), dtype, s.out, s.in, w, 0, 0, 0, &handle));
+  lethe_ref u = 0, du = 0, da = 0, db = 0;
+  const int64_t adapted = s.rank > 0 ? s.T : 0;
+  if (s.rank > 0) {
+    const lethe_ref a = d.normal(dtype, s.rank * s.in, 0.02f, 3), b = d.normal(dtype, s.out * s.rank, 0.02f, 4);
+    da = d.bytes(s.rank * s.in * 4);
+    db = d.bytes(s.out * s.rank * 4);
+    u = d.bytes(s.T * s.rank * size);
+    du = d.bytes(s.T * s.rank * size);
+    require(lethe_linear_adapter(d.engine(), handle, 0, s.out, s.rank, 2, 0, 0, a, b, da, db));
+  }
+  const auto forward = [=, &d] { require(lethe_linear_forward(d.engine(), handle, s.T, adapted, x, 0, y, 0, u)); };
+  const auto t = static_cast<double>(s.T), out = static_cast<double>(s.out), in = static_cast<double>(s.in),
+             rank = static_cast<double>(s.rank);
+  const double least = static_cast<double>(size) * (t * in + t * out + out * in);
+  if (!s.backward) {
+    return {forward, {{y, s.T * s.out, dtype}}, least, 2 * t * (out * in + rank * (out + in)), {{s.T, s.out, s.in}}};
+  }
+  forward();
+  const lethe_ref dy = d.normal(dtype, s.T * s.out, 1, 5), dx = d.bytes(s.T * s.in * size);
+  std::vector<Output> outputs = {{dx, s.T * s.in, dtype}};
+  if (s.rank > 0) {
+    outputs.push_back({da, s.rank * s.in, LETHE_F32});
+    outputs.push_back({db, s.out * s.rank, LETHE_F32});
+  }
+  return {[=, &d] { require(lethe_linear_backward(d.engine(), handle, s.T, x, u, dy, 0, du, dx)); },
+          outputs,
+          least,
+          2 * t * (out * in + 2 * rank * (out + in)),
+          {{s.T, s.in, s.out}}};
+}
+
+struct AttentionShape {
+  int64_t T, length, heads, kv_heads, head_dim;
+  bool backward;
+};
+
+Work attention(Device &d, int32_t dtype, const AttentionShape &s) {
+  const int64_t size = element_bytes(dtype), q_width = s.heads * s.head_dim, k_width = s.kv_heads * s.head_dim;
+  std::vector<int32_t> table;
+  double pairs = 0;
+  for (int64_t first = 0; first < s.T; first += s.length) {
+    const int64_t n = std::min(s.length, s.T - first);
+    const auto at = static_cast<int32_t>(first), count = static_cast<int32_t>(n);
+    table.insert(table.end(), {at, count, at, count, 0, 0});
+    pairs += static_cast<double>(n) * static_cast<double>(n + 1) / 2;
+  }
+  const auto segments = static_cast<int64_t>(table.size() / LETHE_SEGMENT_FIELDS);
+  const lethe_ref segment_table = d.ints(table);
+  const lethe_ref q = d.normal(dtype, s.T * q_width, 1, 1), k = d.normal(dtype, s.T * k_width, 1, 2);
+  const lethe_ref v = d.normal(dtype, s.T * k_width, 1, 3), out = d.bytes(s.T * q_width * size);
+  const lethe_ref lse = d.bytes(s.T * s.heads * 4);
+  const float scale = 0.08838835f;
+  const auto forward = [=, &d] {
+    require(lethe_attention_forward(d.engine(), dtype, s.heads, s.kv_heads, s.head_dim, scale, 0, 0, segments,
+                                    segment_table, s.T, q, q_width, s.T, k, k_width, v, k_width, out, lse));
+  };
+  const double product = 2 * pairs * static_cast<double>(q_width);
+  const auto least = static_cast<double>(size * s.T * 2 * (q_width + k_width));
+  const std::vector<std::vector<int64_t>> dense = {{s.T, q_width, q_width}};
+  if (!s.backward) return {forward, {{out, s.T * q_width, dtype}}, least, 2 * product, dense};
+  forward();
+  const lethe_ref dout = d.normal(dtype, s.T * q_width, 1, 4), dq = d.bytes(s.T * q_width * size);
+  const lethe_ref dk = d.bytes(s.T * k_width * size), dv = d.bytes(s.T * k_width * size);
+  return {[=, &d] {
+            require(lethe_attention_backward(d.engine(), dtype, s.heads, s.kv_heads, s.head_dim, scale, 0, 0, segments,
+                                             segment_table, s.T, q, q_width, s.T, k, k_width, v, k_width, out, lse,
+                                             dout, dq, dk, dv));
+          },
+          {{dq, s.T * q_width, dtype}, {dk, s.T * k_width, dtype}, {dv, s.T * k_width, dtype}},
+          2 * least,
+          5 * product,
+          dense};
+}
+
+struct HeadShape {
+  int64_t n, width, V;
+  std::vector<int32_t> kinds;  // in turn
+};
+
+Work head(Device &d, int32_t dtype, const HeadShape &s) {
+  const int64_t size = element_bytes(dtype);
+  std::vector<int32_t> records;
+  int64_t references = 0;
+  for (int64_t i = 0; i < s.n; ++i) {
+    const int32_t kind = s.kinds[static_cast<size_t>(i) % s.kinds.size()];
+    const bool reference = kind == LETHE_ROW_REFERENCE_KL || kind == LETHE_ROW_KL_REFERENCE;
+    // The reference's states stand behind the model's own, as in a batch.
+    records.insert(records.end(), {static_cast<int32_t>(i), static_cast<int32_t>((i * 7919) % s.V), kind,
+                                   reference ? static_cast<int32_t>(s.n + references) : -1, -1});
+    references += reference ? 1 : 0;
+  }
+  const int64_t sources = s.n + references;
+  int64_t least = 0, most = 0;
+  require(lethe_head_workspace(d.engine(), dtype, s.n, s.width, s.V, &least, &most));
+  const int64_t workspace_bytes = std::max(least, std::min(most, int64_t{4} << 30));
+  const lethe_ref h = d.normal(dtype, sources * s.width, 1, 1), w = d.normal(dtype, s.V * s.width, 0.02f, 2);
+  const lethe_ref mean = d.bytes(s.width * 4), rows = d.ints(records), stats = d.bytes(s.n * LETHE_STATISTICS * 4);
+  const lethe_ref dh = d.bytes(s.n * s.width * size), workspace = d.bytes(workspace_bytes);
+  require(lethe_head_mean(d.engine(), dtype, s.width, s.V, w, mean));
+  const double product = 2 * static_cast<double>(s.width) * static_cast<double>(s.V);
+  return {[=, &d] {
+            require(lethe_head_forward(d.engine(), dtype, s.n, sources, s.width, s.V, references, 0, h, w, 0, 0, mean,
+                                       rows, 0, stats, dh, workspace, workspace_bytes));
+          },
+          {{dh, s.n * s.width, dtype}},
+          static_cast<double>(size * s.V * s.width),
+          product * static_cast<double>(2 * s.n + references),
+          {{0, s.V, s.width}, {0, s.width, s.V}}};
+}
+
+void add_linears(std::vector<Case> *all) {
+  const int32_t t = LETHE_BF16;
+  for (const int64_t out : {4096, 14336}) {
+    for (const int64_t rows : {512, 2048, 8192}) {
+      for (const int64_t rank : {0, 8, 16, 64}) {
+        for (const bool backward : {false, true}) {
+          const LinearShape full = {rows, out, 4096, rank, backward},
+                            small = {37, 72, 100, std::min<int64_t>(rank, 12), backward};
+          all->push_back({backward ? "linear_backward" : "linear_forward",
+                          std::to_string(rows) + " x 4096 to " + std::to_string(out) + ", r " + std::to_string(rank), t,
+                          Ceiling::kProducts, 0, [small](Device &d) { return linear(d, LETHE_BF16, small); },
+                          [full](Device &d) { return linear(d, LETHE_BF16, full); }});
+        }
+      }
+    }
+  }
+}
+
+void add_attention(std::vector<Case> *all) {
+  for (const int64_t length : {100, 2048}) {
+    for (const bool backward : {false, true}) {
+      const AttentionShape full = {8192, length, 32, 8, 128, backward}, small = {90, length / 4, 4, 2, 64, backward};
+      all->push_back({backward ? "attention_backward" : "attention_forward",
+                      "8192 tokens in " + std::to_string(length) + "s, 32 heads x 128, 8 of keys", LETHE_BF16,
+                      Ceiling::kProducts, 0, [small](Device &d) { return attention(d, LETHE_BF16, small); },
+                      [full](Device &d) { return attention(d, LETHE_BF16, full); }});
+    }
+  }
+}
+
+void add_heads(std::vector<Case> *all) {
+  const struct {
+    const char *name;
+    std::vector<int32_t> kinds;
+  } losses[] = {{"head ME", {LETHE_ROW_UNIFORM_KL}},
+                {"head NLL", {LETHE_ROW_NLL}},
+                {"head KL", {LETHE_ROW_REFERENCE_KL}},
+                {"head mixed", {LETHE_ROW_NLL, LETHE_ROW_UNIFORM_KL, LETHE_ROW_REFERENCE_KL, LETHE_ROW_STATISTICS}}};
+  const int64_t shapes[][3] = {{8192, 4096, kLargeVocabulary}, {4096, 4096, 32000}, {8192, 2048, kLargeVocabulary}};
+  for (const auto &shape : shapes) {
+    for (const auto &loss : losses) {
+      const HeadShape full = {shape[0], shape[1], shape[2], loss.kinds}, small = {13, 72, 1003, loss.kinds};
+      all->push_back(
+          {loss.name,
+           std::to_string(full.n) + " rows, d " + std::to_string(full.width) + ", V " + std::to_string(full.V),
+           LETHE_BF16, Ceiling::kProducts, full.V == kLargeVocabulary && full.width == 4096 ? kHeadOfProducts : 0,
+           [small](Device &d) { return head(d, LETHE_BF16, small); },
+           [full](Device &d) { return head(d, LETHE_BF16, full); }});
+    }
+  }
+}
+
+}  // namespace
+
+Work plain_linear(Device &d, int32_t dtype, int64_t rows, int64_t out, int64_t in) {
+  return linear(d, dtype, {rows, out, in, 0, false});
+}
+
+std::vector<Case> matrix_cases() {
+  std::vector<Case> all;
+  add_heads(&all);
+  add_linears(&all);
+  add_attention(&all);
+  return all;
+}
+
+}  // namespace lethe::bench
