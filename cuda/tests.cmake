@@ -23,7 +23,7 @@ target_link_options(head_shim_sanitized_test PRIVATE ${sanitizers})
 add_test(NAME head-shim-sanitized COMMAND head_shim_sanitized_test separate)
 
 # ---- every op through lethe.h, on the shim ----
-set(shim_ops activation attention head head_norm linear norm quantize random rotary rows update)
+set(shim_ops activation attention head head_norm head_pass head_sample linear norm quantize random rotary rows update)
 # The sanitized plug-in wants the sanitizers in the program that opens it.
 function(add_sanitized_test op)
   add_executable(${op}_sanitized_test ${CMAKE_SOURCE_DIR}/../tests/native/${op}_test.cpp)
