@@ -15,7 +15,8 @@ namespace lethe::cuda {
 namespace {
 
 constexpr unsigned kThreads = 1024;
-constexpr int32_t kBroken = -1;  // drawn from logits that are not finite
+constexpr int64_t kColumnsOfThread = 16;  // at least, where there are so many: sums over a block cost as much
+constexpr int32_t kBroken = -1;           // drawn from logits that are not finite
 
 struct Sample {
   float *z;  // [rows, ld]: logits, then weights
@@ -233,8 +234,9 @@ int broken(const Fault &f, std::string *message) {
   return LETHE_INVALID_ARGUMENT;
 }
 
-unsigned threads_for(int64_t columns) {
-  return static_cast<unsigned>(std::min<int64_t>(kThreads, ceil_div(columns, kWarp) * kWarp));
+// Threads for so many numbers, of which each should have `each`.
+unsigned threads_for(int64_t numbers, int64_t each) {
+  return static_cast<unsigned>(std::min<int64_t>(kThreads, ceil_div(ceil_div(numbers, each), kWarp) * kWarp));
 }
 
 int sample(Device *device, const lethe_sample_args &a) {
@@ -273,10 +275,11 @@ int sample(Device *device, const lethe_sample_args &a) {
                       static_cast<uint64_t>(a.seed),
                       a.draws + begin,
                       drawn + begin};
-    const Shape shape = {"head_sample", {static_cast<unsigned>(count)}, threads_for(a.V), 0, count * a.V * 12};
+    const Shape shape = {
+        "head_sample", {static_cast<unsigned>(count)}, threads_for(a.V, kColumnsOfThread), 0, count * a.V * 12};
     LETHE_CUDA_TRY(launch(device, shape, head_sample_kernel, s));
   }
-  const Shape shape = {"head_drawn", {}, threads_for(a.n), 0, a.n * 8};
+  const Shape shape = {"head_drawn", {}, threads_for(a.n, 1), 0, a.n * 8};
   return launch(device, shape, head_drawn_kernel, a.n, static_cast<const int32_t *>(drawn), a.ids,
                 device->fault.gate("ids", broken));
 }

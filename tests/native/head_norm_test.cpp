@@ -142,6 +142,10 @@ int main(int argc, char **argv) {
     cases.push_back({kind, 25, 3, 130, 0.0f});
     cases.push_back({kind, 1, 1, 5, 1.0f});
     cases.push_back({kind, 0, 9, 16, 0.0f});
+    // As wide as a block of CUDA holds, and wider, with whole pieces of 16 bytes and with a tail.
+    cases.push_back({kind, 7, 3, 8192, 0.0f});
+    cases.push_back({kind, 7, 5, 8200, 1.0f});
+    cases.push_back({kind, 7, 3, 8203, 0.0f});
     cases.push_back({kind, 0, 0, 16, 0.0f});
   }
   on_each_backend(argc, argv, 2, [&](lethe_engine *engine, const std::string &backend) {
