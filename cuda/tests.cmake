@@ -169,6 +169,26 @@ add_op_mutant(update_norm_tail_short update update.cu "s/in_piece<float>(end - a
 add_op_mutant(update_copy_tail_short update update.cu "s/in_piece<bf16>(a.n - first)/in_piece<bf16>(a.n - 1 - first)/"
   update.cu)
 
+add_op_mutant(linear_sums_barrier_dropped linear linear.cu "/sums are written/s/__syncthreads();//" linear.cu)
+add_op_mutant(linear_sums_last_unseen linear linear.cu "s/first + c < columns; c +=/first + c < columns - 1; c +=/"
+  linear.cu)
+add_op_mutant(linear_chunk_last_unseen linear linear.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/" linear.cu)
+add_op_mutant(linear_gap_short linear linear.cu "s/slice.first, a.adapted))/slice.first, a.adapted - 1))/" linear.cu)
+add_op_mutant(linear_rest_short linear linear.cu "s/0, a.out, a.T - a.adapted/0, a.out - 1, a.T - a.adapted/" linear.cu)
+add_op_mutant(linear_overlap_unseen linear linear.cu "s/overlap |= slices.*/overlap |= i > slices.size();/" linear.cu)
+add_op_mutant(linear_dropout_unscaled linear linear.cu "s/1.0 - static_cast<double>(adapter.dropout)/1.0/" linear.cu)
+add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
+add_op_mutant(masked_tiles_overwritten linear dropout.cu "/tiles may be written/s/__syncthreads();//" dropout.cu)
+add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
+add_op_mutant(masked_parts_forgotten linear dropout.cu "s/some, first > 0/some, false/" dropout.cu)
+add_op_mutant(masked_mask_inverted linear dropout.cu "s/threshold ? 1.0f : 0.0f/threshold ? 0.0f : 1.0f/" dropout.cu)
+add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
+add_op_mutant(gemm_reduction_taken linear gemm.cu "s/reduction == 0 &&//" gemm.cu)
+add_op_mutant(gemm_workspace_taken linear gemm.cu "s/{size_t{0}, kWorkspace}/{kWorkspace}/" gemm.cu)
+add_op_mutant(norm_chunk_last_unseen update update.cu "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update.cu)
+add_op_mutant(adamw_last_unseen update update.cu "s/else if (n > 0)/else if (n > 1)/" update.cu)
+add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
+
 add_mutant(head_store_barrier_dropped head_rows.cu "/loads of tiles/s/__syncthreads();//")
 add_mutant(head_store_barrier_once head_rows.cu "/loads of tiles/s/(tile & (tile + 1)) == 0/tile == 0/")
 add_mutant(head_written_barrier_dropped common.cuh "/partial is written/s/__syncthreads();//")
