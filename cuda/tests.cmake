@@ -123,71 +123,50 @@ function(add_op_mutant name test file change)
   set_tests_properties(mutant-${name} PROPERTIES
     PASS_REGULAR_EXPRESSION "[1-9][0-9]* failed|head: [1-9][0-9]* of [0-9]+ checks failed")
 endfunction()
-add_op_mutant(index_bound_late rows index.cu "s/index.i. >= bound/index[i] > bound/" index.cu)
-add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - column)/in_piece<T>(f - 1 - column)/"
+add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - column)/in_piece<T>(f - column - 1)/"
   activation.cu)
-add_op_mutant(attention_forward_keys_early attention attention_forward.cu "/keys are there/s/__syncthreads();//"
-  attention_forward.cu)
-add_op_mutant(attention_forward_copy_unwaited attention attention_forward.cu "s/copies_wait<0>();/copies_wait<1>();/"
-  attention_forward.cu)
+add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
+add_op_mutant(adamw_last_unseen update update.cu "s/else if (n > 0)/else if (n > 1)/" update.cu)
 add_op_mutant(attention_decode_sums_early attention attention_decode.cu "/all warps' sums are there/s/__syncthreads();//"
   attention_decode.cu)
-add_op_mutant(attention_plain_slice_early attention attention_plain.cu "/slices are there/s/__syncthreads();//"
-  attention_plain.cu)
-add_op_mutant(attention_plan_ends_early attention attention_plan.cu "/ends are written, and claimed/s/__syncthreads();//"
-  attention_plan.cu)
-add_op_mutant(attention_segments_early attention attention.cuh "/meets is written/s/__syncthreads();//"
-  attention_backward.cu attention_plain.cu)
+add_op_mutant(attention_forward_copy_unwaited attention attention_forward.cu "s/copies_wait<0>();/copies_wait<1>();/"
+  attention_forward.cu)
+add_op_mutant(attention_forward_keys_early attention attention_forward.cu "/keys are there/s/__syncthreads();//"
+  attention_forward.cu)
 add_op_mutant(attention_mask_late attention attention_mma.cuh "s/key < visible/key <= visible/" attention_forward.cu
   attention_backward.cu attention_decode.cu)
-add_op_mutant(dropout_tiles_early linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
-add_op_mutant(dropout_tail_short linear dropout.cu "s/const int n = left < kWords ? static_cast<int>(left)/const int n = left < kWords ? static_cast<int>(left) - 1/"
-  dropout.cu)
-add_op_mutant(embedding_tail_short rows embedding.cu "s/in_piece<T>(a.d - column)/in_piece<T>(a.d - 1 - column)/"
-  embedding.cu)
-add_op_mutant(sort_counted_early rows sort.cu "/the tile is counted/s/__syncthreads();//" sort.cu)
-add_op_mutant(rows_tail_short rows rows.cu "s/in_piece<T>(a.width - column)/in_piece<T>(a.width - 1 - column)/" rows.cu)
-add_op_mutant(distinct_looked_early rows rows.cu "/all have looked/s/__syncthreads();//" rows.cu)
-add_op_mutant(head_gather_tail_short head head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
-add_op_mutant(head_plan_looked_early head head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
-add_op_mutant(head_combine_tail_short head head_combine.cu "s/in_piece<T>(s.d - at)/in_piece<T>(s.d - 1 - at)/"
-  head_combine.cu)
+add_op_mutant(attention_plain_slice_early attention attention_plain.cu "/slices are there/s/__syncthreads();//"
+  attention_plain.cu)
+add_op_mutant(attention_segments_early attention attention.cuh "/meets is written/s/__syncthreads();//"
+  attention_backward.cu attention_plain.cu)
+add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
+add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
 add_op_mutant(head_columns_tail_short head head_sums.cu "s/in_piece<T>(V - column)/in_piece<T>(V - 1 - column)/"
   head_sums.cu)
+add_op_mutant(head_combine_tail_short head head_combine.cu "s/in_piece<T>(s.d - at)/in_piece<T>(s.d - 1 - at)/"
+  head_combine.cu)
+add_op_mutant(head_gather_tail_short head head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
+add_op_mutant(head_plan_looked_early head head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
 add_op_mutant(head_sample_weights_early head head_sample.cu "/weights are written/s/__syncthreads();//" head_sample.cu)
-add_op_mutant(linear_sums_early linear linear.cu "/sums are written/s/__syncthreads();//" linear.cu)
-add_op_mutant(linear_columns_tail_short linear linear.cu
-  "s/in_piece<T>(columns - first - lane)/in_piece<T>(columns - 1 - first - lane)/" linear.cu)
-add_op_mutant(nf4_largest_early quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
-add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left) to/2 * i < left - 1) to/" nf4.cu)
-add_op_mutant(norm_sums_early norm norm.cu "/the teams' sums are written/s/__syncthreads();//" norm.cu)
-add_op_mutant(norm_tail_long norm norm.cuh "s/const int left = d - x.column/const int left = d + 1 - x.column/" norm.cu)
-add_op_mutant(random_tail_short random random_normal.cu "s/at + k < n) from/at + k < n - 1) from/" random_normal.cu)
-add_op_mutant(rotary_tail_short rotary rotary.cu "s/in_piece<T>(half - column)/in_piece<T>(half - 1 - column)/" rotary.cu)
-add_op_mutant(update_norm_tail_short update update.cu "s/in_piece<float>(end - at)/in_piece<float>(end - 1 - at)/"
-  update.cu)
-add_op_mutant(update_copy_tail_short update update.cu "s/in_piece<bf16>(a.n - first)/in_piece<bf16>(a.n - 1 - first)/"
-  update.cu)
-
-add_op_mutant(linear_sums_barrier_dropped linear linear.cu "/sums are written/s/__syncthreads();//" linear.cu)
-add_op_mutant(linear_sums_last_unseen linear linear.cu "s/first + c < columns; c +=/first + c < columns - 1; c +=/"
-  linear.cu)
+add_op_mutant(index_bound_late rows index.cu "s/index.i. >= bound/index[i] > bound/" index.cu)
 add_op_mutant(linear_chunk_last_unseen linear linear.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/" linear.cu)
 add_op_mutant(linear_gap_short linear linear.cu "s/slice.first, a.adapted))/slice.first, a.adapted - 1))/" linear.cu)
-add_op_mutant(linear_rest_short linear linear.cu "s/0, a.out, a.T - a.adapted/0, a.out - 1, a.T - a.adapted/" linear.cu)
-add_op_mutant(linear_overlap_unseen linear linear.cu "s/overlap |= slices.*/overlap |= i > slices.size();/" linear.cu)
-add_op_mutant(linear_dropout_unscaled linear linear.cu "s/1.0 - static_cast<double>(adapter.dropout)/1.0/" linear.cu)
-add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
-add_op_mutant(masked_tiles_overwritten linear dropout.cu "/tiles may be written/s/__syncthreads();//" dropout.cu)
-add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
-add_op_mutant(masked_parts_forgotten linear dropout.cu "s/some, first > 0/some, false/" dropout.cu)
+add_op_mutant(linear_sums_barrier_dropped linear linear.cu "/sums are written/s/__syncthreads();//" linear.cu)
 add_op_mutant(masked_mask_inverted linear dropout.cu "s/threshold ? 1.0f : 0.0f/threshold ? 0.0f : 1.0f/" dropout.cu)
-add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
-add_op_mutant(gemm_reduction_taken linear gemm.cu "s/reduction == 0 &&//" gemm.cu)
-add_op_mutant(gemm_workspace_taken linear gemm.cu "s/{size_t{0}, kWorkspace}/{kWorkspace}/" gemm.cu)
+add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
+add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
+add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
+add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left/2 * i + 1 < left/" nf4.cu)
 add_op_mutant(norm_chunk_last_unseen update update.cu "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update.cu)
-add_op_mutant(adamw_last_unseen update update.cu "s/else if (n > 0)/else if (n > 1)/" update.cu)
-add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
+add_op_mutant(norm_strips_barrier_dropped norm norm.cu "/the strips are written/s/__syncthreads();//" norm.cu)
+add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)
+add_op_mutant(norm_wide_tail_long norm norm_wide.cuh "s/= k < n [?] v.at/= k <= n ? v.at/" norm.cu)
+add_op_mutant(random_tail_short random random_normal.cu "s/at + k < n)/at + k < n - 1)/" random_normal.cu)
+add_op_mutant(rotary_tail_short rotary rotary.cu "s/in_piece<T>(half - column)/in_piece<T>(half - column - 1)/" rotary.cu)
+add_op_mutant(rows_looked_barrier_dropped rows rows.cu "/all have looked/s/__syncthreads();//" rows.cu)
+add_op_mutant(rows_tail_long rows rows.cu "s/in_piece<T>(a.width - column)/in_piece<T>(a.width - column + 1)/" rows.cu)
+add_op_mutant(sort_counted_barrier_dropped rows sort.cu "/the tile is counted/s/__syncthreads();//" sort.cu)
+add_op_mutant(sort_rank_from_one rows sort.cu "s/(1u << lane) - 1/(2u << lane) - 1/" sort.cu)
 
 add_mutant(head_store_barrier_dropped head_rows.cu "/loads of tiles/s/__syncthreads();//")
 add_mutant(head_store_barrier_once head_rows.cu "/loads of tiles/s/(tile & (tile + 1)) == 0/tile == 0/")

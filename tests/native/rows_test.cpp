@@ -130,6 +130,24 @@ void bad_indices_are_named_and_nothing_is_written(lethe_engine *engine) {
   expect(operands.intact({}), "a repeated index writes nothing");
 }
 
+// One more than few has another way to see it.
+void repeated_rows_are_named(lethe_engine *engine) {
+  for (const int32_t n : {2, 33, 256, 257}) {
+    std::vector<int32_t> index(at(n));
+    for (int32_t i = 0; i < n; ++i) index[at(i)] = n - 1 - i;
+    index.back() = n - 1;
+    Operands operands(engine, 32 * n + 4096);
+    const lethe_ref r_table = operands.add(Numbers(at(n), 1.0), LETHE_F32);
+    const lethe_ref r_list = operands.add(Numbers(at(n), 2.0), LETHE_F32);
+    const lethe_ref r_index = operands.add(index);
+    expect(operands.upload(), "upload");
+    const std::string text = "index[" + std::to_string(n - 1) + "] is " + std::to_string(n - 1) + " a second time";
+    const int status = settled(engine, lethe_scatter_rows(engine, LETHE_F32, n, 1, n, r_list, 1, r_index, r_table, 1));
+    expect(status == LETHE_INVALID_ARGUMENT && std::strstr(lethe_error_trace(), text.c_str()) != nullptr, text);
+    expect(operands.intact({}), text + ": changes nothing");
+  }
+}
+
 // Among more indices than one look of a block's threads: the first that is at fault, and the last.
 void faults_far_from_the_start_are_named(lethe_engine *engine) {
   constexpr int64_t kRows = 3000;
@@ -200,6 +218,7 @@ int main(int argc, char **argv) {
       rows_move(engine, dtype, 2, 16384 + 8, 8, 0, 0);
     }
     bad_indices_are_named_and_nothing_is_written(engine);
+    repeated_rows_are_named(engine);
     faults_far_from_the_start_are_named(engine);
   });
 }

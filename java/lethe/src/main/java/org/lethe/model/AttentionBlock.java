@@ -44,9 +44,12 @@ final class AttentionBlock {
     long qkv = a.at(s.qkv());
     norms.forward(inputNorm(l), tokens, x, 0, a.normed(), a.kept(s.inputNorm()));
     long projection = layer.qkv().linear();
-    ops.linearForward(projection, tokens, adapted, a.normed(), 0, qkv, a.rowKeys(), a.at(s.uQkv()));
+    // Without a backward pass the heads' norms may write over what they read.
+    long projected = cached == null ? projected(s) : qkv;
+    ops.linearForward(
+        projection, tokens, adapted, a.normed(), 0, projected, a.rowKeys(), a.at(s.uQkv()));
     if (c.attention().queryKeyNorm()) {
-      normHeads(l, s, tokens);
+      normHeads(l, s, tokens, projected);
     }
     rotate(tokens, qkv, false);
     long key = qkv + bytes(c.queryWidth());
@@ -55,7 +58,7 @@ final class AttentionBlock {
           shape(l, batch.attending(batch.sequences()), tokens, tokens, c.qkvWidth()),
           qkv,
           key,
-          key + bytes(c.kvWidth()),
+          values(projected),
           a.at(s.attention()),
           a.at(s.lse()));
       silence(batch, batch.sequences(), a.at(s.attention()), c.queryWidth());
@@ -143,7 +146,7 @@ final class AttentionBlock {
         shape(l, batch.attending(batch.trainedSequences()), tokens, tokens, c.qkvWidth()),
         qkv,
         key,
-        key + bytes(c.kvWidth()),
+        values(projected(s)),
         a.at(s.attention()),
         a.at(s.lse()),
         a.dAttention(),
@@ -173,15 +176,24 @@ final class AttentionBlock {
     }
   }
 
-  /** The backward pass reads what the norms read, so that is copied aside. */
-  private void normHeads(int l, Activations.Slot s, int tokens) {
+  /**
+   * Where q|k|v of a batch is projected to. The backward pass of the heads' norms reads what they
+   * read, so with those it is apart from {@code qkv}, and the values stay there.
+   */
+  private long projected(Activations.Slot s) {
+    return a.at(c.attention().queryKeyNorm() ? s.rawQkv() : s.qkv());
+  }
+
+  private long values(long projected) {
+    return projected + bytes((long) c.queryWidth() + c.kvWidth());
+  }
+
+  private void normHeads(int l, Activations.Slot s, int tokens, long projected) {
     long qkv = a.at(s.qkv());
-    long raw = a.at(s.rawQkv());
-    ops.copy(raw, qkv, bytes((long) tokens * c.qkvWidth()));
     long offset = bytes(c.queryWidth());
-    norms.headsForward(queryNorm(l), tokens, c.heads(), raw, qkv, a.kept(s.queryNorm()));
+    norms.headsForward(queryNorm(l), tokens, c.heads(), projected, qkv, a.kept(s.queryNorm()));
     norms.headsForward(
-        keyNorm(l), tokens, c.kvHeads(), raw + offset, qkv + offset, a.kept(s.keyNorm()));
+        keyNorm(l), tokens, c.kvHeads(), projected + offset, qkv + offset, a.kept(s.keyNorm()));
   }
 
   /** Queries and keys stand side by side and turn alike, so one call turns both. */
