@@ -380,6 +380,40 @@ void bad_tables(lethe_engine *engine, const std::string &backend) {
   }
 }
 
+// Which two of many segments are at fault, wherever they stand in the table, and in whole words what is wrong.
+void where_tables_are_bad(lethe_engine *engine, const std::string &backend) {
+  const struct {
+    std::vector<std::vector<int32_t>> segments;
+    int status;
+    const char *trace;
+  } bad[] = {
+      {{{8, 2, 8, 2, 0, 0}, {0, 5, 0, 5, 0, 0}, {5, 0, 5, 0, 0, 0}, {4, 2, 4, 2, 0, 0}},
+       LETHE_OVERLAP,
+       "segments 1 and 3 share query rows"},
+      {{{6, 3, 6, 3, 0, 0}, {2, 2, 2, 2, 0, 0}, {8, 1, 8, 1, 0, 0}, {3, 1, 3, 1, 0, 0}},
+       LETHE_OVERLAP,
+       "segments 1 and 3 share query rows"},
+      {{{4, 2, 4, 2, 0, 0}, {4, 2, 4, 2, 0, 0}}, LETHE_OVERLAP, "segments 0 and 1 share query rows"},
+      {{{0, 1, 0, 1, 0, 0}, {1, 1, 1, 1, 0, 0}, {2, -1, 2, 1, 0, 0}, {9, 9, 0, 0, 0, 0}},
+       LETHE_OUT_OF_BOUNDS,
+       "segment 2: queries are -1 rows from 2 of 10"},
+      {{{0, 1, 0, 1, -3, 4}}, LETHE_OUT_OF_BOUNDS, "segment 0: parent keys are 4 rows from -3 of 10"},
+      {{{0, 1, 10, 1, 0, 0}}, LETHE_OUT_OF_BOUNDS, "segment 0: own keys are 1 rows from 10 of 10"},
+      {{{0, 2, 0, 1, 0, 9}}, LETHE_INVALID_ARGUMENT, "segment 0: 2 queries but only 1 own keys"},
+  };
+  const Buffer rows(engine, LETHE_F32, std::vector<float>(10 * 8, 1.0f));
+  for (const auto &b : bad) {
+    Problem p = problem(1, 1, 8, b.segments, 10, 10);
+    const Buffer table(engine, LETHE_I32, table_of(p)), out(engine, LETHE_F32, std::vector<float>(10 * 8));
+    const auto count = static_cast<int64_t>(b.segments.size());
+    expect(settled(engine, lethe_attention_forward(engine, LETHE_F32, 1, 1, 8, 1.0f, 0, 0, count, table.ref(), 10,
+                                                   rows.ref(), 8, 10, rows.ref(), 8, rows.ref(), 8, out.ref(), 0)) ==
+               b.status,
+           backend + " status, " + b.trace);
+    expect(std::strstr(lethe_error_trace(), b.trace) != nullptr, backend + " says: " + b.trace);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -397,6 +431,7 @@ int main(int argc, char **argv) {
       hidden_keys_do_not_matter(engine, backend, dtype);
     }
     bad_tables(engine, backend);
+    where_tables_are_bad(engine, backend);
   });
   return finish("attention_test");
 }
