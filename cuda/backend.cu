@@ -68,21 +68,22 @@ int check_device(const lethe_host *host, int32_t ordinal, cudaDeviceProp *proper
 }
 
 // An architecture without code in this library shows with the first launch.
-__global__ void probe_kernel(int *closed) {
-  if (threadIdx.x == 0) *closed = 0;
+__global__ void probe_kernel(int *closed, int *tickets) {
+  if (threadIdx.x == 0) *closed = *tickets = 0;
 }
 
 int make_fault_record(Device *device) {
   void *memory = nullptr, *seen = nullptr;
-  LETHE_CUDA_CALL(device, cudaMalloc(&memory, sizeof(int)));
+  LETHE_CUDA_CALL(device, cudaMalloc(&memory, 2 * sizeof(int)));
   device->fault.closed = static_cast<int *>(memory);
+  device->tickets = device->fault.closed + 1;
   LETHE_CUDA_CALL(device, cudaHostAlloc(&memory, sizeof(Fault), cudaHostAllocMapped));
   device->fault.host = static_cast<Fault *>(memory);
   *device->fault.host = Fault{};
   LETHE_CUDA_CALL(device, cudaHostGetDevicePointer(&seen, memory, 0));
   device->fault.device = static_cast<Fault *>(seen);
   const Shape shape = {"probe", {}, kWarp};
-  const cudaError_t error = launch_on(device->stream, shape, probe_kernel, device->fault.closed);
+  const cudaError_t error = launch_on(device->stream, shape, probe_kernel, device->fault.closed, device->tickets);
   const cudaError_t done = error == cudaSuccess ? cudaStreamSynchronize(device->stream) : error;
   if (done != cudaSuccess) {
     return LETHE_CUDA_FAIL(device, LETHE_NO_DEVICE,

@@ -39,6 +39,7 @@ struct lethe_device {
   int64_t scratch_bytes = 0;
   int64_t allocated = 0;  // bytes of buffers and scratch
   lethe::cuda::FaultRecord fault;
+  int *tickets = nullptr;  // device memory, 0 between launches: blocks of one launch count themselves with it
   // Why the context is beyond use; "" as long as it is not.
   std::string lost;
   bool recording = false;

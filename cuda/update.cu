@@ -1,4 +1,5 @@
 // The global gradient norm, and AdamW over one arena (native/cpu/update.cpp has the formulas).
+#include <algorithm>
 #include <cmath>
 
 #include "device.cuh"
@@ -69,25 +70,12 @@ __global__ void __launch_bounds__(kTotalThreads)
 
 // ---- AdamW ----
 
-// What a step's updates share; made once, as its powers are dear.
+// What a step's updates share.
 struct Step {
-  int applies;
   float clip;
   float step_size;        // lr / (1 - beta1^t)
   float correction_root;  // 1 / sqrt(1 - beta2^t)
 };
-
-// Counts the step: in front of the updates, which read only what this leaves.
-__global__ void step_kernel(float lr, float beta1, float beta2, float *state, Step *step) {
-  if (threadIdx.x != 0) return;
-  step->applies = state[2] == 1.0f ? 1 : 0;
-  if (step->applies == 0) return;
-  state[3] += 1.0f;
-  const double t = state[3];
-  step->clip = state[1];
-  step->step_size = static_cast<float>(lr / (1.0 - pow(static_cast<double>(beta1), t)));
-  step->correction_root = static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(beta2), t)));
-}
 
 constexpr unsigned kThreads = 256;
 // Parameters of a thread: 16 bytes of a bf16 copy, twice that of the rest.
@@ -119,9 +107,18 @@ struct Arena {
   int64_t n, n_decay;
   float *p, *m, *v;
   const float *g;
-  float beta1, beta2, eps, decay;  // lr * weight_decay
+  float lr, beta1, beta2, eps, decay;  // lr * weight_decay
   bool aligned;
+  float *state;
+  int *tickets;  // 0 between launches
 };
+
+// The step that a state of `steps` updates so far comes to.
+__device__ inline Step step_of(const Arena &a, float steps) {
+  const double t = static_cast<double>(steps) + 1.0;
+  return {a.state[1], static_cast<float>(a.lr / (1.0 - pow(static_cast<double>(a.beta1), t))),
+          static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(a.beta2), t)))};
+}
 
 // A thread's parameters from `first` on, `n` of them; kWhole: kMine, and all is aligned.
 template <bool kWhole, class T>
@@ -145,40 +142,57 @@ __device__ void update_eight(const Arena &a, const Step &s, int64_t first, int n
   if (copy != nullptr) store_eight<kWhole>(p, n, copy + first);
 }
 
+// One launch: a block works the step out once, as its powers are dear, and goes over many pieces. The last block to
+// have read the count of steps raises it.
 template <class T>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, const Step *step, T *copy) {
-  const Step s = *step;
-  if (s.applies == 0) return;
-  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kMine;
-  const int n = in_piece<bf16>(a.n - first);
-  if (a.aligned && n == kMine) {
-    update_eight<true>(a, s, first, kMine, copy);
-  } else if (n > 0) {
-    update_eight<false>(a, s, first, n, copy);
+__global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, T *copy) {
+  __shared__ Step step;
+  if (a.state[2] != 1.0f) return;
+  if (threadIdx.x == 0) {
+    const float steps = a.state[3];
+    step = step_of(a, steps);
+    __threadfence();
+    if (atomicAdd(a.tickets, 1) == static_cast<int>(gridDim.x) - 1) {
+      a.state[3] = steps + 1.0f;
+      *a.tickets = 0;
+    }
+  }
+  __syncthreads();  // the step is written
+  const Step s = step;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads * kMine;
+  for (int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kMine; first < a.n;
+       first += stride) {
+    const int n = in_piece<bf16>(a.n - first);
+    if (a.aligned && n == kMine) {
+      update_eight<true>(a, s, first, kMine, copy);
+    } else if (n > 0) {
+      update_eight<false>(a, s, first, n, copy);
+    }
   }
 }
 
 template <class T>
 int update(Device *device, const lethe_adamw_args &a) {
-  char *memory = nullptr;
-  LETHE_CUDA_TRY(scratch(device, sizeof(Step), &memory));
-  auto *step = reinterpret_cast<Step *>(memory);
-  const Shape count = {"adamw_step", {}, kWarp, 0, 16 + sizeof(Step)};
-  LETHE_CUDA_TRY(launch(device, count, step_kernel, a.lr, a.beta1, a.beta2, a.state, step));
   const Arena arena = {a.n,
                        a.n_decay,
                        a.p,
                        a.m,
                        a.v,
                        a.g,
+                       a.lr,
                        a.beta1,
                        a.beta2,
                        a.eps,
                        a.lr * a.weight_decay,
-                       whole_rows<T>({a.p, a.m, a.v, a.g, a.copy}, {})};
+                       whole_rows<T>({a.p, a.m, a.v, a.g, a.copy}, {}),
+                       a.state,
+                       device->tickets};
+  // As many blocks as run at once.
+  constexpr unsigned kBlocksEach = 8;
+  const unsigned most = static_cast<unsigned>(device->properties.multiProcessorCount) * kBlocksEach;
+  const unsigned blocks = std::clamp(blocks_of(a.n, int64_t{kThreads} * kMine), 1u, most);
   const int64_t bytes = a.n * (28 + (a.copy == nullptr ? 0 : int64_t{sizeof(T)}));
-  const Shape shape = {"adamw", {blocks_of(a.n, int64_t{kThreads} * kMine)}, kThreads, 0, bytes};
-  return launch(device, shape, adamw_kernel<T>, arena, static_cast<const Step *>(step), static_cast<T *>(a.copy));
+  return launch(device, {"adamw", {blocks}, kThreads, 0, bytes}, adamw_kernel<T>, arena, static_cast<T *>(a.copy));
 }
 
 }  // namespace
