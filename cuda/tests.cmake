@@ -37,6 +37,17 @@ add_gemm_test(gemm_shim_sanitized_test ${CMAKE_BINARY_DIR}/sanitized $<TARGET_OB
   -O1 -g ${sanitizers})
 add_dependencies(gemm_shim_sanitized_test lethe_cuda_shim_sanitized_blas)
 
+# ---- the shim itself ----
+foreach(kind "" _sanitized)
+  add_executable(shim${kind}_test ${shim_runtime} ${CMAKE_SOURCE_DIR}/../tests/native/shim_test.cpp)
+  shim_settings(shim${kind}_test ${CMAKE_CURRENT_SOURCE_DIR})
+  if(kind)
+    target_compile_options(shim${kind}_test PRIVATE -O1 -g ${sanitizers})
+    target_link_options(shim${kind}_test PRIVATE ${sanitizers})
+  endif()
+  add_test(NAME shim${kind} COMMAND shim${kind}_test)
+endforeach()
+
 # ---- every op through lethe.h, on the shim ----
 set(shim_ops activation attention head head_norm head_pass head_sample linear norm quantize random rotary rows update)
 # The sanitized plug-in wants the sanitizers in the program that opens it.
