@@ -137,16 +137,18 @@ int scratch(Device *device, int64_t bytes, char **memory) {
 int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t width, int64_t rows) {
   if (width == 0 || rows == 0) return LETHE_OK;
   record_copy(device, from == nullptr ? "zero" : "on_device", width * rows);
-  // Rows without gaps are one.
-  const bool one = width == pitch;
-  const auto step = static_cast<size_t>(one ? width * rows : pitch);
-  const auto bytes = static_cast<size_t>(one ? width * rows : width), count = static_cast<size_t>(one ? 1 : rows);
+  const auto step = static_cast<size_t>(pitch), bytes = static_cast<size_t>(width), count = static_cast<size_t>(rows);
+  // Rows without gaps are one piece: that has no longest pitch, which is below 2^31.
+  cudaError_t error = cudaSuccess;
   if (from == nullptr) {
-    LETHE_CUDA_CALL(device, cudaMemset2DAsync(to, step, 0, bytes, count, device->stream));
+    error = width == pitch ? cudaMemsetAsync(to, 0, bytes * count, device->stream)
+                           : cudaMemset2DAsync(to, step, 0, bytes, count, device->stream);
   } else {
-    LETHE_CUDA_CALL(device,
-                    cudaMemcpy2DAsync(to, step, from, step, bytes, count, cudaMemcpyDeviceToDevice, device->stream));
+    error = width == pitch
+                ? cudaMemcpyAsync(to, from, bytes * count, cudaMemcpyDeviceToDevice, device->stream)
+                : cudaMemcpy2DAsync(to, step, from, step, bytes, count, cudaMemcpyDeviceToDevice, device->stream);
   }
+  LETHE_CUDA_CALL(device, error);
   return LETHE_OK;
 }
 
