@@ -13,4 +13,9 @@ public final class EnvironmentException extends LetheException {
   public EnvironmentException(String message, Throwable cause) {
     super(message, cause);
   }
+
+  /** Whether it is the device's memory, or the host's outside the heap. */
+  public boolean isOutOfMemory() {
+    return getCause() instanceof NativeException e && e.isOutOfMemory();
+  }
 }

@@ -10,6 +10,7 @@ public final class Arena implements AutoCloseable {
   private static final long ALIGNMENT = 64;
 
   private final Backend backend;
+  private final String purpose;
   private long bytes;
   private Buffer buffer;
 
@@ -19,7 +20,17 @@ public final class Arena implements AutoCloseable {
    * @param backend whose memory it takes; null for one that only counts
    */
   public Arena(Backend backend) {
+    this(backend, Backend.OTHER);
+  }
+
+  /**
+   * The same, by a name that a message about memory can use.
+   *
+   * @param purpose what it will hold, such as "weights"
+   */
+  public Arena(Backend backend, String purpose) {
     this.backend = backend;
+    this.purpose = purpose;
   }
 
   /** The byte offset of {@code elements} numbers of {@code dtype}, 64-byte aligned. */
@@ -42,10 +53,22 @@ public final class Arena implements AutoCloseable {
     return bytes;
   }
 
-  /** Takes the memory of all that was reserved, zeroed; answers itself. */
+  /**
+   * Takes the memory of all that was reserved, zeroed; answers itself. Nothing when it only counts.
+   *
+   * @throws org.lethe.EnvironmentException when there is not so much; it says what was asked and
+   *     what is free
+   */
   public Arena allocate() {
-    buffer = backend.allocate(Math.max(bytes, ALIGNMENT));
+    if (!counts()) {
+      buffer = backend.allocate(Math.max(bytes, ALIGNMENT), purpose);
+    }
     return this;
+  }
+
+  /** Whether it takes no memory and only says how much there would be. */
+  public boolean counts() {
+    return backend == null;
   }
 
   /** The ref of a reserved offset. */

@@ -3,7 +3,10 @@ package org.lethe.kernels;
 import java.nio.charset.StandardCharsets;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
@@ -25,6 +28,7 @@ import org.lethe.internal.abi.EngineHandle;
 public final class Backend implements AutoCloseable {
   private static final int DESCRIPTION_BYTES = 1024;
   private static final String CUDA = "cuda";
+  static final String OTHER = "other";
 
   private final EngineHandle engine;
   private final String description;
@@ -78,6 +82,16 @@ public final class Backend implements AutoCloseable {
    */
   public String description() {
     return description;
+  }
+
+  /** Whether Lethe here brings the plug-in of a backend, such as "cuda"; it may still not open. */
+  public static boolean hasPlugin(String backend) {
+    return Natives.hasPlugin(backend);
+  }
+
+  /** Whether its memory is the host's: the CPU backends. */
+  public boolean isHost() {
+    return description.contains("\"backend\":\"cpu\"");
   }
 
   /**
@@ -162,17 +176,54 @@ public final class Backend implements AutoCloseable {
     return address.capacity(bytes);
   }
 
+  /** Allocates zeroed memory; see the other form. */
+  public Buffer allocate(long bytes) {
+    return allocate(bytes, OTHER);
+  }
+
   /**
    * Allocates zeroed memory.
    *
    * @param bytes at least 1
+   * @param purpose what it will hold, for messages about memory
+   * @throws EnvironmentException when there is not so much: what was asked, what is free, what this
+   *     backend holds
    */
-  public Buffer allocate(long bytes) {
+  public Buffer allocate(long bytes, String purpose) {
     EngineHandle handle = handle();
     try (LongPointer out = new LongPointer(1)) {
       check(Abi.lethe_buffer_alloc(handle, bytes, out));
-      return enter(new Buffer(this, out.get(), bytes, null));
+      return enter(new Buffer(this, out.get(), bytes, purpose, null));
+    } catch (NativeException e) {
+      if (!e.isOutOfMemory()) {
+        throw e;
+      }
+      throw new EnvironmentException(shortage(bytes, purpose), e);
     }
+  }
+
+  private String shortage(long bytes, String purpose) {
+    Map<String, Long> held = new TreeMap<>();
+    for (Buffer buffer : buffers) {
+      if (!buffer.isLent()) {
+        held.merge(buffer.purpose(), buffer.bytes(), Long::sum);
+      }
+    }
+    StringBuilder text = new StringBuilder("out of memory: ").append(purpose).append(" asked for ");
+    text.append(amount(bytes));
+    Memory memory = memory();
+    text.append("; free are ").append(amount(memory.free()));
+    text.append(" of ").append(amount(memory.total()));
+    held.forEach(
+        (what, size) -> text.append("; held by ").append(what).append(": ").append(amount(size)));
+    return text.toString();
+  }
+
+  /** A number of bytes as messages write it: exactly, and in a unit that can be read. */
+  public static String amount(long bytes) {
+    return bytes < 1 << 20
+        ? bytes + " bytes"
+        : String.format(Locale.ROOT, "%d bytes (%.1f MiB)", bytes, bytes / 1048576.0);
   }
 
   /**
@@ -196,7 +247,7 @@ public final class Backend implements AutoCloseable {
     first.position(memory.position() * memory.sizeof());
     try (LongPointer out = new LongPointer(1)) {
       check(Abi.lethe_buffer_wrap(handle, first, bytes, out));
-      return enter(new Buffer(this, out.get(), bytes, memory));
+      return enter(new Buffer(this, out.get(), bytes, OTHER, memory));
     }
   }
 

@@ -14,16 +14,19 @@ public final class Buffer implements AutoCloseable {
   private final Backend backend;
   private final long id;
   private final long bytes;
+  private final String purpose;
   private Object lent;
   private boolean closed;
 
   /**
+   * @param purpose what it holds, for messages
    * @param lent whose memory it is; null when the backend allocated it
    */
-  Buffer(Backend backend, long id, long bytes, Object lent) {
+  Buffer(Backend backend, long id, long bytes, String purpose, Object lent) {
     this.backend = backend;
     this.id = id;
     this.bytes = bytes;
+    this.purpose = purpose;
     this.lent = lent;
   }
 
@@ -47,6 +50,10 @@ public final class Buffer implements AutoCloseable {
   /** Whether another library owns the memory: {@link Backend#wrap}. */
   public boolean isLent() {
     return lent != null;
+  }
+
+  String purpose() {
+    return purpose;
   }
 
   Backend backend() {

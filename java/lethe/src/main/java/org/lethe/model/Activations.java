@@ -78,10 +78,14 @@ final class Activations implements AutoCloseable {
    * @param keepsLayers whether a backward pass will follow
    */
   Activations(Model model, int tokens, boolean keepsLayers) {
+    this(model, tokens, keepsLayers, new Arena(model.ops().backend(), "activations"));
+  }
+
+  private Activations(Model model, int tokens, boolean keepsLayers, Arena arena) {
     this.tokens = tokens;
     this.keepsLayers = keepsLayers;
     Ops ops = model.ops();
-    this.arena = new Arena(ops.backend());
+    this.arena = arena;
     ModelConfig c = model.config();
     int kept = keepsLayers ? c.layers() + 1 : 2;
     for (int i = 0; i < kept; i++) {
@@ -97,6 +101,11 @@ final class Activations implements AutoCloseable {
     this.act = arena.reserve((long) tokens * c.feedForwardSize(), storage);
     this.backward = keepsLayers ? reserveBackward(model) : null;
     arena.allocate();
+  }
+
+  /** What so many tokens will take. */
+  static long bytes(Model model, int tokens, boolean keepsLayers) {
+    return new Activations(model, tokens, keepsLayers, new Arena(null)).bytes();
   }
 
   /** Tokens this was sized for. */

@@ -53,6 +53,11 @@ public final class Decoder implements AutoCloseable {
     return a.tokens();
   }
 
+  /** Bytes that a decoder of so many tokens will take. */
+  public static long bytes(Model model, int tokens, boolean backward) {
+    return Activations.bytes(model, tokens, backward);
+  }
+
   /** Bytes of the activations. */
   public long bytes() {
     return a.bytes();

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
+import java.util.function.Supplier;
 import org.lethe.UserException;
 import org.lethe.kernels.Ops;
 
@@ -60,11 +61,39 @@ public final class Generator implements AutoCloseable {
     this.view = view;
     this.mixture = mixture;
     this.rotary = model.config().rotary();
-    this.decoder = new Decoder(model, slots * this.length, false);
-    // A mixture has a row of each of its views.
-    this.head = new Head(model, mixture == null ? slots : 2 * slots);
-    this.cache = new KvCache(model, slots, this.length);
-    this.reinforced = mixture == null ? null : new KvCache(model, slots, this.length);
+    List<AutoCloseable> taken = new ArrayList<>();
+    try {
+      this.decoder = taken(taken, () -> new Decoder(model, slots * this.length, false));
+      // A mixture has a row of each of its views.
+      this.head = taken(taken, () -> new Head(model, mixture == null ? slots : 2 * slots));
+      this.cache = taken(taken, () -> new KvCache(model, slots, this.length));
+      this.reinforced =
+          mixture == null ? null : taken(taken, () -> new KvCache(model, slots, this.length));
+    } catch (RuntimeException e) {
+      for (AutoCloseable each : taken) {
+        try {
+          each.close();
+        } catch (Exception closing) {
+          e.addSuppressed(closing);
+        }
+      }
+      throw e;
+    }
+  }
+
+  private <T extends AutoCloseable> T taken(List<AutoCloseable> all, Supplier<T> make) {
+    T made =
+        MemoryPlan.take(
+            make,
+            () ->
+                new MemoryPlan()
+                    .remedy(
+                        "fewer prompts at a time than "
+                            + slots
+                            + " (evaluate.batch_size), fewer new tokens"
+                            + " (evaluate.max_new_tokens), dtype=bf16, or device=cpu"));
+    all.add(made);
+    return made;
   }
 
   /**

@@ -18,7 +18,7 @@ import org.lethe.kernels.Staging;
  * may call it.
  */
 public final class Head implements AutoCloseable {
-  // The chunk of logits that exists at a time.
+  // The chunk of logits that exists at a time on the host; a device says itself what it has use for.
   private static final long WORKSPACE_CAP = 32L << 20;
 
   private final Model model;
@@ -62,13 +62,17 @@ public final class Head implements AutoCloseable {
    * @param capacity the most rows, at least as many
    */
   public Head(Model model, int sourceCapacity, int capacity) {
+    this(model, sourceCapacity, capacity, new Arena(model.ops().backend(), "head"));
+  }
+
+  private Head(Model model, int sourceCapacity, int capacity, Arena arena) {
     this.model = model;
     this.c = model.config();
     this.ops = model.ops();
     this.norms = new NormRunner(model);
     this.sourceCapacity = sourceCapacity;
     this.capacity = capacity;
-    this.arena = new Arena(ops.backend());
+    this.arena = arena;
     long d = c.hiddenSize();
     Dtype storage = ops.dtype();
     this.sources = arena.reserve(sourceCapacity, Dtype.I32);
@@ -85,10 +89,16 @@ public final class Head implements AutoCloseable {
     this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
     this.sampled = arena.reserve(capacity, Dtype.I32);
     Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, c.vocabularySize());
-    this.workspaceBytes = Math.max(needed.least(), Math.min(needed.most(), WORKSPACE_CAP));
+    long cap = ops.backend().isHost() ? WORKSPACE_CAP : Long.MAX_VALUE;
+    this.workspaceBytes = Math.max(needed.least(), Math.min(needed.most(), cap));
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
-    this.staging = new Staging(capacity * Ops.STATISTICS * Float.BYTES);
+    this.staging = arena.counts() ? null : new Staging(capacity * Ops.STATISTICS * Float.BYTES);
+  }
+
+  /** Bytes that a head of so many sources and rows will take. */
+  public static long bytes(Model model, int sourceCapacity, int capacity) {
+    return new Head(model, sourceCapacity, capacity, new Arena(null)).bytes();
   }
 
   /** The most rows of a pass. */

@@ -26,7 +26,7 @@ final class KvCache implements AutoCloseable {
     this.c = model.config();
     this.slots = slots;
     this.length = length;
-    this.arena = new Arena(model.ops().backend());
+    this.arena = new Arena(model.ops().backend(), "cached keys and values");
     this.layers = new long[c.layers()];
     for (int l = 0; l < layers.length; l++) {
       layers[l] = arena.reserve((long) slots * length * 2 * c.kvWidth(), model.ops().dtype());

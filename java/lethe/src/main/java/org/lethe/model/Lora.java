@@ -34,16 +34,32 @@ public final class Lora implements AutoCloseable {
     this.config = config;
     this.adapters = config.resolve(modules(model));
     this.layout = layout(model, config);
-    this.arena = new Arena(ops.backend());
+    this.arena = new Arena(ops.backend(), "adapters");
     long offset = arena.reserve(layout.elements(), ops.dtype());
-    arena.allocate();
+    MemoryPlan.take(arena::allocate, this::plan);
     this.working = arena.at(offset);
-    upload(initial, offset);
-    this.trainable = trains ? new Trainable(ops, layout, working) : null;
+    try {
+      upload(initial, offset);
+      this.trainable =
+          trains
+              ? MemoryPlan.take(() -> new Trainable(ops, layout, arena.at(offset)), this::plan)
+              : null;
+    } catch (RuntimeException e) {
+      arena.close();
+      throw e;
+    }
     if (trains && ops.dtype() != Dtype.F32) {
       // The master keeps the values that storage rounds.
       uploadFloats(initial, trainable.arena(), 0);
     }
+  }
+
+  private MemoryPlan plan() {
+    long bytes = arena.bytes() + Trainable.bytes(layout, ops.dtype());
+    return new MemoryPlan()
+        .part("adapters with their optimizer", bytes)
+        .remedy("half of lora.r", bytes / 2)
+        .remedy("another device, or device=cpu");
   }
 
   /** Fresh adapters that train, drawn from {@code seed}. */

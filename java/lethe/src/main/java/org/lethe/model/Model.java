@@ -48,9 +48,17 @@ public final class Model implements AutoCloseable {
     this.ops = ops;
     this.config = config;
     this.layout = layout(config);
-    this.arena = new Arena(ops.backend());
+    this.arena = new Arena(ops.backend(), "weights");
     this.offsets = Offsets.reserve(arena, config, layout, ops.dtype());
-    arena.allocate();
+    MemoryPlan.take(arena::allocate, this::plan);
+  }
+
+  private MemoryPlan plan() {
+    boolean wide = ops.dtype() == Dtype.F32;
+    return new MemoryPlan()
+        .part("weights", arena.bytes())
+        .remedy("dtype=bf16", wide ? arena.bytes() - bytes(config, Dtype.BF16) : 0)
+        .remedy("a model with fewer parameters, another device, or device=cpu");
   }
 
   /** Byte offsets in the model's arena. */
@@ -223,7 +231,15 @@ public final class Model implements AutoCloseable {
       throw new UserException(
           "all weights train, and adapters lie on them; merge the adapters into the model first");
     }
-    trainable = new Trainable(ops, layout, arena.at(offsets.weights()));
+    trainable =
+        MemoryPlan.take(
+            () -> new Trainable(ops, layout, arena.at(offsets.weights())),
+            () -> {
+              long bytes = Trainable.bytes(layout, ops.dtype());
+              return new MemoryPlan()
+                  .part("gradients and optimizer of all weights", bytes)
+                  .remedy("adapters instead (train.full_parameters=false)", bytes);
+            });
     closeProjections();
     return trainable;
   }

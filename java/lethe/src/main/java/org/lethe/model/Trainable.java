@@ -34,7 +34,7 @@ public final class Trainable implements AutoCloseable {
     this.ops = ops;
     this.layout = layout;
     Backend backend = ops.backend();
-    this.arena = new Arena(backend);
+    this.arena = new Arena(backend, "optimizer and gradients");
     long n = layout.elements();
     boolean separateMaster = ops.dtype() != Dtype.F32;
     long masterOffset = separateMaster ? arena.reserve(n, Dtype.F32) : 0;
@@ -57,6 +57,11 @@ public final class Trainable implements AutoCloseable {
       this.master = working;
       this.copy = 0;
     }
+  }
+
+  /** Bytes that so many parameters in this storage will take beside their working copy. */
+  static long bytes(Layout layout, Dtype storage) {
+    return layout.elements() * Float.BYTES * (storage == Dtype.F32 ? 3 : 4);
   }
 
   /** Names, shapes and places of its parameters. */

@@ -116,15 +116,23 @@ public final class Doctor {
 
   private Map<String, Object> cuda() {
     Map<String, Object> facts = new LinkedHashMap<>();
-    boolean plugin =
-        Doctor.class.getResource("/org/lethe/internal/abi/linux-x86_64/liblethe_cuda.so") != null;
+    boolean plugin = Backend.hasPlugin("cuda");
     boolean device = machine.hasGpu();
     String driver = machine.nvidiaDriver();
     boolean toolkit = machine.isOnPath("nvcc", environment.getOrDefault("PATH", ""));
+    List<String> devices = new ArrayList<>();
+    String refusal = plugin ? openDevices(devices) : "";
+    boolean blasMissing = refusal.contains("cuBLASLt was not found");
     facts.put("plug_in", plugin);
-    facts.put("device", device);
+    facts.put("device", device || !devices.isEmpty());
+    facts.put("devices", devices);
     facts.put("driver", driver);
+    // The plug-in looks for it last: only then is it known.
+    facts.put("cublas", devices.isEmpty() ? blasMissing ? "not found" : "unknown" : "found");
     facts.put("toolkit", toolkit);
+    if (!devices.isEmpty()) {
+      return facts;
+    }
     List<String> needed = new ArrayList<>();
     if (!plugin) {
       needed.add("a build of Lethe that brings liblethe_cuda.so (this one does not)");
@@ -135,13 +143,30 @@ public final class Doctor {
     if (driver.equals(Machine.NONE)) {
       needed.add("NVIDIA's driver");
     }
+    if (blasMissing) {
+      needed.add(
+          "cuBLASLt: the CUDA toolkit's, pip install nvidia-cublas, or a file that LETHE_CUBLASLT"
+              + " names");
+    }
     if (!plugin && !toolkit) {
       needed.add("to build it yourself, CUDA's toolkit with nvcc on PATH");
     }
-    if (!needed.isEmpty()) {
-      advice.add("For device=cuda this machine needs: " + String.join("; ", needed));
+    if (needed.isEmpty()) {
+      needed.add("what its backend says: " + refusal);
     }
+    advice.add("For device=cuda this machine needs: " + String.join("; ", needed));
     return facts;
+  }
+
+  /** Adds every CUDA device that opens; why the first that does not. */
+  private static String openDevices(List<String> devices) {
+    for (int i = 0; ; i++) {
+      try (Backend backend = Backend.open("cuda:" + i, 1)) {
+        devices.add(backend.description());
+      } catch (LetheException | LinkageError e) {
+        return shortened(rootMessage(e));
+      }
+    }
   }
 
   private Map<String, Object> openMp() {

@@ -11,9 +11,8 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicBoolean;
-import org.lethe.EnvironmentException;
 import org.lethe.InternalFaultException;
-import org.lethe.NativeException;
+import org.lethe.EnvironmentException;
 import org.lethe.StoppedException;
 import org.lethe.UserException;
 import org.lethe.checkpoint.OutputDirectory;
@@ -222,7 +221,7 @@ public final class Sweep {
         throw e;
       }
       fail(cell, e.getMessage(), own);
-    } catch (NativeException e) {
+    } catch (EnvironmentException e) {
       if (!e.isOutOfMemory()) {
         throw e;
       }

@@ -10,6 +10,7 @@ import org.lethe.method.RowStatistics;
 import org.lethe.method.Sequence;
 import org.lethe.model.Decoder;
 import org.lethe.model.Head;
+import org.lethe.model.MemoryPlan;
 import org.lethe.model.HeadRows;
 import org.lethe.model.Model;
 import org.lethe.model.PackedBatch;
@@ -54,8 +55,20 @@ public final class Scorer implements AutoCloseable {
     this.model = model;
     this.budget = budget;
     this.view = view;
-    this.decoder = new Decoder(model, budget, false);
-    this.head = new Head(model, budget);
+    this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, false), this::plan);
+    try {
+      this.head = MemoryPlan.take(() -> new Head(model, budget), this::plan);
+    } catch (RuntimeException e) {
+      decoder.close();
+      throw e;
+    }
+  }
+
+  private MemoryPlan plan() {
+    return new MemoryPlan()
+        .part("activations of " + budget + " tokens", Decoder.bytes(model, budget, false))
+        .part("head", Head.bytes(model, budget, budget))
+        .remedy("a shorter data.context_length, dtype=bf16, another device, or device=cpu");
   }
 
   /** A scorer for these sequences, some two thousand tokens at a time. */

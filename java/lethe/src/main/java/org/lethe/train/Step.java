@@ -5,6 +5,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.lethe.UserException;
+import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 import org.lethe.method.Method;
@@ -14,6 +15,7 @@ import org.lethe.method.RowStatistics;
 import org.lethe.method.Totals;
 import org.lethe.model.Decoder;
 import org.lethe.model.Head;
+import org.lethe.model.MemoryPlan;
 import org.lethe.model.Model;
 import org.lethe.model.Trainable;
 import org.lethe.model.View;
@@ -92,8 +94,32 @@ public final class Step implements AutoCloseable {
     }
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
-    this.decoder = new Decoder(model, budget, true);
-    this.head = new Head(model, budget, layout.rows(budget));
+    int rows = layout.rows(budget);
+    this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, true), this::plan);
+    try {
+      this.head = MemoryPlan.take(() -> new Head(model, budget, rows), this::plan);
+    } catch (RuntimeException e) {
+      // Others go on with what this step had taken.
+      decoder.close();
+      throw e;
+    }
+  }
+
+  private MemoryPlan plan() {
+    long activations = Decoder.bytes(model, budget, true);
+    long heads = Head.bytes(model, budget, layout.rows(budget));
+    int half = Math.max(1, budget / 2);
+    long halved =
+        Decoder.bytes(model, half, true) + Head.bytes(model, half, layout.rows(half));
+    boolean wide = model.ops().dtype() == Dtype.F32;
+    long narrower =
+        Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
+    return new MemoryPlan()
+        .part("activations of " + budget + " tokens", activations)
+        .part("head", heads)
+        .remedy("train.tokens_per_micro_batch=" + half, activations + heads - halved)
+        .remedy("dtype=bf16", wide ? narrower + activations / 2 : 0)
+        .remedy("another device, or device=cpu");
   }
 
   /**
