@@ -16,8 +16,9 @@ template <class T>
 constexpr int kFewPieces = 8 / kVector<T>;
 // The widest vector for lanes.
 constexpr int64_t kLanesWidth = kWarp * 8;
-// The widest vector for a block with sums of the parameters' gradients.
-constexpr int64_t kSumsWidth = kWideBlock * 8;
+// A block with sums of the parameters' gradients, whose threads need more registers, and its widest vector.
+constexpr unsigned kSumsBlock = 768;
+constexpr int64_t kSumsWidth = kSumsBlock * 8;
 // Blocks that sum parameters' gradients, and what each should have to do.
 constexpr int64_t kMostParts = 512, kVectorsOfPart = 4;
 
@@ -27,9 +28,12 @@ __device__ void forward_vector(const lethe_norm_args &a, int64_t index, bool her
   const Place place(a, index);
   const int d = here ? static_cast<int>(a.d) : 0;
   const auto width = static_cast<float>(a.d);
+  // Of many pieces, the residual's would take too many registers to wait in.
+  constexpr bool kEarly = kPieces < 4;
   Share<T, kPieces, kWhole> x, residual = {};
   x.load(place.in<T>(a.x, a.x_stride), d, team);
-  if (a.residual != nullptr) residual.load(place.in<T>(a.residual, a.y_stride), d, team);
+  const T *added = place.in<T>(a.residual, a.y_stride);
+  if (kEarly && a.residual != nullptr) residual.load(added, d, team);
   const NormStatistics s = norm_statistics(x, d, width, a.eps, a.kind == LETHE_NORM_LAYER, team);
   if (here && team.rank == 0) {
     if (a.mean != nullptr) a.mean[index] = s.mean;
@@ -40,12 +44,13 @@ __device__ void forward_vector(const lethe_norm_args &a, int64_t index, bool her
   for (int i = 0; i < kPieces; ++i) {
     const int at = x.column(team, i);
     const Vector<T> w = load_vector<kWhole>(static_cast<const T *>(a.w) + at, d - at);
-    Vector<T> b = {};
+    Vector<T> b = {}, more = residual.pieces[i];
     if (a.b != nullptr) b = load_vector<kWhole>(static_cast<const T *>(a.b) + at, d - at);
+    if (!kEarly && a.residual != nullptr) more = load_vector<kWhole>(added + at, d - at);
     float v[kVector<T>];
 #pragma unroll
     for (int k = 0; k < kVector<T>; ++k) {
-      v[k] = __fmaf_rn((x.at(i, k) - s.mean) * s.rstd, w.at(k) + a.weight_shift, b.at(k)) + residual.at(i, k);
+      v[k] = __fmaf_rn((x.at(i, k) - s.mean) * s.rstd, w.at(k) + a.weight_shift, b.at(k)) + more.at(k);
     }
     store_vector<kWhole>(packed<T>(v), y + at, d - at);
   }
@@ -120,7 +125,8 @@ __global__ void __launch_bounds__(kLanesBlock)
 }
 
 template <class T, int kPieces, bool kSums, bool kWhole>
-__global__ void __launch_bounds__(kWideBlock) norm_backward_kernel(lethe_norm_args a, int64_t n, float *dw, float *db) {
+__global__ void __launch_bounds__(kSums ? kSumsBlock : kWideBlock)
+    norm_backward_kernel(lethe_norm_args a, int64_t n, float *dw, float *db) {
   const WholeBlock team;
   NormSums<T, kPieces> sums;
   for (int64_t index = blockIdx.x; index < n; index += gridDim.x) {

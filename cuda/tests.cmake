@@ -134,6 +134,7 @@ function(add_op_mutant name test file change)
   set_tests_properties(mutant-${name} PROPERTIES
     PASS_REGULAR_EXPRESSION "[1-9][0-9]* failed|head: [1-9][0-9]* of [0-9]+ checks failed")
 endfunction()
+<<<<<<< HEAD
 add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - column)/in_piece<T>(f - column - 1)/"
   activation.cu)
 add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
@@ -166,6 +167,27 @@ add_op_mutant(linear_sums_barrier_dropped linear linear.cu "/sums are written/s/
 add_op_mutant(masked_mask_inverted linear dropout.cu "s/threshold ? 1.0f : 0.0f/threshold ? 0.0f : 1.0f/" dropout.cu)
 add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
 add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
+=======
+add_op_mutant(index_last_unseen rows index.cu "s/i < n; i += blockDim/i < n - 1; i += blockDim/" index.cu)
+add_op_mutant(index_barrier_dropped rows index.cu "/is complete/s/__syncthreads();//" index.cu)
+add_op_mutant(norm_strips_barrier_dropped norm norm.cu "/the strips are written/s/__syncthreads();//" norm.cu)
+add_op_mutant(norm_teams_barrier_dropped norm norm.cu "/the teams' sums are written/s/__syncthreads();//" norm.cu)
+add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)
+add_op_mutant(norm_wide_tail_short norm norm_wide.cuh "s/in_piece<T>(d - at)/in_piece<T>(d - at - 1)/" norm.cu)
+add_op_mutant(rotary_tail_short rotary rotary.cu "s/in_piece<T>(half - column)/in_piece<T>(half - column - 1)/" rotary.cu)
+add_op_mutant(rotary_head_dropped rotary rotary.cu "s/head < a.heads/head < a.heads - 1/" rotary.cu)
+add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - column)/in_piece<T>(f - column - 1)/"
+  activation.cu)
+add_op_mutant(rows_looked_barrier_dropped rows rows.cu "/all have looked/s/__syncthreads();//" rows.cu)
+add_op_mutant(rows_few_barrier_dropped rows rows.cu "/all have compared/s/__syncthreads();//" rows.cu)
+add_op_mutant(rows_tail_long rows rows.cu "s/in_piece<T>(a.width - column)/in_piece<T>(a.width - column + 1)/" rows.cu)
+add_op_mutant(rows_first_unordered rows rows.cu "s/break;  .. a thread.s later ones.*/return;/" rows.cu)
+add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
+add_op_mutant(sort_counted_barrier_dropped rows sort.cu "/the tile is counted/s/__syncthreads();//" sort.cu)
+add_op_mutant(sort_warps_barrier_dropped rows sort.cu "/the warps have counted/s/__syncthreads();//" sort.cu)
+add_op_mutant(sort_rank_reversed rows sort.cu "s/__popc(same & ((1u << lane) - 1))/__popc(same >> lane) - 1/" sort.cu)
+add_op_mutant(nf4_table_barrier_dropped quantize nf4.cu "/the table is written/s/__syncthreads();//" nf4.cu)
+>>>>>>> cuda-elementwise
 add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
 add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left/2 * i + 1 < left/" nf4.cu)
 add_op_mutant(norm_chunk_last_unseen update update.cu "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update.cu)
