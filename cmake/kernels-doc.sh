@@ -47,8 +47,8 @@ passed_on_device() {
   echo "none yet"
 }
 
-# Faults planted in a file: lines of cuda/tests.cmake that name it.
-faults_of() { grep -cE "^add_(op_)?mutant\([a-z0-9_]+ ([a-z_]+ )?$1 " cuda/tests.cmake || true; }
+# Faults planted in a file: lines of cuda/mutants.cmake that name it.
+faults_of() { grep -cE "^add_(op_)?mutant\([a-z0-9_]+ ([a-z_]+ )?$1 " cuda/mutants.cmake || true; }
 
 write() {
   cat <<'TEXT'

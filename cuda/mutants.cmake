@@ -1,0 +1,65 @@
+# The faults that are planted (tests.cmake has the functions): for each kernel a barrier that is dropped where it has one, a
+# tail that is off by one, and what else a kernel of its kind gets wrong. Their tests must fail.
+
+# ---- the head's row kernel ----
+add_mutant(head_store_barrier_dropped head_rows.cu "/loads of tiles/s/__syncthreads();//")
+add_mutant(head_store_barrier_once head_rows.cu "/loads of tiles/s/(tile & (tile + 1)) == 0/tile == 0/")
+add_mutant(head_written_barrier_dropped common.cuh "/partial is written/s/__syncthreads();//")
+add_mutant(head_largest_barrier_dropped common.cuh "/largest is written/s/__syncthreads();//")
+add_mutant(head_tail_short head_rows.cu "s/begin + i < V ? row/begin + i < V - 1 ? row/")
+add_mutant(head_tail_long head_rows.cu "s/begin + i < V) row/begin + i <= V) row/")
+add_mutant(head_finished_barrier_dropped head_logits.cuh "/logits are written/s/__syncthreads();//")
+add_mutant(head_cap_slope_dropped head_rows.cu "s/m.scale . m.cap.slope(z.i.) ./m.scale */")
+add_mutant(head_cap_difference head_logits.cuh "s/cap . s . ((1.0f - t) . (1.0f + t))/cap * s/")
+add_mutant(head_mix_sign head_logits.cuh "s/d -= mix ./d += mix */")
+add_mutant(head_mix_from_policy head_logits.cuh "s/cap.difference(u + delta.v., rises/cap.difference(u, rises/")
+add_mutant(head_label_shift_sign head_logits.cuh "s/d - label_shift/d + label_shift/")
+add_mutant(head_smoothed_ratio head_rows.cu "s/p . m.mean_ratio - p/p - p/")
+add_mutant(head_margin_sign head_rows.cu "s/: -m.uniform;/: m.uniform;/")
+add_mutant(head_sign head_rows.cu "s/m.mean_delta - delta . m.beta/delta * m.beta - m.mean_delta/")
+
+# ---- ops ----
+add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - column)/in_piece<T>(f - column - 1)/"
+  activation.cu)
+add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
+add_op_mutant(adamw_last_unseen update update.cu "s/else if (n > 0)/else if (n > 1)/" update.cu)
+add_op_mutant(attention_decode_sums_early attention attention_decode.cu "/all warps' sums are there/s/__syncthreads();//"
+  attention_decode.cu)
+add_op_mutant(attention_forward_copy_unwaited attention attention_forward.cu "s/copies_wait<0>();/copies_wait<1>();/"
+  attention_forward.cu)
+add_op_mutant(attention_forward_keys_early attention attention_forward.cu "/keys are there/s/__syncthreads();//"
+  attention_forward.cu)
+add_op_mutant(attention_mask_late attention attention_mma.cuh "s/key < visible/key <= visible/" attention_forward.cu
+  attention_backward.cu attention_decode.cu)
+add_op_mutant(attention_plain_slice_early attention attention_plain.cu "/slices are there/s/__syncthreads();//"
+  attention_plain.cu)
+add_op_mutant(attention_segments_early attention attention.cuh "/meets is written/s/__syncthreads();//"
+  attention_backward.cu attention_plain.cu)
+add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
+add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
+add_op_mutant(head_columns_tail_short head head_sums.cu "s/in_piece<T>(V - column)/in_piece<T>(V - 1 - column)/"
+  head_sums.cu)
+add_op_mutant(head_combine_tail_short head head_combine.cu "s/in_piece<T>(s.d - at)/in_piece<T>(s.d - 1 - at)/"
+  head_combine.cu)
+add_op_mutant(head_gather_tail_short head head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
+add_op_mutant(head_plan_looked_early head head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
+add_op_mutant(index_bound_late rows index.cu "s/index.i. >= bound/index[i] > bound/" index.cu)
+add_op_mutant(linear_chunk_last_unseen linear linear.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/" linear.cu)
+add_op_mutant(linear_gap_short linear linear.cu "s/slice.first, a.adapted))/slice.first, a.adapted - 1))/" linear.cu)
+add_op_mutant(linear_sums_barrier_dropped linear linear.cu "/sums are written/s/__syncthreads();//" linear.cu)
+add_op_mutant(masked_mask_inverted linear dropout.cu "s/threshold ? 1.0f : 0.0f/threshold ? 0.0f : 1.0f/" dropout.cu)
+add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
+add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
+add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
+add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left/2 * i + 1 < left/" nf4.cu)
+add_op_mutant(norm_chunk_last_unseen update update.cu "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update.cu)
+add_op_mutant(norm_strips_barrier_dropped norm norm.cu "/the strips are written/s/__syncthreads();//" norm.cu)
+add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)
+add_op_mutant(norm_teams_barrier_dropped norm norm.cu "/the teams' sums are written/s/__syncthreads();//" norm.cu)
+add_op_mutant(norm_wide_tail_short norm norm_wide.cuh "s/in_piece<T>(d - at)/in_piece<T>(d - at - 1)/" norm.cu)
+add_op_mutant(random_tail_short random random_normal.cu "s/at + k < n)/at + k < n - 1)/" random_normal.cu)
+add_op_mutant(rotary_tail_short rotary rotary.cu "s/in_piece<T>(half - column)/in_piece<T>(half - column - 1)/" rotary.cu)
+add_op_mutant(rows_looked_barrier_dropped rows rows.cu "/all have looked/s/__syncthreads();//" rows.cu)
+add_op_mutant(rows_tail_long rows rows.cu "s/in_piece<T>(a.width - column)/in_piece<T>(a.width - column + 1)/" rows.cu)
+add_op_mutant(sort_counted_barrier_dropped rows sort.cu "/the tile is counted/s/__syncthreads();//" sort.cu)
+add_op_mutant(sort_rank_reversed rows sort.cu "s/__popc(same & ((1u << lane) - 1))/__popc(same >> lane) - 1/" sort.cu)
