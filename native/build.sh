@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Configures and builds the native libraries: build.sh BUILD_DIR DNNL_DIR
+# Configures and builds the native libraries: build.sh BUILD_DIR DNNL_DIR [CUDA_ARCHITECTURES]
 # LETHE_NATIVE_TESTS=OFF leaves the native tests out (./lethe does, to start sooner).
 set -euo pipefail
 build=$1
 dnnl=$2
+architectures=${3:-80-real;90a-real;90-virtual}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cmake -S "$here" -B "$build" -DLETHE_DNNL="$dnnl" -DLETHE_TESTS="${LETHE_NATIVE_TESTS:-ON}" >"$build.configure.log" 2>&1 ||
+cmake -S "$here" -B "$build" -DLETHE_DNNL="$dnnl" -DLETHE_TESTS="${LETHE_NATIVE_TESTS:-ON}" \
+  -DLETHE_CUDA_ARCHITECTURES="$architectures" >"$build.configure.log" 2>&1 ||
   { cat "$build.configure.log"; exit 1; }
 cmake --build "$build" --parallel "$(nproc)"
