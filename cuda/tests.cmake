@@ -125,6 +125,30 @@ function(add_op_mutant name test file change)
 endfunction()
 add_op_mutant(index_last_unseen rows index.cu "s/i < n; i += blockDim/i < n - 1; i += blockDim/" index.cu)
 add_op_mutant(index_barrier_dropped rows index.cu "/is complete/s/__syncthreads();//" index.cu)
+add_op_mutant(attention_values_barrier_dropped attention attention_forward.cu
+  "/values are there/s/__syncthreads();//" attention_forward.cu)
+add_op_mutant(attention_stage_barrier_dropped attention attention_mma.cuh
+  "/the stage is there/s/meet<kThreads>();//" attention_backward.cu attention_decode.cu)
+add_op_mutant(attention_decode_barrier_dropped attention attention_decode.cu
+  "/all warps' sums are there/s/__syncthreads();//" attention_decode.cu)
+add_op_mutant(attention_plain_barrier_dropped attention attention_plain.cu
+  "/slices are there/s/__syncthreads();//" attention_plain.cu)
+add_op_mutant(attention_counts_barrier_dropped attention attention_plan.cu
+  "/counts are sums over twice/s/__syncthreads();//" attention_plan.cu)
+add_op_mutant(attention_diagonal_long attention attention_mma.cuh
+  "s/key < visible; }/key <= visible; }/" attention_backward.cu attention_decode.cu attention_forward.cu)
+add_op_mutant(attention_keys_tail_short attention attention_mma.cuh
+  "s/begin + r < end ?/begin + r < end - 1 ?/" attention_backward.cu attention_decode.cu attention_forward.cu)
+add_op_mutant(attention_window_long attention attention.cuh
+  "s/visible(i) - window, 0/visible(i) - window - 1, 0/" attention_forward.cu)
+add_op_mutant(attention_last_rows_unseen attention attention.cuh
+  "s/(high . group + tile - 1) . tile/high * group \/ tile/" attention_backward.cu)
+add_op_mutant(attention_parents_unseen attention attention.cuh "s/own >= 0; --own/own > 0; --own/"
+  attention_backward.cu)
+add_op_mutant(attention_last_round_unseen attention attention_decode.cu
+  "s/round < unit.rounds; ++round/round < unit.rounds - 1; ++round/" attention_decode.cu)
+add_op_mutant(attention_gaps_kept attention attention_plan.cu "s/if (c.plan->covered) return;/return;/"
+  attention_plan.cu)
 
 add_mutant(head_store_barrier_dropped head_rows.cu "/loads of tiles/s/__syncthreads();//")
 add_mutant(head_store_barrier_once head_rows.cu "/loads of tiles/s/(tile & (tile + 1)) == 0/tile == 0/")
