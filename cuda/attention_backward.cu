@@ -37,6 +37,23 @@ __device__ inline float weight_of(const Scores &scores, float product, float lse
   return weight;
 }
 
+// A warp's rows from `first` on.
+template <int D>
+__device__ void write_dq(const Call &c, const Segment &s, const RowTile &rows, int64_t kv_head, int first,
+                         const float (&dq)[D / 8][4]) {
+  const int lane = static_cast<int>(threadIdx.x % kWarp), d = static_cast<int>(c.a.head_dim);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int r = first + fragment_c(lane, 2 * half).row;
+    if (r >= rows.rows) continue;
+    bf16 *to = static_cast<bf16 *>(c.a.dq) + Row(c, s, rows, kv_head, r).q;
+#pragma unroll
+    for (int t = 0; t < D / 8; ++t) {
+      store_pair(to, t * 8 + lane % 4 * 2, d, c.fast_dq, dq[t][2 * half] * c.a.scale, dq[t][2 * half + 1] * c.a.scale);
+    }
+  }
+}
+
 template <int D>
 __global__ void __launch_bounds__(DqSizes<D>::kThreads) dq_kernel(Call c) {
   using Sizes = DqSizes<D>;
@@ -95,16 +112,7 @@ __global__ void __launch_bounds__(DqSizes<D>::kThreads) dq_kernel(Call c) {
     }
     add_product<D>(dq, ds, keys);
   });
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int r = warp * 16 + fragment_c(lane, 2 * half).row;
-    if (r >= rows.rows) continue;
-    bf16 *to = static_cast<bf16 *>(c.a.dq) + Row(c, s, rows, kv_head, r).q;
-#pragma unroll
-    for (int t = 0; t < D / 8; ++t) {
-      store_pair(to, t * 8 + lane % 4 * 2, d, c.fast_dq, dq[t][2 * half] * c.a.scale, dq[t][2 * half + 1] * c.a.scale);
-    }
-  }
+  write_dq<D>(c, s, rows, kv_head, warp * 16, dq);
 }
 
 // What a row tile's rows see of the block's keys, counted from the first of them.

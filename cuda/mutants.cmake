@@ -23,18 +23,24 @@ add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - 
   activation.cu)
 add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
 add_op_mutant(adamw_last_unseen update update.cu "s/else if (n > 0)/else if (n > 1)/" update.cu)
-add_op_mutant(attention_decode_sums_early attention attention_decode.cu "/all warps' sums are there/s/__syncthreads();//"
-  attention_decode.cu)
+add_op_mutant(attention_counts_barrier_dropped attention attention_plan.cu
+  "/counts are sums over twice/s/__syncthreads();//" attention_plan.cu)
+add_op_mutant(attention_decode_barrier_dropped attention attention_decode.cu
+  "/all warps' sums are there/s/__syncthreads();//" attention_decode.cu)
+add_op_mutant(attention_diagonal_long attention attention_mma.cuh
+  "s/key < visible; }/key <= visible; }/" attention_backward.cu attention_decode.cu attention_forward.cu)
 add_op_mutant(attention_forward_copy_unwaited attention attention_forward.cu "s/copies_wait<0>();/copies_wait<1>();/"
   attention_forward.cu)
-add_op_mutant(attention_forward_keys_early attention attention_forward.cu "/keys are there/s/__syncthreads();//"
-  attention_forward.cu)
-add_op_mutant(attention_mask_late attention attention_mma.cuh "s/key < visible/key <= visible/" attention_forward.cu
-  attention_backward.cu attention_decode.cu)
-add_op_mutant(attention_plain_slice_early attention attention_plain.cu "/slices are there/s/__syncthreads();//"
-  attention_plain.cu)
-add_op_mutant(attention_segments_early attention attention.cuh "/meets is written/s/__syncthreads();//"
-  attention_backward.cu attention_plain.cu)
+add_op_mutant(attention_gaps_kept attention attention_plan.cu "s/if (c.plan->covered) return;/return;/"
+  attention_plan.cu)
+add_op_mutant(attention_keys_tail_short attention attention_mma.cuh
+  "s/begin + r < end ?/begin + r < end - 1 ?/" attention_backward.cu attention_decode.cu attention_forward.cu)
+add_op_mutant(attention_plain_barrier_dropped attention attention_plain.cu
+  "/slices are there/s/__syncthreads();//" attention_plain.cu)
+add_op_mutant(attention_stage_barrier_dropped attention attention_mma.cuh
+  "/the stage is there/s/meet<kThreads>();//" attention_backward.cu attention_decode.cu)
+add_op_mutant(attention_values_barrier_dropped attention attention_forward.cu
+  "/values are there/s/__syncthreads();//" attention_forward.cu)
 add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
 add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
 add_op_mutant(head_columns_tail_short head head_sums.cu "s/in_piece<T>(V - column)/in_piece<T>(V - 1 - column)/"
