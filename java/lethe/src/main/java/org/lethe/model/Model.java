@@ -436,6 +436,9 @@ public final class Model implements AutoCloseable {
     Dtype stored = source.dtype(p.name());
     int width = ops.dtype().bytes();
     long first = offsets.weights() + p.offset() * width;
+    if (source.write(p.name(), ops, arena.at(first))) {
+      return;
+    }
     int pieceElements = staging.capacity() / Float.BYTES;
     for (long done = 0; done < p.elements(); ) {
       int n = (int) Math.min(pieceElements, p.elements() - done);

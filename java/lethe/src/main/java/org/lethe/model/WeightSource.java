@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.util.Optional;
 import java.util.Set;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
 
 /**
  * Where a model's weights come from: a file, or a generator. Names and shapes are Hugging Face's.
@@ -27,6 +28,16 @@ public interface WeightSource {
 
   /** {@link Dtype#F32} or {@link Dtype#BF16}. */
   Dtype dtype(String name);
+
+  /**
+   * Writes a tensor straight into the device's memory, in the storage of {@code ops}.
+   *
+   * @param target the ref of its first element
+   * @return false when it is to be had from {@link #read} alone
+   */
+  default boolean write(String name, Ops ops, long target) {
+    return false;
+  }
 
   /** Fills the remaining bytes of a little-endian buffer from byte {@code offset} of the tensor. */
   void read(String name, long offset, ByteBuffer target);
