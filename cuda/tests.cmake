@@ -111,6 +111,22 @@ endfunction()
 add_op_mutant(index_last_unseen rows index.cu "s/i < n; i += blockDim/i < n - 1; i += blockDim/" index.cu)
 add_op_mutant(index_barrier_dropped rows index.cu "/is complete/s/__syncthreads();//" index.cu)
 
+add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
+add_op_mutant(head_plan_last_unseen head_pass head_plan.cu "s/row < p.n; row += blockDim/row < p.n - 1; row += blockDim/"
+  head_plan.cu)
+add_op_mutant(head_gather_tail head_pass head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
+add_op_mutant(head_delta_sign head head.cu "s/other.at(k) - x.at(k)/x.at(k) - other.at(k)/" head.cu)
+add_op_mutant(head_bias_gradient_tail head head_sums.cu "s/row < rows; ++row/row < rows - 1; ++row/" head_sums.cu)
+add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
+add_op_mutant(head_source_last_unseen head_pass head_combine.cu
+  "s/row < n; row += blockDim/row < n - 1; row += blockDim/" head_combine.cu)
+add_op_mutant(head_first_off_by_one head_pass head_combine.cu "s/keys.middle. < source/keys[middle] <= source/"
+  head_combine.cu)
+add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"
+  head_sample.cu)
+add_op_mutant(head_equal_weights head_sample head_sample.cu "s/v <= last/v < last/" head_sample.cu)
+add_op_mutant(head_key_step head_sample head_sample.cu "s/own - key >= 2 . step/own - key > 2 * step/" head_sample.cu)
+
 add_mutant(head_store_barrier_dropped head_rows.cu "/loads of tiles/s/__syncthreads();//")
 add_mutant(head_store_barrier_once head_rows.cu "/loads of tiles/s/(tile & (tile + 1)) == 0/tile == 0/")
 add_mutant(head_written_barrier_dropped common.cuh "/partial is written/s/__syncthreads();//")
