@@ -43,12 +43,16 @@ add_op_mutant(attention_values_barrier_dropped attention attention_forward.cu
   "/values are there/s/__syncthreads();//" attention_forward.cu)
 add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
 add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
-add_op_mutant(head_columns_tail_short head head_sums.cu "s/in_piece<T>(V - column)/in_piece<T>(V - 1 - column)/"
-  head_sums.cu)
-add_op_mutant(head_combine_tail_short head head_combine.cu "s/in_piece<T>(s.d - at)/in_piece<T>(s.d - 1 - at)/"
+add_op_mutant(head_bias_gradient_tail head head_sums.cu "s/row < rows; ++row/row < rows - 1; ++row/" head_sums.cu)
+add_op_mutant(head_delta_sign head head.cu "s/other.at(k) - x.at(k)/x.at(k) - other.at(k)/" head.cu)
+add_op_mutant(head_equal_weights head_sample head_sample.cu "s/v <= last/v < last/" head_sample.cu)
+add_op_mutant(head_first_off_by_one head_pass head_combine.cu "s/keys.middle. < source/keys[middle] <= source/"
   head_combine.cu)
-add_op_mutant(head_gather_tail_short head head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
-add_op_mutant(head_plan_looked_early head head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
+add_op_mutant(head_gather_tail head_pass head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
+add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
+add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
+add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"
+  head_sample.cu)
 add_op_mutant(index_bound_late rows index.cu "s/index.i. >= bound/index[i] > bound/" index.cu)
 add_op_mutant(linear_chunk_last_unseen linear linear.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/" linear.cu)
 add_op_mutant(linear_gap_short linear linear.cu "s/slice.first, a.adapted))/slice.first, a.adapted - 1))/" linear.cu)
