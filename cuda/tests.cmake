@@ -142,7 +142,7 @@ add_op_mutant(attention_keys_tail_short attention attention_mma.cuh
 add_op_mutant(attention_window_long attention attention.cuh
   "s/visible(i) - window, 0/visible(i) - window - 1, 0/" attention_forward.cu)
 add_op_mutant(attention_last_rows_unseen attention attention.cuh
-  "s/(high . group + tile - 1) . tile/high * group \/ tile/" attention_backward.cu)
+  "s|(high . group + tile - 1) / tile|high * group / tile|" attention_backward.cu)
 add_op_mutant(attention_parents_unseen attention attention.cuh "s/own >= 0; --own/own > 0; --own/"
   attention_backward.cu)
 add_op_mutant(attention_last_round_unseen attention attention_decode.cu
