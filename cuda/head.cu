@@ -11,11 +11,12 @@
 namespace lethe::cuda {
 namespace {
 
-// Logits of a chunk beyond this bring no speed: the weight is read once per chunk, and a chunk this size hides that.
+// More workspace brings no speed: the weight is read once per chunk, and a chunk this size hides that. On the shim it
+// is little, so that tests meet several chunks.
 #if defined(LETHE_CUDA_SHIM)
-constexpr int64_t kMostLogitBytes = int64_t{32} << 20;
+constexpr int64_t kMostBytes = int64_t{32} << 20;
 #else
-constexpr int64_t kMostLogitBytes = int64_t{600} << 20;
+constexpr int64_t kMostBytes = 600000000;
 #endif
 constexpr unsigned kRowThreads = 256;
 
@@ -293,7 +294,9 @@ class Pass {
 int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least, int64_t *most) {
   return run(device, __func__, [&] {
     // A row and its reference's difference each, should every row have one.
-    const int64_t rows = std::clamp<int64_t>(kMostLogitBytes / (logit_stride(V) * 4) / 2, 2, std::max<int64_t>(n, 2));
+    int64_t rows = std::clamp<int64_t>(kMostBytes / (logit_stride(V) * 4) / 2, 2, std::max<int64_t>(n, 2));
+    while (rows > 2 && head_layout(dtype, d, V, {0, rows, rows, 0}).bytes > kMostBytes) rows -= (rows + 63) / 64;
+    rows = std::max<int64_t>(rows, 2);
     *least = head_layout(dtype, d, V, {0, 2, 2, 0}).bytes;
     *most = head_layout(dtype, d, V, {0, rows, rows, 0}).bytes;
     return static_cast<int>(LETHE_OK);

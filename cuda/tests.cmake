@@ -132,8 +132,10 @@ function(add_op_mutant name test file change)
     COMMAND ${CMAKE_COMMAND} -E create_symlink ${CMAKE_BINARY_DIR}/libcublaslt_twin.so ${copy}/libcublaslt_twin.so)
   add_test(NAME mutant-${name} COMMAND ${test}_small_test ${copy} cuda_shim)
   set_tests_properties(mutant-${name} PROPERTIES
-    PASS_REGULAR_EXPRESSION "[1-9][0-9]* failed|head: [1-9][0-9]* of [0-9]+ checks failed")
+    PASS_REGULAR_EXPRESSION "[1-9][0-9]* failed|head: [1-9][0-9]* of [0-9]+ checks failed"
+    FAIL_REGULAR_EXPRESSION "cannot load backend|did not open")
 endfunction()
+include(mutants.cmake)
 
 include(mutants.cmake)
 
