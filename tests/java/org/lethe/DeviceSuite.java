@@ -105,8 +105,7 @@ public final class DeviceSuite {
 
   /** Runs the suite. */
   public static void main(String[] args) throws IOException {
-    List<String> names =
-        args.length > 1 ? List.of(args).subList(1, args.length) : CLASSES;
+    List<String> names = args.length > 1 ? List.of(args).subList(1, args.length) : CLASSES;
     Counter counter = new Counter(System.out);
     Launcher launcher = LauncherFactory.create();
     StringBuilder lines = new StringBuilder();

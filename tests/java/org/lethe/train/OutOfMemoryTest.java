@@ -97,8 +97,7 @@ class OutOfMemoryTest {
       EnvironmentException e =
           assertThrows(
               EnvironmentException.class,
-              () ->
-                  Model.load(new Ops(backend, Dtype.F32), large, new RandomWeights(large, 1)));
+              () -> Model.load(new Ops(backend, Dtype.F32), large, new RandomWeights(large, 1)));
       assertTrue(e.getMessage().contains("out of memory: weights asked for"), e.getMessage());
       assertTrue(e.getMessage().contains("dtype=bf16 frees"), e.getMessage());
       assertEquals(before, score(other));

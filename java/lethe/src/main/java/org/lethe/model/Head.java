@@ -18,7 +18,8 @@ import org.lethe.kernels.Staging;
  * may call it.
  */
 public final class Head implements AutoCloseable {
-  // The chunk of logits that exists at a time on the host; a device says itself what it has use for.
+  // The chunk of logits that exists at a time on the host; a device says itself what it has use
+  // for.
   private static final long WORKSPACE_CAP = 32L << 20;
 
   private final Model model;

@@ -231,7 +231,13 @@ public final class Bench {
 
   /** Calls {@code work} until the time is over, and waits for each call's end. */
   static Timing time(
-      Backend backend, Options options, String name, String shape, double flop, long tokens, Runnable work) {
+      Backend backend,
+      Options options,
+      String name,
+      String shape,
+      double flop,
+      long tokens,
+      Runnable work) {
     work.run();
     backend.synchronize();
     double[] taken = new double[MOST_CALLS];

@@ -56,7 +56,8 @@ final class BenchKernels {
         Bench.check("an element of a matrix product", got[row * n + column], expected, tolerance);
       }
       String shape = n + " x " + n + " x " + n;
-      Bench.Timing timing = Bench.time(ops.backend(), options, "gemm", shape, 2.0 * n * n * n, 0, work);
+      Bench.Timing timing =
+          Bench.time(ops.backend(), options, "gemm", shape, 2.0 * n * n * n, 0, work);
       ops.linearClose(linear);
       return timing;
     }
@@ -125,7 +126,8 @@ final class BenchKernels {
       double pair = (double) sequences * length * length * dim * heads;
       return List.of(
           Bench.time(ops.backend(), options, "attention forward", words, 2 * pair, tokens, forward),
-          Bench.time(ops.backend(), options, "attention backward", words, 5 * pair, tokens, backward));
+          Bench.time(
+              ops.backend(), options, "attention backward", words, 5 * pair, tokens, backward));
     }
   }
 
@@ -222,7 +224,8 @@ final class BenchKernels {
         checkRow(row, records[row * Ops.ROW_FIELDS + 1], h, w, got, dh);
       }
       String words = rows + " rows, d " + d + ", V " + vocabulary;
-      return Bench.time(ops.backend(), options, "head", words, 4.0 * rows * d * vocabulary, rows, work);
+      return Bench.time(
+          ops.backend(), options, "head", words, 4.0 * rows * d * vocabulary, rows, work);
     }
   }
 

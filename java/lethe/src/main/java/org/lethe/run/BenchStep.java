@@ -48,7 +48,13 @@ final class BenchStep {
                 + " tokens";
         double flop = GemmFloor.flops(options.model(), method, sequences);
         return Bench.time(
-            ops.backend(), options, "step", shape, flop, tokens, () -> step.run(0, sequences, LEARNING_RATE));
+            ops.backend(),
+            options,
+            "step",
+            shape,
+            flop,
+            tokens,
+            () -> step.run(0, sequences, LEARNING_RATE));
       }
     }
   }

@@ -109,8 +109,7 @@ public final class Step implements AutoCloseable {
     long activations = Decoder.bytes(model, budget, true);
     long heads = Head.bytes(model, budget, layout.rows(budget));
     int half = Math.max(1, budget / 2);
-    long halved =
-        Decoder.bytes(model, half, true) + Head.bytes(model, half, layout.rows(half));
+    long halved = Decoder.bytes(model, half, true) + Head.bytes(model, half, layout.rows(half));
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
         Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);

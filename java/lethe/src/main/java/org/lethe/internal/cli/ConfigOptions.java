@@ -30,8 +30,8 @@ final class ConfigOptions {
   private List<String> overrides = List.of();
 
   /**
-   * The effective configuration. {@code type} needs the keys {@code overwrite}, {@code device}
-   * and {@code threads} when those options are given.
+   * The effective configuration. {@code type} needs the keys {@code overwrite}, {@code device} and
+   * {@code threads} when those options are given.
    *
    * @throws org.lethe.UserException naming file, line and key
    */
