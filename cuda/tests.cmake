@@ -137,8 +137,6 @@ function(add_op_mutant name test file change)
 endfunction()
 include(mutants.cmake)
 
-include(mutants.cmake)
-
 # ---- with nvcc ----
 if(CMAKE_CUDA_COMPILER)
   add_executable(head_bench head_bench.cu $<TARGET_OBJECTS:lethe_cuda_objects>)
