@@ -144,7 +144,10 @@ if(CMAKE_CUDA_COMPILER)
   target_compile_options(head_bench PRIVATE ${LETHE_CUDA_OPTIONS})
   target_link_libraries(head_bench PRIVATE ${CMAKE_DL_LIBS})
   add_test(NAME cuda-head-bench-without-device COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/no_device_test.sh
-    $<TARGET_FILE:head_bench>)
+    $<TARGET_FILE:head_bench> check)
+  # The plug-in itself loads everywhere.
+  add_test(NAME cuda-without-device COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/no_device_test.sh
+    $<TARGET_FILE:kernel_bench> describe ${CMAKE_BINARY_DIR} cuda)
 endif()
 add_test(NAME cuda-compile COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/compile_test.sh
   ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/lethe_cuda_objects.dir ${CMAKE_CURRENT_SOURCE_DIR})
