@@ -48,7 +48,7 @@ passed_on_device() {
 }
 
 # Faults planted in a file: lines of cuda/mutants.cmake that name it.
-faults_of() { grep -cE "^add_(op_)?mutant\([a-z0-9_]+ ([a-z_]+ )?$1 " cuda/mutants.cmake || true; }
+faults_of() { grep -cE "^ *add_(op_)?mutant\([a-z0-9_]+ ([a-z_]+ )?$1 " cuda/mutants.cmake || true; }
 
 write() {
   cat <<'TEXT'

@@ -19,12 +19,37 @@ add_mutant(head_margin_sign head_rows.cu "s/: -m.uniform;/: m.uniform;/")
 add_mutant(head_sign head_rows.cu "s/m.mean_delta - delta . m.beta/delta * m.beta - m.mean_delta/")
 
 # ---- ops ----
+# One or two a kernel in every build; the rest with -DLETHE_ALL_FAULTS=ON (Maven profile faults): each is a build of its own.
 add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - column)/in_piece<T>(f - column - 1)/"
   activation.cu)
-add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
 add_op_mutant(adamw_last_unseen update update.cu "s/else if (n > 0)/else if (n > 1)/" update.cu)
 add_op_mutant(attention_counts_barrier_dropped attention attention_plan.cu
   "/counts are sums over twice/s/__syncthreads();//" attention_plan.cu)
+add_op_mutant(attention_keys_tail_short attention attention_mma.cuh
+  "s/begin + r < end ?/begin + r < end - 1 ?/" attention_forward.cu)
+add_op_mutant(attention_values_barrier_dropped attention attention_forward.cu
+  "/values are there/s/__syncthreads();//" attention_forward.cu)
+add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
+add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
+add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
+add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
+add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"
+  head_sample.cu)
+add_op_mutant(index_bound_late rows index.cu "s/index.i. >= bound/index[i] > bound/" index.cu)
+add_op_mutant(linear_sums_barrier_dropped linear linear.cu "/sums are written/s/__syncthreads();//" linear.cu)
+add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
+add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
+add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)
+add_op_mutant(norm_teams_barrier_dropped norm norm.cu "/the teams' sums are written/s/__syncthreads();//" norm.cu)
+add_op_mutant(random_tail_short random random_normal.cu "s/at + k < n)/at + k < n - 1)/" random_normal.cu)
+add_op_mutant(rotary_tail_short rotary rotary.cu "s/in_piece<T>(half - column)/in_piece<T>(half - column - 1)/" rotary.cu)
+add_op_mutant(rows_tail_long rows rows.cu "s/in_piece<T>(a.width - column)/in_piece<T>(a.width - column + 1)/" rows.cu)
+add_op_mutant(sort_counted_barrier_dropped rows sort.cu "/the tile is counted/s/__syncthreads();//" sort.cu)
+
+if(NOT LETHE_ALL_FAULTS)
+  return()
+endif()
+add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
 add_op_mutant(attention_decode_barrier_dropped attention attention_decode.cu
   "/all warps' sums are there/s/__syncthreads();//" attention_decode.cu)
 add_op_mutant(attention_diagonal_long attention attention_mma.cuh
@@ -33,43 +58,23 @@ add_op_mutant(attention_forward_copy_unwaited attention attention_forward.cu "s/
   attention_forward.cu)
 add_op_mutant(attention_gaps_kept attention attention_plan.cu "s/if (c.plan->covered) return;/return;/"
   attention_plan.cu)
-add_op_mutant(attention_keys_tail_short attention attention_mma.cuh
-  "s/begin + r < end ?/begin + r < end - 1 ?/" attention_backward.cu attention_decode.cu attention_forward.cu)
 add_op_mutant(attention_plain_barrier_dropped attention attention_plain.cu
   "/slices are there/s/__syncthreads();//" attention_plain.cu)
 add_op_mutant(attention_stage_barrier_dropped attention attention_mma.cuh
   "/the stage is there/s/meet<kThreads>();//" attention_backward.cu attention_decode.cu)
-add_op_mutant(attention_values_barrier_dropped attention attention_forward.cu
-  "/values are there/s/__syncthreads();//" attention_forward.cu)
-add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
-add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
 add_op_mutant(head_bias_gradient_tail head head_sums.cu "s/row < rows; ++row/row < rows - 1; ++row/" head_sums.cu)
 add_op_mutant(head_delta_sign head head.cu "s/other.at(k) - x.at(k)/x.at(k) - other.at(k)/" head.cu)
 add_op_mutant(head_equal_weights head_sample head_sample.cu "s/v <= last/v < last/" head_sample.cu)
 add_op_mutant(head_first_off_by_one head_pass head_combine.cu "s/keys.middle. < source/keys[middle] <= source/"
   head_combine.cu)
 add_op_mutant(head_gather_tail head_pass head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
-add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
-add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
-add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"
-  head_sample.cu)
-add_op_mutant(index_bound_late rows index.cu "s/index.i. >= bound/index[i] > bound/" index.cu)
 add_op_mutant(linear_chunk_last_unseen linear linear.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/" linear.cu)
 add_op_mutant(linear_gap_short linear linear.cu "s/slice.first, a.adapted))/slice.first, a.adapted - 1))/" linear.cu)
-add_op_mutant(linear_sums_barrier_dropped linear linear.cu "/sums are written/s/__syncthreads();//" linear.cu)
 add_op_mutant(masked_mask_inverted linear dropout.cu "s/threshold ? 1.0f : 0.0f/threshold ? 0.0f : 1.0f/" dropout.cu)
 add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
-add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
-add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
 add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left/2 * i + 1 < left/" nf4.cu)
 add_op_mutant(norm_chunk_last_unseen update update.cu "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update.cu)
 add_op_mutant(norm_strips_barrier_dropped norm norm.cu "/the strips are written/s/__syncthreads();//" norm.cu)
-add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)
-add_op_mutant(norm_teams_barrier_dropped norm norm.cu "/the teams' sums are written/s/__syncthreads();//" norm.cu)
 add_op_mutant(norm_wide_tail_short norm norm_wide.cuh "s/in_piece<T>(d - at)/in_piece<T>(d - at - 1)/" norm.cu)
-add_op_mutant(random_tail_short random random_normal.cu "s/at + k < n)/at + k < n - 1)/" random_normal.cu)
-add_op_mutant(rotary_tail_short rotary rotary.cu "s/in_piece<T>(half - column)/in_piece<T>(half - column - 1)/" rotary.cu)
 add_op_mutant(rows_looked_barrier_dropped rows rows.cu "/all have looked/s/__syncthreads();//" rows.cu)
-add_op_mutant(rows_tail_long rows rows.cu "s/in_piece<T>(a.width - column)/in_piece<T>(a.width - column + 1)/" rows.cu)
-add_op_mutant(sort_counted_barrier_dropped rows sort.cu "/the tile is counted/s/__syncthreads();//" sort.cu)
 add_op_mutant(sort_rank_reversed rows sort.cu "s/__popc(same & ((1u << lane) - 1))/__popc(same >> lane) - 1/" sort.cu)

@@ -59,5 +59,5 @@ set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined)
 wrap_kernels(wrapped sanitized ${CMAKE_CURRENT_SOURCE_DIR} ${cuda_sources})
 add_library(shim_sanitized OBJECT ${wrapped} ${shim_runtime})
 shim_settings(shim_sanitized ${CMAKE_CURRENT_SOURCE_DIR} -O1 -g ${sanitizers})
-add_shim_backend(lethe_cuda_shim_sanitized ${CMAKE_BINARY_DIR}/sanitized "-O1;-g;${sanitizers}"
+add_shim_backend(lethe_cuda_shim_sanitized ${CMAKE_BINARY_DIR}/sanitized "-O1;-g1;${sanitizers}"
   $<TARGET_OBJECTS:shim_sanitized>)
