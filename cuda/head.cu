@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kRowThreads) head_gather_kernel(Gather g) {
     }
     if (!delta && g.mean != nullptr) {
 #pragma unroll
-      for (int k = 0; k < kVector<T>; ++k) sum[0] += k < n ? g.mean[column + k] * x.at(k) : 0.0f;
+      for (int k = 0; k < kVector<T>; ++k) sum[0] = __fmaf_rn(k < n ? g.mean[column + k] : 0.0f, x.at(k), sum[0]);
     }
     store_vector<kWhole>(x, out + column, n);
   }
