@@ -153,6 +153,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, T *copy) {
     step = step_of(a, steps);
     __threadfence();
     if (atomicAdd(a.tickets, 1) == static_cast<int>(gridDim.x) - 1) {
+      __threadfence();  // the others' reads come before
       a.state[3] = steps + 1.0f;
       *a.tickets = 0;
     }
