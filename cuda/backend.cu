@@ -309,17 +309,10 @@ bool fatal(cudaError_t error) {
   }
 }
 
-// So that the next call does not answer with it again.
-void forget_error() {
-#if !defined(LETHE_CUDA_SHIM)
-  cudaGetLastError();
-#endif
-}
-
 }  // namespace
 
 int fail_cuda(Device *device, cudaError_t error, const char *file, int line, const char *what) {
-  forget_error();
+  cudaGetLastError();  // so that the next call does not answer with it again
   if (error == cudaErrorMemoryAllocation) {
     return fail(device, LETHE_OUT_OF_MEMORY, file, line, std::string(what) + ": out of device memory");
   }
@@ -357,7 +350,7 @@ void record_launch(Device *device, const Shape &s) {
 
 // Says what was asked for, what is free, and what this engine holds; the rest is known to the caller alone.
 int out_of_memory(Device *device, int64_t asked, const char *what, const char *file, int line) {
-  forget_error();
+  cudaGetLastError();  // so that the next call does not answer with it again
   size_t left = 0, all = 0;
   cudaMemGetInfo(&left, &all);
   return fail(device, LETHE_OUT_OF_MEMORY, file, line,
