@@ -96,6 +96,32 @@ int make_fault_record(Device *device) {
   return LETHE_OK;
 }
 
+// What leaves a context without a way back. Numbers, as older toolkits and the shim lack some of the names.
+bool fatal(cudaError_t error) {
+  switch (static_cast<int>(error)) {
+    case 214:  // cudaErrorECCUncorrectable
+    case 220:  // cudaErrorNvlinkUncorrectable
+    case 226:  // cudaErrorContained
+    case 700:  // cudaErrorIllegalAddress
+    case 702:  // cudaErrorLaunchTimeout
+    case 709:  // cudaErrorContextIsDestroyed
+    case 710:  // cudaErrorAssert
+    case 714:  // cudaErrorHardwareStackError
+    case 715:  // cudaErrorIllegalInstruction
+    case 716:  // cudaErrorMisalignedAddress
+    case 717:  // cudaErrorInvalidAddressSpace
+    case 718:  // cudaErrorInvalidPc
+    case 719:  // cudaErrorLaunchFailure
+    case 721:  // cudaErrorTensorMemoryLeak
+    case 810:  // cudaErrorMpsClientTerminated
+    case 911:  // cudaErrorExternalDevice
+    case 999:  // cudaErrorUnknown
+      return true;
+    default:
+      return false;
+  }
+}
+
 void close(Device *device) {
   cudaSetDevice(device->ordinal);
   if (device->stream != nullptr) cudaStreamSynchronize(device->stream);
@@ -114,7 +140,7 @@ void close(Device *device) {
 int prepare(Device *device, const char *plugin_dir) {
   // Here the context is made.
   const cudaError_t current = cudaSetDevice(device->ordinal);
-  if (current != cudaSuccess && current != cudaErrorMemoryAllocation) {
+  if (current != cudaSuccess && current != cudaErrorMemoryAllocation && !fatal(current)) {
     return no_device(device->host, __LINE__,
                      "cuda:" + std::to_string(device->ordinal) + ": " + error_text(current) +
                          "; look at nvidia-smi for who has it, or use device=cpu");
@@ -281,32 +307,6 @@ lethe_backend make_table() {
   t.gradient_norm = gradient_norm;
   t.adamw = adamw;
   return t;
-}
-
-// What leaves a context without a way back. Numbers, as older toolkits and the shim lack some of the names.
-bool fatal(cudaError_t error) {
-  switch (static_cast<int>(error)) {
-    case 214:  // cudaErrorECCUncorrectable
-    case 220:  // cudaErrorNvlinkUncorrectable
-    case 226:  // cudaErrorContained
-    case 700:  // cudaErrorIllegalAddress
-    case 702:  // cudaErrorLaunchTimeout
-    case 709:  // cudaErrorContextIsDestroyed
-    case 710:  // cudaErrorAssert
-    case 714:  // cudaErrorHardwareStackError
-    case 715:  // cudaErrorIllegalInstruction
-    case 716:  // cudaErrorMisalignedAddress
-    case 717:  // cudaErrorInvalidAddressSpace
-    case 718:  // cudaErrorInvalidPc
-    case 719:  // cudaErrorLaunchFailure
-    case 721:  // cudaErrorTensorMemoryLeak
-    case 810:  // cudaErrorMpsClientTerminated
-    case 911:  // cudaErrorExternalDevice
-    case 999:  // cudaErrorUnknown
-      return true;
-    default:
-      return false;
-  }
 }
 
 }  // namespace
