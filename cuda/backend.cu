@@ -85,6 +85,7 @@ int make_fault_record(Device *device) {
   const Shape shape = {"probe", {}, kWarp};
   const cudaError_t error = launch_on(device->stream, shape, probe_kernel, device->fault.closed, device->tickets);
   const cudaError_t done = error == cudaSuccess ? cudaStreamSynchronize(device->stream) : error;
+  if (done == cudaErrorMemoryAllocation) return fail_cuda(device, done, __FILE__, __LINE__, "the first launch");
   if (done != cudaSuccess) {
     return LETHE_CUDA_FAIL(device, LETHE_NO_DEVICE,
                            std::string("this build has no code for ") + device->properties.name +
@@ -93,6 +94,32 @@ int make_fault_record(Device *device) {
                                "; build Lethe with the Maven profile cuda-all, or use device=cpu");
   }
   return LETHE_OK;
+}
+
+// What leaves a context without a way back. Numbers, as older toolkits and the shim lack some of the names.
+bool fatal(cudaError_t error) {
+  switch (static_cast<int>(error)) {
+    case 214:  // cudaErrorECCUncorrectable
+    case 220:  // cudaErrorNvlinkUncorrectable
+    case 226:  // cudaErrorContained
+    case 700:  // cudaErrorIllegalAddress
+    case 702:  // cudaErrorLaunchTimeout
+    case 709:  // cudaErrorContextIsDestroyed
+    case 710:  // cudaErrorAssert
+    case 714:  // cudaErrorHardwareStackError
+    case 715:  // cudaErrorIllegalInstruction
+    case 716:  // cudaErrorMisalignedAddress
+    case 717:  // cudaErrorInvalidAddressSpace
+    case 718:  // cudaErrorInvalidPc
+    case 719:  // cudaErrorLaunchFailure
+    case 721:  // cudaErrorTensorMemoryLeak
+    case 810:  // cudaErrorMpsClientTerminated
+    case 911:  // cudaErrorExternalDevice
+    case 999:  // cudaErrorUnknown
+      return true;
+    default:
+      return false;
+  }
 }
 
 void close(Device *device) {
@@ -111,7 +138,14 @@ void close(Device *device) {
 }
 
 int prepare(Device *device, const char *plugin_dir) {
-  LETHE_CUDA_CALL(device, cudaSetDevice(device->ordinal));
+  // Here the context is made.
+  const cudaError_t current = cudaSetDevice(device->ordinal);
+  if (current != cudaSuccess && current != cudaErrorMemoryAllocation && !fatal(current)) {
+    return no_device(device->host, __LINE__,
+                     "cuda:" + std::to_string(device->ordinal) + ": " + error_text(current) +
+                         "; look at nvidia-smi for who has it, or use device=cpu");
+  }
+  LETHE_CUDA_CALL(device, current);
   LETHE_CUDA_CALL(device, cudaStreamCreateWithFlags(&device->own, cudaStreamNonBlocking));
   device->stream = device->own;
   LETHE_CUDA_TRY(make_fault_record(device));
@@ -275,21 +309,10 @@ lethe_backend make_table() {
   return t;
 }
 
-bool fatal(cudaError_t error) {
-  // What leaves a context without a way back: illegal addresses and instructions, failed launches, broken memory.
-  const int code = static_cast<int>(error);
-  return code == cudaErrorECCUncorrectable ||
-         (code >= 700 && code <= 720 && code != 701 && code != 704 && code != 705 && code != 708 && code != 711 &&
-          code != 712 && code != 713 && code != 720) ||
-         code == 999;
-}
-
 }  // namespace
 
 int fail_cuda(Device *device, cudaError_t error, const char *file, int line, const char *what) {
-#if !defined(LETHE_CUDA_SHIM)
   cudaGetLastError();  // so that the next call does not answer with it again
-#endif
   if (error == cudaErrorMemoryAllocation) {
     return fail(device, LETHE_OUT_OF_MEMORY, file, line, std::string(what) + ": out of device memory");
   }
@@ -327,6 +350,7 @@ void record_launch(Device *device, const Shape &s) {
 
 // Says what was asked for, what is free, and what this engine holds; the rest is known to the caller alone.
 int out_of_memory(Device *device, int64_t asked, const char *what, const char *file, int line) {
+  cudaGetLastError();  // so that the next call does not answer with it again
   size_t left = 0, all = 0;
   cudaMemGetInfo(&left, &all);
   return fail(device, LETHE_OUT_OF_MEMORY, file, line,

@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "fault.cuh"
@@ -37,7 +38,8 @@ struct lethe_device {
   // Memory an op needs while it runs, grown to the largest request in the stream's order; scratch() hands it out.
   void *scratch = nullptr;
   int64_t scratch_bytes = 0;
-  int64_t allocated = 0;  // bytes of buffers and scratch
+  int64_t allocated = 0;                        // bytes of buffers and scratch
+  std::unordered_map<void *, int64_t> buffers;  // and how many of them each buffer has
   lethe::cuda::FaultRecord fault;
   int *tickets = nullptr;  // device memory, 0 between launches: blocks of one launch count themselves with it
   // Why the context is beyond use; "" as long as it is not.

@@ -121,7 +121,12 @@ int scratch(Device *device, int64_t bytes, char **memory) {
       device->scratch_bytes = 0;
     }
     if (device->recording) record(device, R"({"alloc":)" + std::to_string(bytes) + "}");
-    const cudaError_t error = cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream);
+    cudaError_t error = cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream);
+    if (error == cudaErrorMemoryAllocation) {
+      // What was just freed is the device's again only when the stream has come so far.
+      LETHE_CUDA_CALL(device, cudaStreamSynchronize(device->stream));
+      error = cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream);
+    }
     if (error == cudaErrorMemoryAllocation) {
       device->scratch = nullptr;
       return out_of_memory(device, bytes, device->fault.op, __FILE__, __LINE__);
@@ -156,13 +161,9 @@ int alloc(Device *device, int64_t bytes, void **address) {
   return run(device, __func__, [&] {
     if (device->recording) record(device, R"({"alloc":)" + std::to_string(bytes) + "}");
     const cudaError_t error = cudaMalloc(address, static_cast<size_t>(bytes));
-    if (error == cudaErrorMemoryAllocation) {
-#if !defined(LETHE_CUDA_SHIM)
-      cudaGetLastError();
-#endif
-      return out_of_memory(device, bytes, "a buffer", __FILE__, __LINE__);
-    }
+    if (error == cudaErrorMemoryAllocation) return out_of_memory(device, bytes, "a buffer", __FILE__, __LINE__);
     LETHE_CUDA_CALL(device, error);
+    device->buffers[*address] = bytes;
     device->allocated += bytes;
     LETHE_CUDA_CALL(device, cudaMemsetAsync(*address, 0, static_cast<size_t>(bytes), device->stream));
     return static_cast<int>(LETHE_OK);
@@ -174,6 +175,10 @@ void free(Device *device, void *address) {
   // cudaFree waits for the whole device; what the stream still has to do with the memory is done then.
   cudaStreamSynchronize(device->stream);
   cudaFree(address);
+  const auto buffer = device->buffers.find(address);
+  if (buffer == device->buffers.end()) return;
+  device->allocated -= buffer->second;
+  device->buffers.erase(buffer);
 }
 
 int write(Device *device, void *dst, const void *src, int64_t bytes) {

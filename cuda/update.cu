@@ -120,7 +120,8 @@ __device__ inline Step step_of(const Arena &a, float steps) {
           static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(a.beta2), t)))};
 }
 
-// A thread's parameters from `first` on, `n` of them; kWhole: kMine, and all is aligned.
+// A thread's parameters from `first` on, `n` of them; kWhole: kMine, and all is aligned. Each fma is written out, so
+// that either way gives the same bits.
 template <bool kWhole, class T>
 __device__ void update_eight(const Arena &a, const Step &s, int64_t first, int n, T *copy) {
   float p[kMine], m[kMine], v[kMine], g[kMine];
@@ -131,10 +132,11 @@ __device__ void update_eight(const Arena &a, const Step &s, int64_t first, int n
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
     const float clipped = g[i] * s.clip;
-    m[i] = m[i] * a.beta1 + clipped * (1.0f - a.beta1);
-    v[i] = v[i] * a.beta2 + clipped * clipped * (1.0f - a.beta2);
-    const float denominator = sqrtf(v[i]) * s.correction_root + a.eps;
-    p[i] = p[i] - m[i] / denominator * s.step_size - p[i] * (first + i < a.n_decay ? a.decay : 0.0f);
+    m[i] = __fmaf_rn(m[i], a.beta1, __fmul_rn(clipped, 1.0f - a.beta1));
+    v[i] = __fmaf_rn(v[i], a.beta2, __fmul_rn(clipped * clipped, 1.0f - a.beta2));
+    const float denominator = __fmaf_rn(sqrtf(v[i]), s.correction_root, a.eps);
+    const float stepped = __fmaf_rn(-(m[i] / denominator), s.step_size, p[i]);
+    p[i] = __fmaf_rn(-p[i], first + i < a.n_decay ? a.decay : 0.0f, stepped);
   }
   store_eight<kWhole>(m, n, a.m + first);
   store_eight<kWhole>(v, n, a.v + first);
@@ -153,6 +155,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, T *copy) {
     step = step_of(a, steps);
     __threadfence();
     if (atomicAdd(a.tickets, 1) == static_cast<int>(gridDim.x) - 1) {
+      __threadfence();  // the others' reads come before
       a.state[3] = steps + 1.0f;
       *a.tickets = 0;
     }

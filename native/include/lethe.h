@@ -8,8 +8,8 @@
  *
  * Memory is addressed by lethe_ref: a buffer id with a generation in the upper 24 bits, a byte offset in the lower 40.
  * Adding n to a ref moves it n bytes into its buffer; 0 is "none". A ref whose buffer was freed is LETHE_CLOSED, never
- * a crash; an operand that leaves its buffer is LETHE_OUT_OF_BOUNDS; operands that must not overlap and do,
- * LETHE_OVERLAP.
+ * a crash; an operand that leaves its buffer is LETHE_OUT_OF_BOUNDS; one that does not start at a multiple of its
+ * elements' size, LETHE_INVALID_ARGUMENT; operands that must not overlap and do, LETHE_OVERLAP.
  *
  * A backend may be asynchronous ("cuda" is): a call then returns when its work is in order, and host memory given to
  * it may be reused. What only the content of device memory can tell (an index outside its table, an overlap of
@@ -103,9 +103,10 @@ LETHE_API int lethe_launches(lethe_engine *engine, char *out, int64_t capacity, 
 
 /* 64-byte aligned, zeroed. */
 LETHE_API int lethe_buffer_alloc(lethe_engine *engine, int64_t bytes, lethe_ref *buffer);
-/* Memory that the caller owns and keeps valid until lethe_buffer_free (which forgets it and frees nothing) or
- * lethe_engine_close: nothing is copied, either side sees what the other writes. `address` is one that the backend can
- * use (cpu: host memory), even; `bytes` as for lethe_buffer_alloc. Aligned to 64 bytes it is fastest. */
+/* Memory that the caller owns and keeps valid until lethe_buffer_free (which forgets it, frees nothing and does not
+ * wait: what was asked of an asynchronous backend may still reach it, until a wait) or lethe_engine_close: nothing is
+ * copied, either side sees what the other writes. `address` is one that the backend can use (cpu: host memory), even;
+ * `bytes` as for lethe_buffer_alloc. Aligned to 64 bytes it is fastest. */
 LETHE_API int lethe_buffer_wrap(lethe_engine *engine, void *address, int64_t bytes, lethe_ref *buffer);
 LETHE_API int lethe_buffer_free(lethe_engine *engine, lethe_ref buffer);
 /* The address of `bytes` bytes from ref on, for other libraries of the same device; valid until the buffer is freed. */

@@ -59,7 +59,7 @@ void *Operands::add(const char *name, lethe_ref ref, int32_t dtype, std::initial
       return nullptr;
     }
   }
-  return add_bytes(name, ref, bytes == 0 ? 0 : 1, bytes, bytes, access);
+  return add_bytes(name, ref, dtype_bytes(dtype), bytes == 0 ? 0 : 1, bytes, bytes, access);
 }
 
 void *Operands::add_rows(const char *name, lethe_ref ref, int32_t dtype, int64_t rows, int64_t width, int64_t stride,
@@ -80,11 +80,11 @@ void *Operands::add_rows(const char *name, lethe_ref ref, int32_t dtype, int64_t
     status_ = LETHE_FAIL(LETHE_INVALID_ARGUMENT, std::string("the size of ") + name + " overflows 64 bits");
     return nullptr;
   }
-  return add_bytes(name, ref, rows, width_bytes, stride_bytes, access);
+  return add_bytes(name, ref, dtype_bytes(dtype), rows, width_bytes, stride_bytes, access);
 }
 
-void *Operands::add_bytes(const char *name, lethe_ref ref, int64_t rows, int64_t width_bytes, int64_t stride_bytes,
-                          Access access) {
+void *Operands::add_bytes(const char *name, lethe_ref ref, int64_t element, int64_t rows, int64_t width_bytes,
+                          int64_t stride_bytes, Access access) {
   if (ref == 0) {
     status_ = LETHE_FAIL(LETHE_INVALID_ARGUMENT, std::string(name) + " is none (ref 0) but needed");
     return nullptr;
@@ -101,6 +101,12 @@ void *Operands::add_bytes(const char *name, lethe_ref ref, int64_t rows, int64_t
     status_ =
         LETHE_FAIL(LETHE_OUT_OF_BOUNDS, std::string(name) + " needs " + std::to_string(needed) +
                                             " bytes, its buffer has " + std::to_string(available) + " from there");
+    return nullptr;
+  }
+  // A GPU that reads a number across its own boundary loses its context.
+  if (needed > 0 && element > 1 && reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(element) != 0) {
+    status_ = LETHE_FAIL(LETHE_INVALID_ARGUMENT, std::string(name) + " does not start at a multiple of " +
+                                                     std::to_string(element) + " bytes, the size of its elements");
     return nullptr;
   }
   if (needed > 0) keep({name, address, rows, width_bytes, stride_bytes, access});

@@ -85,8 +85,8 @@ class Operands {
   void *add(const char *name, lethe_ref ref, int32_t dtype, std::initializer_list<int64_t> shape, Access access);
   void *add_rows(const char *name, lethe_ref ref, int32_t dtype, int64_t rows, int64_t width, int64_t stride,
                  Access access);
-  void *add_bytes(const char *name, lethe_ref ref, int64_t rows, int64_t width_bytes, int64_t stride_bytes,
-                  Access access);
+  void *add_bytes(const char *name, lethe_ref ref, int64_t element, int64_t rows, int64_t width_bytes,
+                  int64_t stride_bytes, Access access);
   static bool overlap(const Range &a, const Range &b);
   void refuse_size(const char *name, int64_t value, const char *rule);
   void keep(const Range &range);

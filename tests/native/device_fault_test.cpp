@@ -72,7 +72,7 @@ void memory_that_runs_out(const char *plugins, const Knobs &knobs) {
   expect(lethe_memory(engine, &left, &all) == LETHE_OK && left > 0 && left < all, "memory");
   knobs.set_memory(all - left + 1000000);
   expect(lethe_buffer_alloc(engine, 2000000, &refused_buffer) == LETHE_OUT_OF_MEMORY, "too much");
-  for (const char *part : {"asked for 2000000 bytes", "free are 1000000 bytes", "this engine holds"}) {
+  for (const char *part : {"asked for 2000000 bytes", "free are 1000000 bytes", "this engine holds 4096 bytes"}) {
     expect(says(part), part);
   }
   // Both engines live on.
@@ -83,6 +83,12 @@ void memory_that_runs_out(const char *plugins, const Knobs &knobs) {
   expect(lethe_buffer_alloc(other, 4096, &theirs) == LETHE_OK, "the other engine's buffer");
   knobs.set_memory(all);
   expect(lethe_buffer_alloc(engine, 2000000, &refused_buffer) == LETHE_OK, "enough again");
+  expect(lethe_buffer_free(engine, refused_buffer) == LETHE_OK, "give it back");
+  knobs.set_memory(all - left + 1000000);
+  expect(lethe_buffer_alloc(engine, 2000000, &refused_buffer) == LETHE_OUT_OF_MEMORY, "too much again");
+  expect(says("this engine holds 4096 bytes"), "what it gave back it does not hold");
+  knobs.set_memory(all);
+  expect(lethe_buffer_alloc(engine, 2000000, &refused_buffer) == LETHE_OK, "enough at last");
   // An op that finds no scratch memory says so, and its engine lives on.
   constexpr int64_t kMany = 1 << 20;
   lethe_ref g = 0, state = 0;
@@ -94,6 +100,40 @@ void memory_that_runs_out(const char *plugins, const Knobs &knobs) {
   knobs.set_memory(all);
   expect(lethe_gradient_norm(engine, kMany, g, 0.0f, state) == LETHE_OK, "scratch again");
   expect(lethe_engine_close(other) == LETHE_OK, "close the other");
+  expect(lethe_engine_close(engine) == LETHE_OK, "close");
+}
+
+// Of what a launch can end in, the errors that leave no way back, and no others.
+void errors_that_end_a_context(const char *plugins, const Knobs &knobs) {
+  const auto ends = [&](int error) {
+    lethe_engine *engine = opened(plugins);
+    lethe_ref a = 0, b = 0;
+    expect(lethe_buffer_alloc(engine, 64, &a) == LETHE_OK && lethe_buffer_alloc(engine, 64, &b) == LETHE_OK, "buffers");
+    knobs.fail_launch(0, error);
+    const int status = lethe_convert(engine, 8, LETHE_F32, a, LETHE_BF16, b);
+    knobs.fail_launch(-1, 0);
+    expect(lethe_engine_close(engine) == LETHE_OK, "close");
+    return status;
+  };
+  for (const int error : {214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999}) {
+    expect(ends(error) == LETHE_DEVICE_LOST, "error " + std::to_string(error) + " ends the context");
+  }
+  for (const int error : {1, 9, 98, 209, 701, 703, 720, 801}) {
+    expect(ends(error) == LETHE_INTERNAL, "error " + std::to_string(error) + " does not end the context");
+  }
+}
+
+// An operand that no device can read is refused before a kernel sees it.
+void operands_across_a_boundary(const char *plugins) {
+  lethe_engine *engine = opened(plugins);
+  lethe_ref a = 0, b = 0;
+  expect(lethe_buffer_alloc(engine, 64, &a) == LETHE_OK && lethe_buffer_alloc(engine, 64, &b) == LETHE_OK, "buffers");
+  expect(lethe_convert(engine, 8, LETHE_F32, a + 2, LETHE_BF16, b) == LETHE_INVALID_ARGUMENT && says("src") &&
+             says("multiple of 4"),
+         "half a number off");
+  expect(lethe_convert(engine, 8, LETHE_F32, a, LETHE_BF16, b + 1) == LETHE_INVALID_ARGUMENT && says("dst"), "odd");
+  expect(lethe_convert(engine, 8, LETHE_F32, a + 4, LETHE_BF16, b + 2) == LETHE_OK, "one number off");
+  expect(lethe_convert(engine, 0, LETHE_F32, a + 2, LETHE_BF16, b) == LETHE_OK, "nothing of it");
   expect(lethe_engine_close(engine) == LETHE_OK, "close");
 }
 
@@ -151,6 +191,8 @@ int main(int argc, char **argv) {
     devices_that_do_not_serve(line.plugins, knobs);
     memory_that_runs_out(line.plugins, knobs);
     a_fault_in_content(line.plugins);
+    operands_across_a_boundary(line.plugins);
+    errors_that_end_a_context(line.plugins, knobs);
     a_context_that_breaks(line.plugins, knobs);
   }
   std::printf("device_fault_test: %d passed, %d failed\n", passed, failed);

@@ -401,6 +401,18 @@ void twin_refuses(const Twin &twin) {
   check(call.ask() == kInvalidValue, "a transpose that does not fit");
 }
 
+// A product that cuBLASLt refuses is a fault of Lethe, unless the context is beyond use: cuBLASLt says neither which.
+void a_lost_device_is_told_from_a_refusal(const char *folder) {
+  alignas(16) float a[4] = {1, 2, 3, 4}, b[4] = {1, 2, 3, 4}, c[5] = {};
+  const OpenDevice device(folder);
+  // Half a number off.
+  const Gemm g = {LETHE_F32, LETHE_F32, 2, 2, 2, {a, 2}, {b, 2}, reinterpret_cast<char *>(c) + 2, 2};
+  check(cuda::gemm(device.get(), g) == LETHE_INTERNAL, "a refusal");
+  cuda::shim::set_error(cudaErrorIllegalAddress, "");
+  check(cuda::gemm(device.get(), g) == LETHE_DEVICE_LOST && !device.get()->lost.empty(), "a lost device");
+  lethe_shim_fail_launch(-1, cudaSuccess);
+}
+
 // ---- opening ----
 
 void a_missing_library_is_named(const char *folder) {
@@ -430,6 +442,7 @@ int main(int argc, char **argv) {
   const Twin twin(folder);
   if (twin.library == nullptr) return 1;
   twin_refuses(twin);
+  a_lost_device_is_told_from_a_refusal(folder);
   a_missing_library_is_named(folder);
   algorithms_are_chosen_by_bucket(folder, twin);
   refused_shapes_get_their_own(folder, twin);
