@@ -123,7 +123,7 @@ public final class DeviceSteps implements Callable<Integer> {
   /** The same steps on the CPU, as many as it makes in its time; losses and movement compared. */
   private Map<String, Object> beside(
       String name, ModelConfig config, Method method, int pairs, int length) {
-    // Adapters after every step count: the CPU's number of steps is what the device is asked for.
+    // A slow CPU makes fewer steps; then the device makes as few once more, to be compared.
     Outcome cpu = steps("cpu", config, method, pairs, length, CPU_SECONDS);
     Outcome own = steps(device, config, method, pairs, length, Double.MAX_VALUE);
     int common = cpu.losses().length;
@@ -303,12 +303,11 @@ public final class DeviceSteps implements Callable<Integer> {
   }
 
   /**
-   * How far a loss may be off: the logits of a model with weights of deviation 0.02 have a
-   * deviation of 0.02 sqrt(d); a tenth of the loss's size for ratios of sums of them would hide a
-   * fault.
+   * How far a loss may be off: the logits of weights of deviation 0.02 have one of 0.02 sqrt(d), and
+   * what `noise` makes of one logit bounds a mean over many rows.
    */
   private static double lossBound(ModelConfig config, double noise) {
-    return 3 * noise * Math.max(1, 0.02 * Math.sqrt(config.hiddenSize()));
+    return noise * Math.max(1, 0.02 * Math.sqrt(config.hiddenSize()));
   }
 
   private static boolean finite(double[] losses) {
@@ -353,7 +352,7 @@ public final class DeviceSteps implements Callable<Integer> {
             + ", `"
             + command
             + "`.\n\n"
-            + "mean products: the step's frozen matrix products over its time; memory: the most"
+            + "TFLOP/s: the step's frozen matrix products over its time; memory: the most"
             + " that this process took of the device; launches: of one step.\n"
             + "The demo, judged: "
             + all.get("demo")
