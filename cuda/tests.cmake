@@ -76,6 +76,8 @@ add_sanitized_test(device_fault)
 # The chain from the head rows' hidden states to the updated adapters, beside the CPU's.
 add_executable(chain_test ${CMAKE_SOURCE_DIR}/../tests/native/chain_test.cpp)
 target_link_libraries(chain_test PRIVATE lethe lethe_warnings)
+# Beside the other programs that bench/gpu/run takes to a device.
+set_target_properties(chain_test PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests BUILD_RPATH_USE_ORIGIN ON)
 add_dependencies(chain_test lethe_cuda_shim)
 add_test(NAME cuda-shim-chain COMMAND chain_test ${CMAKE_BINARY_DIR} cuda_shim)
 set_tests_properties(cuda-shim-chain PROPERTIES ENVIRONMENT "LD_LIBRARY_PATH=${LETHE_DNNL};OMP_WAIT_POLICY=passive")
