@@ -141,7 +141,7 @@ include(mutants.cmake)
 
 # ---- with nvcc ----
 if(CMAKE_CUDA_COMPILER)
-  add_executable(head_bench head_bench.cu $<TARGET_OBJECTS:lethe_cuda_objects>)
+  add_executable(head_bench head_bench.cu $<FILTER:$<TARGET_OBJECTS:lethe_cuda_objects>,INCLUDE,head_rows>)
   target_include_directories(head_bench PRIVATE ${cuda_includes} ${CMAKE_SOURCE_DIR}/../tests/native)
   target_compile_options(head_bench PRIVATE ${LETHE_CUDA_OPTIONS})
   target_link_libraries(head_bench PRIVATE ${CMAKE_DL_LIBS})
