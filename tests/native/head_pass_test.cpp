@@ -58,8 +58,8 @@ Result forward(Engine *e, const Problem &p, const Call &call) {
   const int answer = settled(e->engine, status);
   const lethe_ref aligned = e->put(std::vector<char>(floats * 4));
   EXPECT(lethe_copy(e->engine, aligned, dh, n * p.d * (p.dtype == LETHE_BF16 ? 2 : 4)) == LETHE_OK);
-  const Result result = {answer, e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
-                         load(e, p.dtype, aligned, floats)};
+  Result result = {answer, e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS)),
+                   load(e, p.dtype, aligned, floats)};
   e->drop({rows, row_params, stats, before.ref, buffers[0], buffers[1], buffers[2], workspace, aligned});
   return result;
 }

@@ -106,8 +106,8 @@ void draws_are_the_twins(Engine *e, int32_t dtype, const Case &c) {
       z.push_back((cap > 0 ? cap * std::tanh(u / cap) : u) / static_cast<double>(c.temperature));
     }
     const double max = *std::max_element(z.begin(), z.end());
-    std::vector<double> weight;
-    for (const double x : z) weight.push_back(std::exp(x - max));
+    std::vector<double> weight(z.size());
+    std::transform(z.begin(), z.end(), weight.begin(), [max](double x) { return std::exp(x - max); });
     // What exp, its argument and the cap may be off by, twice: in the sum and in the total. Without a cap the logits
     // are exact.
     namespace bound = lethe::tolerance::head;
