@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Configures and builds the native libraries: build.sh BUILD_DIR DNNL_DIR [CUDA_ARCHITECTURES [ALL_FAULTS]]
+# Configures and builds the native libraries: build.sh BUILD_DIR DNNL_DIR [CUDA_ARCHITECTURES [ALL_FAULTS [CUDA_COMPRESSION]]]
 # LETHE_NATIVE_TESTS=OFF leaves the native tests out (./lethe does, to start sooner).
 set -euo pipefail
 build=$1
@@ -7,6 +7,7 @@ dnnl=$2
 architectures=${3:-80-real;90a-real;90-virtual}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cmake -S "$here" -B "$build" -DLETHE_DNNL="$dnnl" -DLETHE_TESTS="${LETHE_NATIVE_TESTS:-ON}" \
-  -DLETHE_CUDA_ARCHITECTURES="$architectures" -DLETHE_ALL_FAULTS="${4:-OFF}" >"$build.configure.log" 2>&1 ||
+  -DLETHE_CUDA_ARCHITECTURES="$architectures" -DLETHE_ALL_FAULTS="${4:-OFF}" \
+  -DLETHE_CUDA_COMPRESSION="${5:-size}" >"$build.configure.log" 2>&1 ||
   { cat "$build.configure.log"; exit 1; }
 cmake --build "$build" --parallel "$(nproc)"
