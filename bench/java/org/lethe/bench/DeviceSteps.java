@@ -46,7 +46,7 @@ public final class DeviceSteps implements Callable<Integer> {
   private static final int WARMUP = 2;
   private static final double LEARNING_RATE = 1e-3;
   private static final long SEED = 1;
-  private static final double CPU_SECONDS = 100;
+  private static final double CPU_SECONDS = 60;
   private static final List<String> METHODS = List.of("ME+GD", "NPO+KL");
 
   @Option(names = "--device", required = true)
