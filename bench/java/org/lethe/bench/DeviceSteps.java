@@ -303,8 +303,8 @@ public final class DeviceSteps implements Callable<Integer> {
   }
 
   /**
-   * How far a loss may be off: the logits of weights of deviation 0.02 have one of 0.02 sqrt(d), and
-   * what `noise` makes of one logit bounds a mean over many rows.
+   * How far a loss may be off: the logits of weights of deviation 0.02 have one of 0.02 sqrt(d),
+   * and what `noise` makes of one logit bounds a mean over many rows.
    */
   private static double lossBound(ModelConfig config, double noise) {
     return noise * Math.max(1, 0.02 * Math.sqrt(config.hiddenSize()));
