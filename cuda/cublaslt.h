@@ -64,6 +64,8 @@ enum AlgoAttribute { kSplitK = 2, kReduction = 3 };
      cudaStream_t))
 
 struct Functions {
+// A declarator and its parameters: neither can stand in parentheses.
+// NOLINTNEXTLINE(bugprone-macro-parentheses)
 #define LETHE_FIELD(field, symbol, parameters) BlasStatus(*field) parameters = nullptr;
   LETHE_CUBLASLT_FUNCTIONS(LETHE_FIELD)
 #undef LETHE_FIELD

@@ -105,7 +105,8 @@ __global__ void __launch_bounds__(kThreads) finite_kernel(const T *src, int64_t 
   for (int i = kGroup - 1; i >= 0; --i) {
     if ((__float_as_uint(x[i]) & 0x7f800000u) == 0x7f800000u) bad = i;
   }
-  if (bad < kGroup) atomicMin(first, static_cast<unsigned long long>(at + bad));
+  const int64_t index = at + bad;
+  if (bad < kGroup) atomicMin(first, static_cast<unsigned long long>(index));
 }
 
 template <class T>

@@ -22,7 +22,8 @@ std::string words(const char *names, const Sizes &sizes) {
   return text;
 }
 
-Case make_case(const char *name, const char *names, int32_t dtype, const Sizes &small, const Sizes &full, Make make) {
+Case make_case(const char *name, const char *names, int32_t dtype, const Sizes &small, const Sizes &full,
+               const Make &make) {
   return {name,
           words(names, full),
           dtype,
@@ -60,7 +61,8 @@ Work rotary(Device &d, int32_t dtype, int64_t T, int64_t heads, int64_t head_dim
   for (size_t t = 0; t < at.size(); ++t) at[t] = static_cast<int32_t>(t % static_cast<size_t>(positions));
   std::vector<float> cosines(static_cast<size_t>(positions * half)), sines(cosines.size());
   for (size_t i = 0; i < cosines.size(); ++i) {
-    const double angle = static_cast<double>(i / static_cast<size_t>(half)) * 0.01;
+    const size_t position = i / static_cast<size_t>(half);
+    const double angle = static_cast<double>(position) * 0.01;
     cosines[i] = static_cast<float>(std::cos(angle));
     sines[i] = static_cast<float>(std::sin(angle));
   }
@@ -152,7 +154,7 @@ Work embedding(Device &d, int32_t dtype, int64_t T, int64_t width, int64_t V, bo
 Work adamw(Device &d, int32_t dtype, int64_t n) {
   const lethe_ref p = d.normal(LETHE_F32, n, 0.02f, 1), g = d.normal(LETHE_F32, n, 1e-3f, 2), m = d.bytes(n * 4);
   const lethe_ref v = d.bytes(n * 4), copy = d.bytes(n * element_bytes(dtype));
-  const lethe_ref state = d.bytes(LETHE_UPDATE_STATE * 4);
+  const lethe_ref state = d.bytes(int64_t{LETHE_UPDATE_STATE} * 4);
   require(lethe_gradient_norm(d.engine(), n, g, 1, state));
   return {[=, &d] {
             require(lethe_adamw(d.engine(), dtype, n, n, p, m, v, g, dtype == LETHE_BF16 ? copy : 0, 1e-4f, 0.9f,
@@ -164,7 +166,7 @@ Work adamw(Device &d, int32_t dtype, int64_t n) {
 }
 
 Work gradient_norm(Device &d, int64_t n) {
-  const lethe_ref g = d.normal(LETHE_F32, n, 1e-3f, 2), state = d.bytes(LETHE_UPDATE_STATE * 4);
+  const lethe_ref g = d.normal(LETHE_F32, n, 1e-3f, 2), state = d.bytes(int64_t{LETHE_UPDATE_STATE} * 4);
   return {[=, &d] { require(lethe_gradient_norm(d.engine(), n, g, 1, state)); },
           {{state, 3, LETHE_F32}},
           4.0 * static_cast<double>(n),
@@ -254,7 +256,7 @@ Work copy_work(Device &d, int64_t bytes) {
 std::vector<Case> memory_cases() {
   std::vector<Case> all;
   const auto add = [&all](const char *name, const char *names, int32_t dtype, const Sizes &small, const Sizes &full,
-                          Make make) { all.push_back(make_case(name, names, dtype, small, full, std::move(make))); };
+                          const Make &make) { all.push_back(make_case(name, names, dtype, small, full, make)); };
   for (const int32_t t : {LETHE_BF16, LETHE_F32}) {
     add("norm_forward rms", "# x #", t, {37, 300}, {32768, 4096},
         [t](Device &d, const Sizes &s) { return norm(d, t, LETHE_NORM_RMS, s[0], s[1], false); });
@@ -287,11 +289,11 @@ std::vector<Case> memory_cases() {
   add("adamw", "# parameters", t, {3001}, {40000000}, [t](Device &d, const Sizes &s) { return adamw(d, t, s[0]); });
   add("gradient_norm", "# parameters", LETHE_F32, {3001}, {80000000},
       [](Device &d, const Sizes &s) { return gradient_norm(d, s[0]); });
-  add("nf4_dequantize", "# numbers", t, {4099}, {4096 * 4096},
+  add("nf4_dequantize", "# numbers", t, {4099}, {int64_t{4096} * 4096},
       [t](Device &d, const Sizes &s) { return nf4(d, t, s[0], false); });
-  add("nf4_dequantize", "# numbers", t, {4099}, {4096 * 32768},
+  add("nf4_dequantize", "# numbers", t, {4099}, {int64_t{4096} * 32768},
       [t](Device &d, const Sizes &s) { return nf4(d, t, s[0], false); });
-  add("nf4_quantize", "# numbers", t, {4099}, {4096 * 32768},
+  add("nf4_quantize", "# numbers", t, {4099}, {int64_t{4096} * 32768},
       [t](Device &d, const Sizes &s) { return nf4(d, t, s[0], true); });
   add("convert", "# numbers, fp32 to bf16", t, {4099}, {int64_t{1} << 27},
       [](Device &d, const Sizes &s) { return convert(d, s[0], LETHE_F32, LETHE_BF16); });

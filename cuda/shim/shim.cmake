@@ -5,6 +5,9 @@ set(shim_runtime ${CMAKE_CURRENT_SOURCE_DIR}/shim/cuda_host.cpp ${CMAKE_CURRENT_
 set(cuda_headers)
 file(GLOB cuda_headers CONFIGURE_DEPENDS *.cuh *.h shim/*.h)
 
+# clang-tidy takes the checks of the wrapper's folder.
+configure_file(${CMAKE_CURRENT_SOURCE_DIR}/.clang-tidy ${CMAKE_CURRENT_BINARY_DIR}/wrapped/.clang-tidy COPYONLY)
+
 # nvcc's files are no C++ to a C++ compiler: a source that includes one is. Gives the wrappers of `sources` in
 # `kernel_dir`, which may hold a changed copy.
 function(wrap_kernels result name kernel_dir)
