@@ -222,6 +222,9 @@ int lethe_engine_close(lethe_engine *engine) {
       closings.fetch_add(1, std::memory_order_release);
     }
     const std::unique_ptr<lethe_engine> owned(engine);
+    // No memory can be freed while a graph is captured; what was captured goes with the device.
+    lethe_graph dropped = 0;
+    if (engine->capturing) engine->backend->graph_end(engine->device, &dropped);
     for (const Buffer &buffer : engine->buffers) {
       if (buffer.open && buffer.owned) engine->backend->free(engine->device, buffer.address);
     }
