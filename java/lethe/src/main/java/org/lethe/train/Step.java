@@ -17,6 +17,7 @@ import org.lethe.model.Decoder;
 import org.lethe.model.Head;
 import org.lethe.model.MemoryPlan;
 import org.lethe.model.Model;
+import org.lethe.model.ShapeBucket;
 import org.lethe.model.Trainable;
 import org.lethe.model.View;
 
@@ -37,6 +38,8 @@ public final class Step implements AutoCloseable {
   private final Sharding sharding;
   private final Sharding.Sum gradientSum;
   private final int budget;
+  private final int capacity;
+  private final StepGraphs graphs;
   private final Decoder decoder;
   private final Head head;
   private final Staging staging = new Staging(Ops.UPDATE_STATE * Float.BYTES);
@@ -94,22 +97,41 @@ public final class Step implements AutoCloseable {
     }
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
-    int rows = layout.rows(budget);
-    this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, true), this::plan);
+    StepGraphs.require(model, method, settings);
+    this.capacity = capacity(budget);
+    int rows = rows(budget);
+    this.decoder = MemoryPlan.take(() -> new Decoder(model, capacity, true), this::plan);
     try {
-      this.head = MemoryPlan.take(() -> new Head(model, budget, rows), this::plan);
+      this.head = MemoryPlan.take(() -> new Head(model, capacity, rows), this::plan);
     } catch (RuntimeException e) {
       // Others go on with what this step had taken.
       decoder.close();
       throw e;
     }
+    this.graphs = new StepGraphs(model, settings.graphs(), decoder, head);
+  }
+
+  /** Tokens to take memory for when the largest piece has so many. */
+  private int capacity(int tokens) {
+    return StepGraphs.used(model, settings.graphs()) ? ShapeBucket.tokens(tokens) : tokens;
+  }
+
+  private int rows(int tokens) {
+    int rows = layout.rows(tokens);
+    return StepGraphs.used(model, settings.graphs())
+        ? Math.max(ShapeBucket.rows(rows), ShapeBucket.tokens(tokens))
+        : rows;
+  }
+
+  private long bytes(int tokens) {
+    return Head.bytes(model, capacity(tokens), rows(tokens));
   }
 
   private MemoryPlan plan() {
-    long activations = Decoder.bytes(model, budget, true);
-    long heads = Head.bytes(model, budget, layout.rows(budget));
+    long activations = Decoder.bytes(model, capacity, true);
+    long heads = bytes(budget);
     int half = Math.max(1, budget / 2);
-    long halved = Decoder.bytes(model, half, true) + Head.bytes(model, half, layout.rows(half));
+    long halved = Decoder.bytes(model, capacity(half), true) + bytes(half);
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
         Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
@@ -148,6 +170,11 @@ public final class Step implements AutoCloseable {
       largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
     }
     return largest;
+  }
+
+  /** How its pieces are launched. */
+  StepGraphs graphs() {
+    return graphs;
   }
 
   /** Bytes of activations and head together. */
@@ -317,9 +344,7 @@ public final class Step implements AutoCloseable {
       long hidden = decoder.forward(model.view(pass.view()), pass.packed());
       head.gather(hidden, pass.packed().tokens(), piece.headRows(), i);
     }
-    long residual = decoder.forward(piece.packed());
-    float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
-    return piece.statistics(values, model.config().vocabularySize());
+    return piece.statistics(graphs.forward(piece), model.config().vocabularySize());
   }
 
   /** What a shard adds to the step, its gradients times a factor. */
@@ -331,8 +356,7 @@ public final class Step implements AutoCloseable {
     for (MicroBatch piece : shard.pieces()) {
       RowStatistics statistics = forward(piece);
       double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
-      head.backward(decoder, piece.ofHead(coefficients, factor));
-      decoder.backward();
+      graphs.backward(piece.ofHead(coefficients, factor));
       tokens += piece.packed().tokens();
     }
     MethodStep objective = shard.objective();
@@ -406,6 +430,7 @@ public final class Step implements AutoCloseable {
   public void close() {
     gradientSum.close();
     staging.close();
+    graphs.close();
     head.close();
     decoder.close();
   }

@@ -15,6 +15,7 @@ import org.lethe.kernels.Ops;
  * @param onNonFinite what follows a loss or gradient that is not finite
  * @param seed of dropout masks, where adapters have dropout
  * @param parity quirks of published code
+ * @param graphs whether device work is captured and launched as one
  */
 public record TrainSettings(
     int steps,
@@ -29,7 +30,8 @@ public record TrainSettings(
     int tokensPerMicroBatch,
     OnNonFinite onNonFinite,
     long seed,
-    Parity parity) {
+    Parity parity,
+    Graphs graphs) {
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -56,6 +58,38 @@ public record TrainSettings(
     require(weightDecay >= 0, "weight_decay", weightDecay, "at least 0");
     require(maxGradientNorm >= 0, "max_gradient_norm", maxGradientNorm, "at least 0");
     require(tokensPerMicroBatch >= 1, "tokens_per_micro_batch", tokensPerMicroBatch, "at least 1");
+  }
+
+  /** Settings that launch every op by itself. */
+  public TrainSettings(
+      int steps,
+      double learningRate,
+      Schedule schedule,
+      int warmupSteps,
+      double beta1,
+      double beta2,
+      double eps,
+      double weightDecay,
+      double maxGradientNorm,
+      int tokensPerMicroBatch,
+      OnNonFinite onNonFinite,
+      long seed,
+      Parity parity) {
+    this(
+        steps,
+        learningRate,
+        schedule,
+        warmupSteps,
+        beta1,
+        beta2,
+        eps,
+        weightDecay,
+        maxGradientNorm,
+        tokensPerMicroBatch,
+        onNonFinite,
+        seed,
+        parity,
+        Graphs.OFF);
   }
 
   /** Settings without quirks, with dropout masks of seed 0. */
@@ -99,20 +133,25 @@ public record TrainSettings(
 
   /** The same, cut into pieces of at most so many tokens: less memory, and the same objective. */
   public TrainSettings withTokensPerMicroBatch(int tokens) {
-    return with(tokens, seed, parity);
+    return with(tokens, seed, parity, graphs);
   }
 
   /** The same with other dropout masks. */
   public TrainSettings withSeed(long other) {
-    return with(tokensPerMicroBatch, other, parity);
+    return with(tokensPerMicroBatch, other, parity, graphs);
   }
 
   /** The same with quirks of published code. */
   public TrainSettings with(Parity quirks) {
-    return with(tokensPerMicroBatch, seed, quirks);
+    return with(tokensPerMicroBatch, seed, quirks, graphs);
   }
 
-  private TrainSettings with(int tokens, long masks, Parity quirks) {
+  /** The same with the device's work captured in graphs, or not. */
+  public TrainSettings with(Graphs captured) {
+    return with(tokensPerMicroBatch, seed, parity, captured);
+  }
+
+  private TrainSettings with(int tokens, long masks, Parity quirks, Graphs captured) {
     return new TrainSettings(
         steps,
         learningRate,
@@ -126,7 +165,8 @@ public record TrainSettings(
         tokens,
         onNonFinite,
         masks,
-        quirks);
+        quirks,
+        captured);
   }
 
   Ops.AdamWSettings adamW() {
