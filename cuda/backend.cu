@@ -124,6 +124,7 @@ bool fatal(cudaError_t error) {
 
 void close(Device *device) {
   cudaSetDevice(device->ordinal);
+  close_graphs(device);
   if (device->stream != nullptr) cudaStreamSynchronize(device->stream);
   device->blas.reset();
   device->staging.reset();
@@ -271,6 +272,10 @@ lethe_backend make_table() {
   t.use_stream = use_stream;
   t.record_launches = record_launches;
   t.launches = launches;
+  t.graph_begin = graph_begin;
+  t.graph_end = graph_end;
+  t.graph_launch = graph_launch;
+  t.graph_close = graph_close;
   t.wrap = wrap;
   t.alloc = alloc;
   t.free = free;
@@ -338,7 +343,8 @@ int enter(Device *device) {
 }
 
 void record(Device *device, const std::string &line) {
-  if (device->recording) device->records.push_back(line);
+  if (!device->recording) return;
+  device->records.push_back(device->capturing ? line.substr(0, line.size() - 1) + R"(,"captured":true})" : line);
 }
 
 void record_launch(Device *device, const Shape &s) {

@@ -14,6 +14,12 @@ int read(Device *device, const void *src, void *dst, int64_t bytes);
 int copy(Device *device, void *dst, const void *src, int64_t bytes);
 int zero(Device *device, void *dst, int64_t bytes);
 int synchronize(Device *device);
+int graph_begin(Device *device);
+int graph_end(Device *device, lethe_graph *graph);
+int graph_launch(Device *device, lethe_graph graph);
+int graph_close(Device *device, lethe_graph graph);
+// Gives up what is being captured, and all graphs.
+void close_graphs(Device *device);
 int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
 int random_normal(Device *device, int32_t dtype, int64_t n, uint64_t seed, int64_t first, float std, void *dst);
 int nf4_quantize(Device *device, const lethe_nf4_args *args);

@@ -21,7 +21,20 @@ struct State {
 };
 State state;
 
+// The stream that this thread captures from, and whether a call has made the capture void.
+thread_local cudaStream_t capturing = nullptr;
+thread_local bool capture_void = false;
+
+// What waits or allocates may not come between a capture's begin and its end.
+cudaError_t unless_capturing() {
+  if (capturing == nullptr) return cudaSuccess;
+  capture_void = true;
+  return cudaErrorStreamCaptureUnsupported;
+}
+
 cudaError_t allocate(void **address, size_t bytes) {
+  const cudaError_t refused = unless_capturing();
+  if (refused != cudaSuccess) return refused;
   if (state.lost != cudaSuccess) return state.lost;
   if (bytes > state.total - state.used) return cudaErrorMemoryAllocation;
   // Freed memory and fresh memory alike: all bits set, NaN. Its size is kept to the byte for the sanitizer.
@@ -34,7 +47,8 @@ cudaError_t allocate(void **address, size_t bytes) {
 }
 
 cudaError_t release(void *address) {
-  if (address == nullptr) return cudaSuccess;
+  const cudaError_t refused = unless_capturing();
+  if (address == nullptr || refused != cudaSuccess) return refused;
   const auto at = state.allocations.find(address);
   if (at == state.allocations.end()) return cudaErrorInvalidValue;
   state.used -= at->second;
@@ -92,6 +106,12 @@ const char *cudaGetErrorString(cudaError_t error) {
       return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure:
       return state.message.empty() ? "unspecified launch failure" : state.message.c_str();
+    case cudaErrorIllegalState:
+      return "the operation cannot be performed in the present state";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
     default:
       return "an error of the shim";
   }
@@ -135,14 +155,17 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const vo
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-  *stream = reinterpret_cast<cudaStream_t>(std::malloc(1));
+  *stream = new CUstream_st();
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  std::free(stream);
+  delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return state.lost; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  const cudaError_t refused = unless_capturing();
+  return refused == cudaSuccess ? state.lost : refused;
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return state.lost; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
   *event = reinterpret_cast<cudaEvent_t>(std::malloc(1));
@@ -153,13 +176,18 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return state.lost; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return state.lost; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  const cudaError_t refused = unless_capturing();
+  return refused == cudaSuccess ? state.lost : refused;
+}
 
 cudaError_t cudaMalloc(void **address, size_t bytes) { return allocate(address, bytes); }
 cudaError_t cudaFree(void *address) { return release(address); }
 cudaError_t cudaMallocAsync(void **address, size_t bytes, cudaStream_t) { return allocate(address, bytes); }
 cudaError_t cudaFreeAsync(void *address, cudaStream_t) { return release(address); }
 cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned) {
+  const cudaError_t refused = unless_capturing();
+  if (refused != cudaSuccess) return refused;
   *address = std::calloc(bytes, 1);
   return *address == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
@@ -171,26 +199,75 @@ cudaError_t cudaFreeHost(void *address) {
   std::free(address);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
-  return state.lost;
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  return lethe::cuda::shim::put(stream, [=] {
+    if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
+    return state.lost;
+  });
 }
-cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
-  if (state.lost == cudaSuccess) std::memset(to, value, bytes);
-  return state.lost;
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+  return lethe::cuda::shim::put(stream, [=] {
+    if (state.lost == cudaSuccess) std::memset(to, value, bytes);
+    return state.lost;
+  });
 }
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
-                              cudaMemcpyKind, cudaStream_t) {
+                              cudaMemcpyKind, cudaStream_t stream) {
   if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
-  for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
-    std::memcpy(static_cast<char *>(to) + r * to_pitch, static_cast<const char *>(from) + r * from_pitch, width);
+  return lethe::cuda::shim::put(stream, [=] {
+    for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
+      std::memcpy(static_cast<char *>(to) + r * to_pitch, static_cast<const char *>(from) + r * from_pitch, width);
+    }
+    return state.lost;
+  });
+}
+cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t rows, cudaStream_t stream) {
+  if (width > pitch) return cudaErrorInvalidValue;
+  return lethe::cuda::shim::put(stream, [=] {
+    for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
+      std::memset(static_cast<char *>(to) + r * pitch, value, width);
+    }
+    return state.lost;
+  });
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (capturing != nullptr || stream == nullptr) return cudaErrorIllegalState;
+  stream->captured = new CUgraph_st();
+  capturing = stream;
+  capture_void = false;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+  if (capturing == nullptr || capturing != stream) return cudaErrorIllegalState;
+  *graph = stream->captured;
+  stream->captured = nullptr;
+  capturing = nullptr;
+  if (!capture_void) return cudaSuccess;
+  delete *graph;
+  *graph = nullptr;
+  return cudaErrorStreamCaptureInvalidated;
+}
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void **, size_t *count) {
+  *count = graph->work.size();
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new CUgraph_st(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  for (const auto &work : exec->work) {
+    const cudaError_t error = work();
+    if (error != cudaSuccess) return error;
   }
   return state.lost;
 }
-cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t rows, cudaStream_t) {
-  if (width > pitch) return cudaErrorInvalidValue;
-  for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
-    std::memset(static_cast<char *>(to) + r * pitch, value, width);
-  }
-  return state.lost;
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  return cudaSuccess;
 }

@@ -1,9 +1,13 @@
 // The part of the CUDA runtime that the backend calls, over host memory and with streams that have always caught up.
-// Its knobs let a test run out of memory and lose the device.
+// While a graph is captured it refuses what a device would: waits and allocations end the capture. Its knobs let a test
+// run out of memory and lose the device.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
 
 using cudaError_t = int;
 enum {
@@ -16,10 +20,23 @@ enum {
   cudaErrorNoKernelImageForDevice = 209,
   cudaErrorECCUncorrectable = 214,
   cudaErrorUnsupportedPtxVersion = 222,
+  cudaErrorIllegalState = 401,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
 };
-using cudaStream_t = struct CUstream_st *;
+// While a graph is captured from a stream, work is written down here.
+struct CUgraph_st {
+  std::vector<std::function<cudaError_t()>> work;
+};
+using cudaGraph_t = CUgraph_st *;
+using cudaGraphExec_t = CUgraph_st *;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+struct CUstream_st {
+  cudaGraph_t captured = nullptr;
+};
+using cudaStream_t = CUstream_st *;
 using cudaEvent_t = struct CUevent_st *;
 struct cudaDeviceProp {
   char name[256];
@@ -66,7 +83,25 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
                               cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t rows, cudaStream_t stream);
 
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void **nodes, size_t *count);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+
 namespace lethe::cuda::shim {
+
+// Whether a stream's work is written down and not done.
+inline bool captures(cudaStream_t stream) { return stream != nullptr && stream->captured != nullptr; }
+// Does the work, or writes it down.
+template <class Work>
+cudaError_t put(cudaStream_t stream, Work &&work) {
+  if (!captures(stream)) return work();
+  stream->captured->work.emplace_back(std::forward<Work>(work));
+  return cudaSuccess;
+}
 
 // What a launch that throws a ShimError, or that a test wants to fail, leaves behind.
 void set_error(cudaError_t error, const char *what);

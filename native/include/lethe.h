@@ -96,8 +96,28 @@ LETHE_API int lethe_record_launches(lethe_engine *engine, int32_t on);
 /* One line of JSON for each thing written down, into out[capacity] as far as it goes; needed: bytes of all, with the
  * closing 0. {"kernel":name,"grid":[x,y,z],"threads":n,"shared":bytes,"bytes":read and written at least} |
  * {"gemm":[M,N,K],"bytes":...} | {"copy":"to_device"|"to_host"|"on_device","bytes":n} | {"wait":reason} |
- * {"alloc":bytes}. */
+ * {"alloc":bytes} | {"graph":launches and copies}. What is captured in a graph is written down when it is, with
+ * "captured":true behind the rest of its fields. */
 LETHE_API int lethe_launches(lethe_engine *engine, char *out, int64_t capacity, int64_t *needed);
+
+/* ---- graphs: calls written down once, and asked for again as one ---- */
+
+typedef uint64_t lethe_graph; /* belongs to its engine */
+
+/* From now on the engine's calls are written down instead of done, until lethe_graph_end: "captured". What they were
+ * given is kept as it was, sizes, refs and scalars alike; what a ref points at is read when the graph runs. Captured
+ * calls check their arguments as ever. lethe_read, lethe_write, lethe_synchronize, lethe_use_stream and the allocation
+ * and freeing of buffers are LETHE_INVALID_ARGUMENT until then, and so is a call that needs more scratch memory than
+ * the engine has: ask for the same calls once before. cpu: LETHE_UNSUPPORTED. */
+LETHE_API int lethe_graph_begin(lethe_engine *engine);
+/* What was captured, to be launched any number of times. Where a captured call failed there is no graph: the first such
+ * call has said why, and this is LETHE_INVALID_ARGUMENT. Either way the engine works as before. */
+LETHE_API int lethe_graph_end(lethe_engine *engine, lethe_graph *graph);
+/* All captured calls once more, in their order, behind what was asked before; with the bits that the calls themselves
+ * would give. What one of them finds wrong in memory is answered as its own, and those behind it change nothing then.
+ * LETHE_CLOSED where a buffer that the graph works on was freed. */
+LETHE_API int lethe_graph_launch(lethe_engine *engine, lethe_graph graph);
+LETHE_API int lethe_graph_close(lethe_engine *engine, lethe_graph graph);
 
 /* ---- buffers ---- */
 

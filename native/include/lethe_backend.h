@@ -220,6 +220,10 @@ typedef struct lethe_backend {
   int (*use_stream)(lethe_device *device, void *stream);
   int (*record_launches)(lethe_device *device, int32_t on);
   int (*launches)(lethe_device *device, char *out, int64_t capacity, int64_t *needed);
+  int (*graph_begin)(lethe_device *device);
+  int (*graph_end)(lethe_device *device, lethe_graph *graph);
+  int (*graph_launch)(lethe_device *device, lethe_graph graph);
+  int (*graph_close)(lethe_device *device, lethe_graph graph);
   /* Whether `bytes` bytes of `address` can be lent to the device; may be null: all host memory can. */
   int (*wrap)(lethe_device *device, void *address, int64_t bytes);
 

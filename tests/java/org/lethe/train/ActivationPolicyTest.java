@@ -108,7 +108,7 @@ class ActivationPolicyTest {
     try (Backend backend = TestDevice.open(2);
         Model model = GoldenSteps.model(backend, Dtype.F32)) {
       model.addLora(LoraConfig.all(4, 8), 1);
-      StepMemory memory = StepMemory.of(model, Step.headRows(method, settings, null));
+      StepMemory memory = StepMemory.of(model, settings, Step.headRows(method, settings, null));
       for (int recomputed = 0; recomputed <= LAYERS; recomputed++) {
         ActivationPolicy policy = new ActivationPolicy(recomputed);
         long before = backend.allocatedBytes();

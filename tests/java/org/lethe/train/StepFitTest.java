@@ -27,7 +27,7 @@ class StepFitTest {
       ModelConfig.llama(new ModelConfig.Sizes(500, 64, 8, 4, 4, 16, 176, 512), 1e-5f, 1e4, true);
   private static final StepMemory MEMORY =
       new StepMemory(
-          MODEL, Dtype.F32, AdapterWidths.NONE, tokens -> tokens, (rows, d, v) -> 1000L * rows);
+          MODEL, Dtype.F32, AdapterWidths.NONE, tokens -> tokens, (rows, d, v) -> 1000L * rows, false);
 
   private static int piece(int limit) {
     return Math.max(100, Math.min(limit, 1500));

@@ -42,6 +42,11 @@ public record TrainConfig(
     @Doc("Parts a step is cut into; their gradients are added in order, as by as many processes")
         @Default("1")
         int shards,
+    @Doc(
+            "Capture the device's work for each shape of batch and launch it as one: off, auto"
+                + " (where backend and batch allow it) or on (an error where not)")
+        @Default("off")
+        Graphs graphs,
     @Doc("Rules that end training, the first that holds: forget.probability <= 0.05 for 2")
         @Default("[]")
         List<String> stopWhen) {
@@ -50,6 +55,13 @@ public record TrainConfig(
   public enum OnNonFinite {
     STOP,
     SKIP
+  }
+
+  /** Whether the device's work is captured in graphs. */
+  public enum Graphs {
+    OFF,
+    AUTO,
+    ON
   }
 
   /** How forget and retain rows share the steps. */

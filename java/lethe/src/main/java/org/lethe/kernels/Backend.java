@@ -141,6 +141,22 @@ public final class Backend implements AutoCloseable {
     check(Abi.lethe_use_stream(handle(), stream));
   }
 
+  /** Whether ops can be captured in graphs here: on devices that are not the host. */
+  public boolean hasGraphs() {
+    return !isHost();
+  }
+
+  /**
+   * Captures ops instead of running them. They read and write buffers alone: copies from or to the
+   * host, waits and allocations are refused meanwhile, and so are ops that need more scratch memory
+   * than the same ops took before.
+   *
+   * @param ops what to capture; what it throws is thrown on, and there is no graph then
+   */
+  public Graph capture(Runnable ops) {
+    return Graph.capture(this, ops);
+  }
+
   /**
    * Writes every launch, copy and wait down, or no more; for tests and measurements. What stood
    * there is dropped when it begins. LETHE_UNSUPPORTED on the CPU.

@@ -35,6 +35,9 @@ public final class Ops {
   /** Column of a row's statistics: the reference's most likely token. */
   public static final int REFERENCE_ARGMAX = Abi.LETHE_STAT_REFERENCE_ARGMAX;
 
+  /** Kind of the rows without a gradient. */
+  public static final int ROW_STATISTICS = Abi.LETHE_ROW_STATISTICS;
+
   /** Kind of the rows that compare with a reference, in the direction of KL(reference‖p). */
   public static final int ROW_REFERENCE_KL = Abi.LETHE_ROW_REFERENCE_KL;
 

@@ -106,12 +106,28 @@ public final class Decoder implements AutoCloseable {
    * @param adapted the adapters act on that many tokens of the front
    */
   public long forward(PackedBatch packed, int adapted) {
+    upload(packed);
+    return run(adapted);
+  }
+
+  /**
+   * Runs all layers on the batch that was uploaded last, as {@link #forward(PackedBatch)} does: ops
+   * alone, which a graph can capture.
+   *
+   * @return the ref of the residual stream after the last layer, [T, d]
+   */
+  public long run() {
+    return run(batch.trainedTokens());
+  }
+
+  private long run(int adapted) {
+    PackedBatch packed = batch;
     if (adapted < packed.tokens() && !model.reference().equals(View.BASE)) {
       throw new InternalFaultException(
           "the rows without adapters are the base, but the reference is another view: it needs a"
               + " pass of its own");
     }
-    return forward(model.view(), packed, adapted);
+    return layersForward(model.view(), packed, adapted, null);
   }
 
   /**
@@ -122,12 +138,8 @@ public final class Decoder implements AutoCloseable {
    * @return the ref of the residual stream after the last layer, [T, d]
    */
   public long forward(View view, PackedBatch packed) {
-    return forward(view, packed, packed.tokens());
-  }
-
-  private long forward(View view, PackedBatch packed, int adapted) {
     upload(packed);
-    return layersForward(view, packed, adapted, null);
+    return layersForward(view, packed, packed.tokens(), null);
   }
 
   /**
@@ -203,7 +215,8 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  private void upload(PackedBatch packed) {
+  /** Takes a batch to the device, for {@link #run()} and {@link #backward}. */
+  public void upload(PackedBatch packed) {
     if (packed.tokens() > a.tokens()) {
       throw new UserException(
           "a batch of "

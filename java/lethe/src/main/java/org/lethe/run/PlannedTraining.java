@@ -15,6 +15,7 @@ import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Trainable;
 import org.lethe.train.DeviceCosts;
+import org.lethe.train.Graphs;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Step;
 import org.lethe.train.StepFit;
@@ -70,7 +71,13 @@ record PlannedTraining(
 
   StepMemory memory() {
     AdapterWidths widths = lora == null ? AdapterWidths.NONE : AdapterWidths.of(model, lora);
-    return new StepMemory(model, dtype, widths, Step.headRows(method, settings, null), workspace);
+    return new StepMemory(
+        model, dtype, widths, Step.headRows(method, settings, null), workspace, filled());
+  }
+
+  /** Graphs are a device's alone. */
+  private boolean filled() {
+    return !costs.host() && settings.graphs() != Graphs.OFF;
   }
 
   /** How a step would be cut inside so many bytes; empty where it does not fit. */

@@ -40,6 +40,8 @@ public final class Step implements AutoCloseable {
   private final Sharding.Sum gradientSum;
   private final int budget;
   private final ActivationPolicy policy;
+  private final StepMemory memory;
+  private final StepGraphs graphs;
   private final Decoder decoder;
   private final Head head;
   private final Staging staging = new Staging(Ops.UPDATE_STATE * Float.BYTES);
@@ -142,19 +144,21 @@ public final class Step implements AutoCloseable {
     }
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
-    int rows = layout.rows(budget);
-    this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, policy), this::plan);
+    StepGraphs.require(model, method, settings);
+    this.memory = StepMemory.of(model, settings, layout::rows);
+    int tokens = memory.tokens(budget);
+    this.decoder = MemoryPlan.take(() -> new Decoder(model, tokens, policy), this::plan);
     try {
-      this.head = MemoryPlan.take(() -> new Head(model, budget, rows), this::plan);
+      this.head = MemoryPlan.take(() -> new Head(model, tokens, memory.rows(budget)), this::plan);
     } catch (RuntimeException e) {
       // Others go on with what this step had taken.
       decoder.close();
       throw e;
     }
+    this.graphs = new StepGraphs(model, settings.graphs(), decoder, head);
   }
 
   private MemoryPlan plan() {
-    StepMemory memory = StepMemory.of(model, layout::rows);
     long activations = memory.activations(budget, policy);
     long heads = memory.head(budget);
     int half = Math.max(1, budget / 2);
@@ -212,6 +216,11 @@ public final class Step implements AutoCloseable {
       largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
     }
     return largest;
+  }
+
+  /** How its pieces are launched. */
+  StepGraphs graphs() {
+    return graphs;
   }
 
   /** Bytes of activations and head together. */
@@ -381,9 +390,7 @@ public final class Step implements AutoCloseable {
       long hidden = decoder.forward(model.view(pass.view()), pass.packed());
       head.gather(hidden, pass.packed().tokens(), piece.headRows(), i);
     }
-    long residual = decoder.forward(piece.packed());
-    float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
-    return piece.statistics(values, model.config().vocabularySize());
+    return piece.statistics(graphs.forward(piece), model.config().vocabularySize());
   }
 
   /** What a shard adds to the step, its gradients times a factor. */
@@ -395,8 +402,7 @@ public final class Step implements AutoCloseable {
     for (MicroBatch piece : shard.pieces()) {
       RowStatistics statistics = forward(piece);
       double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
-      head.backward(decoder, piece.ofHead(coefficients, factor));
-      decoder.backward();
+      graphs.backward(piece.ofHead(coefficients, factor));
       tokens += piece.packed().tokens();
     }
     MethodStep objective = shard.objective();
@@ -470,6 +476,7 @@ public final class Step implements AutoCloseable {
   public void close() {
     gradientSum.close();
     staging.close();
+    graphs.close();
     head.close();
     decoder.close();
   }

@@ -20,7 +20,7 @@ final class StepBudget {
    */
   static StepFit fit(
       Model model, TrainSettings settings, IntUnaryOperator headRows, IntUnaryOperator pieceOf) {
-    StepMemory memory = StepMemory.of(model, headRows);
+    StepMemory memory = StepMemory.of(model, settings, headRows);
     MemorySettings bounds = settings.memory();
     int limit = settings.tokensPerMicroBatch();
     if (bounds.budget() == 0) {
