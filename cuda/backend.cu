@@ -128,6 +128,7 @@ void close(Device *device) {
   if (device->stream != nullptr) cudaStreamSynchronize(device->stream);
   device->blas.reset();
   device->staging.reset();
+  device->aside.reset();
   if (device->scratch != nullptr) cudaFreeAsync(device->scratch, device->stream);
   cudaFree(device->fault.closed);
   cudaFreeHost(device->fault.host);
@@ -283,6 +284,9 @@ lethe_backend make_table() {
   t.read = read;
   t.copy = copy;
   t.zero = zero;
+  t.alloc_host = alloc_host;
+  t.copy_aside = copy_aside;
+  t.wait_aside = wait_aside;
   t.convert = convert;
   t.random_normal = random_normal;
   t.nf4_quantize = nf4_quantize;

@@ -31,6 +31,10 @@ struct OldScratch {
   void *address;
   int64_t bytes;
 };
+class Aside;  // aside.cu
+struct AsideDelete {
+  void operator()(Aside *aside) const;
+};
 class Staging;  // memory.cu
 struct StagingDelete {
   void operator()(Staging *staging) const;
@@ -45,6 +49,7 @@ struct lethe_device {
   cudaStream_t stream = nullptr;
   std::unique_ptr<lethe::cuda::Blas, lethe::cuda::BlasDelete> blas;
   std::unique_ptr<lethe::cuda::Staging, lethe::cuda::StagingDelete> staging;
+  std::unique_ptr<lethe::cuda::Aside, lethe::cuda::AsideDelete> aside;
   // Memory an op needs while it runs, grown to the largest request in the stream's order; scratch() hands it out.
   void *scratch = nullptr;
   int64_t scratch_bytes = 0;
@@ -139,6 +144,10 @@ class Pieces {
 int scratch(Device *device, int64_t bytes, char **memory);
 // Frees scratch memory that a smaller request had, once no graph works in it.
 void free_old_scratch(Device *device);
+// Puts what comes next behind all copies aside.
+int join_aside(Device *device);
+// Whether the memory was alloc_host's: it is free now.
+bool free_host(Device *device, void *address);
 // Copies rows of `width` bytes, `pitch` bytes from row to row on either side; from null: zeros.
 int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t width, int64_t rows);
 

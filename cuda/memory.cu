@@ -194,6 +194,7 @@ void free(Device *device, void *address) {
   cudaSetDevice(device->ordinal);
   // cudaFree waits for the whole device; what the stream still has to do with the memory is done then.
   cudaStreamSynchronize(device->stream);
+  if (free_host(device, address)) return;
   cudaFree(address);
   const auto buffer = device->buffers.find(address);
   if (buffer == device->buffers.end()) return;
@@ -257,7 +258,10 @@ int zero(Device *device, void *dst, int64_t bytes) {
 }
 
 int synchronize(Device *device) {
-  return run(device, __func__, [&] { return wait(device, "synchronize"); });
+  return run(device, __func__, [&] {
+    LETHE_CUDA_TRY(join_aside(device));
+    return wait(device, "synchronize");
+  });
 }
 
 int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst) {

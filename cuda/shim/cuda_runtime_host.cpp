@@ -46,6 +46,19 @@ cudaError_t allocate(void **address, size_t bytes) {
   return cudaSuccess;
 }
 
+// Does a stream's late copies, up to so many of all that it ever had.
+cudaError_t catch_up(cudaStream_t stream, size_t count) {
+  for (; stream != nullptr && stream->done < count && !stream->late.empty(); ++stream->done) {
+    const cudaError_t error = stream->late.front()();
+    stream->late.pop_front();
+    if (error != cudaSuccess) return error;
+  }
+  return state.lost;
+}
+cudaError_t catch_up(cudaStream_t stream) {
+  return stream == nullptr ? state.lost : catch_up(stream, stream->done + stream->late.size());
+}
+
 cudaError_t release(void *address) {
   const cudaError_t refused = unless_capturing();
   if (address == nullptr || refused != cudaSuccess) return refused;
@@ -159,26 +172,32 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  catch_up(stream);
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const cudaError_t refused = unless_capturing();
-  return refused == cudaSuccess ? state.lost : refused;
+  return refused == cudaSuccess ? catch_up(stream) : refused;
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return state.lost; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+  return catch_up(event->stream, event->behind);
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-  *event = reinterpret_cast<cudaEvent_t>(std::malloc(1));
+  *event = new CUevent_st();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  std::free(event);
+  delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return state.lost; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  *event = {stream, stream == nullptr ? 0 : stream->done + stream->late.size()};
+  return state.lost;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const cudaError_t refused = unless_capturing();
-  return refused == cudaSuccess ? state.lost : refused;
+  return refused == cudaSuccess ? catch_up(event->stream, event->behind) : refused;
 }
 
 cudaError_t cudaMalloc(void **address, size_t bytes) { return allocate(address, bytes); }
@@ -199,11 +218,14 @@ cudaError_t cudaFreeHost(void *address) {
   std::free(address);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  return lethe::cuda::shim::put(stream, [=] {
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const auto work = [=] {
     if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
     return state.lost;
-  });
+  };
+  if (kind != cudaMemcpyDefault || lethe::cuda::shim::captures(stream)) return lethe::cuda::shim::put(stream, work);
+  stream->late.emplace_back(work);
+  return state.lost;
 }
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
   return lethe::cuda::shim::put(stream, [=] {

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -33,17 +34,30 @@ struct CUgraph_st {
 using cudaGraph_t = CUgraph_st *;
 using cudaGraphExec_t = CUgraph_st *;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+// Copies of the default kind, which go beside the kernels, are done as late as CUDA allows: when an event behind them
+// is waited for. What does not wait then works with what stood there before.
 struct CUstream_st {
   cudaGraph_t captured = nullptr;
+  std::deque<std::function<cudaError_t()>> late;
+  size_t done = 0;  // of all that were ever late
 };
 using cudaStream_t = CUstream_st *;
-using cudaEvent_t = struct CUevent_st *;
+struct CUevent_st {
+  CUstream_st *stream = nullptr;
+  size_t behind = 0;  // late copies that came before it
+};
+using cudaEvent_t = CUevent_st *;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
   size_t totalGlobalMem, sharedMemPerBlockOptin, l2CacheSize;
 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaMemcpyKind {
+  cudaMemcpyHostToDevice = 1,
+  cudaMemcpyDeviceToHost = 2,
+  cudaMemcpyDeviceToDevice = 3,
+  cudaMemcpyDefault = 4
+};
 enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
 struct cudaPointerAttributes {
   cudaMemoryType type;

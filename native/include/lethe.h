@@ -137,6 +137,18 @@ LETHE_API int lethe_write(lethe_engine *engine, lethe_ref dst, const void *src, 
 LETHE_API int lethe_read(lethe_engine *engine, lethe_ref src, void *dst, int64_t bytes);
 LETHE_API int lethe_copy(lethe_engine *engine, lethe_ref dst, lethe_ref src, int64_t bytes);
 LETHE_API int lethe_zero(lethe_engine *engine, lethe_ref dst, int64_t bytes);
+
+/* ---- what a device does not hold all the time ---- */
+
+/* As lethe_buffer_alloc, but memory of the host that the device reaches (cuda: pinned): every op takes it, at the speed
+ * of the bus. */
+LETHE_API int lethe_buffer_alloc_host(lethe_engine *engine, int64_t bytes, lethe_ref *buffer);
+/* As lethe_copy, but beside what is asked afterwards: it begins when all that was asked before is done, and what comes
+ * after does not wait for it until lethe_wait_aside is given its ticket. Until then nothing may write src or dst, and
+ * nothing may read dst. Tickets count from 1. Not to be captured. */
+LETHE_API int lethe_copy_aside(lethe_engine *engine, lethe_ref dst, lethe_ref src, int64_t bytes, int64_t *ticket);
+/* What is asked from now on comes after the copy of that ticket, and after those before it. The host does not wait. */
+LETHE_API int lethe_wait_aside(lethe_engine *engine, int64_t ticket);
 /* n elements from one floating dtype to the other, round to nearest even. */
 LETHE_API int lethe_convert(lethe_engine *engine, int64_t n, int32_t src_dtype, lethe_ref src, int32_t dst_dtype,
                             lethe_ref dst);

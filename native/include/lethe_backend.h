@@ -233,6 +233,9 @@ typedef struct lethe_backend {
   int (*read)(lethe_device *device, const void *src, void *dst, int64_t bytes);
   int (*copy)(lethe_device *device, void *dst, const void *src, int64_t bytes);
   int (*zero)(lethe_device *device, void *dst, int64_t bytes);
+  int (*alloc_host)(lethe_device *device, int64_t bytes, void **address); /* free takes it back */
+  int (*copy_aside)(lethe_device *device, void *dst, const void *src, int64_t bytes, int64_t *ticket);
+  int (*wait_aside)(lethe_device *device, int64_t ticket); /* a ticket that copy_aside gave */
   int (*convert)(lethe_device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
   int (*random_normal)(lethe_device *device, int32_t dtype, int64_t n, uint64_t seed, int64_t first, float std,
                        void *dst);

@@ -71,6 +71,7 @@ struct lethe_engine {
   std::vector<lethe::Graph> graphs;
   bool capturing = false;
   bool capture_failed = false;
+  int64_t last_ticket = 0;  // of lethe_copy_aside
   // Freed slots, reused oldest first so that a stale ref meets its own generation again as late as possible.
   std::deque<size_t> free_slots;
 
