@@ -219,10 +219,32 @@ public final class Backend implements AutoCloseable {
     }
   }
 
+  /**
+   * Allocates zeroed memory of the host that the device reaches over its bus, for what it shall not
+   * hold all the time: {@link Ops#copyAside}. Not counted in {@link #allocatedBytes}.
+   *
+   * @param bytes at least 1
+   * @param purpose what it will hold, for messages about memory
+   * @throws EnvironmentException when the host has not so much
+   */
+  public Buffer allocateHost(long bytes, String purpose) {
+    EngineHandle handle = handle();
+    try (LongPointer out = new LongPointer(1)) {
+      check(Abi.lethe_buffer_alloc_host(handle, bytes, out));
+      return enter(new Buffer(this, out.get(), bytes, purpose, null, true));
+    } catch (NativeException e) {
+      if (!e.isOutOfMemory()) {
+        throw e;
+      }
+      throw new EnvironmentException(
+          "out of memory: " + purpose + " asked for " + amount(bytes) + " of the host's", e);
+    }
+  }
+
   private String shortage(long bytes, String purpose) {
     Map<String, Long> held = new TreeMap<>();
     for (Buffer buffer : buffers) {
-      if (!buffer.isLent()) {
+      if (!buffer.isLent() && !buffer.isOnHost()) {
         held.merge(buffer.purpose(), buffer.bytes(), Long::sum);
       }
     }
@@ -294,7 +316,10 @@ public final class Backend implements AutoCloseable {
 
   /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */
   public long allocatedBytes() {
-    return buffers.stream().filter(b -> !b.isLent()).mapToLong(Buffer::bytes).sum();
+    return buffers.stream()
+        .filter(b -> !b.isLent() && !b.isOnHost())
+        .mapToLong(Buffer::bytes)
+        .sum();
   }
 
   EngineHandle handle() {

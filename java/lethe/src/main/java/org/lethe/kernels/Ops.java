@@ -58,6 +58,7 @@ public final class Ops {
 
   private final Backend backend;
   private final Dtype dtype;
+  private final LongPointer ticket = new LongPointer(1);
 
   /**
    * The ops of a backend, for one storage.
@@ -82,6 +83,22 @@ public final class Ops {
   /** {@code dst[bytes] = src[bytes]}. */
   public void copy(long dst, long src, long bytes) {
     Backend.check(Abi.lethe_copy(backend.handle(), dst, src, bytes));
+  }
+
+  /**
+   * {@code dst[bytes] = src[bytes]}, beside what is asked afterwards, until {@link #waitAside}:
+   * nothing may write either, or read {@code dst}, before.
+   *
+   * @return the ticket to wait for
+   */
+  public long copyAside(long dst, long src, long bytes) {
+    Backend.check(Abi.lethe_copy_aside(backend.handle(), dst, src, bytes, ticket));
+    return ticket.get();
+  }
+
+  /** What is asked from now on comes after the copy of that ticket; the host does not wait. */
+  public void waitAside(long number) {
+    Backend.check(Abi.lethe_wait_aside(backend.handle(), number));
   }
 
   /** {@code dst[bytes] = 0}. */

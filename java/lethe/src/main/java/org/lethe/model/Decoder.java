@@ -127,7 +127,7 @@ public final class Decoder implements AutoCloseable {
           "the rows without adapters are the base, but the reference is another view: it needs a"
               + " pass of its own");
     }
-    return layersForward(model.view(), packed, adapted, null);
+    return layersForward(model.view(), packed, adapted, null, a.hostLayers());
   }
 
   /**
@@ -139,7 +139,7 @@ public final class Decoder implements AutoCloseable {
    */
   public long forward(View view, PackedBatch packed) {
     upload(packed);
-    return layersForward(view, packed, packed.tokens(), null);
+    return layersForward(view, packed, packed.tokens(), null, null);
   }
 
   /**
@@ -153,10 +153,12 @@ public final class Decoder implements AutoCloseable {
     staging.upload(step.segments(), step.segments().length, a.arena().buffer(), a.segmentsOffset());
     staging.upload(
         step.positions(), step.positions().length, a.arena().buffer(), a.positionsOffset());
-    return layersForward(view, packed, packed.tokens(), step);
+    return layersForward(view, packed, packed.tokens(), step, null);
   }
 
-  private long layersForward(View view, PackedBatch packed, int adapted, KvCache.Step cached) {
+  /** With {@code host}, a backward pass may follow, and its layers' activations go there. */
+  private long layersForward(
+      View view, PackedBatch packed, int adapted, KvCache.Step cached, HostLayers host) {
     List<Model.Layer> layers = model.layers(view);
     int tokens = packed.tokens();
     ops.embeddingForward(
@@ -170,8 +172,14 @@ public final class Decoder implements AutoCloseable {
     for (int l = 0; l < c.layers(); l++) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = layers.get(l);
+      if (a.hostLayers() != null) {
+        a.hostLayers().beforeForward(l);
+      }
       attention.forward(l, s, layer, packed, AttentionBlock.Rows.ALL, adapted, cached);
       feedForward.forward(l, s, layer, tokens, adapted, a.at(a.slot(l + 1).x()));
+      if (host != null) {
+        host.afterForward(l);
+      }
     }
     return a.at(a.slot(c.layers()).x());
   }
@@ -193,6 +201,9 @@ public final class Decoder implements AutoCloseable {
     for (int l = c.layers() - 1; l >= 0; l--) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = model.layer(l);
+      if (a.hostLayers() != null) {
+        a.hostLayers().beforeBackward(l);
+      }
       if (a.lost(l)) {
         attention.forward(l, s, layer, batch, AttentionBlock.Rows.TRAINED, tokens, null);
         feedForward.forwardAgain(l, s, layer, tokens, a.at(a.slot(l + 1).x()));

@@ -77,7 +77,9 @@ record PlannedTraining(
 
   /** Graphs are a device's alone. */
   private boolean filled() {
-    return !costs.host() && settings.graphs() != Graphs.OFF;
+    return !costs.host()
+        && settings.graphs() != Graphs.OFF
+        && settings.memory().activations() != MemorySettings.Activations.OFFLOAD;
   }
 
   /** How a step would be cut inside so many bytes; empty where it does not fit. */
@@ -95,11 +97,10 @@ record PlannedTraining(
   /** As the settings say, or as small as they allow. */
   StepFit cut(boolean smallest) {
     int limit = smallest ? 1 : settings.tokensPerMicroBatch();
-    boolean again =
+    ActivationPolicy policy =
         smallest
-            ? settings.memory().activations() != MemorySettings.Activations.KEEP
-            : settings.memory().activations() == MemorySettings.Activations.RECOMPUTE;
-    ActivationPolicy policy = new ActivationPolicy(again ? model.layers() : 0);
+            ? settings.memory().activations().least(model.layers())
+            : settings.memory().activations().unbounded(model.layers());
     int piece = piece(limit);
     return new StepFit(limit, piece, policy, memory().bytes(piece, policy));
   }

@@ -70,7 +70,14 @@ public final class Step implements AutoCloseable {
       ReferenceCache reference,
       int largestPiece,
       Sharding sharding) {
-    this(model, method, settings, reference, largestPiece, sharding, policy(model, settings));
+    this(
+        model,
+        method,
+        settings,
+        reference,
+        largestPiece,
+        sharding,
+        settings.memory().activations().unbounded(model.config().layers()));
   }
 
   /**
@@ -145,6 +152,7 @@ public final class Step implements AutoCloseable {
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
     StepGraphs.require(model, method, settings);
+    requireDevice(model, settings);
     this.memory = StepMemory.of(model, settings, layout::rows);
     int tokens = memory.tokens(budget);
     this.decoder = MemoryPlan.take(() -> new Decoder(model, tokens, policy), this::plan);
@@ -155,7 +163,7 @@ public final class Step implements AutoCloseable {
       decoder.close();
       throw e;
     }
-    this.graphs = new StepGraphs(model, settings.graphs(), decoder, head);
+    this.graphs = new StepGraphs(model, settings, decoder, head);
   }
 
   private MemoryPlan plan() {
@@ -163,7 +171,7 @@ public final class Step implements AutoCloseable {
     long heads = memory.head(budget);
     int half = Math.max(1, budget / 2);
     long halved = memory.bytes(half, policy);
-    long again = memory.activations(budget, new ActivationPolicy(model.config().layers()));
+    long again = memory.activations(budget, ActivationPolicy.recompute(model.config().layers()));
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
         Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
@@ -174,6 +182,16 @@ public final class Step implements AutoCloseable {
         .remedy("memory.activations=recompute", activations - again)
         .remedy("dtype=bf16", wide ? narrower + activations / 2 : 0)
         .remedy("another device, or device=cpu");
+  }
+
+  /** There is no host beside the host. */
+  private static void requireDevice(Model model, TrainSettings settings) {
+    if (settings.memory().activations() == MemorySettings.Activations.OFFLOAD
+        && model.ops().backend().isHost()) {
+      throw new UserException(
+          "memory.activations=offload keeps activations on the host, and the device is the host:"
+              + " nothing would be saved; set memory.activations=recompute");
+    }
   }
 
   /**
@@ -189,13 +207,6 @@ public final class Step implements AutoCloseable {
               + " compares with the reference model, which is the base with its adapters off; train"
               + " adapters (train.full_parameters=false), or choose a method without a reference");
     }
-  }
-
-  /** Every layer or none, where nothing asks for something in between. */
-  private static ActivationPolicy policy(Model model, TrainSettings settings) {
-    return settings.memory().activations() == MemorySettings.Activations.RECOMPUTE
-        ? new ActivationPolicy(model.config().layers())
-        : ActivationPolicy.KEEP;
   }
 
   /** The most head rows of a piece of so many tokens. */

@@ -58,16 +58,21 @@ final class StepGraphs implements AutoCloseable {
     }
   }
 
-  StepGraphs(Model model, Graphs graphs, Decoder decoder, Head head) {
+  StepGraphs(Model model, TrainSettings settings, Decoder decoder, Head head) {
     this.model = model;
     this.decoder = decoder;
     this.head = head;
-    this.fills = used(model, graphs);
+    this.fills = used(model, settings);
   }
 
   /** Whether pieces are filled up to shapes that graphs can be captured of. */
-  static boolean used(Model model, Graphs graphs) {
-    return graphs != Graphs.OFF && model.ops().backend().hasGraphs();
+  static boolean used(Model model, TrainSettings settings) {
+    return settings.graphs() != Graphs.OFF && model.ops().backend().hasGraphs() && !moves(settings);
+  }
+
+  /** Copies beside the device's work are none that a graph can capture. */
+  private static boolean moves(TrainSettings settings) {
+    return settings.memory().activations() == MemorySettings.Activations.OFFLOAD;
   }
 
   /**
@@ -82,6 +87,8 @@ final class StepGraphs implements AutoCloseable {
     String why = null;
     if (!model.ops().backend().hasGraphs()) {
       why = "the CPU launches nothing; use a CUDA device";
+    } else if (moves(settings)) {
+      why = "memory.activations=offload moves activations beside it; set it to recompute";
     } else if (!settings.parity().padding().isNone()) {
       why = "parity.padding has batches of other shapes; set parity.padding=none";
     } else if (method.uses().stream().anyMatch(StepGraphs::otherPasses)) {

@@ -32,7 +32,7 @@ public record StepMemory(
         model.adapterWidths(),
         headRows,
         Head.workspace(model.ops()),
-        StepGraphs.used(model, settings.graphs()));
+        StepGraphs.used(model, settings));
   }
 
   /** Tokens that memory is taken for when the largest piece has so many. */
