@@ -1,5 +1,6 @@
 #include "cuda_runtime_host.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -168,14 +169,22 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) {
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return state.lost; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-  *event = reinterpret_cast<cudaEvent_t>(std::malloc(1));
+  *event = new CUevent_st();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  std::free(event);
+  delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return state.lost; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  event->milliseconds = std::chrono::duration<double, std::milli>(now).count();
+  return state.lost;
+}
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = static_cast<float>(end->milliseconds - begin->milliseconds);
+  return state.lost;
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) {
   const cudaError_t refused = unless_capturing();
   return refused == cudaSuccess ? state.lost : refused;

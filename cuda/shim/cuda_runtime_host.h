@@ -37,7 +37,10 @@ struct CUstream_st {
   cudaGraph_t captured = nullptr;
 };
 using cudaStream_t = CUstream_st *;
-using cudaEvent_t = struct CUevent_st *;
+struct CUevent_st {
+  double milliseconds = 0;
+};
+using cudaEvent_t = CUevent_st *;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
@@ -69,6 +72,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
 
 cudaError_t cudaMalloc(void **address, size_t bytes);
 cudaError_t cudaFree(void *address);

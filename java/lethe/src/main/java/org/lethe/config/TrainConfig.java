@@ -43,9 +43,9 @@ public record TrainConfig(
         @Default("1")
         int shards,
     @Doc(
-            "Capture the device's work for each shape of batch and launch it as one: off, auto"
-                + " (where backend and batch allow it) or on (an error where not)")
-        @Default("off")
+            "Capture the device's work for each shape of batch and launch it as one: never,"
+                + " auto (where backend and batch allow it) or always (an error where not)")
+        @Default("never")
         Graphs graphs,
     @Doc("Rules that end training, the first that holds: forget.probability <= 0.05 for 2")
         @Default("[]")
@@ -59,9 +59,9 @@ public record TrainConfig(
 
   /** Whether the device's work is captured in graphs. */
   public enum Graphs {
-    OFF,
+    NEVER,
     AUTO,
-    ON
+    ALWAYS
   }
 
   /** How forget and retain rows share the steps. */

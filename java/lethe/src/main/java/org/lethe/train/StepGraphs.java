@@ -67,16 +67,16 @@ final class StepGraphs implements AutoCloseable {
 
   /** Whether pieces are filled up to shapes that graphs can be captured of. */
   static boolean used(Model model, Graphs graphs) {
-    return graphs != Graphs.OFF && model.ops().backend().hasGraphs();
+    return graphs != Graphs.NEVER && model.ops().backend().hasGraphs();
   }
 
   /**
-   * Refuses {@code train.graphs=on} where no graph could be captured.
+   * Refuses {@code train.graphs=always} where no graph could be captured.
    *
    * @throws UserException when it is on, and the backend, the method or the settings rule it out
    */
   static void require(Model model, Method method, TrainSettings settings) {
-    if (settings.graphs() != Graphs.ON) {
+    if (settings.graphs() != Graphs.ALWAYS) {
       return;
     }
     String why = null;
@@ -88,7 +88,7 @@ final class StepGraphs implements AutoCloseable {
       why = method.name() + " compares with other models than the base, in passes of their own";
     }
     if (why != null) {
-      throw new UserException("train.graphs=on: " + why + ", or set train.graphs=auto or off");
+      throw new UserException("train.graphs=always: " + why + ", or set train.graphs=auto or never");
     }
   }
 

@@ -89,7 +89,7 @@ public record TrainSettings(
         onNonFinite,
         seed,
         parity,
-        Graphs.OFF);
+        Graphs.NEVER);
   }
 
   /** Settings without quirks, with dropout masks of seed 0. */
