@@ -201,6 +201,34 @@ public final class Head implements AutoCloseable {
   }
 
   /**
+   * Measures how many rows of logits should exist at a time with this model on this device, on as
+   * many rows as there is memory for, and sets it for every head of the same shape there.
+   *
+   * @return the rows; 0 where the backend's own choice is the fastest
+   */
+  public long tune() {
+    int n = capacity;
+    int s = Math.min(sourceCapacity, n);
+    int[] records = new int[n * Ops.ROW_FIELDS];
+    Arrays.fill(records, -1);
+    for (int row = 0; row < n; row++) {
+      records[row * Ops.ROW_FIELDS] = row % s;
+      records[row * Ops.ROW_FIELDS + 1] = 0;
+      records[row * Ops.ROW_FIELDS + 2] = Ops.ROW_NLL;
+    }
+    staging.upload(records, records.length, arena.buffer(), rows);
+    ops.randomNormal((long) s * c.hiddenSize(), 0, 0, 1, arena.at(normed));
+    return ops.headTune(
+        shape(n, s),
+        arena.at(normed),
+        model.headWeight(),
+        model.headMean(),
+        arena.at(rows),
+        arena.at(stats),
+        arena.at(dhRows));
+  }
+
+  /**
    * Writes the gradient at the residual stream of the trained tokens, for {@link Decoder#backward}.
    *
    * @param coefficient d(loss)/d(the row's scalar), one per row of the last {@link #forward}

@@ -88,7 +88,8 @@ final class StepGraphs implements AutoCloseable {
       why = method.name() + " compares with other models than the base, in passes of their own";
     }
     if (why != null) {
-      throw new UserException("train.graphs=always: " + why + ", or set train.graphs=auto or never");
+      throw new UserException(
+          "train.graphs=always: " + why + ", or set train.graphs=auto or never");
     }
   }
 
