@@ -309,6 +309,9 @@ lethe_backend make_table() {
   t.head_mean = head_mean;
   t.head_workspace = head_workspace;
   t.head_forward = head_forward;
+  t.head_set_chunk = head_set_chunk;
+  t.head_chunk = head_chunk;
+  t.head_tune = head_tune;
   t.head_combine = head_combine;
   t.head_norm_backward = head_norm_backward;
   t.head_backward = head_backward;

@@ -6,9 +6,11 @@
 
 #include <cstdint>
 #include <exception>
+#include <map>
 #include <memory>
 #include <new>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -65,6 +67,8 @@ struct lethe_device {
   bool capturing = false;
   bool capture_failed = false;                       // an op failed since the capture's begin
   std::vector<lethe::cuda::OldScratch> old_scratch;  // that a graph still works in
+  // The most rows of a chunk of the head, by dtype, d and V; absent: the plan's own.
+  std::map<std::tuple<int32_t, int64_t, int64_t>, int64_t> head_chunks;
   bool recording = false;
   std::vector<std::string> records;
 };

@@ -1,5 +1,6 @@
 #include "cuda_runtime_host.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -192,7 +193,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  *event = {stream, stream == nullptr ? 0 : stream->done + stream->late.size()};
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  event->milliseconds = std::chrono::duration<double, std::milli>(now).count();
+  event->stream = stream;
+  event->behind = stream == nullptr ? 0 : stream->done + stream->late.size();
+  return state.lost;
+}
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = static_cast<float>(end->milliseconds - begin->milliseconds);
   return state.lost;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {

@@ -45,6 +45,7 @@ using cudaStream_t = CUstream_st *;
 struct CUevent_st {
   CUstream_st *stream = nullptr;
   size_t behind = 0;  // late copies that came before it
+  double milliseconds = 0;
 };
 using cudaEvent_t = CUevent_st *;
 struct cudaDeviceProp {
@@ -83,6 +84,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
 
 cudaError_t cudaMalloc(void **address, size_t bytes);
 cudaError_t cudaFree(void *address);

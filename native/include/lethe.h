@@ -364,6 +364,18 @@ LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n,
                                  int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias,
                                  float soft_cap, lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats,
                                  lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes);
+/* The most rows that a chunk of the head's passes over weights [V,d] has, of those that the workspace has room for; 0,
+ * as it is at first: as many as there is room for, in whole tiles that fill the device. A row's bits depend on it where
+ * a device's matrix kernels do, so results repeat with the same number. Graphs keep what was set when they were
+ * captured. cpu: LETHE_UNSUPPORTED. */
+LETHE_API int lethe_head_set_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t rows);
+LETHE_API int lethe_head_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t *rows);
+/* lethe_head_forward, several times over with chunks of several sizes, each timed; the fastest one is set, and given in
+ * `chunk`: 0 where none was faster than what 0 stands for. It waits for the device, so it cannot be captured. */
+LETHE_API int lethe_head_tune(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
+                              int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias,
+                              float soft_cap, lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats,
+                              lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes, int64_t *chunk);
 /* dh[sources,d] = sum over the rows of each source, in row order, of coefficient[row] * dh_rows[row] (fp32 sum). */
 LETHE_API int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d,
                                  lethe_ref rows, lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dh);

@@ -148,7 +148,7 @@ class StepGraphsTest {
   void fillingUpChangesNoNumber(String name) {
     Method method = Methods.create(MethodConfig.of(name));
     try (Model model = model("adapters");
-        Step plain = new Step(model, method, settings(Graphs.OFF), null, TOKENS);
+        Step plain = new Step(model, method, settings(Graphs.NEVER), null, TOKENS);
         Step filled = new Step(model, method, settings(Graphs.AUTO), null, TOKENS)) {
       for (int i = 0; i < 4; i++) {
         Step.Gradients expected = plain.gradients(batch(method, i));
@@ -172,7 +172,7 @@ class StepGraphsTest {
     try (Model one = model("adapters");
         Model two = model("adapters");
         Step captured = new Step(one, method, settings(Graphs.AUTO), null, piece);
-        Step plain = new Step(two, method, settings(Graphs.OFF), null, piece)) {
+        Step plain = new Step(two, method, settings(Graphs.NEVER), null, piece)) {
       for (int i = 0; i < 4; i++) {
         Step.Gradients expected = plain.gradients(batch(method, 0));
         Step.Gradients result = captured.gradients(batch(method, 0));
@@ -213,17 +213,17 @@ class StepGraphsTest {
         UserException e =
             assertThrows(
                 UserException.class,
-                () -> new Step(model, method, settings(Graphs.ON), null, TOKENS));
-        assertTrue(e.getMessage().contains("train.graphs=on"), e.getMessage());
+                () -> new Step(model, method, settings(Graphs.ALWAYS), null, TOKENS));
+        assertTrue(e.getMessage().contains("train.graphs=always"), e.getMessage());
         assertTrue(e.getMessage().contains("CUDA"), e.getMessage());
         return;
       }
-      new Step(model, method, settings(Graphs.ON), null, TOKENS).close();
+      new Step(model, method, settings(Graphs.ALWAYS), null, TOKENS).close();
       Parity padded = new Parity(0, new Padding(Padding.Kind.CLOSER_LOOK, 64, 2));
       UserException e =
           assertThrows(
               UserException.class,
-              () -> new Step(model, method, settings(Graphs.ON).with(padded), null, TOKENS));
+              () -> new Step(model, method, settings(Graphs.ALWAYS).with(padded), null, TOKENS));
       assertTrue(e.getMessage().contains("parity.padding"), e.getMessage());
     }
   }

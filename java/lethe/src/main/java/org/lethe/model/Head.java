@@ -95,7 +95,7 @@ public final class Head implements AutoCloseable {
     this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
     this.parameters = arena.reserve((long) capacity * HeadRows.PARAMETERS, Dtype.F32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
-    this.ones = arena.reserve(model.trainsWeights() ? capacity : 0, Dtype.F32);
+    this.ones = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
     this.hidden = arena.reserve(sourceCapacity * d, storage);
     this.mean = arena.reserve(sourceCapacity, Dtype.F32);
@@ -255,6 +255,34 @@ public final class Head implements AutoCloseable {
     float[] statistics = new float[current.rows() * Ops.STATISTICS];
     staging.download(arena.buffer(), stats, statistics, statistics.length);
     return statistics;
+  }
+
+  /**
+   * Measures how many rows of logits should exist at a time with this model on this device, on as
+   * many rows as there is memory for, and sets it for every head of the same shape there.
+   *
+   * @return the rows; 0 where the backend's own choice is the fastest
+   */
+  public long tune() {
+    int n = capacity;
+    int s = Math.min(sourceCapacity, n);
+    int[] records = new int[n * Ops.ROW_FIELDS];
+    Arrays.fill(records, -1);
+    for (int row = 0; row < n; row++) {
+      records[row * Ops.ROW_FIELDS] = row % s;
+      records[row * Ops.ROW_FIELDS + 1] = 0;
+      records[row * Ops.ROW_FIELDS + 2] = Ops.ROW_NLL;
+    }
+    staging.upload(records, records.length, arena.buffer(), rows);
+    ops.randomNormal((long) s * c.hiddenSize(), 0, 0, 1, arena.at(normed));
+    return ops.headTune(
+        shape(n, s),
+        arena.at(normed),
+        model.headWeight(),
+        model.headMean(),
+        arena.at(rows),
+        arena.at(stats),
+        arena.at(dhRows));
   }
 
   /**

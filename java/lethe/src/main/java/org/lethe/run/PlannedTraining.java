@@ -78,7 +78,7 @@ record PlannedTraining(
   /** Graphs are a device's alone. */
   private boolean filled() {
     return !costs.host()
-        && settings.graphs() != Graphs.OFF
+        && settings.graphs() != Graphs.NEVER
         && settings.memory().activations() != MemorySettings.Activations.OFFLOAD;
   }
 

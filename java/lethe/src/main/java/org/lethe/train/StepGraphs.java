@@ -67,7 +67,7 @@ final class StepGraphs implements AutoCloseable {
 
   /** Whether pieces are filled up to shapes that graphs can be captured of. */
   static boolean used(Model model, TrainSettings settings) {
-    return settings.graphs() != Graphs.OFF && model.ops().backend().hasGraphs() && !moves(settings);
+    return settings.graphs() != Graphs.NEVER && model.ops().backend().hasGraphs() && !moves(settings);
   }
 
   /** Copies beside the device's work are none that a graph can capture. */
@@ -76,12 +76,12 @@ final class StepGraphs implements AutoCloseable {
   }
 
   /**
-   * Refuses {@code train.graphs=on} where no graph could be captured.
+   * Refuses {@code train.graphs=always} where no graph could be captured.
    *
    * @throws UserException when it is on, and the backend, the method or the settings rule it out
    */
   static void require(Model model, Method method, TrainSettings settings) {
-    if (settings.graphs() != Graphs.ON) {
+    if (settings.graphs() != Graphs.ALWAYS) {
       return;
     }
     String why = null;
@@ -95,7 +95,8 @@ final class StepGraphs implements AutoCloseable {
       why = method.name() + " compares with other models than the base, in passes of their own";
     }
     if (why != null) {
-      throw new UserException("train.graphs=on: " + why + ", or set train.graphs=auto or off");
+      throw new UserException(
+          "train.graphs=always: " + why + ", or set train.graphs=auto or never");
     }
   }
 

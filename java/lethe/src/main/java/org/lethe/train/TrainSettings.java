@@ -90,7 +90,7 @@ public record TrainSettings(
         0,
         Parity.NONE,
         MemorySettings.UNBOUNDED,
-        Graphs.OFF);
+        Graphs.NEVER);
   }
 
   /**
