@@ -67,7 +67,9 @@ final class StepGraphs implements AutoCloseable {
 
   /** Whether pieces are filled up to shapes that graphs can be captured of. */
   static boolean used(Model model, TrainSettings settings) {
-    return settings.graphs() != Graphs.NEVER && model.ops().backend().hasGraphs() && !moves(settings);
+    return settings.graphs() != Graphs.NEVER
+        && model.ops().backend().hasGraphs()
+        && !moves(settings);
   }
 
   /** Copies beside the device's work are none that a graph can capture. */
