@@ -77,6 +77,7 @@ public final class Unlearn {
     if (config.lora().start() == LoraSection.Start.FRESH) {
       FineTune.refuseAdapter(config, "unlearn");
     }
+    Settings.requireTrainable(config);
     Method method = Settings.method(config.method());
     Step.requireReference(method, config.train().fullParameters());
     Rows rows = Rows.read(config);
