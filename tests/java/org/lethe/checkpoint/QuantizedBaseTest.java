@@ -13,6 +13,7 @@ import java.nio.ByteOrder;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -162,20 +163,40 @@ class QuantizedBaseTest {
     assertEquals(before, backend.allocatedBytes());
   }
 
-  @Test
-  void sevenBillionParametersTakeLessThanFourGigabytes() {
-    // Llama 2 7B: 6.476e9 weights in linears, 2.62e8 in the embedding and the head.
+  /** The table of docs/quantised.md, in units of 10 MB, from what each part of a model takes. */
+  @ParameterizedTest
+  @CsvSource({
+    "32000, 32, 11008, 1348, 435, 405", // Llama 2 7B
+    "128256, 8, 14336, 1606, 626, 594" // Llama 3 8B
+  })
+  void modelsOfBillionsOfParametersTakeWhatTheGuideSays(
+      int vocabulary, int kvHeads, int f, long plain, long nf4, long nf4Double) {
+    int d = 4096;
     ModelConfig c =
         ModelConfig.llama(
-            new ModelConfig.Sizes(32000, 4096, 32, 32, 32, 128, 11008, 512), 1e-5f, 10000, false);
-    long linears = 32L * (4 * 4096 * 4096 + 3 * 4096 * 11008);
-    long scratch = 2L * 22016 * 4096;
-    long rest = 2 * 2 * 32000L * 4096;
-    double bits = 8.0 * (Model.bytes(c, Dtype.BF16, BaseStorage.NF4_DOUBLE) - scratch - rest);
-    assertEquals(4.127, bits / linears, 0.002);
-    bits = 8.0 * (Model.bytes(c, Dtype.BF16, BaseStorage.NF4) - scratch - rest);
-    assertEquals(4.5, bits / linears, 0.002);
-    assertTrue(Model.bytes(c, Dtype.BF16, BaseStorage.NF4_DOUBLE) < 4.1e9);
+            new ModelConfig.Sizes(vocabulary, d, 32, 32, kvHeads, 128, f, 512),
+            1e-5f,
+            10000,
+            false);
+    long linears = 32L * d * (2L * d + 2L * 128 * kvHeads + 3L * f);
+    // Embedding, head, norms and the rotary tables.
+    long rest = 2 * (2L * vocabulary + 65) * d + 2 * 4 * 512L * 64;
+    long scratch = 2L * 2 * f * d;
+    Map<BaseStorage, Double> bits =
+        Map.of(
+            BaseStorage.PLAIN, 16.0,
+            BaseStorage.NF4, 4 + 32 / 64.0,
+            BaseStorage.NF4_DOUBLE, 4 + (8 + 32 / 256.0) / 64);
+    Map<BaseStorage, Long> said =
+        Map.of(BaseStorage.PLAIN, plain, BaseStorage.NF4, nf4, BaseStorage.NF4_DOUBLE, nf4Double);
+    for (BaseStorage storage : BaseStorage.values()) {
+      long bytes = Model.bytes(c, Dtype.BF16, storage);
+      double expected =
+          linears * bits.get(storage) / 8 + rest + (storage.quantized() ? scratch : 0);
+      // Each of 7 linears and their scales begin on 64 bytes; the head's mean row is there, too.
+      assertEquals(expected, (double) bytes, 32 * 7 * 3 * 64 + 4 * d + 2048, storage.name());
+      assertEquals(said.get(storage), Math.round(bytes / 1e7), storage.name());
+    }
   }
 
   @Test

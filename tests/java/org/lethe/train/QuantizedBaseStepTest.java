@@ -68,8 +68,7 @@ class QuantizedBaseStepTest {
     Method method = Methods.create(MethodConfig.of("NPO+KL"));
     TrainSettings settings = GoldenSteps.settings(2, 1e-2, 4096, TrainSettings.OnNonFinite.STOP);
     List<int[]> sequences = new ArrayList<>();
-    GoldenSteps.all().subList(0, 2)
-        .forEach(s -> sequences.add(Arrays.copyOf(s.tokens().ids(), 6)));
+    GoldenSteps.all().subList(0, 2).forEach(s -> sequences.add(Arrays.copyOf(s.tokens().ids(), 6)));
     try (Model model = ModelDirectory.load(ops, path, CONTEXT, storage);
         Model trains = ModelDirectory.load(ops, path, CONTEXT, storage)) {
       float[] base = ModelLogits.of(model, sequences, false);
