@@ -132,6 +132,28 @@ class QuantizedBaseRunTest {
   }
 
   @Test
+  void aLaterPhaseThatTrainsAllWeightsIsFoundBeforeTheFirst() throws IOException {
+    Path file = runs.resolve("later.yaml");
+    Files.write(
+        file,
+        List.of(
+            "model: " + runs.model(),
+            "output: " + runs.resolve("later"),
+            "quantize_base: nf4",
+            "data: {forget: [" + runs.data("forget") + "], retain: [" + runs.data("retain") + "]}",
+            "method: {forget: ME, retain: GD}",
+            "phases:",
+            "  - {task: unlearn}",
+            "  - {task: unlearn, train: {full_parameters: true}}"));
+    String refusal = run(2, "run", "--config", file.toString()).err();
+    assertTrue(refusal.contains("train.full_parameters is true"), refusal);
+    String found = run(2, "validate", file.toString()).out();
+    assertTrue(found.contains("phases[1].quantize_base"), found);
+    assertFalse(found.contains("phases[0]"), found);
+    assertFalse(Files.exists(runs.resolve("later")));
+  }
+
+  @Test
   void anAdapterIsNotMergedIntoABaseThatIsQuantisedAnew() throws IOException {
     Path file = runs.resolve("phases.yaml");
     Files.write(

@@ -65,6 +65,11 @@ public final class Phases {
    */
   public static List<Path> run(RunConfig config, RunListener listener, StopRequest stop) {
     requirePhases(config);
+    for (int i = 0; i < config.phases().size(); i++) {
+      if (config.phases().get(i).task() != PhaseSection.Task.EVALUATE) {
+        Settings.requireTrainable(alone(config, i));
+      }
+    }
     OutputDirectory.check(config.output(), config.overwrite(), 0);
     Inputs.requireOutside(config);
     OutputDirectory.write(
@@ -108,11 +113,6 @@ public final class Phases {
     if (!scratch && config.model().isEmpty()) {
       throw new UserException(
           "model is not set; give a model directory, or scratch for a new model");
-    }
-    for (int i = 0; i < config.phases().size(); i++) {
-      if (config.phases().get(i).task() != PhaseSection.Task.EVALUATE) {
-        Settings.requireTrainable(alone(config, i));
-      }
     }
   }
 
