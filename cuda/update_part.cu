@@ -220,7 +220,7 @@ __device__ void update_eight(const lethe_adamw_part_args &a, const AdamwStep &s,
 // One launch: a block works the step out once, and its warps go over many blocks of moments. With `last`, the last
 // block to have read the count of steps raises it.
 template <bool kMaster, bool kCoded, class T>
-__global__ void __launch_bounds__(kThreads) adamw_part_kernel(Part part) {
+__global__ void __launch_bounds__(kThreads, 3) adamw_part_kernel(Part part) {
   __shared__ AdamwStep step;
   __shared__ float steps_before;
   __shared__ Map maps[kCoded ? 2 : 1];

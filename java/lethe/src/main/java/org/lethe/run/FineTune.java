@@ -67,6 +67,7 @@ public final class FineTune {
       throw new UserException("there are no rows to learn; give data.train=[FILE]");
     }
     refuseAdapter(config, "finetune");
+    Settings.requireOptimizer(config, trainsAll(config));
     Job job = new Job(config, examples, listener, stop, Resumption.of(config, resumed, listener));
     return config.scratch().isPresent() ? trainNew(job, config.scratch().get()) : trainGiven(job);
   }
@@ -181,7 +182,7 @@ public final class FineTune {
     return lora;
   }
 
-  private static boolean trainsAll(RunConfig config) {
+  static boolean trainsAll(RunConfig config) {
     return config.scratch().isPresent() || config.train().fullParameters();
   }
 

@@ -79,6 +79,7 @@ public final class Unlearn {
     }
     Method method = Settings.method(config.method());
     Step.requireReference(method, config.train().fullParameters());
+    Settings.requireOptimizer(config, config.train().fullParameters());
     Rows rows = Rows.read(config);
     Optional<Resumption> resumption = Resumption.of(config, resumed, listener);
     try (LoadedModel loaded = LoadedModel.open(config)) {

@@ -46,6 +46,7 @@ public final class Trainer implements AutoCloseable {
     this.batches = batches;
     this.method = method;
     this.methodState = method.initialState();
+    Step.requireFusable(model, method, settings, reference, batches.sizes(settings.steps()));
     int largest = Step.largestPiece(method, settings, reference, batches.sizes(settings.steps()));
     this.step = new Step(model, method, settings, reference, largest, sharding);
   }
