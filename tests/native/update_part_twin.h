@@ -35,6 +35,14 @@ inline std::vector<float> dynamic_maps() {
   return maps;
 }
 
+// Maps of equal steps: whatever ascends is a map.
+inline std::vector<float> linear_maps() {
+  std::vector<float> maps;
+  for (int i = 0; i < 256; ++i) maps.push_back(static_cast<float>(i - 127) / 128);
+  for (int i = 0; i < 256; ++i) maps.push_back(static_cast<float>(i) / 255);
+  return maps;
+}
+
 // What a part has: a master or none, fp32 moments or codes with scales.
 struct PartTwin {
   bool master, codes;

@@ -130,7 +130,8 @@ class FusedUpdateTest {
       float[] values = new float[n];
       Arrays.fill(values, value);
       staging.bytes().clear().asFloatBuffer().put(values);
-      staging.write(trainable.ops().backend(), trainable.gradient(name), values.length * (long) Float.BYTES);
+      staging.write(
+          trainable.ops().backend(), trainable.gradient(name), values.length * (long) Float.BYTES);
     }
   }
 

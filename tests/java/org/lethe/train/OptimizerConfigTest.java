@@ -246,23 +246,8 @@ class OptimizerConfigTest {
       new Trainer(model, METHOD, skip, batches, null).close();
       assertRefused(
           "set train.max_gradient_norm above 0",
-          () -> FusedSteps.requireSettings(withoutClip(skip), 1));
+          () -> FusedSteps.requireSettings(0, TrainSettings.OnNonFinite.SKIP, 1, 0));
     }
-  }
-
-  private static TrainSettings withoutClip(TrainSettings s) {
-    return new TrainSettings(
-        s.steps(),
-        s.learningRate(),
-        s.schedule(),
-        s.warmupSteps(),
-        s.beta1(),
-        s.beta2(),
-        s.eps(),
-        s.weightDecay(),
-        0,
-        s.tokensPerMicroBatch(),
-        s.onNonFinite());
   }
 
   /**

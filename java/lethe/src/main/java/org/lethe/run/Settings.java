@@ -118,7 +118,11 @@ final class Settings {
           "train.fused_update is for training all weights, but adapters train here; set"
               + " train.full_parameters=true, or train.fused_update=false");
     }
-    Step.requireFused(train(train, 1).with(parity(c.parity(), 0)), train.shards());
+    Step.requireFused(
+        train.maxGradientNorm(),
+        TrainSettings.OnNonFinite.valueOf(train.onNonFinite().name()),
+        train.shards(),
+        c.parity().microBatchRows());
   }
 
   /**

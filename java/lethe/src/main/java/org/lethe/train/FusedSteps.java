@@ -20,20 +20,27 @@ final class FusedSteps {
    */
   static void requireSettings(Model model, TrainSettings settings, Sharding sharding) {
     if (isFused(model)) {
-      requireSettings(settings, sharding.size());
+      requireSettings(
+          settings.maxGradientNorm(),
+          settings.onNonFinite(),
+          sharding.size(),
+          settings.parity().microBatchRows());
     }
   }
 
-  static void requireSettings(TrainSettings settings, int shards) {
-    if (shards > 1 || settings.parity().microBatchRows() > 0) {
+  static void requireSettings(
+      double maxGradientNorm,
+      TrainSettings.OnNonFinite onNonFinite,
+      int shards,
+      int microBatchRows) {
+    if (shards > 1 || microBatchRows > 0) {
       throw new UserException(
           "train.fused_update uses a layer's gradients up as soon as they are there, but "
               + (shards > 1 ? "train.shards" : "parity.micro_batch_rows")
               + " adds up those of several backward passes; set train.fused_update=false, or "
               + (shards > 1 ? "train.shards=1" : "parity.micro_batch_rows=0"));
     }
-    if (settings.maxGradientNorm() == 0
-        && settings.onNonFinite() == TrainSettings.OnNonFinite.SKIP) {
+    if (maxGradientNorm == 0 && onNonFinite == TrainSettings.OnNonFinite.SKIP) {
       throw new UserException(
           "train.on_non_finite=skip leaves the weights alone where a gradient is not finite, but a"
               + " fused update without a clip has moved some of them by then; set"

@@ -143,8 +143,12 @@ public final class Step implements AutoCloseable {
    *
    * @throws UserException when they need the gradients of a whole step at once
    */
-  public static void requireFused(TrainSettings settings, int shards) {
-    FusedSteps.requireSettings(settings, shards);
+  public static void requireFused(
+      double maxGradientNorm,
+      TrainSettings.OnNonFinite onNonFinite,
+      int shards,
+      int microBatchRows) {
+    FusedSteps.requireSettings(maxGradientNorm, onNonFinite, shards, microBatchRows);
   }
 
   /** Refuses steps that a fused update would have to cut into pieces. */
