@@ -186,7 +186,8 @@ Work adamw_part(Device &d, int64_t n, bool codes) {
                                      0.9f, 0.999f, 1e-8f, 0.01f, 1, 1, state));
           },
           {{copy, n, LETHE_BF16}},
-          static_cast<double>(n) * (4 + 4 + 4.0 * static_cast<double>(moment)) + (codes ? 16.0 : 0.0) * static_cast<double>(blocks),
+          static_cast<double>(n) * (4 + 4 + 4.0 * static_cast<double>(moment)) +
+              (codes ? 16.0 : 0.0) * static_cast<double>(blocks),
           0};
 }
 
