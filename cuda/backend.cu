@@ -318,6 +318,8 @@ lethe_backend make_table() {
   t.head_sample = head_sample;
   t.gradient_norm = gradient_norm;
   t.adamw = adamw;
+  t.gradient_norm_part = gradient_norm_part;
+  t.adamw_part = adamw_part;
   return t;
 }
 

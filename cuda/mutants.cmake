@@ -23,6 +23,10 @@ add_mutant(head_sign head_rows.cu "s/m.mean_delta - delta . m.beta/delta * m.bet
 add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - column)/in_piece<T>(f - column - 1)/"
   activation.cu)
 add_op_mutant(adamw_last_unseen update update.cu "s/else if (n > 0)/else if (n > 1)/" update.cu)
+add_op_mutant(adamw_part_maps_barrier_dropped update_part update_part.cu
+  "/the step and the maps are written/s/__syncthreads();//" update_part.cu)
+add_op_mutant(adamw_part_tail_short update_part update_part.cu
+  "s/in_piece<bf16>(a.n - at)/in_piece<bf16>(a.n - at - 1)/" update_part.cu)
 add_op_mutant(attention_counts_barrier_dropped attention attention_plan.cu
   "/counts are sums over twice/s/__syncthreads();//" attention_plan.cu)
 add_op_mutant(attention_keys_tail_short attention attention_mma.cuh
@@ -52,6 +56,10 @@ if(NOT LETHE_ALL_FAULTS)
   return()
 endif()
 add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
+add_op_mutant(adamw_part_draws_of_the_next update_part update_part.cu
+  "s/static_cast<uint64_t>(a.first + at)/static_cast<uint64_t>(at)/" update_part.cu)
+add_op_mutant(adamw_part_small_moment_0 update_part update_part.cu "s/code == 0 ? 1 : code/code == 0 ? 0 : code/"
+  update_part.cu)
 add_op_mutant(attention_decode_barrier_dropped attention attention_decode.cu
   "/all warps' sums are there/s/__syncthreads();//" attention_decode.cu)
 add_op_mutant(attention_diagonal_long attention attention_mma.cuh
@@ -78,5 +86,8 @@ add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left/2 * i + 1 < left/" 
 add_op_mutant(norm_chunk_last_unseen update update.cu "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update.cu)
 add_op_mutant(norm_strips_barrier_dropped norm norm.cu "/the strips are written/s/__syncthreads();//" norm.cu)
 add_op_mutant(norm_wide_tail_short norm norm_wide.cuh "s/in_piece<T>(d - at)/in_piece<T>(d - at - 1)/" norm.cu)
+add_op_mutant(part_norm_chunk_last_unseen update_part update_part.cu
+  "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update_part.cu)
+add_op_mutant(part_squares_tail_short update_part update_part.cu "s/: n;/: n - 1;/" update_part.cu)
 add_op_mutant(rows_looked_barrier_dropped rows rows.cu "/all have looked/s/__syncthreads();//" rows.cu)
 add_op_mutant(sort_rank_reversed rows sort.cu "s/__popc(same & ((1u << lane) - 1))/__popc(same >> lane) - 1/" sort.cu)

@@ -55,5 +55,7 @@ int head_backward(Device *device, const lethe_head_args *args);
 int head_sample(Device *device, const lethe_sample_args *args);
 int gradient_norm(Device *device, int64_t n, const float *g, float max_norm, float *state);
 int adamw(Device *device, const lethe_adamw_args *args);
+int gradient_norm_part(Device *device, int64_t n, const float *g, int32_t begin, float max_norm, float *state);
+int adamw_part(Device *device, const lethe_adamw_part_args *args);
 
 }  // namespace lethe::cuda

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adamw.cuh"
 #include "device.cuh"
 #include "vector.cuh"
 
@@ -70,13 +71,6 @@ __global__ void __launch_bounds__(kTotalThreads)
 
 // ---- AdamW ----
 
-// What a step's updates share.
-struct Step {
-  float clip;
-  float step_size;        // lr / (1 - beta1^t)
-  float correction_root;  // 1 / sqrt(1 - beta2^t)
-};
-
 constexpr unsigned kThreads = 256;
 // Parameters of a thread: 16 bytes of a bf16 copy, twice that of the rest.
 constexpr int kMine = kVector<bf16>;
@@ -113,17 +107,9 @@ struct Arena {
   int *tickets;  // 0 between launches
 };
 
-// The step that a state of `steps` updates so far comes to.
-__device__ inline Step step_of(const Arena &a, float steps) {
-  const double t = static_cast<double>(steps) + 1.0;
-  return {a.state[1], static_cast<float>(a.lr / (1.0 - pow(static_cast<double>(a.beta1), t))),
-          static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(a.beta2), t)))};
-}
-
-// A thread's parameters from `first` on, `n` of them; kWhole: kMine, and all is aligned. Each fma is written out, so
-// that either way gives the same bits.
+// A thread's parameters from `first` on, `n` of them; kWhole: kMine, and all is aligned.
 template <bool kWhole, class T>
-__device__ void update_eight(const Arena &a, const Step &s, int64_t first, int n, T *copy) {
+__device__ void update_eight(const Arena &a, const AdamwStep &s, int64_t first, int n, T *copy) {
   float p[kMine], m[kMine], v[kMine], g[kMine];
   load_eight<kWhole>(a.g + first, n, g);
   load_eight<kWhole>(a.m + first, n, m);
@@ -131,12 +117,8 @@ __device__ void update_eight(const Arena &a, const Step &s, int64_t first, int n
   load_eight<kWhole>(a.p + first, n, p);
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
-    const float clipped = g[i] * s.clip;
-    m[i] = __fmaf_rn(m[i], a.beta1, __fmul_rn(clipped, 1.0f - a.beta1));
-    v[i] = __fmaf_rn(v[i], a.beta2, __fmul_rn(clipped * clipped, 1.0f - a.beta2));
-    const float denominator = __fmaf_rn(sqrtf(v[i]), s.correction_root, a.eps);
-    const float stepped = __fmaf_rn(-(m[i] / denominator), s.step_size, p[i]);
-    p[i] = __fmaf_rn(-p[i], first + i < a.n_decay ? a.decay : 0.0f, stepped);
+    const float decay = first + i < a.n_decay ? a.decay : 0.0f;
+    p[i] = adamw_moved(s, a.beta1, a.beta2, a.eps, decay, p[i], g[i], m + i, v + i);
   }
   store_eight<kWhole>(m, n, a.m + first);
   store_eight<kWhole>(v, n, a.v + first);
@@ -148,11 +130,11 @@ __device__ void update_eight(const Arena &a, const Step &s, int64_t first, int n
 // have read the count of steps raises it.
 template <class T>
 __global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, T *copy) {
-  __shared__ Step step;
+  __shared__ AdamwStep step;
   if (a.state[2] != 1.0f) return;
   if (threadIdx.x == 0) {
     const float steps = a.state[3];
-    step = step_of(a, steps);
+    step = adamw_step(a.state[1], steps, a.lr, a.beta1, a.beta2);
     __threadfence();
     if (atomicAdd(a.tickets, 1) == static_cast<int>(gridDim.x) - 1) {
       __threadfence();  // the others' reads come before
@@ -161,7 +143,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Arena a, T *copy) {
     }
   }
   __syncthreads();  // the step is written
-  const Step s = step;
+  const AdamwStep s = step;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads * kMine;
   for (int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kMine; first < a.n;
        first += stride) {

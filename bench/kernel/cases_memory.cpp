@@ -165,6 +165,40 @@ Work adamw(Device &d, int32_t dtype, int64_t n) {
           0};
 }
 
+// Without a master, and with moments of a byte each where `codes`.
+Work adamw_part(Device &d, int64_t n, bool codes) {
+  const int64_t blocks = (n + LETHE_MOMENT_BLOCK - 1) / LETHE_MOMENT_BLOCK, moment = codes ? 1 : 4;
+  const lethe_ref copy = d.normal(LETHE_BF16, n, 0.02f, 1), g = d.normal(LETHE_F32, n, 1e-3f, 2);
+  const lethe_ref m = d.bytes(n * moment), v = d.bytes(n * moment), state = d.bytes(int64_t{LETHE_UPDATE_STATE} * 4);
+  const lethe_ref m_scale = codes ? d.bytes(blocks * 4) : 0, v_scale = codes ? d.bytes(blocks * 4) : 0;
+  const lethe_ref maps = codes ? d.bytes(int64_t{512} * 4) : 0;
+  if (codes) {
+    float values[512];
+    for (int i = 0; i < 256; ++i) {
+      values[i] = static_cast<float>(i - 127) / 128;
+      values[256 + i] = static_cast<float>(i) / 255;
+    }
+    require(lethe_write(d.engine(), maps, values, sizeof values));
+  }
+  require(lethe_gradient_norm_part(d.engine(), n, g, 1, 1, state));
+  return {[=, &d] {
+            require(lethe_adamw_part(d.engine(), LETHE_BF16, n, 0, 0, m, v, m_scale, v_scale, maps, g, copy, 1e-4f,
+                                     0.9f, 0.999f, 1e-8f, 0.01f, 1, 1, state));
+          },
+          {{copy, n, LETHE_BF16}},
+          static_cast<double>(n) * (4 + 4 + 4.0 * static_cast<double>(moment)) +
+              (codes ? 16.0 : 0.0) * static_cast<double>(blocks),
+          0};
+}
+
+Work gradient_norm_part(Device &d, int64_t n) {
+  const lethe_ref g = d.normal(LETHE_F32, n, 1e-3f, 2), state = d.bytes(int64_t{LETHE_UPDATE_STATE} * 4);
+  return {[=, &d] { require(lethe_gradient_norm_part(d.engine(), n, g, 1, 1, state)); },
+          {{state, 3, LETHE_F32}},
+          4.0 * static_cast<double>(n),
+          0};
+}
+
 Work gradient_norm(Device &d, int64_t n) {
   const lethe_ref g = d.normal(LETHE_F32, n, 1e-3f, 2), state = d.bytes(int64_t{LETHE_UPDATE_STATE} * 4);
   return {[=, &d] { require(lethe_gradient_norm(d.engine(), n, g, 1, state)); },
@@ -289,6 +323,12 @@ std::vector<Case> memory_cases() {
   add("adamw", "# parameters", t, {3001}, {40000000}, [t](Device &d, const Sizes &s) { return adamw(d, t, s[0]); });
   add("gradient_norm", "# parameters", LETHE_F32, {3001}, {80000000},
       [](Device &d, const Sizes &s) { return gradient_norm(d, s[0]); });
+  add("adamw_part", "# parameters, no master", LETHE_BF16, {3001}, {200000000},
+      [](Device &d, const Sizes &s) { return adamw_part(d, s[0], false); });
+  add("adamw_part", "# parameters, no master, 8-bit moments", LETHE_BF16, {3001}, {200000000},
+      [](Device &d, const Sizes &s) { return adamw_part(d, s[0], true); });
+  add("gradient_norm_part", "# parameters", LETHE_F32, {3001}, {200000000},
+      [](Device &d, const Sizes &s) { return gradient_norm_part(d, s[0]); });
   add("nf4_dequantize", "# numbers", t, {4099}, {int64_t{4096} * 4096},
       [t](Device &d, const Sizes &s) { return nf4(d, t, s[0], false); });
   add("nf4_dequantize", "# numbers", t, {4099}, {int64_t{4096} * 32768},

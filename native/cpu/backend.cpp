@@ -83,6 +83,8 @@ lethe_backend make_table() {
   t.linear_backward = linear_backward;
   t.gradient_norm = gradient_norm;
   t.adamw = adamw;
+  t.gradient_norm_part = gradient_norm_part;
+  t.adamw_part = adamw_part;
   t.head_mean = head_mean;
   t.head_workspace = head_workspace;
   t.head_forward = head_forward;

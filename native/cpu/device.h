@@ -108,6 +108,8 @@ int linear_backward(Device *device, const lethe_linear_args *args);
 
 int gradient_norm(Device *device, int64_t n, const float *g, float max_norm, float *state);
 int adamw(Device *device, const lethe_adamw_args *args);
+int gradient_norm_part(Device *device, int64_t n, const float *g, int32_t begin, float max_norm, float *state);
+int adamw_part(Device *device, const lethe_adamw_part_args *args);
 int head_mean(Device *device, int32_t dtype, int64_t d, int64_t V, const void *w, float *mean);
 int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least, int64_t *most);
 int head_forward(Device *device, const lethe_head_args *args);

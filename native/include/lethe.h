@@ -428,6 +428,33 @@ LETHE_API int lethe_adamw(lethe_engine *engine, int32_t dtype, int64_t n, int64_
                           lethe_ref v, lethe_ref g, lethe_ref copy, float lr, float beta1, float beta2, float eps,
                           float weight_decay, lethe_ref state);
 
+/* The same over gradients that exist one part after the other: `begin` != 0 starts a sum, which state[4] and state[5]
+ * hold, and each call adds g[n] to it: norm, clip and finite are then those of all parts so far. A part that is not
+ * finite leaves finite at 0 until the next begin. */
+LETHE_API int lethe_gradient_norm_part(lethe_engine *engine, int64_t n, lethe_ref g, int32_t begin, float max_norm,
+                                       lethe_ref state);
+
+/* Consecutive parameters that share one scale of 8-bit moments. */
+enum { LETHE_MOMENT_BLOCK = 256 };
+/* lethe_adamw over a part of the parameters, all with the same weight_decay, in as little memory as is asked for. All
+ * parts of a step see t = steps applied + 1; the one with last != 0 counts it.
+ *
+ * p 0 (LETHE_BF16 alone): there is no master. copy[n] is read, updated in fp32, and rounded stochastically (Croci et
+ * al. 2022): the fp32 bits plus 16 random ones, cut off after 16; so the mean of what is stored is the fp32 number.
+ * Parameter `first` + i takes number (first + i) % 8 of the eight that Philox4x32-10 with key seed and counter {(first
+ * + i) / 8, t} gives, the low half of a word before its high one: no way of cutting the parameters into parts changes a
+ * bit. first is a multiple of 8.
+ *
+ * m_scale and v_scale [ceil(n / LETHE_MOMENT_BLOCK)] fp32, both or none (0): m and v are uint8 codes in blocks that
+ * start with the part; a moment is map value * scale, one product (Dettmers et al. 2022). maps[2,256] fp32 ascending,
+ * m's and v's; v's begins with 0. Moments are updated in fp32; then a block's scale is its largest magnitude, and a
+ * code that of the value nearest to moment / scale, where a v above 0 never takes v's code 0: a step divides by its
+ * root. Without scales m and v are fp32, and maps is 0. */
+LETHE_API int lethe_adamw_part(lethe_engine *engine, int32_t dtype, int64_t n, int64_t first, lethe_ref p, lethe_ref m,
+                               lethe_ref v, lethe_ref m_scale, lethe_ref v_scale, lethe_ref maps, lethe_ref g,
+                               lethe_ref copy, float lr, float beta1, float beta2, float eps, float weight_decay,
+                               uint64_t seed, int32_t last, lethe_ref state);
+
 #ifdef __cplusplus
 }
 #endif

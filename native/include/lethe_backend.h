@@ -206,6 +206,21 @@ typedef struct lethe_adamw_args {
   float *state; /* [LETHE_UPDATE_STATE] */
 } lethe_adamw_args;
 
+typedef struct lethe_adamw_part_args {
+  int32_t dtype;
+  int64_t n, first;
+  float *p;                 /* [n], or null: copy is rounded stochastically */
+  void *m, *v;              /* [n] fp32, or uint8 codes where there are scales */
+  float *m_scale, *v_scale; /* [ceil(n / LETHE_MOMENT_BLOCK)], both or none */
+  const float *maps;        /* [2,256] with scales */
+  const float *g;
+  void *copy; /* [n] in storage, or null */
+  float lr, beta1, beta2, eps, weight_decay;
+  uint64_t seed;
+  int32_t last;
+  float *state; /* [LETHE_UPDATE_STATE] */
+} lethe_adamw_part_args;
+
 /* An op the backend does not have is null: its caller gets LETHE_UNSUPPORTED. */
 typedef struct lethe_backend {
   int32_t abi; /* LETHE_ABI this backend was built for; checked before anything else is read */
@@ -270,6 +285,9 @@ typedef struct lethe_backend {
   int (*head_sample)(lethe_device *device, const lethe_sample_args *args);
   int (*gradient_norm)(lethe_device *device, int64_t n, const float *g, float max_norm, float *state);
   int (*adamw)(lethe_device *device, const lethe_adamw_args *args);
+  int (*gradient_norm_part)(lethe_device *device, int64_t n, const float *g, int32_t begin, float max_norm,
+                            float *state);
+  int (*adamw_part)(lethe_device *device, const lethe_adamw_part_args *args);
 } lethe_backend;
 
 /* The one symbol a plug-in exports. */

@@ -25,6 +25,7 @@ import org.lethe.model.BaseStorage;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
+import org.lethe.model.OptimizerConfig;
 import org.lethe.model.RandomWeights;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
@@ -101,6 +102,7 @@ class PlanningTest {
                   dtype,
                   BaseStorage.PLAIN,
                   full ? null : lora,
+                  OptimizerConfig.DEFAULT,
                   trained,
                   settings,
                   step,

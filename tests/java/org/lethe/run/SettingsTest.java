@@ -34,6 +34,7 @@ import org.lethe.method.Use;
 import org.lethe.metric.Definitions;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
+import org.lethe.model.OptimizerConfig;
 import org.lethe.train.Padding;
 import org.lethe.train.Parity;
 import org.lethe.train.Schedule;
@@ -65,6 +66,8 @@ class SettingsTest {
     assertSameNames(ParitySection.Padding.class, Padding.Kind.class);
     assertSameNames(EvaluateSection.Definitions.class, Definitions.class);
     assertSameNames(DataConfig.Truncation.class, ExampleEncoder.LongSequence.class);
+    assertSameNames(TrainConfig.Master.class, OptimizerConfig.Master.class);
+    assertSameNames(TrainConfig.OptimizerState.class, OptimizerConfig.Moments.class);
   }
 
   @Test
@@ -144,6 +147,42 @@ class SettingsTest {
     assertThrows(
         ArithmeticException.class,
         () -> Settings.train(config("train.epochs=2000000000").train(), 2));
+  }
+
+  @Test
+  void theOptimizerGoesThrough() {
+    assertEquals(OptimizerConfig.DEFAULT, Settings.optimizer(config().train()));
+    RunConfig c =
+        config(
+            "dtype=bf16",
+            "train.master=none",
+            "train.optimizer_state=8bit",
+            "train.fused_update=true",
+            "train.warmup_steps=50");
+    assertEquals(
+        new OptimizerConfig(OptimizerConfig.Master.NONE, OptimizerConfig.Moments.EIGHT_BIT, true),
+        Settings.optimizer(c.train()));
+    Settings.requireOptimizer(c, true);
+    assertRefused("set train.full_parameters=true", c, false);
+    assertRefused("set dtype=bf16", config("train.master=none"), true);
+    assertRefused("or train.shards=1", config("train.fused_update=true", "train.shards=2"), true);
+    assertRefused(
+        "or parity.micro_batch_rows=0",
+        config("train.fused_update=true", "parity.micro_batch_rows=2"),
+        true);
+    assertRefused(
+        "set train.max_gradient_norm above 0",
+        config("train.fused_update=true", "train.max_gradient_norm=0", "train.on_non_finite=skip"),
+        true);
+    UserException e =
+        assertThrows(UserException.class, () -> config("train.optimizer_state=eight_bit"));
+    assertTrue(e.getMessage().contains("one of fp32, 8bit"), e.getMessage());
+  }
+
+  private static void assertRefused(String remedy, RunConfig config, boolean all) {
+    UserException e =
+        assertThrows(UserException.class, () -> Settings.requireOptimizer(config, all));
+    assertTrue(e.getMessage().contains(remedy), e.getMessage());
   }
 
   @Test

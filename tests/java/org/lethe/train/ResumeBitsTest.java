@@ -23,6 +23,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.lethe.TestDevice;
 import org.lethe.UserException;
@@ -34,6 +35,7 @@ import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.OptimizerConfig;
 
 /** A run resumed at any step is the run that never stopped: parameters, moments and reports. */
 class ResumeBitsTest {
@@ -86,7 +88,12 @@ class ResumeBitsTest {
     final Trainer trainer;
 
     Run(Method method, Dtype dtype, boolean all, int shards) {
+      this(method, dtype, all, shards, OptimizerConfig.DEFAULT);
+    }
+
+    Run(Method method, Dtype dtype, boolean all, int shards, OptimizerConfig optimizer) {
       model = GoldenSteps.model(backend, dtype);
+      model.optimizer(optimizer);
       if (all) {
         model.trainWeights();
       } else {
@@ -103,7 +110,7 @@ class ResumeBitsTest {
               1e-8,
               0.01,
               1,
-              64,
+              optimizer.fused() ? 4096 : 64,
               TrainSettings.OnNonFinite.STOP);
       trainer = new Trainer(model, method, settings, batches(method), null, Sharding.local(shards));
     }
@@ -127,10 +134,16 @@ class ResumeBitsTest {
 
   private void assertEveryStepResumes(Method method, Dtype dtype, boolean all, int stride)
       throws IOException {
+    assertEveryStepResumes(method, dtype, all, stride, OptimizerConfig.DEFAULT);
+  }
+
+  private void assertEveryStepResumes(
+      Method method, Dtype dtype, boolean all, int stride, OptimizerConfig optimizer)
+      throws IOException {
     List<byte[]> states = new ArrayList<>();
     List<StepReport> reports = new ArrayList<>();
     List<Map<String, Double>> numbers = new ArrayList<>();
-    try (Run run = new Run(method, dtype, all, 1)) {
+    try (Run run = new Run(method, dtype, all, 1, optimizer)) {
       states.add(run.state());
       numbers.add(run.trainer.methodState());
       while (run.trainer.hasNext()) {
@@ -144,7 +157,7 @@ class ResumeBitsTest {
     assertFalse(Arrays.equals(states.get(STEPS - 1), states.get(STEPS)), "nothing trained");
     Path file = dir.resolve("state.safetensors");
     for (int k = 0; k <= STEPS; k += stride) {
-      try (Run run = new Run(method, dtype, all, 1)) {
+      try (Run run = new Run(method, dtype, all, 1, optimizer)) {
         Files.write(file, states.get(k));
         TrainingState.read(file, run.model.trainable());
         if (all) {
@@ -175,6 +188,35 @@ class ResumeBitsTest {
   void allWeightsToo() throws IOException {
     assertEveryStepResumes(Methods.create(MethodConfig.of("ME+GD")), Dtype.F32, true, 5);
     assertEveryStepResumes(Methods.fineTuning(), Dtype.BF16, true, 7);
+  }
+
+  @ParameterizedTest
+  @EnumSource(OptimizerConfig.Moments.class)
+  void lessOptimizerStateToo(OptimizerConfig.Moments moments) throws IOException {
+    OptimizerConfig none = new OptimizerConfig(OptimizerConfig.Master.NONE, moments, false);
+    OptimizerConfig fused = new OptimizerConfig(OptimizerConfig.Master.NONE, moments, true);
+    assertEveryStepResumes(Methods.create(MethodConfig.of("ME+GD")), Dtype.BF16, false, 7, none);
+    assertEveryStepResumes(Methods.create(MethodConfig.of("ME+GD")), Dtype.BF16, true, 7, fused);
+    OptimizerConfig master = new OptimizerConfig(OptimizerConfig.Master.FP32, moments, false);
+    assertEveryStepResumes(Methods.fineTuning(), Dtype.BF16, true, 7, master);
+  }
+
+  @Test
+  void aStateOfAnotherOptimizerIsRefused() throws IOException {
+    Path file = dir.resolve("state.safetensors");
+    Method method = Methods.fineTuning();
+    try (Run run = new Run(method, Dtype.BF16, false, 1)) {
+      Files.write(file, run.state());
+    }
+    for (OptimizerConfig other :
+        List.of(
+            new OptimizerConfig(OptimizerConfig.Master.NONE, OptimizerConfig.Moments.FP32, false),
+            new OptimizerConfig(
+                OptimizerConfig.Master.FP32, OptimizerConfig.Moments.EIGHT_BIT, false))) {
+      try (Run run = new Run(method, Dtype.BF16, false, 1, other)) {
+        assertThrows(UserException.class, () -> TrainingState.read(file, run.model.trainable()));
+      }
+    }
   }
 
   @Test

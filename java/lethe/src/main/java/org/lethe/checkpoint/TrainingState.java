@@ -4,22 +4,21 @@ import java.io.IOException;
 import java.nio.channels.WritableByteChannel;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
-import java.util.Locale;
 import java.util.Set;
 import java.util.TreeSet;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
-import org.lethe.model.Parameter;
 import org.lethe.model.Trainable;
 
 /**
  * What trains, as tensors: {@code master/NAME}, {@code moment1/NAME} and {@code moment2/NAME} in
  * fp32 for every parameter, by PEFT's or Hugging Face's names and in their shapes, and {@code
- * update_state}[{@link Ops#UPDATE_STATE}]. Only the backend's thread may call it.
+ * update_state}[{@link Ops#UPDATE_STATE}]. Without an fp32 master {@code master/NAME} is bf16; with
+ * 8-bit moments those of matrices are {@code moment1_codes}, {@code moment1_scales} and the
+ * second's, in the order of the layout. Only the backend's thread may call it.
  */
 public final class TrainingState {
   private static final String UPDATE_STATE = "update_state";
@@ -37,14 +36,11 @@ public final class TrainingState {
     SafetensorsWriter writer = new SafetensorsWriter(channel, specs(trainable));
     Backend backend = trainable.ops().backend();
     try (Staging staging = new Staging(PIECE_BYTES)) {
-      for (Trainable.State state : Trainable.State.values()) {
-        for (Parameter p : trainable.layout().parameters().values()) {
-          long size = p.elements() * Float.BYTES;
-          for (long done = 0; done < size; done += PIECE_BYTES) {
-            int piece = (int) Math.min(PIECE_BYTES, size - done);
-            staging.read(backend, trainable.at(state, p) + done, piece);
-            writer.write(name(state, p), staging.bytes().clear().limit(piece));
-          }
+      for (Trainable.Stored array : trainable.stored()) {
+        for (long done = 0; done < array.bytes(); done += PIECE_BYTES) {
+          int piece = (int) Math.min(PIECE_BYTES, array.bytes() - done);
+          staging.read(backend, array.ref() + done, piece);
+          writer.write(array.name(), staging.bytes().clear().limit(piece));
         }
       }
       float[] update = trainable.updateState();
@@ -64,14 +60,11 @@ public final class TrainingState {
         Staging staging = new Staging(PIECE_BYTES)) {
       check(file, source, trainable);
       Backend backend = trainable.ops().backend();
-      for (Trainable.State state : Trainable.State.values()) {
-        for (Parameter p : trainable.layout().parameters().values()) {
-          long size = p.elements() * Float.BYTES;
-          for (long done = 0; done < size; done += PIECE_BYTES) {
-            int piece = (int) Math.min(PIECE_BYTES, size - done);
-            source.readInto(name(state, p), done, staging.bytes().clear().limit(piece));
-            staging.write(backend, trainable.at(state, p) + done, piece);
-          }
+      for (Trainable.Stored array : trainable.stored()) {
+        for (long done = 0; done < array.bytes(); done += PIECE_BYTES) {
+          int piece = (int) Math.min(PIECE_BYTES, array.bytes() - done);
+          source.readInto(array.name(), done, staging.bytes().clear().limit(piece));
+          staging.write(backend, array.ref() + done, piece);
         }
       }
       float[] update = new float[Ops.UPDATE_STATE];
@@ -85,6 +78,7 @@ public final class TrainingState {
     Set<String> wanted = new TreeSet<>();
     for (TensorSpec spec : specs(trainable)) {
       wanted.add(spec.name());
+      requireSameDtype(file, source, spec);
       if (source.names().contains(spec.name())
           && !source.info(spec.name()).shape().equals(spec.shape())) {
         throw new UserException(
@@ -113,20 +107,27 @@ public final class TrainingState {
     }
   }
 
+  private static void requireSameDtype(Path file, SafetensorsFile source, TensorSpec spec) {
+    if (source.names().contains(spec.name()) && source.info(spec.name()).dtype() != spec.dtype()) {
+      throw new UserException(
+          file
+              + ": "
+              + spec.name()
+              + " is "
+              + source.info(spec.name()).dtype()
+              + " where this run keeps "
+              + spec.dtype()
+              + "; resume with the train.master that it was made with");
+    }
+  }
+
   private static List<TensorSpec> specs(Trainable trainable) {
     List<TensorSpec> specs = new ArrayList<>();
-    for (Trainable.State state : Trainable.State.values()) {
-      for (Parameter p : trainable.layout().parameters().values()) {
-        specs.add(
-            new TensorSpec(
-                name(state, p), StoredDtype.F32, Arrays.stream(p.shape()).boxed().toList()));
-      }
+    for (Trainable.Stored array : trainable.stored()) {
+      specs.add(
+          new TensorSpec(array.name(), StoredDtype.valueOf(array.kind().name()), array.shape()));
     }
     specs.add(TensorSpec.of(UPDATE_STATE, StoredDtype.F32, Ops.UPDATE_STATE));
     return specs;
-  }
-
-  private static String name(Trainable.State state, Parameter p) {
-    return state.name().toLowerCase(Locale.ROOT) + "/" + p.name();
   }
 }

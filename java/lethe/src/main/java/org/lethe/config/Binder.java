@@ -280,7 +280,7 @@ final class Binder {
     }
     String given = text(yaml, path, "one of " + String.join(", ", names));
     for (Object constant : type.getEnumConstants()) {
-      if (((Enum<?>) constant).name().equalsIgnoreCase(given)) {
+      if (Schema.name((Enum<?>) constant).equalsIgnoreCase(given)) {
         return constant;
       }
     }

@@ -64,8 +64,9 @@ final class Schema {
     return (Class<?>) (type instanceof ParameterizedType generic ? generic.getRawType() : type);
   }
 
+  /** How a constant is written: an enum whose names are no Java names says so by toString. */
   static String name(Enum<?> constant) {
-    return constant.name().toLowerCase(Locale.ROOT);
+    return constant.toString().toLowerCase(Locale.ROOT);
   }
 
   static String join(String prefix, String key) {

@@ -32,6 +32,19 @@ public record TrainConfig(
         @Default("stop")
         OnNonFinite onNonFinite,
     @Doc("Train all weights instead of adapters") @Default("false") boolean fullParameters,
+    @Doc(
+            "What updates are added to: fp32 (a master copy beside bf16 weights), or none (the bf16"
+                + " weights themselves, rounded stochastically)")
+        @Default("fp32")
+        Master master,
+    @Doc("AdamW's moments: fp32, or 8bit (one byte each in blocks of 256)") @Default("fp32")
+        OptimizerState optimizerState,
+    @Doc(
+            "Update each layer as soon as its backward pass is through, so that one layer's"
+                + " gradients exist at a time; with full_parameters. A max_gradient_norm costs a"
+                + " second forward and backward pass then")
+        @Default("false")
+        boolean fusedUpdate,
     @Doc("Sides a step trains: joint (both), or forget and retain in turns of steps or epochs")
         @Default("joint")
         Turns turns,
@@ -67,6 +80,29 @@ public record TrainConfig(
     NEVER,
     AUTO,
     ALWAYS
+  }
+
+  /** What updates are added to. */
+  public enum Master {
+    FP32,
+    NONE
+  }
+
+  /** How AdamW's moments are kept. */
+  public enum OptimizerState {
+    FP32("fp32"),
+    EIGHT_BIT("8bit");
+
+    private final String text;
+
+    OptimizerState(String text) {
+      this.text = text;
+    }
+
+    @Override
+    public String toString() {
+      return text;
+    }
   }
 
   /** How forget and retain rows share the steps. */

@@ -17,6 +17,7 @@ import org.lethe.data.Refusals;
 import org.lethe.method.Method;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.OptimizerConfig;
 import org.lethe.run.Version;
 import org.lethe.train.BatchSource;
 import org.lethe.train.Every;
@@ -58,6 +59,7 @@ public final class TrainingBuilder {
   private Optional<Path> reference = Optional.empty();
   private Optional<CheckpointStore> store = Optional.empty();
   private Path checkpoints;
+  private OptimizerConfig optimizer = OptimizerConfig.DEFAULT;
   private boolean resume;
   private final List<TrainingListener> listeners = new ArrayList<>();
 
@@ -118,6 +120,12 @@ public final class TrainingBuilder {
   /** Trains all weights instead of adapters; for methods without a reference model. */
   public TrainingBuilder allWeights() {
     weights = true;
+    return this;
+  }
+
+  /** What the optimizer keeps of each parameter; all in fp32 where nothing is said. */
+  public TrainingBuilder optimizer(OptimizerConfig value) {
+    optimizer = value;
     return this;
   }
 
@@ -263,6 +271,7 @@ public final class TrainingBuilder {
 
   private void makeTrainable(Model model) {
     if (model.trainable() == null) {
+      model.optimizer(optimizer);
       if (model.lora() != null) {
         throw new UserException(
             "this model's adapters were loaded to be used, not to train; load them with"
@@ -278,6 +287,11 @@ public final class TrainingBuilder {
           weights
               ? "this model carries adapters; all its weights cannot train below them"
               : "all weights of this model train already; say allWeights(), or load it again");
+    } else if (!model.trainable().config().equals(optimizer)) {
+      throw new UserException(
+          "this model trains already with an optimizer of "
+              + model.trainable().config()
+              + "; say the same, or load it again");
     }
     // The optimizer of a training before this one is none of its business.
     model.trainable().resetOptimizer();
@@ -311,6 +325,7 @@ public final class TrainingBuilder {
             turns.toString(),
             refusals.toString(),
             weights ? "weights" : shape.toString(),
+            optimizer.toString(),
             Boolean.toString(reference.isPresent()),
             model.config().toString(),
             forget.toString(),

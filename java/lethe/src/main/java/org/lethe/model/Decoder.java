@@ -213,6 +213,7 @@ public final class Decoder implements AutoCloseable {
       boolean wanted = l > 0 || model.trainsWeights();
       feedForward.backward(l, s, layer, tokens, wanted);
       attention.backward(l, s, layer, batch, wanted);
+      model.layerGradientsDone(l);
     }
     if (model.trainsWeights()) {
       ops.embeddingBackward(
@@ -223,6 +224,7 @@ public final class Decoder implements AutoCloseable {
           a.dResidual(),
           a.at(a.idsOffset()),
           model.gradient(ParameterNames.EMBEDDING));
+      model.embeddingGradientDone();
     }
   }
 

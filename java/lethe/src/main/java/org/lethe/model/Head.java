@@ -327,6 +327,7 @@ public final class Head implements AutoCloseable {
         arena.at(hidden),
         kept(),
         arena.at(dHidden));
+    model.endGradientsDone();
     ops.zero(decoder.residualGradient(), (long) current.trainedTokens() * d * ops.dtype().bytes());
     ops.scatterRows(
         s,

@@ -29,33 +29,40 @@ public final class Lora implements AutoCloseable {
   private final long working;
   private final Trainable trainable;
 
-  private Lora(Ops ops, ModelConfig model, LoraConfig config, float[] initial, boolean trains) {
+  private Lora(
+      Ops ops, ModelConfig model, LoraConfig config, float[] initial, OptimizerConfig optimizer) {
+    boolean trains = optimizer != null;
     this.ops = ops;
     this.config = config;
     this.adapters = config.resolve(modules(model));
     this.layout = layout(model, config);
     this.arena = new Arena(ops.backend(), "adapters");
     long offset = arena.reserve(layout.elements(), ops.dtype());
-    MemoryPlan.take(arena::allocate, this::plan);
+    MemoryPlan.take(arena::allocate, () -> plan(optimizer));
     this.working = arena.at(offset);
     try {
       upload(initial, offset);
       this.trainable =
           trains
-              ? MemoryPlan.take(() -> new Trainable(ops, layout, arena.at(offset)), this::plan)
+              ? MemoryPlan.take(
+                  () ->
+                      new Trainable(
+                          ops, layout, UpdateGroups.one(layout), optimizer, arena.at(offset)),
+                  () -> plan(optimizer))
               : null;
     } catch (RuntimeException e) {
       arena.close();
       throw e;
     }
-    if (trains && ops.dtype() != Dtype.F32) {
+    if (trains && trainable.hasSeparateMaster()) {
       // The master keeps the values that storage rounds.
       uploadFloats(initial, trainable.arena(), 0);
     }
   }
 
-  private MemoryPlan plan() {
-    long bytes = arena.bytes() + Trainable.bytes(layout, ops.dtype());
+  private MemoryPlan plan(OptimizerConfig optimizer) {
+    long state = optimizer == null ? 0 : Trainable.bytes(layout, ops.dtype(), optimizer);
+    long bytes = arena.bytes() + state;
     return new MemoryPlan()
         .part("adapters with their optimizer", bytes)
         .remedy("half of lora.r", bytes / 2)
@@ -63,13 +70,19 @@ public final class Lora implements AutoCloseable {
   }
 
   /** Fresh adapters that train, drawn from {@code seed}. */
-  static Lora fresh(Ops ops, ModelConfig model, LoraConfig config, long seed) {
-    return new Lora(ops, model, config, initial(layout(model, config), seed), true);
+  static Lora fresh(
+      Ops ops, ModelConfig model, LoraConfig config, long seed, OptimizerConfig optimizer) {
+    return new Lora(ops, model, config, initial(layout(model, config), seed), optimizer);
   }
 
-  /** Adapters with given values, {@code values[layout.elements()]} in layout order. */
-  static Lora of(Ops ops, ModelConfig model, LoraConfig config, float[] values, boolean trains) {
-    return new Lora(ops, model, config, values, trains);
+  /**
+   * Adapters with given values, {@code values[layout.elements()]} in layout order.
+   *
+   * @param optimizer null for adapters that do not train
+   */
+  static Lora of(
+      Ops ops, ModelConfig model, LoraConfig config, float[] values, OptimizerConfig optimizer) {
+    return new Lora(ops, model, config, values, optimizer);
   }
 
   /** What was asked for: ranks, alphas and targets. */
@@ -102,7 +115,7 @@ public final class Lora implements AutoCloseable {
     int n = Math.toIntExact(layout.elements());
     float[] values = new float[n];
     try (Staging staging = new Staging(n * Float.BYTES)) {
-      if (trainable != null && ops.dtype() != Dtype.F32) {
+      if (trainable != null && trainable.hasSeparateMaster()) {
         staging.download(trainable.arena().buffer(), 0, values, n);
       } else if (ops.dtype() == Dtype.F32) {
         staging.download(arena.buffer(), 0, values, n);

@@ -38,6 +38,7 @@ public final class Model implements AutoCloseable {
   private final Map<View, List<Layer>> layers = new HashMap<>();
   private Optional<String> sourceHash = Optional.empty();
   private Trainable trainable;
+  private OptimizerConfig optimizer = OptimizerConfig.DEFAULT;
 
   /** The projections of one layer. */
   record Layer(Projection qkv, Projection o, Projection gateUp, Projection down) {}
@@ -208,7 +209,7 @@ public final class Model implements AutoCloseable {
    * @param values fp32 in the order of {@link Lora#layout}
    */
   public Lora addFrozen(String name, LoraConfig loraConfig, float[] values) {
-    Lora added = Lora.of(ops, config, loraConfig, values, false);
+    Lora added = Lora.of(ops, config, loraConfig, values, null);
     adapters.add(name, added);
     return added;
   }
@@ -229,7 +230,7 @@ public final class Model implements AutoCloseable {
   /** Adds fresh adapters; the base stays frozen. */
   public Lora addLora(LoraConfig loraConfig, long seed) {
     requireFrozen();
-    return own(Lora.fresh(ops, config, loraConfig, seed));
+    return own(Lora.fresh(ops, config, loraConfig, seed, adapterOptimizer()));
   }
 
   /**
@@ -240,13 +241,70 @@ public final class Model implements AutoCloseable {
    */
   public Lora addLora(LoraConfig loraConfig, float[] values, boolean trains) {
     requireFrozen();
-    return own(Lora.of(ops, config, loraConfig, values, trains));
+    return own(Lora.of(ops, config, loraConfig, values, trains ? adapterOptimizer() : null));
   }
 
   private Lora own(Lora lora) {
     adapters.own(lora);
     closeProjections();
     return lora;
+  }
+
+  /**
+   * What the optimizer of whatever begins to train from here on keeps; {@link
+   * OptimizerConfig#DEFAULT} where nothing is said.
+   */
+  public void optimizer(OptimizerConfig value) {
+    optimizer = value;
+  }
+
+  /** Adapters' gradients are small and exist at once. */
+  private OptimizerConfig adapterOptimizer() {
+    if (optimizer.fused()) {
+      throw new UserException(
+          "train.fused_update is for training all weights, but adapters train here; set"
+              + " train.full_parameters=true, or train.fused_update=false");
+    }
+    return optimizer;
+  }
+
+  private MemoryPlan trainablePlan() {
+    Dtype storage = ops.dtype();
+    long bytes = Trainable.bytes(config, storage, optimizer);
+    OptimizerConfig o = optimizer;
+    MemoryPlan plan = new MemoryPlan().part("gradients and optimizer of all weights", bytes);
+    OptimizerConfig coded =
+        new OptimizerConfig(o.master(), OptimizerConfig.Moments.EIGHT_BIT, o.fused());
+    plan.remedy("train.optimizer_state=8bit", bytes - Trainable.bytes(config, storage, coded));
+    OptimizerConfig fused = new OptimizerConfig(o.master(), o.moments(), true);
+    plan.remedy("train.fused_update=true", bytes - Trainable.bytes(config, storage, fused));
+    if (storage == Dtype.BF16) {
+      OptimizerConfig none =
+          new OptimizerConfig(OptimizerConfig.Master.NONE, o.moments(), o.fused());
+      plan.remedy("train.master=none", bytes - Trainable.bytes(config, storage, none));
+    }
+    return plan.remedy("adapters instead (train.full_parameters=false)", bytes);
+  }
+
+  /** The gradients of the head and the final norm are whole, but for a tied embedding's. */
+  void endGradientsDone() {
+    if (trainable != null && trainable.fused() != null) {
+      trainable.fused().endDone();
+    }
+  }
+
+  /** A layer's gradients are whole. */
+  void layerGradientsDone(int layer) {
+    if (trainable != null && trainable.fused() != null) {
+      trainable.fused().layerDone(layer);
+    }
+  }
+
+  /** The embedding's gradient is whole. */
+  void embeddingGradientDone() {
+    if (trainable != null && trainable.fused() != null) {
+      trainable.fused().embeddingDone();
+    }
   }
 
   /** Makes every weight trainable: the same code as adapters, with dense gradients. */
@@ -262,15 +320,11 @@ public final class Model implements AutoCloseable {
       throw new UserException(
           "all weights train, and adapters lie on them; merge the adapters into the model first");
     }
+    UpdateGroups groups = UpdateGroups.of(config, layout);
     trainable =
         MemoryPlan.take(
-            () -> new Trainable(ops, layout, arena.at(weights.first())),
-            () -> {
-              long bytes = Trainable.bytes(layout, ops.dtype());
-              return new MemoryPlan()
-                  .part("gradients and optimizer of all weights", bytes)
-                  .remedy("adapters instead (train.full_parameters=false)", bytes);
-            });
+            () -> new Trainable(ops, layout, groups, optimizer, arena.at(weights.first())),
+            this::trainablePlan);
     closeProjections();
     return trainable;
   }

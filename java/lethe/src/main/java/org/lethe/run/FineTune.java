@@ -68,6 +68,7 @@ public final class FineTune {
     }
     refuseAdapter(config, "finetune");
     Settings.requireTrainable(config);
+    Settings.requireOptimizer(config, trainsAll(config));
     Job job = new Job(config, examples, listener, stop, Resumption.of(config, resumed, listener));
     return config.scratch().isPresent() ? trainNew(job, config.scratch().get()) : trainGiven(job);
   }
@@ -192,7 +193,7 @@ public final class FineTune {
     return lora;
   }
 
-  private static boolean trainsAll(RunConfig config) {
+  static boolean trainsAll(RunConfig config) {
     return config.scratch().isPresent() || config.train().fullParameters();
   }
 

@@ -61,6 +61,7 @@ public final class LoadedModel implements AutoCloseable {
       Model model = ModelDirectory.load(ops(config, backend), directory, context, storage(config));
       startFrom(model, config.adapters());
       nameViews(model, config.views());
+      model.optimizer(Settings.optimizer(config.train()));
       return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
     } catch (RuntimeException e) {
       tokenizer.close();
@@ -75,6 +76,7 @@ public final class LoadedModel implements AutoCloseable {
   static LoadedModel of(
       RunConfig config, Backend backend, Model model, Tokenizer tokenizer, ModelConfigFile file) {
     int context = contextLength(config, file.model().contextLength());
+    model.optimizer(Settings.optimizer(config.train()));
     return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
   }
 

@@ -14,6 +14,7 @@ import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
+import org.lethe.model.OptimizerConfig;
 import org.lethe.model.Trainable;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.Graphs;
@@ -29,6 +30,7 @@ import org.lethe.train.TrainSettings;
  *
  * @param base how the weights of the layers' linears are kept
  * @param lora null: all weights train
+ * @param optimizer what is kept of each parameter that trains
  * @param step sequences as long as the longest of the run's
  * @param workspace of the device's head
  */
@@ -37,6 +39,7 @@ record PlannedTraining(
     Dtype dtype,
     BaseStorage base,
     LoraConfig lora,
+    OptimizerConfig optimizer,
     Method method,
     TrainSettings settings,
     List<StepSequence> step,
@@ -44,26 +47,36 @@ record PlannedTraining(
     DeviceCosts costs) {
 
   PlannedTraining with(Dtype other) {
-    return with(other, base, lora, settings);
+    return with(other, base, lora, optimizer, settings);
   }
 
   PlannedTraining with(BaseStorage other) {
-    return with(dtype, other, lora, settings);
+    return with(dtype, other, lora, optimizer, settings);
   }
 
+  /** Adapters in place of all weights, whose gradients exist at once. */
   PlannedTraining with(LoraConfig other) {
-    return with(dtype, base, other, settings);
+    OptimizerConfig whole = new OptimizerConfig(optimizer.master(), optimizer.moments(), false);
+    return with(dtype, base, other, whole, settings);
+  }
+
+  PlannedTraining with(OptimizerConfig other) {
+    return with(dtype, base, lora, other, settings);
   }
 
   PlannedTraining with(MemorySettings.Activations activations) {
     MemorySettings bounds = new MemorySettings(settings.memory().budget(), activations);
-    return with(dtype, base, lora, settings.with(bounds));
+    return with(dtype, base, lora, optimizer, settings.with(bounds));
   }
 
   private PlannedTraining with(
-      Dtype other, BaseStorage kept, LoraConfig adapters, TrainSettings bounds) {
+      Dtype other,
+      BaseStorage kept,
+      LoraConfig adapters,
+      OptimizerConfig state,
+      TrainSettings bounds) {
     return new PlannedTraining(
-        model, other, kept, adapters, method, bounds, step, workspace, costs);
+        model, other, kept, adapters, state, method, bounds, step, workspace, costs);
   }
 
   /** What does not depend on how a step is cut. */
@@ -72,11 +85,11 @@ record PlannedTraining(
     parts.put("libraries", costs.overheadBytes());
     parts.put("weights", Model.bytes(model, dtype, base));
     if (lora == null) {
-      parts.put("gradients and optimizer", Trainable.bytes(Model.layout(model), dtype));
+      parts.put("gradients and optimizer", Trainable.bytes(model, dtype, optimizer));
     } else {
       long copies = Lora.layout(model, lora).elements() * dtype.bytes();
-      long optimizer = Trainable.bytes(Lora.layout(model, lora), dtype);
-      parts.put("adapters, gradients and optimizer", copies + optimizer);
+      long state = Trainable.bytes(Lora.layout(model, lora), dtype, optimizer);
+      parts.put("adapters, gradients and optimizer", copies + state);
     }
     return parts;
   }
@@ -90,6 +103,7 @@ record PlannedTraining(
   /** Graphs are a device's alone. */
   private boolean filled() {
     return !costs.host()
+        && !optimizer.fused()
         && settings.graphs() != Graphs.NEVER
         && settings.memory().activations() != MemorySettings.Activations.OFFLOAD;
   }
@@ -117,7 +131,9 @@ record PlannedTraining(
     return new StepFit(limit, piece, policy, memory().bytes(piece, policy));
   }
 
+  /** A fused update cannot be cut. */
   private int piece(int limit) {
-    return Step.largestPiece(method, settings.withTokensPerMicroBatch(limit), null, List.of(step));
+    int tokens = optimizer.fused() ? Integer.MAX_VALUE : limit;
+    return Step.largestPiece(method, settings.withTokensPerMicroBatch(tokens), null, List.of(step));
   }
 }

@@ -20,6 +20,7 @@ import org.lethe.model.BaseStorage;
 import org.lethe.model.Head;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.ModelConfig;
+import org.lethe.model.OptimizerConfig;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Parity;
@@ -30,6 +31,7 @@ import org.lethe.train.TrainSettings;
 /** Says what a configured training would take of its device, and what would make it fit. */
 public final class Planning {
   private static final String CUDA = "cuda";
+  private static final OptimizerConfig.Moments EIGHT_BIT = OptimizerConfig.Moments.EIGHT_BIT;
 
   private Planning() {}
 
@@ -89,6 +91,7 @@ public final class Planning {
   private static PlannedTraining training(
       RunConfig config, ModelConfig model, Task task, int rowTokens, Head.Workspace workspace) {
     Settings.requireTrainable(config);
+    Settings.requireOptimizer(config, config.train().fullParameters());
     Method method = task == Task.FINETUNE ? Methods.fineTuning() : Settings.method(config.method());
     List<StepSequence> step =
         Bench.sequences(method, model.vocabularySize(), config.train().batchSize(), rowTokens);
@@ -102,6 +105,7 @@ public final class Planning {
         dtype(config),
         LoadedModel.storage(config),
         lora,
+        Settings.optimizer(config.train()),
         method,
         settings,
         step,
@@ -201,6 +205,24 @@ public final class Planning {
     }
     if (training.base() == BaseStorage.PLAIN && training.lora() != null) {
       changes.add(new Change("quantize_base=nf4_double", t -> t.with(BaseStorage.NF4_DOUBLE)));
+    }
+    OptimizerConfig o = training.optimizer();
+    if (o.moments() == OptimizerConfig.Moments.FP32) {
+      changes.add(
+          new Change(
+              "train.optimizer_state=8bit",
+              t ->
+                  t.with(
+                      new OptimizerConfig(
+                          t.optimizer().master(), EIGHT_BIT, t.optimizer().fused()))));
+    }
+    if (training.lora() == null && !o.fused()) {
+      changes.add(
+          new Change(
+              "train.fused_update=true",
+              t ->
+                  t.with(
+                      new OptimizerConfig(t.optimizer().master(), t.optimizer().moments(), true))));
     }
     if (training.lora() == null) {
       changes.add(new Change("train.full_parameters=false", t -> t.with(LoraConfig.all(8, 16))));

@@ -27,6 +27,7 @@ import org.lethe.data.Jsonl;
 import org.lethe.data.Pairing;
 import org.lethe.data.Refusals;
 import org.lethe.evaluate.SetObservations;
+import org.lethe.kernels.Dtype;
 import org.lethe.method.EntropyDirection;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
@@ -38,12 +39,15 @@ import org.lethe.metric.MembershipAttack;
 import org.lethe.metric.Metric;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
+import org.lethe.model.OptimizerConfig;
+import org.lethe.model.Trainable;
 import org.lethe.train.Every;
 import org.lethe.train.Graphs;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Padding;
 import org.lethe.train.Parity;
 import org.lethe.train.Schedule;
+import org.lethe.train.Step;
 import org.lethe.train.StopRule;
 import org.lethe.train.TrainSettings;
 import org.lethe.train.TrainingLoop;
@@ -116,6 +120,38 @@ final class Settings {
                   : "train.full_parameters is true; train adapters (train.full_parameters=false),"
                       + " or set quantize_base=none"));
     }
+  }
+
+  /** What the optimizer keeps of each parameter. */
+  static OptimizerConfig optimizer(TrainConfig c) {
+    return new OptimizerConfig(
+        OptimizerConfig.Master.valueOf(c.master().name()),
+        OptimizerConfig.Moments.valueOf(c.optimizerState().name()),
+        c.fusedUpdate());
+  }
+
+  /**
+   * Refuses optimizer settings that do not go together, before anything is loaded.
+   *
+   * @param allWeights whether the run trains them
+   */
+  static void requireOptimizer(RunConfig c, boolean allWeights) {
+    TrainConfig train = c.train();
+    Dtype storage = c.dtype() == RunConfig.Dtype.BF16 ? Dtype.BF16 : Dtype.F32;
+    Trainable.requireMaster(optimizer(train), storage);
+    if (!train.fusedUpdate()) {
+      return;
+    }
+    if (!allWeights) {
+      throw new UserException(
+          "train.fused_update is for training all weights, but adapters train here; set"
+              + " train.full_parameters=true, or train.fused_update=false");
+    }
+    Step.requireFused(
+        train.maxGradientNorm(),
+        TrainSettings.OnNonFinite.valueOf(train.onNonFinite().name()),
+        train.shards(),
+        c.parity().microBatchRows());
   }
 
   /**

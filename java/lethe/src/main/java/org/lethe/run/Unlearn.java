@@ -80,6 +80,7 @@ public final class Unlearn {
     Settings.requireTrainable(given);
     Method method = Settings.method(given.method());
     Step.requireReference(method, given.train().fullParameters());
+    Settings.requireOptimizer(given, given.train().fullParameters());
     Rows rows = Rows.read(given);
     Optional<Resumption> resumption = Resumption.of(given, resumed, listener);
     try (LoadedModel loaded = LoadedModel.open(given)) {

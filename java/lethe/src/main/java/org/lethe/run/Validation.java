@@ -98,6 +98,10 @@ public final class Validation {
     }
     DataCheck data = sections();
     attempt("device", () -> Backend.open(config.device(), Math.max(1, config.threads())).close());
+    if (task == Task.FINETUNE || task == Task.UNLEARN) {
+      boolean all = config.train().fullParameters() || config.scratch().isPresent();
+      attempt("train", () -> Settings.requireOptimizer(config, all));
+    }
     attempt("evaluate.never_saw", () -> config.evaluate().neverSaw().ifPresent(Evaluation::read));
     if (task == Task.FINETUNE || (task == Task.UNLEARN && !continuesAdapter())) {
       attempt("adapter", () -> FineTune.refuseAdapter(config, task.verb()));

@@ -16,6 +16,7 @@ import org.lethe.method.RowStatistics;
 import org.lethe.method.Totals;
 import org.lethe.model.ActivationPolicy;
 import org.lethe.model.Decoder;
+import org.lethe.model.FusedUpdate;
 import org.lethe.model.Head;
 import org.lethe.model.MemoryPlan;
 import org.lethe.model.Model;
@@ -101,9 +102,14 @@ public final class Step implements AutoCloseable {
             model,
             settings,
             headRows(method, settings, reference),
-            limit ->
-                largestPiece(method, settings.withTokensPerMicroBatch(limit), reference, steps));
+            limit -> {
+              // A fused update cannot be cut.
+              int tokens = StepGraphs.fuses(model) ? Integer.MAX_VALUE : limit;
+              TrainSettings other = settings.withTokensPerMicroBatch(tokens);
+              return largestPiece(method, other, reference, steps);
+            });
     TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
+    requireFusable(model, method, cut, reference, steps);
     return new Step(model, method, cut, reference, fit.piece(), sharding, fit.policy());
   }
 
@@ -139,6 +145,7 @@ public final class Step implements AutoCloseable {
           "nothing trains; add adapters to the model, or make its weights train");
     }
     requireReference(method, model.trainsWeights());
+    FusedSteps.requireSettings(model, settings, sharding);
     // Names that the model does not have are refused here, and not in the first step.
     method.uses().forEach(use -> model.view(use.view()));
     this.sharding = sharding;
@@ -216,6 +223,30 @@ public final class Step implements AutoCloseable {
     return layout(method, reference, settings, true, 0)::rows;
   }
 
+  /**
+   * Refuses settings that a fused update cannot follow.
+   *
+   * @throws UserException when they need the gradients of a whole step at once
+   */
+  public static void requireFused(
+      double maxGradientNorm,
+      TrainSettings.OnNonFinite onNonFinite,
+      int shards,
+      int microBatchRows) {
+    FusedSteps.requireSettings(maxGradientNorm, onNonFinite, shards, microBatchRows);
+  }
+
+  /** Refuses steps that a fused update would have to cut into pieces. */
+  static void requireFusable(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      Iterable<List<StepSequence>> steps) {
+    MicroBatch.Layout layout = layout(method, reference, settings, true, 0);
+    FusedSteps.requireOnePiece(model, layout, settings, steps);
+  }
+
   /** Tokens of the largest piece that the steps of a run are cut into. */
   public static int largestPiece(
       Method method,
@@ -268,6 +299,9 @@ public final class Step implements AutoCloseable {
    */
   public StepReport run(
       int index, List<StepSequence> sequences, double learningRate, Map<String, Double> state) {
+    if (trainable.fused() != null) {
+      return fused(index, sequences, learningRate, state);
+    }
     Gradients g = gradients(index, sequences, state);
     // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
     if (!Double.isFinite(g.loss())) {
@@ -275,18 +309,53 @@ public final class Step implements AutoCloseable {
     }
     // The update skips itself, on the device, when one of the gradients is not finite.
     trainable.measure((float) settings.maxGradientNorm());
-    trainable.update(settings.adamW(), (float) learningRate);
+    trainable.update(settings.adamW(), (float) learningRate, settings.seed());
     if (model.trainsWeights()) {
       model.refreshHeadMean();
     }
-    float[] update = new float[Ops.UPDATE_STATE];
-    staging.download(trainable.arena().buffer(), trainable.stateOffset(), update, update.length);
+    float[] update = updateState();
     float norm = update[Ops.UPDATE_NORM];
     if (update[Ops.UPDATE_FINITE] == 0) {
       return notFinite("gradient", index, g, norm, learningRate, sequences);
     }
     return new StepReport(
         index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), true);
+  }
+
+  /**
+   * A step whose backward pass updates the weights. With a clip a backward pass ahead measures:
+   * then nothing is updated that is not finite. Without, the loss alone is looked at before.
+   */
+  private StepReport fused(
+      int index, List<StepSequence> sequences, double learningRate, Map<String, Double> state) {
+    FusedUpdate.Settings how = FusedSteps.how(settings, learningRate);
+    boolean ahead = how.maxNorm() > 0;
+    trainable.fused().begin(ahead ? FusedUpdate.Phase.MEASURE : FusedUpdate.Phase.BOTH, how);
+    Gradients g = gradients(index, sequences, state);
+    if (!Double.isFinite(g.loss())) {
+      return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
+    }
+    float[] update = updateState();
+    float norm = update[Ops.UPDATE_NORM];
+    if (update[Ops.UPDATE_FINITE] == 0) {
+      if (!ahead) {
+        throw FusedSteps.halfUpdated(index, sequences);
+      }
+      return notFinite("gradient", index, g, norm, learningRate, sequences);
+    }
+    if (ahead) {
+      trainable.fused().begin(FusedUpdate.Phase.UPDATE, how);
+      gradients(index, sequences, state);
+    }
+    model.refreshHeadMean();
+    return new StepReport(
+        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), true);
+  }
+
+  private float[] updateState() {
+    float[] update = new float[Ops.UPDATE_STATE];
+    staging.download(trainable.arena().buffer(), trainable.stateOffset(), update, update.length);
+    return update;
   }
 
   /**
@@ -414,8 +483,12 @@ public final class Step implements AutoCloseable {
     for (MicroBatch piece : shard.pieces()) {
       RowStatistics statistics = forward(piece);
       double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
-      graphs.backward(piece.ofHead(coefficients, factor));
       tokens += piece.packed().tokens();
+      // A fused update cannot be taken back.
+      if (trainable.fused() != null && !Double.isFinite(shard.objective().loss())) {
+        continue;
+      }
+      graphs.backward(piece.ofHead(coefficients, factor));
     }
     MethodStep objective = shard.objective();
     return new Gradients(objective.loss(), objective.parts(), tokens, shard.pieces().size());

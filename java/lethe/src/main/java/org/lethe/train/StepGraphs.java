@@ -69,7 +69,13 @@ final class StepGraphs implements AutoCloseable {
   static boolean used(Model model, TrainSettings settings) {
     return settings.graphs() != Graphs.NEVER
         && model.ops().backend().hasGraphs()
-        && !moves(settings);
+        && !moves(settings)
+        && !fuses(model);
+  }
+
+  /** An update's learning rate and count are scalars, which a graph would keep as they were. */
+  static boolean fuses(Model model) {
+    return model.trainable() != null && model.trainable().fused() != null;
   }
 
   /** Copies beside the device's work are none that a graph can capture. */
@@ -89,6 +95,8 @@ final class StepGraphs implements AutoCloseable {
     String why = null;
     if (!model.ops().backend().hasGraphs()) {
       why = "the CPU launches nothing; use a CUDA device";
+    } else if (fuses(model)) {
+      why = "train.fused_update updates inside the backward pass; set it to false";
     } else if (moves(settings)) {
       why = "memory.activations=offload moves activations beside it; set it to recompute";
     } else if (!settings.parity().padding().isNone()) {

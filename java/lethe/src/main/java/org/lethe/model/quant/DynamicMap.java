@@ -1,43 +1,21 @@
 package org.lethe.model.quant;
 
 import java.util.Arrays;
+import org.lethe.kernels.DynamicMaps;
 
 /**
- * The signed 8-bit map of bitsandbytes ({@code create_dynamic_map}; Dettmers 2015,
- * arXiv:1511.04561), which double quantisation uses for the scales: seven decades, the i-th with
- * 2^i values of equal steps on either side, and 0 and 1.
+ * The signed 8-bit map of bitsandbytes ({@link DynamicMaps}), which double quantisation uses for
+ * the scales.
  */
 public final class DynamicMap {
   /** Values of the map. */
-  public static final int SIZE = 256;
-
-  private static final int DECADES = 7;
+  public static final int SIZE = DynamicMaps.SIZE;
 
   private DynamicMap() {}
 
-  /** The values in ascending order, to the bit those of torch's fp32 {@code linspace}. */
+  /** The values in ascending order. */
   public static float[] values() {
-    float[] map = new float[SIZE];
-    map[0] = 0;
-    map[1] = 1;
-    int filled = 2;
-    for (int decade = 0; decade < DECADES; decade++) {
-      float scale = (float) Math.pow(10, decade - (DECADES - 1));
-      int steps = 1 << decade;
-      for (int i = 0; i < steps; i++) {
-        float mean = (edge(i, steps) + edge(i + 1, steps)) / 2f;
-        map[filled++] = scale * mean;
-        map[filled++] = -(scale * mean);
-      }
-    }
-    Arrays.sort(map);
-    return map;
-  }
-
-  /** torch counts the second half back from the end, and multiplies and adds in one rounding. */
-  private static float edge(int i, int steps) {
-    float step = (1f - 0.1f) / steps;
-    return i < (steps + 1) / 2 ? Math.fma(step, i, 0.1f) : Math.fma(-step, steps - i, 1f);
+    return DynamicMaps.signed();
   }
 
   /**
