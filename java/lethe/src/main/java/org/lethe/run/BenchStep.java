@@ -35,7 +35,7 @@ final class BenchStep {
           Bench.sequences(
               method, options.model().vocabularySize(), options.pairs(), options.length());
       TrainSettings settings = TrainSettings.of(1, LEARNING_RATE, Schedule.CONSTANT, 0);
-      int largest = Step.largestPiece(method, settings, null, List.of(sequences));
+      int largest = Step.largestPiece(model, method, settings, null, List.of(sequences));
       try (Step step = new Step(model, method, settings, null, largest)) {
         checkDescent(model.trainable(), step, sequences);
         int tokens = sequences.stream().mapToInt(s -> s.tokens().ids().length).sum();

@@ -75,7 +75,8 @@ final class Settings {
               + (c.warmupEpochs() > 0 ? "epochs" : "steps")
               + " smaller, or train longer");
     }
-    return new TrainSettings(
+    TrainSettings settings =
+        new TrainSettings(
         steps,
         c.learningRate(),
         Schedule.valueOf(c.schedule().name()),
@@ -87,6 +88,7 @@ final class Settings {
         c.maxGradientNorm(),
         c.tokensPerMicroBatch(),
         TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()));
+    return settings.with(TrainSettings.SharedPrefixes.valueOf(c.sharedPrefixes().name()));
   }
 
   /**

@@ -74,6 +74,7 @@ public final class Step implements AutoCloseable {
             reference,
             settings,
             model.reference().equals(View.BASE),
+            Prefixes.of(settings, model),
             model.config().vocabularySize());
     requireKeys(model, settings);
     this.trainable = model.trainable();
@@ -136,13 +137,28 @@ public final class Step implements AutoCloseable {
     }
   }
 
-  /** Tokens of the largest piece that the steps of a run are cut into. */
+  /** Tokens of the largest piece that a run's steps are cut into, were no prefix shared. */
   public static int largestPiece(
       Method method,
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    MicroBatch.Layout layout = layout(method, reference, settings, true, 0);
+    return largestPiece(layout(method, reference, settings, true, Prefixes.NONE, 0), settings, steps);
+  }
+
+  /** Tokens of the largest piece that the steps of a run with this model are cut into. */
+  public static int largestPiece(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      Iterable<List<StepSequence>> steps) {
+    Prefixes prefixes = Prefixes.of(settings, model);
+    return largestPiece(layout(method, reference, settings, true, prefixes, 0), settings, steps);
+  }
+
+  private static int largestPiece(
+      MicroBatch.Layout layout, TrainSettings settings, Iterable<List<StepSequence>> steps) {
     int largest = 0;
     for (List<StepSequence> step : steps) {
       largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
@@ -161,9 +177,11 @@ public final class Step implements AutoCloseable {
    * @param loss the objective
    * @param parts each loss's own value by name, before its coefficient
    * @param tokens that went through the model, reference twins included
+   * @param sharedTokens that did not, since they stand at the beginning of another sequence
    * @param microBatches pieces the step was cut into
    */
-  public record Gradients(double loss, Map<String, Double> parts, int tokens, int microBatches) {}
+  public record Gradients(
+      double loss, Map<String, Double> parts, int tokens, int sharedTokens, int microBatches) {}
 
   /**
    * Runs one step.
@@ -201,7 +219,7 @@ public final class Step implements AutoCloseable {
       return notFinite("gradient", index, g, norm, learningRate, sequences);
     }
     return new StepReport(
-        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), true);
+        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.sharedTokens(), g.microBatches(), true);
   }
 
   /**
@@ -251,6 +269,7 @@ public final class Step implements AutoCloseable {
     double loss = 0;
     Map<String, Double> parts = new LinkedHashMap<>();
     int tokens = 0;
+    int shared = 0;
     int pieces = 0;
     for (List<StepSequence> group : groups) {
       Method sides = sides(group);
@@ -262,9 +281,10 @@ public final class Step implements AutoCloseable {
       loss += factor * g.loss();
       g.parts().forEach((name, value) -> parts.merge(name, factor * value, Double::sum));
       tokens += g.tokens();
+      shared += g.sharedTokens();
       pieces += g.microBatches();
     }
-    return new Gradients(loss, parts, tokens, pieces);
+    return new Gradients(loss, parts, tokens, shared, pieces);
   }
 
   private Method sides(List<StepSequence> sequences) {
@@ -325,39 +345,46 @@ public final class Step implements AutoCloseable {
   /** What a shard adds to the step, its gradients times a factor. */
   private Gradients gradients(Shard shard, double factor) {
     if (shard.pieces().isEmpty()) {
-      return new Gradients(0, Map.of(), 0, 0);
+      return new Gradients(0, Map.of(), 0, 0, 0);
     }
     int tokens = 0;
+    int shared = 0;
     for (MicroBatch piece : shard.pieces()) {
       RowStatistics statistics = forward(piece);
       double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
       head.backward(decoder, piece.ofHead(coefficients, factor));
       decoder.backward();
       tokens += piece.packed().tokens();
+      shared += piece.packed().sharedTokens();
     }
     MethodStep objective = shard.objective();
-    return new Gradients(objective.loss(), objective.parts(), tokens, shard.pieces().size());
+    return new Gradients(
+        objective.loss(), objective.parts(), tokens, shared, shard.pieces().size());
   }
+
+  /** Numbers of a shard that every method has. */
+  private static final int FIXED = 4;
 
   private Gradients sum(Method sides, List<Gradients> shards) {
     List<String> names = sides.lossNames();
     List<double[]> rows = new ArrayList<>();
     for (Gradients g : shards) {
-      double[] row = new double[names.size() + 3];
+      double[] row = new double[names.size() + FIXED];
       row[0] = g.loss();
       row[1] = g.tokens();
-      row[2] = g.microBatches();
+      row[2] = g.sharedTokens();
+      row[3] = g.microBatches();
       for (int i = 0; i < names.size(); i++) {
-        row[3 + i] = g.parts().getOrDefault(names.get(i), 0.0);
+        row[FIXED + i] = g.parts().getOrDefault(names.get(i), 0.0);
       }
       rows.add(row);
     }
     double[] sum = sharding.sum(rows);
     Map<String, Double> parts = new LinkedHashMap<>();
     for (int i = 0; i < names.size(); i++) {
-      parts.put(names.get(i), sum[3 + i]);
+      parts.put(names.get(i), sum[FIXED + i]);
     }
-    return new Gradients(sum[0], parts, (int) sum[1], (int) sum[2]);
+    return new Gradients(sum[0], parts, (int) sum[1], (int) sum[2], (int) sum[3]);
   }
 
   private StepReport notFinite(
@@ -380,7 +407,7 @@ public final class Step implements AutoCloseable {
               + " steps");
     }
     return new StepReport(
-        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), false);
+        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.sharedTokens(), g.microBatches(), false);
   }
 
   private static MicroBatch.Layout layout(
@@ -388,9 +415,11 @@ public final class Step implements AutoCloseable {
       ReferenceCache reference,
       TrainSettings settings,
       boolean base,
+      Prefixes prefixes,
       int vocabulary) {
     MicroBatch.ReferenceNll cache = reference == null ? null : reference::nll;
-    return new MicroBatch.Layout(method, cache, base, settings.parity().padding(), vocabulary);
+    return new MicroBatch.Layout(
+        method, cache, base, settings.parity().padding(), prefixes, vocabulary);
   }
 
   /** One token stands for all padding, but each padded place would have a mask of its own. */

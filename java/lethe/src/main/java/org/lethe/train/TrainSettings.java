@@ -15,6 +15,7 @@ import org.lethe.kernels.Ops;
  * @param onNonFinite what follows a loss or gradient that is not finite
  * @param seed of dropout masks, where adapters have dropout
  * @param parity quirks of published code
+ * @param sharedPrefixes whether sequences of a step that begin alike share what they begin with
  */
 public record TrainSettings(
     int steps,
@@ -29,7 +30,8 @@ public record TrainSettings(
     int tokensPerMicroBatch,
     OnNonFinite onNonFinite,
     long seed,
-    Parity parity) {
+    Parity parity,
+    SharedPrefixes sharedPrefixes) {
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -40,6 +42,19 @@ public record TrainSettings(
     STOP,
     /** The step is counted as skipped and the run goes on. */
     SKIP
+  }
+
+  /**
+   * Whether sequences of a step that begin with the same tokens share one copy of them. The
+   * objective is the same; with dropout in adapters, and with padding, nothing is shared.
+   */
+  public enum SharedPrefixes {
+    /** Where it leaves out enough tokens to be worth it. */
+    AUTO,
+    /** Wherever it leaves out a token. */
+    ON,
+    /** Never. */
+    OFF
   }
 
   public TrainSettings {
@@ -84,7 +99,8 @@ public record TrainSettings(
         tokensPerMicroBatch,
         onNonFinite,
         0,
-        Parity.NONE);
+        Parity.NONE,
+        SharedPrefixes.AUTO);
   }
 
   /**
@@ -99,20 +115,25 @@ public record TrainSettings(
 
   /** The same, cut into pieces of at most so many tokens: less memory, and the same objective. */
   public TrainSettings withTokensPerMicroBatch(int tokens) {
-    return with(tokens, seed, parity);
+    return with(tokens, seed, parity, sharedPrefixes);
   }
 
   /** The same with other dropout masks. */
   public TrainSettings withSeed(long other) {
-    return with(tokensPerMicroBatch, other, parity);
+    return with(tokensPerMicroBatch, other, parity, sharedPrefixes);
   }
 
   /** The same with quirks of published code. */
   public TrainSettings with(Parity quirks) {
-    return with(tokensPerMicroBatch, seed, quirks);
+    return with(tokensPerMicroBatch, seed, quirks, sharedPrefixes);
   }
 
-  private TrainSettings with(int tokens, long masks, Parity quirks) {
+  /** The same with prefixes shared or not. */
+  public TrainSettings with(SharedPrefixes shared) {
+    return with(tokensPerMicroBatch, seed, parity, shared);
+  }
+
+  private TrainSettings with(int tokens, long masks, Parity quirks, SharedPrefixes shared) {
     return new TrainSettings(
         steps,
         learningRate,
@@ -126,7 +147,8 @@ public record TrainSettings(
         tokens,
         onNonFinite,
         masks,
-        quirks);
+        quirks,
+        shared);
   }
 
   Ops.AdamWSettings adamW() {

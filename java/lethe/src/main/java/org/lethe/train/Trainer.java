@@ -46,7 +46,8 @@ public final class Trainer implements AutoCloseable {
     this.batches = batches;
     this.method = method;
     this.methodState = method.initialState();
-    int largest = Step.largestPiece(method, settings, reference, batches.sizes(settings.steps()));
+    int largest =
+        Step.largestPiece(model, method, settings, reference, batches.sizes(settings.steps()));
     this.step = new Step(model, method, settings, reference, largest, sharding);
   }
 
