@@ -139,11 +139,23 @@ class LoraStepGoldenTest {
   @MethodSource("combinations")
   void lossAndGradientsAreThoseOfTorch(JsonNode combination) {
     Method method = method(combination);
-    String name = combination.get("name").asText();
     // Whole, and in pieces of about a pair, with the reference in the batch: the numbers may not
-    // show the cut.
-    for (int piece : new int[] {4096, largestPair(method)}) {
-      try (Step step = new Step(model, method, settings(), null, piece)) {
+    // show the cut, nor what sequences share.
+    for (TrainSettings s : List.of(settings(), sharing())) {
+      for (int piece : new int[] {4096, largestPair(method)}) {
+        assertThoseOfTorch(combination, method, s, piece);
+      }
+    }
+  }
+
+  private static TrainSettings sharing() {
+    return settings().with(TrainSettings.SharedPrefixes.ON);
+  }
+
+  private void assertThoseOfTorch(
+      JsonNode combination, Method method, TrainSettings s, int piece) {
+    String name = combination.get("name").asText();
+      try (Step step = new Step(model, method, s, null, piece)) {
         Step.Gradients result = step.gradients(sequencesOf(method));
         double loss = combination.get("loss").asDouble();
         assertEquals(loss, result.loss(), TOLERANCE * Math.max(1, Math.abs(loss)), name);
@@ -157,7 +169,6 @@ class LoraStepGoldenTest {
         GradientReader.assertGradients(
             gradients, model.trainable(), name + "/", n -> "base_model.model." + n, TOLERANCE);
       }
-    }
   }
 
   @Test
@@ -168,10 +179,12 @@ class LoraStepGoldenTest {
       for (String name : List.of("NPO", "DPO")) {
         for (double beta : new double[] {0.1, 0.5, 2.5}) {
           Method method = Methods.create(MethodConfig.of(name).withBeta(beta));
-          for (int piece : new int[] {4096, largestPair(method)}) {
-            try (Step step = new Step(fresh, method, settings(), null, piece)) {
-              double loss = step.gradients(sequencesOf(method)).loss();
-              assertEquals(2 / beta * StrictMath.log(2), loss, name + " beta " + beta);
+          for (TrainSettings s : List.of(settings(), sharing())) {
+            for (int piece : new int[] {4096, largestPair(method)}) {
+              try (Step step = new Step(fresh, method, s, null, piece)) {
+                double loss = step.gradients(sequencesOf(method)).loss();
+                assertEquals(2 / beta * StrictMath.log(2), loss, name + " beta " + beta);
+              }
             }
           }
         }
