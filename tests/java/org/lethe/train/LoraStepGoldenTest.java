@@ -152,23 +152,22 @@ class LoraStepGoldenTest {
     return settings().with(TrainSettings.SharedPrefixes.ON);
   }
 
-  private void assertThoseOfTorch(
-      JsonNode combination, Method method, TrainSettings s, int piece) {
+  private void assertThoseOfTorch(JsonNode combination, Method method, TrainSettings s, int piece) {
     String name = combination.get("name").asText();
-      try (Step step = new Step(model, method, s, null, piece)) {
-        Step.Gradients result = step.gradients(sequencesOf(method));
-        double loss = combination.get("loss").asDouble();
-        assertEquals(loss, result.loss(), TOLERANCE * Math.max(1, Math.abs(loss)), name);
-        for (Map.Entry<String, JsonNode> term : combination.get("terms").properties()) {
-          String part = term.getKey().replaceAll("(_REVERSE)?(\\..*)?$", "");
-          double expected = term.getValue().asDouble();
-          double scale = Math.max(1, Math.abs(expected));
-          assertEquals(expected, result.parts().get(part), TOLERANCE * scale, name);
-        }
-        assertTrue(piece == 4096 || result.microBatches() > 1);
-        GradientReader.assertGradients(
-            gradients, model.trainable(), name + "/", n -> "base_model.model." + n, TOLERANCE);
+    try (Step step = new Step(model, method, s, null, piece)) {
+      Step.Gradients result = step.gradients(sequencesOf(method));
+      double loss = combination.get("loss").asDouble();
+      assertEquals(loss, result.loss(), TOLERANCE * Math.max(1, Math.abs(loss)), name);
+      for (Map.Entry<String, JsonNode> term : combination.get("terms").properties()) {
+        String part = term.getKey().replaceAll("(_REVERSE)?(\\..*)?$", "");
+        double expected = term.getValue().asDouble();
+        double scale = Math.max(1, Math.abs(expected));
+        assertEquals(expected, result.parts().get(part), TOLERANCE * scale, name);
       }
+      assertTrue(piece == 4096 || result.microBatches() > 1);
+      GradientReader.assertGradients(
+          gradients, model.trainable(), name + "/", n -> "base_model.model." + n, TOLERANCE);
+    }
   }
 
   @Test

@@ -38,7 +38,9 @@ class SharedPrefixesTest {
   private static final int VOCABULARY = 101;
   // Two orders of the same fp32 sums, each within the project's bound of the exact one.
   private static final double TOLERANCE = 2e-5;
-  private static final int[] TEMPLATE = {1, 9, 8, 7, 6, 5, 4, 3, 11, 12, 13, 14, 15, 16, 17, 18, 19};
+  private static final int[] TEMPLATE = {
+    1, 9, 8, 7, 6, 5, 4, 3, 11, 12, 13, 14, 15, 16, 17, 18, 19
+  };
 
   private static final List<Role> ROLES =
       List.of(Role.FORGET, Role.FORGET_IDK, Role.RETAIN, Role.RETAIN_IDK);
@@ -126,8 +128,7 @@ class SharedPrefixesTest {
         }
         assertEquals(whole.of().loss(), of.loss(), TOLERANCE * Math.abs(of.loss()), name);
         for (Map.Entry<String, float[]> g : whole.gradients().entrySet()) {
-          double error =
-              Goldens.relativeError(shared.gradients().get(g.getKey()), g.getValue());
+          double error = Goldens.relativeError(shared.gradients().get(g.getKey()), g.getValue());
           assertTrue(error <= TOLERANCE, name + " " + g.getKey() + " differs by " + error);
         }
       }
@@ -149,8 +150,7 @@ class SharedPrefixesTest {
     assertEquals(6 + 4, layout.tokens(pair));
     MicroBatch piece = MicroBatch.cut(pair, layout, 100).get(0);
     // The tokens that losses look at stay a sequence's own, though both answers begin with 40.
-    assertArrayEquals(
-        new int[] {1, 30, 31, 40, 41, 2, 40, 50, 51, 2}, piece.packed().ids());
+    assertArrayEquals(new int[] {1, 30, 31, 40, 41, 2, 40, 50, 51, 2}, piece.packed().ids());
     assertArrayEquals(new int[] {0, 1, 2, 3, 4, 5, 3, 4, 5, 6}, piece.packed().positions());
     assertArrayEquals(new int[] {0, 0, 0, 3}, piece.packed().parents());
     assertEquals(3, piece.packed().sharedTokens());
@@ -272,7 +272,9 @@ class SharedPrefixesTest {
           List<double[]> read = together.read(sequences, positions, SharedPrefixesTest::all);
           for (int i = 0; i < sequences.size(); i++) {
             double[] alone =
-                together.read(sequences.subList(i, i + 1), positions, SharedPrefixesTest::all).get(0);
+                together
+                    .read(sequences.subList(i, i + 1), positions, SharedPrefixesTest::all)
+                    .get(0);
             double error = TestDevice.isCpu() ? 0 : TOLERANCE;
             assertArrayEquals(alone, read.get(i), error, positions + " " + i);
           }

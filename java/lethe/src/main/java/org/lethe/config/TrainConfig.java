@@ -29,8 +29,8 @@ public record TrainConfig(
     @Doc("Tokens computed at once; more rows are accumulated") @Default("4096")
         int tokensPerMicroBatch,
     @Doc(
-            "Sequences of a step that begin alike, such as a question's answer and its refusal, share"
-                + " those tokens: auto (from 16 tokens on), on, or off")
+            "Sequences of a step that begin alike, such as a question's answer and its refusal,"
+                + " share those tokens: auto (from 16 tokens on), on, or off")
         @Default("auto")
         SharedPrefixes sharedPrefixes,
     @Doc("A loss or gradient that is not finite: stop, or skip the step and count it")

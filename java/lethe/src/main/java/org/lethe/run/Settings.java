@@ -77,17 +77,17 @@ final class Settings {
     }
     TrainSettings settings =
         new TrainSettings(
-        steps,
-        c.learningRate(),
-        Schedule.valueOf(c.schedule().name()),
-        warmup,
-        c.adamBeta1(),
-        c.adamBeta2(),
-        c.adamEps(),
-        c.weightDecay(),
-        c.maxGradientNorm(),
-        c.tokensPerMicroBatch(),
-        TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()));
+            steps,
+            c.learningRate(),
+            Schedule.valueOf(c.schedule().name()),
+            warmup,
+            c.adamBeta1(),
+            c.adamBeta2(),
+            c.adamEps(),
+            c.weightDecay(),
+            c.maxGradientNorm(),
+            c.tokensPerMicroBatch(),
+            TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()));
     return settings.with(TrainSettings.SharedPrefixes.valueOf(c.sharedPrefixes().name()));
   }
 

@@ -29,7 +29,7 @@ public final class HardTargets {
   public static List<StepSequence> label(
       Model model, List<StepSequence> sequences, double alpha, boolean translated) {
     Method method = Targets.mixture(Positions.ALL, alpha, translated);
-    MicroBatch.Layout layout = 
+    MicroBatch.Layout layout =
         new MicroBatch.Layout(method, null, false, Padding.NONE, Prefixes.NONE, 0);
     List<StepSequence> labelled = new ArrayList<>();
     int largest = sequences.stream().mapToInt(layout::tokens).max().orElse(1);

@@ -82,7 +82,8 @@ final class PieceBuilder {
     }
     PackedBatch packed = packer.build(trained);
     if (!layout.padding().isNone()) {
-      packed = packed.silencing(trained < packer.sequences() ? new int[] {0, trained} : new int[] {0});
+      packed =
+          packed.silencing(trained < packer.sequences() ? new int[] {0, trained} : new int[] {0});
     }
     if (keys != null) {
       packed =
@@ -177,8 +178,7 @@ final class PieceBuilder {
   }
 
   /** Finds the source of the first reference at a place. */
-  private IntUnaryOperator reference(
-      StepSequence s, Packer.Place twin, String text, Use use) {
+  private IntUnaryOperator reference(StepSequence s, Packer.Place twin, String text, Use use) {
     if (use.sources().counterpart()) {
       Counterpart other = s.counterpart();
       return t -> passes.source(use.view(), text + "'", other.ids(), other.rows()[t]);

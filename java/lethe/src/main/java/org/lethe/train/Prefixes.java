@@ -108,7 +108,9 @@ record Prefixes(int least, IntUnaryOperator table) {
     return Arrays.asList(plan);
   }
 
-  /** Tokens that sequences of one group leave out at the least, whatever stands in front of them. */
+  /**
+   * Tokens that sequences of one group leave out at the least, whatever stands in front of them.
+   */
   int saved(List<Text> group) {
     int saved = 0;
     for (int i = 1; i < group.size(); i++) {

@@ -12,7 +12,6 @@ import org.lethe.method.Method;
 import org.lethe.method.MethodStep;
 import org.lethe.method.ReferenceUse;
 import org.lethe.method.RowStatistics;
-import org.lethe.method.Totals;
 import org.lethe.model.Decoder;
 import org.lethe.model.Head;
 import org.lethe.model.MemoryPlan;
@@ -29,10 +28,14 @@ import org.lethe.model.View;
  * is made. Only the backend's thread may call it.
  */
 public final class Step implements AutoCloseable {
+  /** Numbers of a shard that every method has. */
+  private static final int FIXED = 4;
+
   private final Model model;
   private final Method method;
   private final TrainSettings settings;
   private final MicroBatch.Layout layout;
+  private final StepPlan.Planner planner;
   private final Trainable trainable;
   private final Sharding sharding;
   private final Sharding.Sum gradientSum;
@@ -95,6 +98,7 @@ public final class Step implements AutoCloseable {
     }
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
+    this.planner = new StepPlan.Planner(model, method, settings, layout, sharding, budget);
     int rows = layout.rows(budget);
     this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, true), this::plan);
     try {
@@ -143,7 +147,8 @@ public final class Step implements AutoCloseable {
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    return largestPiece(layout(method, reference, settings, true, Prefixes.NONE, 0), settings, steps);
+    return largestPiece(
+        layout(method, reference, settings, true, Prefixes.NONE, 0), settings, steps);
   }
 
   /** Tokens of the largest piece that the steps of a run with this model are cut into. */
@@ -201,7 +206,19 @@ public final class Step implements AutoCloseable {
    */
   public StepReport run(
       int index, List<StepSequence> sequences, double learningRate, Map<String, Double> state) {
-    Gradients g = gradients(index, sequences, state);
+    return run(plan(index, sequences), learningRate, state);
+  }
+
+  /** What there is to know of a step before the model is asked. Any thread may call it. */
+  StepPlan plan(int index, List<StepSequence> sequences) {
+    return planner.plan(index, sequences);
+  }
+
+  /** Runs a step that was planned. */
+  StepReport run(StepPlan plan, double learningRate, Map<String, Double> state) {
+    int index = plan.index();
+    List<StepSequence> sequences = plan.sequences();
+    Gradients g = gradients(plan, state);
     // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
     if (!Double.isFinite(g.loss())) {
       return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
@@ -219,7 +236,15 @@ public final class Step implements AutoCloseable {
       return notFinite("gradient", index, g, norm, learningRate, sequences);
     }
     return new StepReport(
-        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.sharedTokens(), g.microBatches(), true);
+        index,
+        g.loss(),
+        g.parts(),
+        norm,
+        learningRate,
+        g.tokens(),
+        g.sharedTokens(),
+        g.microBatches(),
+        true);
   }
 
   /**
@@ -236,34 +261,26 @@ public final class Step implements AutoCloseable {
    * @param index of the step, from 0: dropout masks differ from step to step
    */
   public Gradients gradients(int index, List<StepSequence> sequences, Map<String, Double> state) {
-    DropoutKeys keys =
-        model.lora() != null && model.lora().drops()
-            ? new DropoutKeys(settings.seed(), index)
-            : null;
-    List<List<StepSequence>> groups = settings.parity().groups(sequences);
-    if (groups.size() > 1) {
-      return averaged(groups, state, keys);
+    return gradients(plan(index, sequences), state);
+  }
+
+  private Gradients gradients(StepPlan plan, Map<String, Double> state) {
+    if (plan.groups().size() > 1) {
+      return averaged(plan.groups(), state);
     }
-    Method sides = sides(sequences);
-    List<Shard> own = new ArrayList<>();
-    for (List<StepSequence> shard : sharding.own(sequences)) {
-      own.add(shard(sides, sequences, shard, state, keys));
-    }
-    if (sides.measures()) {
-      measure(own, sides.sums());
-    }
+    StepPlan.Group group = plan.groups().get(0);
+    List<Shard> own = shards(group, state);
     List<Gradients> shards = new ArrayList<>();
     for (Shard shard : own) {
       trainable.zeroGradients();
       shards.add(gradients(shard, 1));
       gradientSum.add(shards.size() - 1, own.size());
     }
-    return sharding.size() == 1 ? shards.get(0) : sum(sides, shards);
+    return sharding.size() == 1 ? shards.get(0) : sum(group.sides(), shards);
   }
 
   /** The mean of groups of a step, each with denominators of its own. */
-  private Gradients averaged(
-      List<List<StepSequence>> groups, Map<String, Double> state, DropoutKeys keys) {
+  private Gradients averaged(List<StepPlan.Group> groups, Map<String, Double> state) {
     trainable.zeroGradients();
     double factor = 1.0 / groups.size();
     double loss = 0;
@@ -271,13 +288,8 @@ public final class Step implements AutoCloseable {
     int tokens = 0;
     int shared = 0;
     int pieces = 0;
-    for (List<StepSequence> group : groups) {
-      Method sides = sides(group);
-      Shard shard = shard(sides, group, group, state, keys);
-      if (sides.measures()) {
-        measure(List.of(shard), sides.sums());
-      }
-      Gradients g = gradients(shard, factor);
+    for (StepPlan.Group group : groups) {
+      Gradients g = gradients(shards(group, state).get(0), factor);
       loss += factor * g.loss();
       g.parts().forEach((name, value) -> parts.merge(name, factor * value, Double::sum));
       tokens += g.tokens();
@@ -287,27 +299,19 @@ public final class Step implements AutoCloseable {
     return new Gradients(loss, parts, tokens, shared, pieces);
   }
 
-  private Method sides(List<StepSequence> sequences) {
-    boolean forgets = sequences.stream().anyMatch(StepSequence::forgets);
-    boolean retains = sequences.stream().anyMatch(s -> !s.forgets());
-    return method.on(forgets, retains);
-  }
-
-  private Shard shard(
-      Method sides,
-      List<StepSequence> step,
-      List<StepSequence> own,
-      Map<String, Double> state,
-      DropoutKeys keys) {
-    if (own.isEmpty()) {
-      return new Shard(List.of(), null);
+  private List<Shard> shards(StepPlan.Group group, Map<String, Double> state) {
+    List<Shard> own = new ArrayList<>();
+    for (StepPlan.Share share : group.shards()) {
+      boolean empty = share.pieces().isEmpty();
+      own.add(
+          new Shard(
+              share.pieces(),
+              empty ? null : group.sides().begin(share.totals(), share.own(), state)));
     }
-    MicroBatch.Layout padded = layout.padding(step);
-    Totals totals = Totals.of(MicroBatch.outline(step, padded));
-    Totals share = Totals.ofShare(MicroBatch.outline(own, padded));
-    return new Shard(
-        MicroBatch.cut(own, padded, Math.min(budget, settings.tokensPerMicroBatch()), keys),
-        sides.begin(totals, share, state));
+    if (group.sides().measures()) {
+      measure(own, group.sides().sums());
+    }
+    return own;
   }
 
   /**
@@ -362,9 +366,6 @@ public final class Step implements AutoCloseable {
         objective.loss(), objective.parts(), tokens, shared, shard.pieces().size());
   }
 
-  /** Numbers of a shard that every method has. */
-  private static final int FIXED = 4;
-
   private Gradients sum(Method sides, List<Gradients> shards) {
     List<String> names = sides.lossNames();
     List<double[]> rows = new ArrayList<>();
@@ -407,7 +408,15 @@ public final class Step implements AutoCloseable {
               + " steps");
     }
     return new StepReport(
-        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.sharedTokens(), g.microBatches(), false);
+        index,
+        g.loss(),
+        g.parts(),
+        norm,
+        learningRate,
+        g.tokens(),
+        g.sharedTokens(),
+        g.microBatches(),
+        false);
   }
 
   private static MicroBatch.Layout layout(
