@@ -46,7 +46,8 @@ final class BenchStep {
                 + " sequences of "
                 + options.length()
                 + " tokens";
-        double flop = GemmFloor.flops(options.model(), method, sequences);
+        int shared = step.gradients(sequences).sharedTokens();
+        double flop = GemmFloor.flops(options.model(), method, sequences, shared);
         return Bench.time(
             ops.backend(),
             options,
