@@ -2,8 +2,10 @@ package org.lethe.bench;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.sun.management.OperatingSystemMXBean;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -91,7 +93,7 @@ public final class PrefixBench implements Callable<Integer> {
   @Option(names = "--threads", defaultValue = "2")
   int threads;
 
-  /** Exits 0, or 1 when both ways of a step differ in more than rounding. */
+  /** Exits 0, or 1 when the losses of both ways differ in more than rounding. */
   public static void main(String[] args) {
     System.exit(new CommandLine(new PrefixBench()).execute(args));
   }
@@ -151,29 +153,34 @@ public final class PrefixBench implements Callable<Integer> {
     TrainSettings off = settings(TrainSettings.SharedPrefixes.OFF);
     TrainSettings auto = settings(TrainSettings.SharedPrefixes.AUTO);
     Iterable<List<StepSequence>> all = batches.steps(warmup + steps);
-    double[] apart = new double[steps];
-    double[] together = new double[steps];
+    Spent[] apart = new Spent[steps];
+    Spent[] together = new Spent[steps];
     long tokens = 0;
     long shared = 0;
     try (Step whole =
             new Step(model, method, off, null, Step.largestPiece(model, method, off, null, all));
         Step behind =
-            new Step(model, method, auto, null, Step.largestPiece(model, method, auto, null, all))) {
+            new Step(
+                model, method, auto, null, Step.largestPiece(model, method, auto, null, all))) {
       for (int i = 0; i < warmup + steps; i++) {
         List<StepSequence> step = batches.step(i);
-        long start = System.nanoTime();
-        Step.Gradients one = whole.gradients(step);
-        long middle = System.nanoTime();
-        Step.Gradients other = behind.gradients(step);
-        long end = System.nanoTime();
+        Step.Gradients[] found = new Step.Gradients[2];
+        Spent[] spent = new Spent[2];
+        inTurns(
+            i,
+            () -> found[0] = whole.gradients(step),
+            () -> found[1] = behind.gradients(step),
+            spent);
+        Step.Gradients one = found[0];
+        Step.Gradients other = found[1];
         double tolerance = storage == Dtype.F32 ? 1e-4 : 2e-2;
         if (!(Math.abs(one.loss() - other.loss()) <= tolerance * Math.abs(one.loss()))) {
           throw new IllegalStateException(
               "the losses are " + one.loss() + " whole and " + other.loss() + " with sharing");
         }
         if (i >= warmup) {
-          apart[i - warmup] = (middle - start) / 1e6;
-          together[i - warmup] = (end - middle) / 1e6;
+          apart[i - warmup] = spent[0];
+          together[i - warmup] = spent[1];
           tokens += other.tokens();
           shared += other.sharedTokens();
         }
@@ -182,8 +189,8 @@ public final class PrefixBench implements Callable<Integer> {
       result.put("tokens", (double) tokens / steps);
       result.put("shared_tokens", (double) shared / steps);
       result.put("saved", (double) shared / (tokens + shared));
-      result.put("whole_ms", median(apart));
-      result.put("shared_ms", median(together));
+      put(result, "whole", apart);
+      put(result, "shared", together);
       result.put("whole_MB", whole.bytes() / 1e6);
       result.put("shared_MB", behind.bytes() / 1e6);
       return result;
@@ -204,19 +211,16 @@ public final class PrefixBench implements Callable<Integer> {
           }
         };
     TrainSettings settings = settings(TrainSettings.SharedPrefixes.AUTO);
-    double[] turns = new double[steps];
-    double[] meanwhile = new double[steps];
+    Spent[] turns = new Spent[steps];
+    Spent[] meanwhile = new Spent[steps];
     try (Trainer one = new Trainer(model, method, settings, inTurn, null);
         Trainer other = new Trainer(model, method, settings, batches, null)) {
       for (int i = 0; i < warmup + steps; i++) {
-        long start = System.nanoTime();
-        one.next();
-        long middle = System.nanoTime();
-        other.next();
-        long end = System.nanoTime();
+        Spent[] spent = new Spent[2];
+        inTurns(i, one::next, other::next, spent);
         if (i >= warmup) {
-          turns[i - warmup] = (middle - start) / 1e6;
-          meanwhile[i - warmup] = (end - middle) / 1e6;
+          turns[i - warmup] = spent[0];
+          meanwhile[i - warmup] = spent[1];
         }
       }
     }
@@ -227,8 +231,8 @@ public final class PrefixBench implements Callable<Integer> {
       made[i] = (System.nanoTime() - start) / 1e6;
     }
     Map<String, Object> result = new LinkedHashMap<>();
-    result.put("in_turn_ms", median(turns));
-    result.put("ahead_ms", median(meanwhile));
+    put(result, "in_turn", turns);
+    put(result, "ahead", meanwhile);
     result.put("rows_ms", median(made));
     return result;
   }
@@ -249,6 +253,35 @@ public final class PrefixBench implements Callable<Integer> {
     } catch (JsonProcessingException e) {
       throw new UncheckedIOException(e);
     }
+  }
+
+  /** Wall time, and that of all the process's threads. */
+  private record Spent(double wall, double processor) {
+    static Spent on(Runnable work) {
+      long processor = processorNanos();
+      long start = System.nanoTime();
+      work.run();
+      return new Spent((System.nanoTime() - start) / 1e6, (processorNanos() - processor) / 1e6);
+    }
+
+    private static long processorNanos() {
+      return ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class).getProcessCpuTime();
+    }
+  }
+
+  /** Whichever goes first goes second the next time. */
+  private static void inTurns(int turn, Runnable one, Runnable other, Spent[] spent) {
+    for (int k = 0; k < 2; k++) {
+      int which = (turn + k) % 2;
+      spent[which] = Spent.on(which == 0 ? one : other);
+    }
+  }
+
+  private static void put(Map<String, Object> result, String name, Spent[] spent) {
+    result.put(name + "_ms", median(Arrays.stream(spent).mapToDouble(Spent::wall).toArray()));
+    // The system counts in hundredths of a second.
+    result.put(
+        name + "_cpu_ms", Arrays.stream(spent).mapToDouble(Spent::processor).average().orElse(0));
   }
 
   private static double median(double[] values) {
