@@ -58,6 +58,7 @@ class SettingsTest {
   void enumsOfTheConfigurationAreTheEngines() {
     assertSameNames(TrainConfig.Schedule.class, Schedule.class);
     assertSameNames(TrainConfig.OnNonFinite.class, TrainSettings.OnNonFinite.class);
+    assertSameNames(TrainConfig.SharedPrefixes.class, TrainSettings.SharedPrefixes.class);
     assertSameNames(MethodSection.Positions.class, Positions.class);
     assertSameNames(MethodSection.MeDirection.class, EntropyDirection.class);
     assertSameNames(DataConfig.PairingMode.class, Pairing.Kind.class);
@@ -91,6 +92,10 @@ class SettingsTest {
     for (TrainSettings.OnNonFinite answer : TrainSettings.OnNonFinite.values()) {
       RunConfig c = config("train.on_non_finite=" + answer);
       assertEquals(answer, Settings.train(c.train(), 1).onNonFinite());
+    }
+    for (TrainSettings.SharedPrefixes shared : TrainSettings.SharedPrefixes.values()) {
+      RunConfig c = config("train.shared_prefixes=" + shared.name().toLowerCase(Locale.ROOT));
+      assertEquals(shared, Settings.train(c.train(), 1).sharedPrefixes());
     }
     for (Pairing.Kind kind : Pairing.Kind.values()) {
       assertEquals(kind, Settings.pairing(config("data.pairing=" + kind).data()));

@@ -147,7 +147,7 @@ class SharedPrefixesTest {
         List.of(
             new StepSequence(Role.RETAIN, 0, answer, "a:1"),
             new StepSequence(Role.RETAIN_IDK, 0, refusal, "a:1"));
-    assertEquals(6 + 4, layout.tokens(pair));
+    assertEquals(6 + 4, MicroBatch.largest(pair, layout, 1));
     MicroBatch piece = MicroBatch.cut(pair, layout, 100).get(0);
     // The tokens that losses look at stay a sequence's own, though both answers begin with 40.
     assertArrayEquals(new int[] {1, 30, 31, 40, 41, 2, 40, 50, 51, 2}, piece.packed().ids());
@@ -181,7 +181,13 @@ class SharedPrefixesTest {
             new Prefixes.Shared(3, template + 30)),
         prefixes.plan(texts));
     assertEquals(new Prefixes.Shared(0, 0), Prefixes.NONE.plan(texts.subList(0, 2)).get(0));
-    assertEquals(0, Prefixes.NONE.saved(texts.subList(3, 5)));
+    assertEquals(0, Prefixes.NONE.plan().saved(texts.subList(3, 5)));
+    Prefixes.Plan plan = prefixes.plan();
+    assertEquals(template + 30, plan.saved(texts.subList(3, 5)));
+    assertEquals(0, plan.add(texts.subList(0, 1)));
+    assertEquals(2 * template, plan.saved(texts.subList(1, 3)));
+    assertEquals(2 * template, plan.add(texts.subList(1, 3)));
+    assertEquals(prefixes.plan(texts.subList(0, 3)), plan.shared());
   }
 
   @Test
@@ -210,6 +216,15 @@ class SharedPrefixesTest {
       step.removeIf(s -> layout.of(s.role()).isEmpty());
       int budget = 1 + CounterRng.below(300, 7, seed);
       int largest = MicroBatch.largest(step, layout, budget);
+      // Some of the groups, as in a shard, in pieces of that size.
+      List<StepSequence> some = step.stream().filter(s -> s.pair() != 1).toList();
+      for (MicroBatch piece : MicroBatch.cut(some, layout, largest)) {
+        assertTrue(piece.packed().tokens() <= largest, "tokens of some, seed " + seed);
+      }
+      int whole = MicroBatch.largest(step, layout, Integer.MAX_VALUE);
+      List<MicroBatch> one = MicroBatch.cut(step, layout, whole);
+      assertEquals(step.isEmpty() ? 0 : 1, one.size());
+      assertEquals(whole, one.isEmpty() ? 0 : one.get(0).packed().tokens(), "seed " + seed);
       for (MicroBatch piece : MicroBatch.cut(step, layout, budget)) {
         assertTrue(piece.packed().tokens() <= largest, "tokens, seed " + seed);
         assertTrue(
@@ -252,7 +267,8 @@ class SharedPrefixesTest {
     int whole = Step.largestPiece(method, on, null, List.of(step(method)));
     Step.Gradients of = found(method, on).of();
     assertEquals(whole, of.tokens() + of.sharedTokens());
-    assertTrue(of.tokens() <= shared && shared < whole, of.tokens() + " " + shared + " " + whole);
+    assertEquals(shared, of.tokens());
+    assertTrue(shared < whole, shared + " " + whole);
   }
 
   /** The answers of a set, one question after the other, as an evaluation reads them. */

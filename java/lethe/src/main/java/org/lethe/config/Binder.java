@@ -278,7 +278,14 @@ final class Binder {
     for (Object constant : type.getEnumConstants()) {
       names.add(Schema.name((Enum<?>) constant));
     }
-    String given = text(yaml, path, "one of " + String.join(", ", names));
+    // YAML's reader takes on and off for truth values, whose text they keep.
+    boolean truth = yaml instanceof Yaml.Scalar s && s.type() == Yaml.ScalarType.BOOLEAN;
+    String given =
+        typed(
+            yaml,
+            path,
+            "one of " + String.join(", ", names),
+            truth ? Yaml.ScalarType.BOOLEAN : Yaml.ScalarType.TEXT);
     for (Object constant : type.getEnumConstants()) {
       if (((Enum<?>) constant).name().equalsIgnoreCase(given)) {
         return constant;

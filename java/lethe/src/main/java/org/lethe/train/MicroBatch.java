@@ -186,18 +186,14 @@ final class MicroBatch {
       return new Prefixes.Text(s.tokens().ids(), own, s.forgets() + "/" + s.pair());
     }
 
-    /** Tokens of sequences that stay together, in all passes. */
-    int tokens(List<StepSequence> group) {
-      int tokens = group.stream().mapToInt(this::tokens).sum();
-      if (group.size() == 1 || prefixes.isNone()) {
-        return tokens;
-      }
-      return tokens - saved(group, this::trains) - saved(group, this::needsTwin);
+    /** The sequences of a side, as those see them that share prefixes. */
+    List<Prefixes.Text> texts(List<StepSequence> piece, Predicate<Role> side) {
+      return piece.stream().filter(s -> side.test(s.role())).map(this::text).toList();
     }
 
-    private int saved(List<StepSequence> group, Predicate<Role> side) {
-      return prefixes.saved(
-          group.stream().filter(s -> side.test(s.role())).map(this::text).toList());
+    /** Tokens of sequences in all passes, none of them shared. */
+    int tokens(List<StepSequence> group) {
+      return group.stream().mapToInt(this::tokens).sum();
     }
 
     /** Tokens of a sequence in all passes, none of them shared. */
@@ -291,16 +287,15 @@ final class MicroBatch {
       List<StepSequence> step, Layout layout, int budget, DropoutKeys keys) {
     List<MicroBatch> pieces = new ArrayList<>();
     List<StepSequence> piece = new ArrayList<>();
-    int tokens = layout.padTokens();
+    PieceSize size = new PieceSize(layout);
     for (List<StepSequence> group : groups(step)) {
-      int size = layout.tokens(group);
-      if (!piece.isEmpty() && tokens + size > budget) {
+      if (!piece.isEmpty() && size.with(group) > budget) {
         pieces.add(new PieceBuilder(layout).lay(piece, keys));
         piece = new ArrayList<>();
-        tokens = layout.padTokens();
+        size = new PieceSize(layout);
       }
       piece.addAll(group);
-      tokens += size;
+      size.add(group);
     }
     if (!piece.isEmpty()) {
       pieces.add(new PieceBuilder(layout).lay(piece, keys));
@@ -308,14 +303,17 @@ final class MicroBatch {
     return pieces;
   }
 
-  /** The tokens of the largest piece that {@link #cut} makes. */
+  /**
+   * Tokens that are enough for every piece that {@link #cut} makes of a step, or of some of its
+   * groups, where that is the budget.
+   */
   static int largest(List<StepSequence> step, Layout layout, int budget) {
     int largest = 0;
-    int total = layout.padTokens();
+    int total = 0;
+    PieceSize whole = new PieceSize(layout);
     for (List<StepSequence> group : groups(step)) {
-      int size = layout.tokens(group);
-      largest = Math.max(largest, size + layout.padTokens());
-      total += size;
+      largest = Math.max(largest, new PieceSize(layout).with(group));
+      total = whole.add(group);
     }
     return Math.max(largest, Math.min(total, budget));
   }

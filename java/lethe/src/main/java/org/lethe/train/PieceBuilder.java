@@ -94,12 +94,11 @@ final class PieceBuilder {
 
   /** Packs the sequences of a side; null where one is not of it. */
   private List<Packer.Place> places(List<StepSequence> piece, Predicate<Role> side) {
-    List<StepSequence> there = piece.stream().filter(s -> side.test(s.role())).toList();
     Iterator<Packer.Place> places;
     if (layout.padding().isNone()) {
-      places = layout.prefixes().pack(packer, there.stream().map(layout::text).toList()).iterator();
+      places = layout.prefixes().pack(packer, layout.texts(piece, side)).iterator();
     } else {
-      places = there.stream().map(this::append).iterator();
+      places = piece.stream().filter(s -> side.test(s.role())).map(this::append).toList().iterator();
     }
     List<Packer.Place> ofPiece = new ArrayList<>();
     piece.forEach(s -> ofPiece.add(side.test(s.role()) ? places.next() : null));

@@ -2,11 +2,8 @@ package org.lethe.train;
 
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.function.IntUnaryOperator;
-import java.util.stream.IntStream;
 import org.lethe.model.Model;
 import org.lethe.model.Packer;
 
@@ -77,46 +74,84 @@ record Prefixes(int least, IntUnaryOperator table) {
     return new Prefixes(WORTHWHILE, model.config().rotary()::table);
   }
 
-  /** What each of a batch's sequences leaves out, in their order. */
-  List<Shared> plan(List<Text> texts) {
-    if (isNone()) {
-      return IntStream.range(0, texts.size()).mapToObj(i -> new Shared(i, 0)).toList();
-    }
-    Map<String, List<Integer>> groups = new LinkedHashMap<>();
-    for (int i = 0; i < texts.size(); i++) {
-      groups.computeIfAbsent(texts.get(i).group(), g -> new ArrayList<>()).add(i);
-    }
-    Shared[] plan = new Shared[texts.size()];
-    List<Integer> leaders = new ArrayList<>();
-    for (List<Integer> group : groups.values()) {
-      int first = group.get(0);
-      int behindFirst = saved(group.stream().map(texts::get).toList());
-      int behindOthers = group.stream().mapToInt(i -> best(texts, leaders, i).tokens()).sum();
-      if (behindFirst >= behindOthers) {
-        leaders.add(first);
-        plan[first] = new Shared(first, 0);
+  /** The sequences of a batch so far, and what they leave out. */
+  final class Plan {
+    private final List<Text> texts = new ArrayList<>();
+    private final List<Shared> shared = new ArrayList<>();
+    private final List<Integer> leaders = new ArrayList<>();
+
+    /** Adds the sequences of a group, or all that it has; returns how many tokens they leave out. */
+    int add(List<Text> group) {
+      int first = texts.size();
+      texts.addAll(group);
+      boolean leads = !group.isEmpty() && leads(first);
+      int saved = 0;
+      for (int i = first; i < texts.size(); i++) {
+        Shared of = leads && i == first ? new Shared(i, 0) : best(i);
+        if (of.tokens() == 0 && !isNone()) {
+          leaders.add(i);
+        }
+        shared.add(of);
+        saved += of.tokens();
       }
-      for (int i : group) {
-        if (plan[i] == null) {
-          plan[i] = best(texts, leaders, i);
-          if (plan[i].tokens() == 0) {
-            leaders.add(i);
-          }
+      return saved;
+    }
+
+    /** How many tokens a group would leave out. */
+    int saved(List<Text> group) {
+      int size = texts.size();
+      int leading = leaders.size();
+      int saved = add(group);
+      texts.subList(size, texts.size()).clear();
+      shared.subList(size, shared.size()).clear();
+      leaders.subList(leading, leaders.size()).clear();
+      return saved;
+    }
+
+    /** What each sequence leaves out, in the order in which they were added. */
+    List<Shared> shared() {
+      return List.copyOf(shared);
+    }
+
+    /** Whether a group leaves out no less behind its first sequence than behind others. */
+    private boolean leads(int first) {
+      int behindFirst = 0;
+      int behindOthers = best(first).tokens();
+      for (int i = first + 1; i < texts.size(); i++) {
+        behindFirst += Prefixes.this.shared(texts.get(first), texts.get(i));
+        behindOthers += best(i).tokens();
+      }
+      return behindFirst >= behindOthers;
+    }
+
+    private Shared best(int text) {
+      Shared best = new Shared(text, 0);
+      for (int leader : leaders) {
+        int tokens = Prefixes.this.shared(texts.get(leader), texts.get(text));
+        if (tokens > best.tokens()) {
+          best = new Shared(leader, tokens);
         }
       }
+      return best;
     }
-    return Arrays.asList(plan);
   }
 
-  /**
-   * Tokens that sequences of one group leave out at the least, whatever stands in front of them.
-   */
-  int saved(List<Text> group) {
-    int saved = 0;
-    for (int i = 1; i < group.size(); i++) {
-      saved += shared(group.get(0), group.get(i));
+  /** A batch without sequences. */
+  Plan plan() {
+    return new Plan();
+  }
+
+  /** What each of a batch's sequences leaves out; those of a group stand side by side. */
+  List<Shared> plan(List<Text> texts) {
+    Plan plan = plan();
+    int first = 0;
+    for (int i = 1; i <= texts.size(); i++) {
+      if (i == texts.size() || !texts.get(i).group().equals(texts.get(first).group())) {
+        plan.add(texts.subList(first, i));
+        first = i;
+      }
     }
-    return saved;
+    return plan.shared();
   }
 
   /** Packs sequences, all of them one after the other. */
@@ -134,17 +169,6 @@ record Prefixes(int least, IntUnaryOperator table) {
     return shared.tokens() == 0
         ? packer.add(ids)
         : packer.add(ids, places.get(shared.leader()), shared.tokens());
-  }
-
-  private Shared best(List<Text> texts, List<Integer> leaders, int text) {
-    Shared best = new Shared(text, 0);
-    for (int leader : leaders) {
-      int tokens = shared(texts.get(leader), texts.get(text));
-      if (tokens > best.tokens()) {
-        best = new Shared(leader, tokens);
-      }
-    }
-    return best;
   }
 
   /** Tokens that a sequence leaves to one before it. */
