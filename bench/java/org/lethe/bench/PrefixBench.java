@@ -33,6 +33,7 @@ import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.RandomWeights;
 import org.lethe.run.Bench;
+import org.lethe.run.GemmFloor;
 import org.lethe.train.BatchSource;
 import org.lethe.train.Schedule;
 import org.lethe.train.Step;
@@ -157,6 +158,8 @@ public final class PrefixBench implements Callable<Integer> {
     Spent[] together = new Spent[steps];
     long tokens = 0;
     long shared = 0;
+    double flops = 0;
+    double fewer = 0;
     try (Step whole =
             new Step(model, method, off, null, Step.largestPiece(model, method, off, null, all));
         Step behind =
@@ -183,12 +186,16 @@ public final class PrefixBench implements Callable<Integer> {
           together[i - warmup] = spent[1];
           tokens += other.tokens();
           shared += other.sharedTokens();
+          flops += GemmFloor.flops(model.config(), method, step, 0);
+          fewer += GemmFloor.flops(model.config(), method, step, other.sharedTokens());
         }
       }
       Map<String, Object> result = new LinkedHashMap<>();
       result.put("tokens", (double) tokens / steps);
       result.put("shared_tokens", (double) shared / steps);
       result.put("saved", (double) shared / (tokens + shared));
+      // Without what reference rows cost, which methods with a reference in the batch have.
+      result.put("gemm_saved", 1 - fewer / flops);
       put(result, "whole", apart);
       put(result, "shared", together);
       result.put("whole_MB", whole.bytes() / 1e6);

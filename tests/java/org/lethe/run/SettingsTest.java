@@ -1,6 +1,7 @@
 package org.lethe.run;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -81,6 +82,16 @@ class SettingsTest {
     assertEquals(new Parity(0, padding), Settings.parity(c.parity(), 2));
     UserException e = assertThrows(UserException.class, () -> config("parity.padding=closer_look"));
     assertTrue(e.getMessage().contains("padded_length"), e.getMessage());
+  }
+
+  @Test
+  void allThatYamlCallsTrueIsTrue() {
+    for (String yes : List.of("true", "True", "yes", "on", "ON")) {
+      assertTrue(config("train.full_parameters=" + yes).train().fullParameters(), yes);
+    }
+    for (String no : List.of("false", "no", "off", "Off")) {
+      assertFalse(config("train.full_parameters=" + no).train().fullParameters(), no);
+    }
   }
 
   @Test

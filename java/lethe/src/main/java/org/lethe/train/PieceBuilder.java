@@ -98,7 +98,8 @@ final class PieceBuilder {
     if (layout.padding().isNone()) {
       places = layout.prefixes().pack(packer, layout.texts(piece, side)).iterator();
     } else {
-      places = piece.stream().filter(s -> side.test(s.role())).map(this::append).toList().iterator();
+      places =
+          piece.stream().filter(s -> side.test(s.role())).map(this::append).toList().iterator();
     }
     List<Packer.Place> ofPiece = new ArrayList<>();
     piece.forEach(s -> ofPiece.add(side.test(s.role()) ? places.next() : null));

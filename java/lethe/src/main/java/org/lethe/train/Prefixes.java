@@ -80,7 +80,9 @@ record Prefixes(int least, IntUnaryOperator table) {
     private final List<Shared> shared = new ArrayList<>();
     private final List<Integer> leaders = new ArrayList<>();
 
-    /** Adds the sequences of a group, or all that it has; returns how many tokens they leave out. */
+    /**
+     * Adds the sequences of a group, or all that it has; returns how many tokens they leave out.
+     */
     int add(List<Text> group) {
       int first = texts.size();
       texts.addAll(group);
