@@ -1,6 +1,7 @@
 // Attention through lethe.h against its twin, and the promises about bits.
 #include <initializer_list>
 #include <limits>
+#include <tuple>
 
 #include "attention_cases.h"
 #include "attention_twin.h"
@@ -241,6 +242,59 @@ void place_does_not_matter(lethe_engine *engine, const std::string &backend, int
   expect(same_bits(a.dv, part(b.dv, before, rows, narrow)), where + " dv");
 }
 
+// The rows [from, from + rows) of packed numbers, `width` each, at `to`.
+void copy_rows(const std::vector<float> &x, int64_t from, int64_t rows, int64_t width, int64_t to,
+               std::vector<float> *y) {
+  std::copy_n(x.begin() + from * width, rows * width, y->begin() + to * width);
+}
+
+// Two sequences that begin alike: each whole, and the second behind the first's beginning. The second's own rows come
+// to the same bits either way, and the beginning's keys to the sum of both gradients.
+void a_shared_beginning(lethe_engine *engine, const std::string &backend, int32_t dtype, int32_t shared, int32_t own,
+                        int64_t window) {
+  const std::string where =
+      backend + (dtype == LETHE_BF16 ? " bf16 " : " fp32 ") + std::to_string(own) + " behind " + std::to_string(shared);
+  const int32_t first = shared + 37, second = shared + own, all = first + second;
+  const int64_t wide = 4 * 40, narrow = 2 * 40;
+  const Case whole = {
+      "",
+      with(problem(4, 2, 40, {{0, first, 0, first, 0, 0}, {first, second, first, second, 0, 0}}, all, all), window, 0),
+      true, 2, 0};
+  const Case behind = {"",
+                       with(problem(4, 2, 40, {{0, first, 0, first, 0, 0}, {first, own, first, own, 0, shared}},
+                                    first + own, first + own),
+                            window, 0),
+                       true, 2, 0};
+  Inputs in = draw(whole, dtype, 10);
+  copy_rows(in.q, 0, shared, wide, first, &in.q);
+  copy_rows(in.k, 0, shared, narrow, first, &in.k);
+  copy_rows(in.v, 0, shared, narrow, first, &in.v);
+  // What reaches the beginning as queries is the first's; as keys both.
+  std::fill_n(in.dout.begin() + first * wide, shared * wide, 0.0f);
+  Inputs less = draw(behind, dtype, 10);
+  for (const auto &[from, to, width] : {std::tuple(&in.q, &less.q, wide), std::tuple(&in.k, &less.k, narrow),
+                                        std::tuple(&in.v, &less.v, narrow), std::tuple(&in.dout, &less.dout, wide)}) {
+    copy_rows(*from, 0, first, width, 0, to);
+    copy_rows(*from, first + shared, own, width, first, to);
+  }
+  const Outputs a = compute(engine, where, dtype, whole.problem, true, in);
+  const Outputs b = compute(engine, where, dtype, behind.problem, true, less);
+  const int64_t begins = first + shared;
+  expect(same_bits(part(a.out, begins, own, wide), part(b.out, first, own, wide)), where + " out");
+  expect(same_bits(part(a.lse, begins, own, 4), part(b.lse, first, own, 4)), where + " lse");
+  expect(same_bits(part(a.dq, begins, own, wide), part(b.dq, first, own, wide)), where + " dq");
+  expect(same_bits(part(a.out, 0, first, wide), part(b.out, 0, first, wide)), where + " out of the first");
+  // Either way a number is rounded once to storage, after sums in fp32 of less than 2^8 terms a sequence.
+  const double unit = storage_unit(dtype) + 512 * storage_unit(LETHE_F32);
+  for (const auto &[apart, together, what] : {std::tuple(&a.dk, &b.dk, " dk"), std::tuple(&a.dv, &b.dv, " dv")}) {
+    for (size_t i = 0; i < static_cast<size_t>(shared * narrow); ++i) {
+      const double one = (*apart)[i], two = (*apart)[i + static_cast<size_t>(first * narrow)], sum = (*together)[i];
+      const double scale = std::fabs(one) + std::fabs(two) + std::fabs(sum) + 1;
+      expect(std::fabs(one + two - sum) <= unit * scale, where + what + " of the beginning");
+    }
+  }
+}
+
 void bad_tables(lethe_engine *engine, const std::string &backend) {
   const struct {
     const char *what;
@@ -330,6 +384,12 @@ int main(int argc, char **argv) {
       }
       for (const int32_t rows : kPlaceRows) {
         for (const int64_t window : {0, 17}) place_does_not_matter(engine, backend, dtype, rows, window);
+      }
+      for (const int32_t own : kPlaceRows) {
+        // Few queries decode, in another order.
+        if (own == 1 || (own == 2 && backend.rfind("cuda", 0) == 0 && dtype == LETHE_BF16)) continue;
+        for (const int64_t window : {0, 45})
+          a_shared_beginning(engine, backend, dtype, own == 2 ? 16 : 131, own, window);
       }
       an_idle_window_changes_nothing(engine, backend, dtype);
       hidden_keys_do_not_matter(engine, backend, dtype);

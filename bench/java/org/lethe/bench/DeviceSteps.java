@@ -224,6 +224,7 @@ public final class DeviceSteps implements Callable<Integer> {
         double[] ms = new double[STEPS];
         int done = 0;
         int tokens = 0;
+        int shared = 0;
         Map<String, Long> launches = Map.of();
         try (Step step = new Step(model, method, settings, null, largest)) {
           double spent = 0;
@@ -239,6 +240,7 @@ public final class DeviceSteps implements Callable<Integer> {
             ms[done] = (System.nanoTime() - start) / 1e6;
             losses[done] = report.loss();
             tokens = report.tokens();
+            shared = report.sharedTokens();
             if (recorded) {
               launches = counted(backend.launches());
               backend.recordLaunches(false);
@@ -256,7 +258,7 @@ public final class DeviceSteps implements Callable<Integer> {
             before,
             model.lora().values(),
             tokens,
-            GemmFloor.flops(config, method, sequences),
+            GemmFloor.flops(config, method, sequences, shared),
             backend.allocatedBytes(),
             free - least,
             launches);

@@ -155,6 +155,7 @@ public final class StepBench implements Callable<Integer> {
       return 1;
     }
     double[] ms = new double[steps];
+    long[] shared = new long[batches.size()];
     long processor = 0;
     for (int i = 0; steps > 0 && i < warmup + steps; i++) {
       List<StepSequence> batch = batches.get(i % batches.size());
@@ -164,6 +165,7 @@ public final class StepBench implements Callable<Integer> {
       long start = System.nanoTime();
       StepReport report = step.run(i, batch, LEARNING_RATE);
       double taken = (System.nanoTime() - start) / 1e6;
+      shared[i % batches.size()] = report.sharedTokens();
       if (!report.applied()) {
         throw new UserException("step " + i + " was skipped: its gradient is not finite");
       }
@@ -180,9 +182,11 @@ public final class StepBench implements Callable<Integer> {
     if (steps > 0) {
       putTimes(result, ms);
       result.put("cpu_ms", processorMs);
-      double flops =
-          batches.stream().mapToDouble(b -> GemmFloor.flops(loaded.config(), objective, b)).sum()
-              / batches.size();
+      double flops = 0;
+      for (int i = 0; i < batches.size(); i++) {
+        flops += GemmFloor.flops(loaded.config(), objective, batches.get(i), shared[i]);
+      }
+      flops /= batches.size();
       double rate = GemmFloor.rate(loaded.ops());
       result.put("gemm_gflop", Math.round(flops / 1e7) / 100.0);
       result.put("gemm_gflop_per_s", Math.round(rate / 1e9));
@@ -197,6 +201,7 @@ public final class StepBench implements Callable<Integer> {
     long tokens =
         batches.stream().flatMap(List::stream).mapToLong(s -> s.tokens().ids().length).sum();
     result.put("real_tokens", Math.round((double) tokens / batches.size()));
+    result.put("shared_tokens", Math.round(Arrays.stream(shared).average().orElse(0)));
     result.put("peak_MB", peak);
     result.put("reference", ReferenceCache.isNeeded(objective) ? reference : "none");
     result.put("rank", rank);

@@ -1,6 +1,7 @@
 package org.lethe.run;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -59,6 +60,7 @@ class SettingsTest {
   void enumsOfTheConfigurationAreTheEngines() {
     assertSameNames(TrainConfig.Schedule.class, Schedule.class);
     assertSameNames(TrainConfig.OnNonFinite.class, TrainSettings.OnNonFinite.class);
+    assertSameNames(TrainConfig.SharedPrefixes.class, TrainSettings.SharedPrefixes.class);
     assertSameNames(MethodSection.Positions.class, Positions.class);
     assertSameNames(MethodSection.MeDirection.class, EntropyDirection.class);
     assertSameNames(DataConfig.PairingMode.class, Pairing.Kind.class);
@@ -86,6 +88,16 @@ class SettingsTest {
   }
 
   @Test
+  void allThatYamlCallsTrueIsTrue() {
+    for (String yes : List.of("true", "True", "yes", "on", "ON")) {
+      assertTrue(config("train.full_parameters=" + yes).train().fullParameters(), yes);
+    }
+    for (String no : List.of("false", "no", "off", "Off")) {
+      assertFalse(config("train.full_parameters=" + no).train().fullParameters(), no);
+    }
+  }
+
+  @Test
   void everyConstantGoesThrough() {
     for (Schedule schedule : Schedule.values()) {
       RunConfig c = config("train.schedule=" + schedule.name().toLowerCase(Locale.ROOT));
@@ -94,6 +106,10 @@ class SettingsTest {
     for (TrainSettings.OnNonFinite answer : TrainSettings.OnNonFinite.values()) {
       RunConfig c = config("train.on_non_finite=" + answer);
       assertEquals(answer, Settings.train(c.train(), 1).onNonFinite());
+    }
+    for (TrainSettings.SharedPrefixes shared : TrainSettings.SharedPrefixes.values()) {
+      RunConfig c = config("train.shared_prefixes=" + shared.name().toLowerCase(Locale.ROOT));
+      assertEquals(shared, Settings.train(c.train(), 1).sharedPrefixes());
     }
     for (Pairing.Kind kind : Pairing.Kind.values()) {
       assertEquals(kind, Settings.pairing(config("data.pairing=" + kind).data()));

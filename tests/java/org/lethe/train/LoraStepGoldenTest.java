@@ -139,24 +139,33 @@ class LoraStepGoldenTest {
   @MethodSource("combinations")
   void lossAndGradientsAreThoseOfTorch(JsonNode combination) {
     Method method = method(combination);
-    String name = combination.get("name").asText();
     // Whole, and in pieces of about a pair, with the reference in the batch: the numbers may not
-    // show the cut.
+    // show the cut, nor what sequences share.
     for (int piece : new int[] {4096, largestPair(method)}) {
-      try (Step step = new Step(model, method, settings(), null, piece)) {
-        Step.Gradients result = step.gradients(sequencesOf(method));
-        double loss = combination.get("loss").asDouble();
-        assertEquals(loss, result.loss(), TOLERANCE * Math.max(1, Math.abs(loss)), name);
-        for (Map.Entry<String, JsonNode> term : combination.get("terms").properties()) {
-          String part = term.getKey().replaceAll("(_REVERSE)?(\\..*)?$", "");
-          double expected = term.getValue().asDouble();
-          double scale = Math.max(1, Math.abs(expected));
-          assertEquals(expected, result.parts().get(part), TOLERANCE * scale, name);
-        }
-        assertTrue(piece == 4096 || result.microBatches() > 1);
-        GradientReader.assertGradients(
-            gradients, model.trainable(), name + "/", n -> "base_model.model." + n, TOLERANCE);
+      assertThoseOfTorch(combination, method, settings(), piece);
+    }
+    assertThoseOfTorch(combination, method, sharing(), 4096);
+  }
+
+  private static TrainSettings sharing() {
+    return settings().with(TrainSettings.SharedPrefixes.ON);
+  }
+
+  private void assertThoseOfTorch(JsonNode combination, Method method, TrainSettings s, int piece) {
+    String name = combination.get("name").asText();
+    try (Step step = new Step(model, method, s, null, piece)) {
+      Step.Gradients result = step.gradients(sequencesOf(method));
+      double loss = combination.get("loss").asDouble();
+      assertEquals(loss, result.loss(), TOLERANCE * Math.max(1, Math.abs(loss)), name);
+      for (Map.Entry<String, JsonNode> term : combination.get("terms").properties()) {
+        String part = term.getKey().replaceAll("(_REVERSE)?(\\..*)?$", "");
+        double expected = term.getValue().asDouble();
+        double scale = Math.max(1, Math.abs(expected));
+        assertEquals(expected, result.parts().get(part), TOLERANCE * scale, name);
       }
+      assertTrue(piece == 4096 || result.microBatches() > 1);
+      GradientReader.assertGradients(
+          gradients, model.trainable(), name + "/", n -> "base_model.model." + n, TOLERANCE);
     }
   }
 
@@ -168,10 +177,12 @@ class LoraStepGoldenTest {
       for (String name : List.of("NPO", "DPO")) {
         for (double beta : new double[] {0.1, 0.5, 2.5}) {
           Method method = Methods.create(MethodConfig.of(name).withBeta(beta));
-          for (int piece : new int[] {4096, largestPair(method)}) {
-            try (Step step = new Step(fresh, method, settings(), null, piece)) {
-              double loss = step.gradients(sequencesOf(method)).loss();
-              assertEquals(2 / beta * StrictMath.log(2), loss, name + " beta " + beta);
+          for (TrainSettings s : List.of(settings(), sharing())) {
+            for (int piece : new int[] {4096, largestPair(method)}) {
+              try (Step step = new Step(fresh, method, s, null, piece)) {
+                double loss = step.gradients(sequencesOf(method)).loss();
+                assertEquals(2 / beta * StrictMath.log(2), loss, name + " beta " + beta);
+              }
             }
           }
         }

@@ -62,7 +62,7 @@ class TrainingListenerTest {
   }
 
   private static StepReport report(int step) {
-    return new StepReport(step, step + 0.5, Map.of(), 1, 1e-3, 10, 1, true);
+    return new StepReport(step, step + 0.5, Map.of(), 1, 1e-3, 10, 0, 1, true);
   }
 
   private static final BatchSource BATCHES =

@@ -11,14 +11,19 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.regex.Pattern;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
 
 /** Makes records of {@link Yaml}, as {@link Config} describes. */
 final class Binder {
+  /** How YAML 1.1 writes what is true; its reader tells them from what is false. */
+  private static final Set<String> TRUE = Set.of("true", "yes", "on");
+
   /** YAML 1.1 takes 1e-3, which has no point, for a text; nobody who writes it means one. */
   private static final Pattern NUMBER =
       Pattern.compile("[-+]?(\\d+\\.?\\d*|\\.\\d+)([eE][-+]?\\d+)?");
@@ -259,7 +264,7 @@ final class Binder {
     }
     if (type == boolean.class || type == Boolean.class) {
       String text = typed(yaml, path, "true or false", Yaml.ScalarType.BOOLEAN);
-      return Boolean.parseBoolean(text);
+      return TRUE.contains(text.toLowerCase(Locale.ROOT));
     }
     if (type == int.class || type == Integer.class) {
       return (int) whole(yaml, path, Integer.MIN_VALUE, Integer.MAX_VALUE);
@@ -278,7 +283,14 @@ final class Binder {
     for (Object constant : type.getEnumConstants()) {
       names.add(Schema.name((Enum<?>) constant));
     }
-    String given = text(yaml, path, "one of " + String.join(", ", names));
+    // YAML's reader takes on and off for truth values, whose text they keep.
+    boolean truth = yaml instanceof Yaml.Scalar s && s.type() == Yaml.ScalarType.BOOLEAN;
+    String given =
+        typed(
+            yaml,
+            path,
+            "one of " + String.join(", ", names),
+            truth ? Yaml.ScalarType.BOOLEAN : Yaml.ScalarType.TEXT);
     for (Object constant : type.getEnumConstants()) {
       if (Schema.name((Enum<?>) constant).equalsIgnoreCase(given)) {
         return constant;

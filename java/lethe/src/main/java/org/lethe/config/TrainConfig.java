@@ -28,6 +28,11 @@ public record TrainConfig(
         double maxGradientNorm,
     @Doc("Tokens computed at once; more rows are accumulated") @Default("4096")
         int tokensPerMicroBatch,
+    @Doc(
+            "Sequences of a step that begin alike, such as a question's answer and its refusal,"
+                + " share those tokens: auto (from 16 tokens on), on, or off")
+        @Default("auto")
+        SharedPrefixes sharedPrefixes,
     @Doc("A loss or gradient that is not finite: stop, or skip the step and count it")
         @Default("stop")
         OnNonFinite onNonFinite,
@@ -103,6 +108,13 @@ public record TrainConfig(
     public String toString() {
       return text;
     }
+  }
+
+  /** Whether sequences that begin alike share what they begin with. */
+  public enum SharedPrefixes {
+    AUTO,
+    ON,
+    OFF
   }
 
   /** How forget and retain rows share the steps. */

@@ -8,11 +8,14 @@ import org.lethe.kernels.Ops;
 /**
  * Sequences laid end to end, without padding. Sequences whose gradient is wanted come first;
  * reference sequences, which see the base model only, come last, so that "adapted" and "needs a
- * gradient" are the same prefix.
+ * gradient" are the same prefix. A sequence may leave out first tokens that it shares with another
+ * one ({@link Packer}): what is said of a sequence here is said of the tokens that it brings.
  *
  * @param ids token ids of all sequences, [T]
  * @param positions position of each token in its own sequence, [T]
  * @param starts first token of each sequence, [S + 1]; the last entry is T
+ * @param parents the tokens that come before a sequence's own: the first, and how many, [2 S];
+ *     empty where every sequence brings all of its tokens
  * @param trainedSequences how many sequences of the front take part in the backward pass
  * @param silent indices of sequences, ascending, whose tokens neither see nor are seen: their
  *     attention output is 0, as flash-attention leaves it at padding
@@ -20,11 +23,17 @@ import org.lethe.kernels.Ops;
  *     dropout, as in evaluation
  */
 public record PackedBatch(
-    int[] ids, int[] positions, int[] starts, int trainedSequences, int[] silent, long[] rowKeys) {
+    int[] ids,
+    int[] positions,
+    int[] starts,
+    int[] parents,
+    int trainedSequences,
+    int[] silent,
+    long[] rowKeys) {
 
   /** A batch whose sequences all have attention, without dropout. */
   public PackedBatch(int[] ids, int[] positions, int[] starts, int trainedSequences) {
-    this(ids, positions, starts, trainedSequences, new int[0], new long[0]);
+    this(ids, positions, starts, new int[0], trainedSequences, new int[0], new long[0]);
   }
 
   /**
@@ -33,20 +42,9 @@ public record PackedBatch(
    * @param sequences token ids of each sequence, trained ones first; none empty
    */
   public static PackedBatch of(List<int[]> sequences, int trainedSequences) {
-    int tokens = sequences.stream().mapToInt(s -> s.length).sum();
-    int[] ids = new int[tokens];
-    int[] positions = new int[tokens];
-    int[] starts = new int[sequences.size() + 1];
-    int next = 0;
-    for (int s = 0; s < sequences.size(); s++) {
-      starts[s] = next;
-      for (int t = 0; t < sequences.get(s).length; t++, next++) {
-        ids[next] = sequences.get(s)[t];
-        positions[next] = t;
-      }
-    }
-    starts[sequences.size()] = next;
-    return new PackedBatch(ids, positions, starts, trainedSequences);
+    Packer packer = new Packer();
+    sequences.forEach(packer::add);
+    return packer.build(trainedSequences);
   }
 
   /**
@@ -59,12 +57,12 @@ public record PackedBatch(
     if (all.length != ids.length) {
       throw new InternalFaultException(all.length + " positions of " + ids.length + " tokens");
     }
-    return new PackedBatch(ids, all, starts, trainedSequences, silent, rowKeys);
+    return new PackedBatch(ids, all, starts, parents, trainedSequences, silent, rowKeys);
   }
 
   /** The same with these sequences, ascending, out of attention. */
   public PackedBatch silencing(int... sequences) {
-    return new PackedBatch(ids, positions, starts, trainedSequences, sequences, rowKeys);
+    return new PackedBatch(ids, positions, starts, parents, trainedSequences, sequences, rowKeys);
   }
 
   /**
@@ -76,7 +74,7 @@ public record PackedBatch(
     if (keys.length != trainedTokens()) {
       throw new InternalFaultException(keys.length + " keys of " + trainedTokens() + " tokens");
     }
-    return new PackedBatch(ids, positions, starts, trainedSequences, silent, keys);
+    return new PackedBatch(ids, positions, starts, parents, trainedSequences, silent, keys);
   }
 
   /** Whether a sequence's tokens are out of attention. */
@@ -94,6 +92,15 @@ public record PackedBatch(
     return ids.length;
   }
 
+  /** Tokens that sequences left out, since another one brings them. */
+  public int sharedTokens() {
+    int shared = 0;
+    for (int i = 1; i < parents.length; i += 2) {
+      shared += parents[i];
+    }
+    return shared;
+  }
+
   /** Number of sequences. */
   public int sequences() {
     return starts.length - 1;
@@ -104,7 +111,10 @@ public record PackedBatch(
     return starts[trainedSequences];
   }
 
-  /** The attention's segments: one per sequence that has attention, queries and keys alike. */
+  /**
+   * The attention's segments: one per sequence that has attention, queries and own keys alike, and
+   * what comes before them as parent keys.
+   */
   int[] segments() {
     int[] segments = new int[attending(sequences()) * Ops.SEGMENT_FIELDS];
     int at = 0;
@@ -116,6 +126,10 @@ public record PackedBatch(
         segments[at + 1] = length;
         segments[at + 2] = start;
         segments[at + 3] = length;
+        if (parents.length > 0) {
+          segments[at + 4] = parents[2 * s];
+          segments[at + 5] = parents[2 * s + 1];
+        }
         at += Ops.SEGMENT_FIELDS;
       }
     }

@@ -96,6 +96,7 @@ public final class ShapeBucket {
             spliced(packed.ids(), trained, moreTokens, moreOthers, packed.ids()[0]),
             spliced(packed.positions(), trained, moreTokens, moreOthers, 0),
             starts(packed, moreTokens, moreSequences, moreOthers, moreOtherSequences),
+            parents(packed, moreTokens, moreSequences, moreOtherSequences),
             sequences + moreSequences,
             new int[0],
             packed.rowKeys().length == 0
@@ -155,6 +156,24 @@ public final class ShapeBucket {
     System.arraycopy(values, 0, all, 0, at);
     System.arraycopy(values, at, all, at + more, values.length - at);
     return all;
+  }
+
+  /** What was shared stands where it did, behind the fillers of the trained tokens if it did. */
+  private static int[] parents(
+      PackedBatch packed, int moreTokens, int moreSequences, int moreOtherSequences) {
+    int[] real = packed.parents();
+    if (real.length == 0) {
+      return real;
+    }
+    int trained = packed.trainedSequences();
+    int[] filled = new int[real.length + 2 * (moreSequences + moreOtherSequences)];
+    for (int s = 0; s < packed.sequences(); s++) {
+      boolean behind = s >= trained && real[2 * s + 1] > 0;
+      int at = 2 * (s < trained ? s : s + moreSequences);
+      filled[at] = real[2 * s] + (behind ? moreTokens : 0);
+      filled[at + 1] = real[2 * s + 1];
+    }
+    return filled;
   }
 
   private static int[] starts(

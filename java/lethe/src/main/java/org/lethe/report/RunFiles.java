@@ -49,6 +49,7 @@ public record RunFiles(
    * @param parts each loss's own value by name, before its coefficient
    * @param gradientNorm global norm before the clip
    * @param tokens that went through the model
+   * @param sharedTokens that did not, since they stand at the beginning of another sequence
    * @param applied false when something was not finite and the parameters were left as they were
    */
   public record Update(
@@ -58,6 +59,7 @@ public record RunFiles(
       double gradientNorm,
       double learningRate,
       long tokens,
+      long sharedTokens,
       boolean applied) {}
 
   /**
@@ -145,6 +147,7 @@ public record RunFiles(
         line.number("gradient_norm"),
         line.number("learning_rate"),
         line.integer("tokens"),
+        line.has("shared_tokens") ? line.integer("shared_tokens") : 0,
         line.flag("applied"));
   }
 

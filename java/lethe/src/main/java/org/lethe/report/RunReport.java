@@ -122,6 +122,10 @@ final class RunReport {
     long tokens = steps.values().stream().mapToLong(Update::tokens).sum();
     String words =
         String.format(Locale.ROOT, "%s over %,d tokens", count(steps.size(), "update"), tokens);
+    long shared = steps.values().stream().mapToLong(Update::sharedTokens).sum();
+    if (shared > 0) {
+      words += String.format(Locale.ROOT, " (and %,d that sequences shared)", shared);
+    }
     double seconds = seconds();
     if (seconds > 0) {
       words += " in " + Numbers.duration(seconds);

@@ -35,7 +35,7 @@ final class BenchStep {
           Bench.sequences(
               method, options.model().vocabularySize(), options.pairs(), options.length());
       TrainSettings settings = TrainSettings.of(1, LEARNING_RATE, Schedule.CONSTANT, 0);
-      int largest = Step.largestPiece(method, settings, null, List.of(sequences));
+      int largest = Step.largestPiece(model, method, settings, null, List.of(sequences));
       try (Step step = new Step(model, method, settings, null, largest)) {
         checkDescent(model.trainable(), step, sequences);
         int tokens = sequences.stream().mapToInt(s -> s.tokens().ids().length).sum();
@@ -46,7 +46,8 @@ final class BenchStep {
                 + " sequences of "
                 + options.length()
                 + " tokens";
-        double flop = GemmFloor.flops(options.model(), method, sequences);
+        int shared = step.gradients(sequences).sharedTokens();
+        double flop = GemmFloor.flops(options.model(), method, sequences, shared);
         return Bench.time(
             ops.backend(),
             options,

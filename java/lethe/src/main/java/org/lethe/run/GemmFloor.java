@@ -28,12 +28,16 @@ public final class GemmFloor {
 
   private GemmFloor() {}
 
-  /** Floating-point operations of one step. */
-  public static double flops(ModelConfig c, Method method, List<StepSequence> step) {
+  /**
+   * Floating-point operations of one step.
+   *
+   * @param shared tokens that sequences left out, since they stand at the beginning of others
+   */
+  public static double flops(ModelConfig c, Method method, List<StepSequence> step, long shared) {
     double attention = (double) c.hiddenSize() * (c.qkvWidth() + c.queryWidth());
     double feedForward = 3.0 * c.hiddenSize() * c.feedForwardSize();
     double weights = c.layers() * (attention + feedForward);
-    long tokens = 0;
+    long tokens = -shared;
     long rows = 0;
     for (StepSequence s : step) {
       int length = s.tokens().ids().length;

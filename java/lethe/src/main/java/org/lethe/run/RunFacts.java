@@ -59,6 +59,7 @@ final class RunFacts {
     facts.put("gradient_norm", update.gradientNorm());
     facts.put("learning_rate", update.learningRate());
     facts.put("tokens", update.tokens());
+    facts.put("shared_tokens", update.sharedTokens());
     facts.put("applied", update.applied());
     return facts;
   }

@@ -144,6 +144,7 @@ final class RunFolder implements AutoCloseable {
     line.put("gradient_norm", report.gradientNorm());
     line.put("learning_rate", report.learningRate());
     line.put("tokens", report.tokens());
+    line.put("shared_tokens", report.sharedTokens());
     line.put("applied", report.applied());
     directory.append(line);
     long now = System.nanoTime();

@@ -94,7 +94,8 @@ final class Settings {
             c.maxGradientNorm(),
             c.tokensPerMicroBatch(),
             TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()))
-        .with(Graphs.valueOf(c.graphs().name()));
+        .with(Graphs.valueOf(c.graphs().name()))
+        .with(TrainSettings.SharedPrefixes.valueOf(c.sharedPrefixes().name()));
   }
 
   /** How much memory a training may take. */

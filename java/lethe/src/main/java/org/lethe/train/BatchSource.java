@@ -17,6 +17,15 @@ public interface BatchSource {
    */
   default void prepare(int index) {}
 
+  /**
+   * Whether {@link #step} may be called for the next step, on another thread, while one is
+   * computed: where it depends on nothing but the step's number, and {@link #prepare} does nothing.
+   * It is never called by two threads at once.
+   */
+  default boolean knownAhead() {
+    return false;
+  }
+
   /** The sequences of a step, which may lie in any epoch. */
   List<StepSequence> step(int index);
 

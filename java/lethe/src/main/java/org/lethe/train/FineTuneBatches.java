@@ -35,6 +35,11 @@ public final class FineTuneBatches implements BatchSource {
   }
 
   @Override
+  public boolean knownAhead() {
+    return true;
+  }
+
+  @Override
   public List<StepSequence> step(int index) {
     int epoch = index / stepsPerEpoch();
     int first = index % stepsPerEpoch() * batchSize;

@@ -29,7 +29,8 @@ public final class HardTargets {
   public static List<StepSequence> label(
       Model model, List<StepSequence> sequences, double alpha, boolean translated) {
     Method method = Targets.mixture(Positions.ALL, alpha, translated);
-    MicroBatch.Layout layout = new MicroBatch.Layout(method, null, false, Padding.NONE, 0);
+    MicroBatch.Layout layout =
+        new MicroBatch.Layout(method, null, false, Padding.NONE, Prefixes.NONE, 0);
     List<StepSequence> labelled = new ArrayList<>();
     int largest = sequences.stream().mapToInt(layout::tokens).max().orElse(1);
     try (Decoder decoder = new Decoder(model, largest, false);

@@ -7,6 +7,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Predicate;
 import org.lethe.UserException;
 import org.lethe.data.TokenSequence;
 import org.lethe.method.Method;
@@ -66,11 +67,15 @@ final class MicroBatch {
     private final boolean base;
     private final Padding padding;
     private final int vocabulary;
+    private final Prefixes prefixes;
     private final Map<Role, Integer> longest;
 
-    /** Which rows and reference twins each role needs, without padding; the base is reference. */
+    /**
+     * Which rows and reference twins each role needs, without padding or shared prefixes; the base
+     * is reference.
+     */
     Layout(Method method, ReferenceNll cache) {
-      this(method, cache, true, Padding.NONE, 0);
+      this(method, cache, true, Padding.NONE, Prefixes.NONE, 0);
     }
 
     /**
@@ -78,9 +83,16 @@ final class MicroBatch {
      *
      * @param cache the reference's sequence nll; null: the reference runs in the same batch
      * @param base whether the reference is the base itself, which can stand in the trained batch
+     * @param prefixes which sequences leave tokens to others
      * @param vocabulary of the model; 0 where no rows will be laid
      */
-    Layout(Method method, ReferenceNll cache, boolean base, Padding padding, int vocabulary) {
+    Layout(
+        Method method,
+        ReferenceNll cache,
+        boolean base,
+        Padding padding,
+        Prefixes prefixes,
+        int vocabulary) {
       for (Use use : method.uses()) {
         uses.computeIfAbsent(use.role(), role -> new ArrayList<>()).add(use);
       }
@@ -88,6 +100,7 @@ final class MicroBatch {
       this.cache = padding.masksInside() ? null : cache;
       this.base = base;
       this.padding = padding;
+      this.prefixes = prefixes;
       this.vocabulary = vocabulary;
       this.longest = Map.of();
       if (!padding.isNone() && method.uses().stream().anyMatch(use -> !inBatch(use))) {
@@ -103,6 +116,7 @@ final class MicroBatch {
       this.cache = layout.cache;
       this.base = layout.base;
       this.padding = layout.padding;
+      this.prefixes = layout.prefixes;
       this.vocabulary = layout.vocabulary;
       this.longest = longest;
     }
@@ -138,6 +152,10 @@ final class MicroBatch {
       return padding;
     }
 
+    Prefixes prefixes() {
+      return prefixes;
+    }
+
     ReferenceNll cache() {
       return cache;
     }
@@ -159,7 +177,26 @@ final class MicroBatch {
       return of(role).stream().anyMatch(use -> use.sources().trained());
     }
 
-    /** Tokens of a sequence in all passes. */
+    /**
+     * A sequence as those see it that share prefixes: for each row that a use looks at it brings a
+     * token of its own, so that the rows of a batch are bounded by its tokens.
+     */
+    Prefixes.Text text(StepSequence s) {
+      int own = of(s.role()).stream().mapToInt(use -> rows(use, s).length).max().orElse(0);
+      return new Prefixes.Text(s.tokens().ids(), own, s.forgets() + "/" + s.pair());
+    }
+
+    /** The sequences of a side, as those see them that share prefixes. */
+    List<Prefixes.Text> texts(List<StepSequence> piece, Predicate<Role> side) {
+      return piece.stream().filter(s -> side.test(s.role())).map(this::text).toList();
+    }
+
+    /** Tokens of sequences in all passes, none of them shared. */
+    int tokens(List<StepSequence> group) {
+      return group.stream().mapToInt(this::tokens).sum();
+    }
+
+    /** Tokens of a sequence in all passes, none of them shared. */
     int tokens(StepSequence s) {
       int length = s.tokens().ids().length;
       int tokens = trains(s.role()) ? length : 0;
@@ -250,16 +287,15 @@ final class MicroBatch {
       List<StepSequence> step, Layout layout, int budget, DropoutKeys keys) {
     List<MicroBatch> pieces = new ArrayList<>();
     List<StepSequence> piece = new ArrayList<>();
-    int tokens = layout.padTokens();
+    PieceSize size = new PieceSize(layout);
     for (List<StepSequence> group : groups(step)) {
-      int size = group.stream().mapToInt(layout::tokens).sum();
-      if (!piece.isEmpty() && tokens + size > budget) {
+      if (!piece.isEmpty() && size.with(group) > budget) {
         pieces.add(new PieceBuilder(layout).lay(piece, keys));
         piece = new ArrayList<>();
-        tokens = layout.padTokens();
+        size = new PieceSize(layout);
       }
       piece.addAll(group);
-      tokens += size;
+      size.add(group);
     }
     if (!piece.isEmpty()) {
       pieces.add(new PieceBuilder(layout).lay(piece, keys));
@@ -267,14 +303,17 @@ final class MicroBatch {
     return pieces;
   }
 
-  /** The tokens of the largest piece that {@link #cut} makes. */
+  /**
+   * Tokens that are enough for every piece that {@link #cut} makes of a step, or of some of its
+   * groups, where that is the budget.
+   */
   static int largest(List<StepSequence> step, Layout layout, int budget) {
     int largest = 0;
-    int total = layout.padTokens();
+    int total = 0;
+    PieceSize whole = new PieceSize(layout);
     for (List<StepSequence> group : groups(step)) {
-      int size = group.stream().mapToInt(layout::tokens).sum();
-      largest = Math.max(largest, size + layout.padTokens());
-      total += size;
+      largest = Math.max(largest, new PieceSize(layout).with(group));
+      total = whole.add(group);
     }
     return Math.max(largest, Math.min(total, budget));
   }

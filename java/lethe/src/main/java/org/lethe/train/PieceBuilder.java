@@ -3,17 +3,21 @@ package org.lethe.train;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.IntUnaryOperator;
+import java.util.function.Predicate;
 import org.lethe.data.Counterpart;
 import org.lethe.method.ReferenceUse;
+import org.lethe.method.Role;
 import org.lethe.method.RowKind;
 import org.lethe.method.RowParameters;
 import org.lethe.method.Use;
 import org.lethe.model.HeadRows;
 import org.lethe.model.PackedBatch;
+import org.lethe.model.Packer;
 
 /**
  * Lays a piece of a step out: the sequences that train, then their reference twins. With padding,
@@ -24,14 +28,12 @@ final class PieceBuilder {
   private static final int PADDING_PLACE = 0;
 
   private final MicroBatch.Layout layout;
-  private final List<int[]> ids = new ArrayList<>();
-  private final List<int[]> places = new ArrayList<>();
+  private final Packer packer = new Packer();
   private final HeadRows.Builder rows = new HeadRows.Builder();
   private final Passes passes = new Passes(rows);
   private final List<Integer> headRowOf = new ArrayList<>();
   private final Map<Integer, Integer> sources = new LinkedHashMap<>();
   private final Map<PaddingRow, Integer> paddingRows = new HashMap<>();
-  private int start;
   private int paddingToken = -1;
 
   /** What tells the head's rows at padding apart. */
@@ -49,24 +51,23 @@ final class PieceBuilder {
   MicroBatch lay(List<StepSequence> piece, DropoutKeys keys) {
     appendPadding();
     Map<Use, int[]> firstRows = new LinkedHashMap<>();
+    List<Packer.Place> trainedPlaces = places(piece, layout::trains);
     for (int i = 0; i < piece.size(); i++) {
       StepSequence s = piece.get(i);
       for (Use use : layout.of(s.role())) {
         int[] first = firstRows.computeIfAbsent(use, u -> new int[piece.size()]);
         if (use.sources().trained()) {
-          first[i] = add(s, use, use.kind(), next(s));
+          first[i] = add(s, use, use.kind(), at(s, trainedPlaces.get(i)));
         }
-      }
-      if (layout.trains(s.role())) {
-        append(s);
       }
     }
     rows.endTrained();
-    int trainedTokens = start;
-    int trained = ids.size();
+    int trainedTokens = packer.tokens();
+    int trained = packer.sequences();
     if (piece.stream().anyMatch(s -> layout.needsTwin(s.role()))) {
       appendPadding();
     }
+    List<Packer.Place> twinPlaces = places(piece, layout::needsTwin);
     List<MicroBatch.Placed> placed = new ArrayList<>();
     for (int i = 0; i < piece.size(); i++) {
       StepSequence s = piece.get(i);
@@ -76,13 +77,14 @@ final class PieceBuilder {
         if (!use.sources().trained()) {
           first = add(s, use, use.kind(), t -> own(use.sources().policy(), text, s, t));
         }
-        placed.add(withReference(s, text, use, first));
-      }
-      if (layout.needsTwin(s.role())) {
-        append(s);
+        placed.add(withReference(s, twinPlaces.get(i), text, use, first));
       }
     }
-    PackedBatch packed = packed(trained);
+    PackedBatch packed = packer.build(trained);
+    if (!layout.padding().isNone()) {
+      packed =
+          packed.silencing(trained < packer.sequences() ? new int[] {0, trained} : new int[] {0});
+    }
     if (keys != null) {
       packed =
           packed.withRowKeys(keys.of(piece.stream().filter(s -> layout.trains(s.role())).toList()));
@@ -90,13 +92,18 @@ final class PieceBuilder {
     return new MicroBatch(packed, rows.build(trainedTokens), passes.build(), placed, headRows());
   }
 
-  private PackedBatch packed(int trained) {
-    PackedBatch packed = PackedBatch.of(ids, trained);
+  /** Packs the sequences of a side; null where one is not of it. */
+  private List<Packer.Place> places(List<StepSequence> piece, Predicate<Role> side) {
+    Iterator<Packer.Place> places;
     if (layout.padding().isNone()) {
-      return packed;
+      places = layout.prefixes().pack(packer, layout.texts(piece, side)).iterator();
+    } else {
+      places =
+          piece.stream().filter(s -> side.test(s.role())).map(this::append).toList().iterator();
     }
-    int[] silent = trained < ids.size() ? new int[] {0, trained} : new int[] {0};
-    return packed.at(places).silencing(silent);
+    List<Packer.Place> ofPiece = new ArrayList<>();
+    piece.forEach(s -> ofPiece.add(side.test(s.role()) ? places.next() : null));
+    return ofPiece;
   }
 
   private int[] headRows() {
@@ -108,19 +115,17 @@ final class PieceBuilder {
   /** Begins a part of the batch with the token that stands for its padding. */
   private void appendPadding() {
     if (!layout.padding().isNone()) {
-      paddingToken = start++;
+      paddingToken = packer.tokens();
       paddingRows.clear();
-      ids.add(new int[] {layout.padding().token()});
-      places.add(new int[] {PADDING_PLACE});
+      packer.add(new int[] {layout.padding().token()}, new int[] {PADDING_PLACE});
     }
   }
 
-  private void append(StepSequence s) {
+  /** Packs what a padded row has attention at. */
+  private Packer.Place append(StepSequence s) {
     int[] own = s.tokens().ids();
     int[] attending = layout.padding().attending(s.tokens());
-    ids.add(Arrays.stream(attending).map(t -> own[t]).toArray());
-    places.add(attending);
-    start += attending.length;
+    return packer.add(Arrays.stream(attending).map(t -> own[t]).toArray(), attending);
   }
 
   /** Adds the rows of a sequence, whose hidden states are found by place; returns the first. */
@@ -155,15 +160,15 @@ final class PieceBuilder {
     return sources.computeIfAbsent(token, rows::source);
   }
 
-  /** Finds the source at a place of the sequence that stands next in the batch. */
-  private IntUnaryOperator next(StepSequence s) {
+  /** Finds the source at a place of a sequence that stands in the batch. */
+  private IntUnaryOperator at(StepSequence s, Packer.Place place) {
     if (layout.padding().isNone()) {
-      return t -> source(start + t);
+      return t -> source(place.token(t));
     }
     int[] attending = layout.padding().attending(s.tokens());
     return t -> {
       int token = Arrays.binarySearch(attending, t);
-      return source(token >= 0 ? start + token : paddingToken);
+      return source(token >= 0 ? place.token(token) : paddingToken);
     };
   }
 
@@ -173,25 +178,26 @@ final class PieceBuilder {
   }
 
   /** Finds the source of the first reference at a place. */
-  private IntUnaryOperator reference(StepSequence s, String text, Use use) {
+  private IntUnaryOperator reference(StepSequence s, Packer.Place twin, String text, Use use) {
     if (use.sources().counterpart()) {
       Counterpart other = s.counterpart();
       return t -> passes.source(use.view(), text + "'", other.ids(), other.rows()[t]);
     }
-    return layout.inBatch(use) ? next(s) : t -> own(use.view(), text, s, t);
+    return layout.inBatch(use) ? at(s, twin) : t -> own(use.view(), text, s, t);
   }
 
-  /** Refers a use's rows to the references, of which the base stands next in the batch. */
-  private MicroBatch.Placed withReference(StepSequence s, String text, Use use, int firstRow) {
+  /** Refers a use's rows to the references, of which the base stands in the batch as its twin. */
+  private MicroBatch.Placed withReference(
+      StepSequence s, Packer.Place twin, String text, Use use, int firstRow) {
     int[] at = layout.rows(use, s);
     int twinRow = -1;
     double cached = Double.NaN;
     if (use.reference() == ReferenceUse.SEQUENCE_NLL && layout.cache() != null) {
       cached = layout.cache().of(s.tokens(), use.positions());
     } else if (use.reference() == ReferenceUse.SEQUENCE_NLL) {
-      twinRow = add(s, use, RowKind.STATISTICS, reference(s, text, use));
+      twinRow = add(s, use, RowKind.STATISTICS, reference(s, twin, text, use));
     } else if (use.reference() == ReferenceUse.HIDDEN) {
-      IntUnaryOperator reference = reference(s, text, use);
+      IntUnaryOperator reference = reference(s, twin, text, use);
       for (int r = 0; r < at.length; r++) {
         int row = headRowOf.get(firstRow + r);
         rows.reference(row, reference.applyAsInt(at[r]));

@@ -14,6 +14,11 @@ public record RepeatedBatches(BatchSource batches, int times) implements BatchSo
   }
 
   @Override
+  public boolean knownAhead() {
+    return batches.knownAhead();
+  }
+
+  @Override
   public List<StepSequence> step(int index) {
     return batches.step(index / times);
   }

@@ -1,7 +1,10 @@
 package org.lethe.train;
 
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import org.lethe.data.TokenSequence;
 import org.lethe.method.Positions;
 import org.lethe.method.Role;
@@ -14,6 +17,7 @@ import org.lethe.model.HeadRows;
 import org.lethe.model.MemoryPlan;
 import org.lethe.model.Model;
 import org.lethe.model.PackedBatch;
+import org.lethe.model.Packer;
 import org.lethe.model.View;
 
 /**
@@ -26,6 +30,7 @@ public final class Scorer implements AutoCloseable {
   private final Model model;
   private final int budget;
   private final View view;
+  private final Prefixes prefixes;
   private final Decoder decoder;
   private final Head head;
 
@@ -57,6 +62,7 @@ public final class Scorer implements AutoCloseable {
     this.model = model;
     this.budget = budget;
     this.view = view;
+    this.prefixes = Prefixes.worthwhile(model);
     this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, false), this::plan);
     try {
       this.head = MemoryPlan.take(() -> new Head(model, budget), this::plan);
@@ -120,16 +126,22 @@ public final class Scorer implements AutoCloseable {
   public <T> List<T> read(List<TokenSequence> sequences, Positions positions, Reading<T> reading) {
     List<T> readings = new ArrayList<>();
     List<TokenSequence> batch = new ArrayList<>();
+    Prefixes.Text first = null;
     int tokens = 0;
     for (TokenSequence sequence : sequences) {
-      int length = sequence.ids().length;
-      if (!batch.isEmpty() && tokens + length > budget) {
+      Prefixes.Text text = text(sequence, positions, first);
+      boolean follows = first != null && first.group().equals(text.group());
+      int own = sequence.ids().length - (follows ? prefixes.shared(first, text) : 0);
+      if (!batch.isEmpty() && tokens + own > budget) {
         readings.addAll(readBatch(batch, positions, reading));
         batch.clear();
         tokens = 0;
+        follows = false;
+        own = sequence.ids().length;
       }
       batch.add(sequence);
-      tokens += length;
+      first = follows ? first : text;
+      tokens += own;
     }
     if (!batch.isEmpty()) {
       readings.addAll(readBatch(batch, positions, reading));
@@ -137,17 +149,49 @@ public final class Scorer implements AutoCloseable {
     return readings;
   }
 
+  /**
+   * A sequence beside those before it: one that asks the same as the first of a group belongs to
+   * it.
+   */
+  private static Prefixes.Text text(
+      TokenSequence sequence, Positions positions, Prefixes.Text first) {
+    int prompt = sequence.answerStart();
+    boolean same =
+        first != null
+            && first.ids().length >= prompt
+            && Arrays.equals(sequence.ids(), 0, prompt, first.ids(), 0, prompt);
+    String group = same ? first.group() : first == null ? "0" : first.group() + "+";
+    return new Prefixes.Text(sequence.ids(), Rows.count(positions, sequence), group);
+  }
+
+  /** The first text of the last one's group. */
+  private static Prefixes.Text first(List<Prefixes.Text> texts) {
+    int at = texts.size() - 1;
+    while (at > 0 && texts.get(at - 1).group().equals(texts.get(at).group())) {
+      at--;
+    }
+    return texts.get(at);
+  }
+
   private <T> List<T> readBatch(
       List<TokenSequence> batch, Positions positions, Reading<T> reading) {
-    PackedBatch packed = PackedBatch.of(batch.stream().map(TokenSequence::ids).toList(), 0);
+    List<Prefixes.Text> texts = new ArrayList<>();
+    for (TokenSequence sequence : batch) {
+      texts.add(text(sequence, positions, texts.isEmpty() ? null : first(texts)));
+    }
+    Packer packer = new Packer();
+    List<Packer.Place> places = prefixes.pack(packer, texts);
+    PackedBatch packed = packer.build(0);
     HeadRows.Builder rows = new HeadRows.Builder();
+    Map<Integer, Integer> sources = new HashMap<>();
     List<Sequence> sequences = new ArrayList<>();
     int firstRow = 0;
     for (int i = 0; i < batch.size(); i++) {
       int[] at = Rows.of(positions, batch.get(i));
       for (int t : at) {
         int label = Rows.label(batch.get(i), t);
-        rows.row(rows.source(packed.starts()[i] + t), label, RowKind.STATISTICS.code(), -1);
+        int source = sources.computeIfAbsent(places.get(i).token(t), rows::source);
+        rows.row(source, label, RowKind.STATISTICS.code(), -1);
       }
       int count = at.length;
       sequences.add(new Sequence(Role.RETAIN, i, firstRow, count, Double.NaN));

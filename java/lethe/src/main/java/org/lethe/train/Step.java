@@ -13,7 +13,6 @@ import org.lethe.method.Method;
 import org.lethe.method.MethodStep;
 import org.lethe.method.ReferenceUse;
 import org.lethe.method.RowStatistics;
-import org.lethe.method.Totals;
 import org.lethe.model.ActivationPolicy;
 import org.lethe.model.Decoder;
 import org.lethe.model.FusedUpdate;
@@ -32,10 +31,14 @@ import org.lethe.model.View;
  * is made. Only the backend's thread may call it.
  */
 public final class Step implements AutoCloseable {
+  /** Numbers of a shard that every method has. */
+  private static final int FIXED = 4;
+
   private final Model model;
   private final Method method;
   private final TrainSettings settings;
   private final MicroBatch.Layout layout;
+  private final StepPlan.Planner planner;
   private final Trainable trainable;
   private final Sharding sharding;
   private final Sharding.Sum gradientSum;
@@ -106,7 +109,7 @@ public final class Step implements AutoCloseable {
               // A fused update cannot be cut.
               int tokens = StepGraphs.fuses(model) ? Integer.MAX_VALUE : limit;
               TrainSettings other = settings.withTokensPerMicroBatch(tokens);
-              return largestPiece(method, other, reference, steps);
+              return largestPiece(model, method, other, reference, steps);
             });
     TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
     requireFusable(model, method, cut, reference, steps);
@@ -137,6 +140,7 @@ public final class Step implements AutoCloseable {
             reference,
             settings,
             model.reference().equals(View.BASE),
+            Prefixes.of(settings, model),
             model.config().vocabularySize());
     requireKeys(model, settings);
     this.trainable = model.trainable();
@@ -158,6 +162,7 @@ public final class Step implements AutoCloseable {
     }
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
+    this.planner = new StepPlan.Planner(model, method, settings, layout, sharding, budget);
     StepGraphs.require(model, method, settings);
     requireDevice(model, settings);
     this.memory = StepMemory.of(model, settings, layout::rows);
@@ -220,7 +225,7 @@ public final class Step implements AutoCloseable {
   /** The most head rows of a piece of so many tokens. */
   public static IntUnaryOperator headRows(
       Method method, TrainSettings settings, ReferenceCache reference) {
-    return layout(method, reference, settings, true, 0)::rows;
+    return layout(method, reference, settings, true, Prefixes.NONE, 0)::rows;
   }
 
   /**
@@ -243,17 +248,34 @@ public final class Step implements AutoCloseable {
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    MicroBatch.Layout layout = layout(method, reference, settings, true, 0);
+    Prefixes prefixes = Prefixes.of(settings, model);
+    MicroBatch.Layout layout = layout(method, reference, settings, true, prefixes, 0);
     FusedSteps.requireOnePiece(model, layout, settings, steps);
   }
 
-  /** Tokens of the largest piece that the steps of a run are cut into. */
+  /** Tokens of the largest piece that a run's steps are cut into, were no prefix shared. */
   public static int largestPiece(
       Method method,
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    MicroBatch.Layout layout = layout(method, reference, settings, true, 0);
+    return largestPiece(
+        layout(method, reference, settings, true, Prefixes.NONE, 0), settings, steps);
+  }
+
+  /** Tokens of the largest piece that the steps of a run with this model are cut into. */
+  public static int largestPiece(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      Iterable<List<StepSequence>> steps) {
+    Prefixes prefixes = Prefixes.of(settings, model);
+    return largestPiece(layout(method, reference, settings, true, prefixes, 0), settings, steps);
+  }
+
+  private static int largestPiece(
+      MicroBatch.Layout layout, TrainSettings settings, Iterable<List<StepSequence>> steps) {
     int largest = 0;
     for (List<StepSequence> step : steps) {
       largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
@@ -277,9 +299,11 @@ public final class Step implements AutoCloseable {
    * @param loss the objective
    * @param parts each loss's own value by name, before its coefficient
    * @param tokens that went through the model, reference twins included
+   * @param sharedTokens that did not, since they stand at the beginning of another sequence
    * @param microBatches pieces the step was cut into
    */
-  public record Gradients(double loss, Map<String, Double> parts, int tokens, int microBatches) {}
+  public record Gradients(
+      double loss, Map<String, Double> parts, int tokens, int sharedTokens, int microBatches) {}
 
   /**
    * Runs one step.
@@ -299,10 +323,22 @@ public final class Step implements AutoCloseable {
    */
   public StepReport run(
       int index, List<StepSequence> sequences, double learningRate, Map<String, Double> state) {
+    return run(plan(index, sequences), learningRate, state);
+  }
+
+  /** What there is to know of a step before the model is asked. Any thread may call it. */
+  StepPlan plan(int index, List<StepSequence> sequences) {
+    return planner.plan(index, sequences);
+  }
+
+  /** Runs a step that was planned. */
+  StepReport run(StepPlan plan, double learningRate, Map<String, Double> state) {
+    int index = plan.index();
+    List<StepSequence> sequences = plan.sequences();
     if (trainable.fused() != null) {
-      return fused(index, sequences, learningRate, state);
+      return fused(plan, learningRate, state);
     }
-    Gradients g = gradients(index, sequences, state);
+    Gradients g = gradients(plan, state);
     // A loss can be infinite where its gradient is not: ascent on a label of probability 0.
     if (!Double.isFinite(g.loss())) {
       return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
@@ -319,19 +355,28 @@ public final class Step implements AutoCloseable {
       return notFinite("gradient", index, g, norm, learningRate, sequences);
     }
     return new StepReport(
-        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), true);
+        index,
+        g.loss(),
+        g.parts(),
+        norm,
+        learningRate,
+        g.tokens(),
+        g.sharedTokens(),
+        g.microBatches(),
+        true);
   }
 
   /**
    * A step whose backward pass updates the weights. With a clip a backward pass ahead measures:
    * then nothing is updated that is not finite. Without, the loss alone is looked at before.
    */
-  private StepReport fused(
-      int index, List<StepSequence> sequences, double learningRate, Map<String, Double> state) {
+  private StepReport fused(StepPlan plan, double learningRate, Map<String, Double> state) {
+    int index = plan.index();
+    List<StepSequence> sequences = plan.sequences();
     FusedUpdate.Settings how = FusedSteps.how(settings, learningRate);
     boolean ahead = how.maxNorm() > 0;
     trainable.fused().begin(ahead ? FusedUpdate.Phase.MEASURE : FusedUpdate.Phase.BOTH, how);
-    Gradients g = gradients(index, sequences, state);
+    Gradients g = gradients(plan, state);
     if (!Double.isFinite(g.loss())) {
       return notFinite("loss", index, g, Double.NaN, learningRate, sequences);
     }
@@ -345,11 +390,19 @@ public final class Step implements AutoCloseable {
     }
     if (ahead) {
       trainable.fused().begin(FusedUpdate.Phase.UPDATE, how);
-      gradients(index, sequences, state);
+      gradients(plan, state);
     }
     model.refreshHeadMean();
     return new StepReport(
-        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), true);
+        index,
+        g.loss(),
+        g.parts(),
+        norm,
+        learningRate,
+        g.tokens(),
+        g.sharedTokens(),
+        g.microBatches(),
+        true);
   }
 
   private float[] updateState() {
@@ -372,76 +425,57 @@ public final class Step implements AutoCloseable {
    * @param index of the step, from 0: dropout masks differ from step to step
    */
   public Gradients gradients(int index, List<StepSequence> sequences, Map<String, Double> state) {
-    DropoutKeys keys =
-        model.lora() != null && model.lora().drops()
-            ? new DropoutKeys(settings.seed(), index)
-            : null;
-    List<List<StepSequence>> groups = settings.parity().groups(sequences);
-    if (groups.size() > 1) {
-      return averaged(groups, state, keys);
+    return gradients(plan(index, sequences), state);
+  }
+
+  private Gradients gradients(StepPlan plan, Map<String, Double> state) {
+    if (plan.groups().size() > 1) {
+      return averaged(plan.groups(), state);
     }
-    Method sides = sides(sequences);
-    List<Shard> own = new ArrayList<>();
-    for (List<StepSequence> shard : sharding.own(sequences)) {
-      own.add(shard(sides, sequences, shard, state, keys));
-    }
-    if (sides.measures()) {
-      measure(own, sides.sums());
-    }
+    StepPlan.Group group = plan.groups().get(0);
+    List<Shard> own = shards(group, state);
     List<Gradients> shards = new ArrayList<>();
     for (Shard shard : own) {
       trainable.zeroGradients();
       shards.add(gradients(shard, 1));
       gradientSum.add(shards.size() - 1, own.size());
     }
-    return sharding.size() == 1 ? shards.get(0) : sum(sides, shards);
+    return sharding.size() == 1 ? shards.get(0) : sum(group.sides(), shards);
   }
 
   /** The mean of groups of a step, each with denominators of its own. */
-  private Gradients averaged(
-      List<List<StepSequence>> groups, Map<String, Double> state, DropoutKeys keys) {
+  private Gradients averaged(List<StepPlan.Group> groups, Map<String, Double> state) {
     trainable.zeroGradients();
     double factor = 1.0 / groups.size();
     double loss = 0;
     Map<String, Double> parts = new LinkedHashMap<>();
     int tokens = 0;
+    int shared = 0;
     int pieces = 0;
-    for (List<StepSequence> group : groups) {
-      Method sides = sides(group);
-      Shard shard = shard(sides, group, group, state, keys);
-      if (sides.measures()) {
-        measure(List.of(shard), sides.sums());
-      }
-      Gradients g = gradients(shard, factor);
+    for (StepPlan.Group group : groups) {
+      Gradients g = gradients(shards(group, state).get(0), factor);
       loss += factor * g.loss();
       g.parts().forEach((name, value) -> parts.merge(name, factor * value, Double::sum));
       tokens += g.tokens();
+      shared += g.sharedTokens();
       pieces += g.microBatches();
     }
-    return new Gradients(loss, parts, tokens, pieces);
+    return new Gradients(loss, parts, tokens, shared, pieces);
   }
 
-  private Method sides(List<StepSequence> sequences) {
-    boolean forgets = sequences.stream().anyMatch(StepSequence::forgets);
-    boolean retains = sequences.stream().anyMatch(s -> !s.forgets());
-    return method.on(forgets, retains);
-  }
-
-  private Shard shard(
-      Method sides,
-      List<StepSequence> step,
-      List<StepSequence> own,
-      Map<String, Double> state,
-      DropoutKeys keys) {
-    if (own.isEmpty()) {
-      return new Shard(List.of(), null);
+  private List<Shard> shards(StepPlan.Group group, Map<String, Double> state) {
+    List<Shard> own = new ArrayList<>();
+    for (StepPlan.Share share : group.shards()) {
+      boolean empty = share.pieces().isEmpty();
+      own.add(
+          new Shard(
+              share.pieces(),
+              empty ? null : group.sides().begin(share.totals(), share.own(), state)));
     }
-    MicroBatch.Layout padded = layout.padding(step);
-    Totals totals = Totals.of(MicroBatch.outline(step, padded));
-    Totals share = Totals.ofShare(MicroBatch.outline(own, padded));
-    return new Shard(
-        MicroBatch.cut(own, padded, Math.min(budget, settings.tokensPerMicroBatch()), keys),
-        sides.begin(totals, share, state));
+    if (group.sides().measures()) {
+      measure(own, group.sides().sums());
+    }
+    return own;
   }
 
   /**
@@ -477,13 +511,15 @@ public final class Step implements AutoCloseable {
   /** What a shard adds to the step, its gradients times a factor. */
   private Gradients gradients(Shard shard, double factor) {
     if (shard.pieces().isEmpty()) {
-      return new Gradients(0, Map.of(), 0, 0);
+      return new Gradients(0, Map.of(), 0, 0, 0);
     }
     int tokens = 0;
+    int shared = 0;
     for (MicroBatch piece : shard.pieces()) {
       RowStatistics statistics = forward(piece);
       double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
       tokens += piece.packed().tokens();
+      shared += piece.packed().sharedTokens();
       // A fused update cannot be taken back.
       if (trainable.fused() != null && !Double.isFinite(shard.objective().loss())) {
         continue;
@@ -491,28 +527,30 @@ public final class Step implements AutoCloseable {
       graphs.backward(piece.ofHead(coefficients, factor));
     }
     MethodStep objective = shard.objective();
-    return new Gradients(objective.loss(), objective.parts(), tokens, shard.pieces().size());
+    return new Gradients(
+        objective.loss(), objective.parts(), tokens, shared, shard.pieces().size());
   }
 
   private Gradients sum(Method sides, List<Gradients> shards) {
     List<String> names = sides.lossNames();
     List<double[]> rows = new ArrayList<>();
     for (Gradients g : shards) {
-      double[] row = new double[names.size() + 3];
+      double[] row = new double[names.size() + FIXED];
       row[0] = g.loss();
       row[1] = g.tokens();
-      row[2] = g.microBatches();
+      row[2] = g.sharedTokens();
+      row[3] = g.microBatches();
       for (int i = 0; i < names.size(); i++) {
-        row[3 + i] = g.parts().getOrDefault(names.get(i), 0.0);
+        row[FIXED + i] = g.parts().getOrDefault(names.get(i), 0.0);
       }
       rows.add(row);
     }
     double[] sum = sharding.sum(rows);
     Map<String, Double> parts = new LinkedHashMap<>();
     for (int i = 0; i < names.size(); i++) {
-      parts.put(names.get(i), sum[3 + i]);
+      parts.put(names.get(i), sum[FIXED + i]);
     }
-    return new Gradients(sum[0], parts, (int) sum[1], (int) sum[2]);
+    return new Gradients(sum[0], parts, (int) sum[1], (int) sum[2], (int) sum[3]);
   }
 
   private StepReport notFinite(
@@ -535,7 +573,15 @@ public final class Step implements AutoCloseable {
               + " steps");
     }
     return new StepReport(
-        index, g.loss(), g.parts(), norm, learningRate, g.tokens(), g.microBatches(), false);
+        index,
+        g.loss(),
+        g.parts(),
+        norm,
+        learningRate,
+        g.tokens(),
+        g.sharedTokens(),
+        g.microBatches(),
+        false);
   }
 
   private static MicroBatch.Layout layout(
@@ -543,9 +589,11 @@ public final class Step implements AutoCloseable {
       ReferenceCache reference,
       TrainSettings settings,
       boolean base,
+      Prefixes prefixes,
       int vocabulary) {
     MicroBatch.ReferenceNll cache = reference == null ? null : reference::nll;
-    return new MicroBatch.Layout(method, cache, base, settings.parity().padding(), vocabulary);
+    return new MicroBatch.Layout(
+        method, cache, base, settings.parity().padding(), prefixes, vocabulary);
   }
 
   /** One token stands for all padding, but each padded place would have a mask of its own. */

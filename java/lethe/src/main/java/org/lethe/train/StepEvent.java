@@ -26,6 +26,9 @@ final class StepEvent extends Event {
   @Label("Tokens")
   int tokens;
 
+  @Label("Shared Tokens")
+  int sharedTokens;
+
   @Label("Micro-batches")
   int microBatches;
 
@@ -39,6 +42,7 @@ final class StepEvent extends Event {
       loss = report.loss();
       gradientNorm = report.gradientNorm();
       tokens = report.tokens();
+      sharedTokens = report.sharedTokens();
       microBatches = report.microBatches();
       applied = report.applied();
       commit();

@@ -11,6 +11,8 @@ import java.util.Map;
  * @param gradientNorm global norm before the clip
  * @param learningRate of this update
  * @param tokens that went through the model, reference twins included
+ * @param sharedTokens that did not, since they stand at the beginning of another sequence ({@link
+ *     TrainSettings.SharedPrefixes})
  * @param microBatches pieces the step was cut into
  * @param applied false when something was not finite and the parameters were left as they were
  */
@@ -21,5 +23,6 @@ public record StepReport(
     double gradientNorm,
     double learningRate,
     int tokens,
+    int sharedTokens,
     int microBatches,
     boolean applied) {}

@@ -17,6 +17,7 @@ import org.lethe.kernels.Ops;
  * @param parity quirks of published code
  * @param memory what may be taken of the device
  * @param graphs whether device work is captured and launched as one
+ * @param sharedPrefixes whether sequences of a step that begin alike share what they begin with
  */
 public record TrainSettings(
     int steps,
@@ -33,7 +34,8 @@ public record TrainSettings(
     long seed,
     Parity parity,
     MemorySettings memory,
-    Graphs graphs) {
+    Graphs graphs,
+    SharedPrefixes sharedPrefixes) {
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -44,6 +46,19 @@ public record TrainSettings(
     STOP,
     /** The step is counted as skipped and the run goes on. */
     SKIP
+  }
+
+  /**
+   * Whether sequences of a step that begin with the same tokens share one copy of them. The
+   * objective is the same; with dropout in adapters, and with padding, nothing is shared.
+   */
+  public enum SharedPrefixes {
+    /** Where it leaves out enough tokens to be worth it. */
+    AUTO,
+    /** Wherever it leaves out a token. */
+    ON,
+    /** Never. */
+    OFF
   }
 
   public TrainSettings {
@@ -90,7 +105,8 @@ public record TrainSettings(
         0,
         Parity.NONE,
         MemorySettings.UNBOUNDED,
-        Graphs.NEVER);
+        Graphs.NEVER,
+        SharedPrefixes.AUTO);
   }
 
   /**
@@ -105,31 +121,41 @@ public record TrainSettings(
 
   /** The same, cut into pieces of at most so many tokens: less memory, and the same objective. */
   public TrainSettings withTokensPerMicroBatch(int tokens) {
-    return with(tokens, seed, parity, memory, graphs);
+    return with(tokens, seed, parity, memory, graphs, sharedPrefixes);
   }
 
   /** The same with other dropout masks. */
   public TrainSettings withSeed(long other) {
-    return with(tokensPerMicroBatch, other, parity, memory, graphs);
+    return with(tokensPerMicroBatch, other, parity, memory, graphs, sharedPrefixes);
   }
 
   /** The same with quirks of published code. */
   public TrainSettings with(Parity quirks) {
-    return with(tokensPerMicroBatch, seed, quirks, memory, graphs);
+    return with(tokensPerMicroBatch, seed, quirks, memory, graphs, sharedPrefixes);
   }
 
   /** The same within other bounds of memory. */
   public TrainSettings with(MemorySettings bounds) {
-    return with(tokensPerMicroBatch, seed, parity, bounds, graphs);
+    return with(tokensPerMicroBatch, seed, parity, bounds, graphs, sharedPrefixes);
   }
 
   /** The same with the device's work captured in graphs, or not. */
   public TrainSettings with(Graphs captured) {
-    return with(tokensPerMicroBatch, seed, parity, memory, captured);
+    return with(tokensPerMicroBatch, seed, parity, memory, captured, sharedPrefixes);
+  }
+
+  /** The same with prefixes shared or not. */
+  public TrainSettings with(SharedPrefixes shared) {
+    return with(tokensPerMicroBatch, seed, parity, memory, graphs, shared);
   }
 
   private TrainSettings with(
-      int tokens, long masks, Parity quirks, MemorySettings bounds, Graphs captured) {
+      int tokens,
+      long masks,
+      Parity quirks,
+      MemorySettings bounds,
+      Graphs captured,
+      SharedPrefixes shared) {
     return new TrainSettings(
         steps,
         learningRate,
@@ -145,7 +171,8 @@ public record TrainSettings(
         masks,
         quirks,
         bounds,
-        captured);
+        captured,
+        shared);
   }
 
   Ops.AdamWSettings adamW() {

@@ -13,6 +13,7 @@ public final class Trainer implements AutoCloseable {
   private final TrainSettings settings;
   private final BatchSource batches;
   private final Step step;
+  private final PlansAhead ahead;
   private final Method method;
   private Map<String, Double> methodState;
   private int done;
@@ -48,6 +49,7 @@ public final class Trainer implements AutoCloseable {
     this.methodState = method.initialState();
     this.step =
         Step.fitted(model, method, settings, reference, batches.sizes(settings.steps()), sharding);
+    this.ahead = new PlansAhead(index -> step.plan(index, batches.step(index)));
   }
 
   /** How steps are cut and which activations are kept. */
@@ -130,7 +132,16 @@ public final class Trainer implements AutoCloseable {
     batches.prepare(done);
     StepEvent event = new StepEvent();
     event.begin();
-    StepReport report = step.run(done, batches.step(done), rate, methodState);
+    StepPlan plan = ahead.take(done);
+    if (batches.knownAhead() && done + 1 < settings.steps()) {
+      ahead.begin(done + 1);
+    }
+    StepReport report;
+    try {
+      report = step.run(plan, rate, methodState);
+    } finally {
+      ahead.settle();
+    }
     event.end(report);
     if (report.applied()) {
       StepPlace place = new StepPlace(done, batches.stepsPerEpoch());
@@ -150,6 +161,7 @@ public final class Trainer implements AutoCloseable {
 
   @Override
   public void close() {
+    ahead.close();
     step.close();
   }
 }

@@ -117,6 +117,11 @@ public final class UnlearnBatches implements BatchSource {
   }
 
   @Override
+  public boolean knownAhead() {
+    return true;
+  }
+
+  @Override
   public List<StepSequence> step(int index) {
     Turns.Place place = turns.at(index, batchesPerEpoch());
     int epoch = place.batch() / batchesPerEpoch();
