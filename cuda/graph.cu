@@ -17,7 +17,7 @@ int instantiate(Device *device, cudaGraph_t captured, Graph *graph) {
   LETHE_CUDA_CALL(device, cudaGraphGetNodes(captured, nullptr, &nodes));
   graph->nodes = static_cast<int64_t>(nodes);
   graph->scratch = device->scratch;
-  LETHE_CUDA_CALL(device, cudaGraphInstantiate(&graph->exec, captured, 0));
+  LETHE_CUDA_CALL(device, cudaGraphInstantiateWithFlags(&graph->exec, captured, 0));
   return LETHE_OK;
 }
 

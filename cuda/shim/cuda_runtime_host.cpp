@@ -282,7 +282,7 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void **, size_t *count) {
   *count = graph->work.size();
   return cudaSuccess;
 }
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
   *exec = new CUgraph_st(*graph);
   return cudaSuccess;
 }

@@ -136,7 +136,8 @@ void captures() {
   expect(cudaMemcpyAsync(&copy, &sum, 4, cudaMemcpyDeviceToDevice, stream) == cudaSuccess, "a copy");
   more = 7;
   expect(cudaStreamEndCapture(stream, &graph) == cudaSuccess && sum == 1 && copy == 0, "nothing has run");
-  expect(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess, "a graph");
+  expect(cudaGraphInstantiateWithFlags(&exec, graph, 0) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess,
+         "a graph");
   expect(cudaGraphLaunch(exec, stream) == cudaSuccess && sum == 6 && copy == 6, "all has run");
   expect(cudaGraphLaunch(exec, stream) == cudaSuccess && sum == 11 && copy == 11, "and runs again");
   lethe_shim_fail_launch(0, cudaErrorLaunchFailure);
