@@ -39,6 +39,7 @@ public final class DeviceSuite {
           "org.lethe.train.DropoutTest",
           "org.lethe.train.Bf16Test",
           "org.lethe.train.NonFiniteTest",
+          "org.lethe.train.OptimizerConfigTest",
           "org.lethe.train.ResumeBitsTest",
           "org.lethe.checkpoint.PeftGoldenTest",
           "org.lethe.checkpoint.QuantizedModelTest");
