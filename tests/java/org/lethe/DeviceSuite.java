@@ -42,6 +42,8 @@ public final class DeviceSuite {
           "org.lethe.train.Bf16Test",
           "org.lethe.train.NonFiniteTest",
           "org.lethe.train.QuantizedBaseStepTest",
+          "org.lethe.train.OptimizerConfigTest",
+          "org.lethe.train.ActivationPolicyTest",
           "org.lethe.train.ResumeBitsTest",
           "org.lethe.checkpoint.PeftGoldenTest",
           "org.lethe.checkpoint.QuantizedBaseTest",

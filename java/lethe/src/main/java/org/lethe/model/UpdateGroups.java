@@ -3,6 +3,7 @@ package org.lethe.model;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.function.Predicate;
 import org.lethe.InternalFaultException;
 
 /**
@@ -61,12 +62,11 @@ record UpdateGroups(List<Group> groups) {
     return new UpdateGroups(groups);
   }
 
-  private static Group group(Layout layout, java.util.function.Predicate<String> has) {
+  private static Group group(Layout layout, Predicate<String> has) {
     return new Group(range(layout, has, false), range(layout, has, true));
   }
 
-  private static Range range(
-      Layout layout, java.util.function.Predicate<String> has, boolean vectors) {
+  private static Range range(Layout layout, Predicate<String> has, boolean vectors) {
     long first = -1;
     long end = -1;
     for (Parameter p : layout.parameters().values()) {
