@@ -150,10 +150,10 @@ std::vector<double> widened(const std::vector<float> &x) { return {x.begin(), x.
 // What a sanitizer has no time for; smaller cases take the same ways.
 int64_t size_of(const Problem &p) { return p.q_rows * p.k_rows * p.heads * p.head_dim; }
 #if defined(LETHE_SMALL)
-constexpr int32_t kPlaceRows[] = {1, 29};
+constexpr int32_t kPlaceRows[] = {1, 29}, kShared = 16;
 constexpr int64_t kLargest = 1500000, kLargestPlain = 600000, kLargestTwice = 100000;
 #else
-constexpr int32_t kPlaceRows[] = {1, 2, 29, 150};
+constexpr int32_t kPlaceRows[] = {1, 2, 29, 150}, kShared = 131;
 constexpr int64_t kLargest = INT64_MAX, kLargestPlain = INT64_MAX, kLargestTwice = 4000000;
 #endif
 
@@ -389,7 +389,7 @@ int main(int argc, char **argv) {
         // Few queries decode, in another order.
         if (own == 1 || (own == 2 && backend.rfind("cuda", 0) == 0 && dtype == LETHE_BF16)) continue;
         for (const int64_t window : {0, 45})
-          a_shared_beginning(engine, backend, dtype, own == 2 ? 16 : 131, own, window);
+          a_shared_beginning(engine, backend, dtype, own == 2 ? 16 : kShared, own, window);
       }
       an_idle_window_changes_nothing(engine, backend, dtype);
       hidden_keys_do_not_matter(engine, backend, dtype);
