@@ -269,7 +269,6 @@ void a_shared_beginning(lethe_engine *engine, const std::string &backend, int32_
   copy_rows(in.q, 0, shared, wide, first, &in.q);
   copy_rows(in.k, 0, shared, narrow, first, &in.k);
   copy_rows(in.v, 0, shared, narrow, first, &in.v);
-  // What reaches the beginning as queries is the first's; as keys both.
   std::fill_n(in.dout.begin() + first * wide, shared * wide, 0.0f);
   Inputs less = draw(behind, dtype, 10);
   for (const auto &[from, to, width] : {std::tuple(&in.q, &less.q, wide), std::tuple(&in.k, &less.k, narrow),
