@@ -150,10 +150,10 @@ std::vector<double> widened(const std::vector<float> &x) { return {x.begin(), x.
 // What a sanitizer has no time for; smaller cases take the same ways.
 int64_t size_of(const Problem &p) { return p.q_rows * p.k_rows * p.heads * p.head_dim; }
 #if defined(LETHE_SMALL)
-constexpr int32_t kPlaceRows[] = {1, 29};
+constexpr int32_t kPlaceRows[] = {1, 29}, kShared = 16;
 constexpr int64_t kLargest = 1500000, kLargestPlain = 600000, kLargestTwice = 100000;
 #else
-constexpr int32_t kPlaceRows[] = {1, 2, 29, 150};
+constexpr int32_t kPlaceRows[] = {1, 2, 29, 150}, kShared = 131;
 constexpr int64_t kLargest = INT64_MAX, kLargestPlain = INT64_MAX, kLargestTwice = 4000000;
 #endif
 
@@ -269,7 +269,6 @@ void a_shared_beginning(lethe_engine *engine, const std::string &backend, int32_
   copy_rows(in.q, 0, shared, wide, first, &in.q);
   copy_rows(in.k, 0, shared, narrow, first, &in.k);
   copy_rows(in.v, 0, shared, narrow, first, &in.v);
-  // What reaches the beginning as queries is the first's; as keys both.
   std::fill_n(in.dout.begin() + first * wide, shared * wide, 0.0f);
   Inputs less = draw(behind, dtype, 10);
   for (const auto &[from, to, width] : {std::tuple(&in.q, &less.q, wide), std::tuple(&in.k, &less.k, narrow),
@@ -389,7 +388,7 @@ int main(int argc, char **argv) {
         // Few queries decode, in another order.
         if (own == 1 || (own == 2 && backend.rfind("cuda", 0) == 0 && dtype == LETHE_BF16)) continue;
         for (const int64_t window : {0, 45})
-          a_shared_beginning(engine, backend, dtype, own == 2 ? 16 : 131, own, window);
+          a_shared_beginning(engine, backend, dtype, own == 2 ? 16 : kShared, own, window);
       }
       an_idle_window_changes_nothing(engine, backend, dtype);
       hidden_keys_do_not_matter(engine, backend, dtype);
