@@ -31,6 +31,7 @@ add_op_mutant(attention_values_barrier_dropped attention attention_forward.cu
   "/values are there/s/__syncthreads();//" attention_forward.cu)
 add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
 add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
+add_op_mutant(gradient_norm_barrier_dropped update update.cu "/who is last is known/s/__syncthreads();//" update.cu)
 add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
 add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
 add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"
@@ -73,7 +74,7 @@ add_op_mutant(linear_gap_short linear linear.cu "s/slice.first, a.adapted))/slic
 add_op_mutant(masked_mask_inverted linear dropout.cu "s/threshold ? 1.0f : 0.0f/threshold ? 0.0f : 1.0f/" dropout.cu)
 add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
 add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left/2 * i + 1 < left/" nf4.cu)
-add_op_mutant(norm_chunk_last_unseen update update.cu "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update.cu)
+add_op_mutant(gradient_norm_chunk_unseen update update.cu "s/i < chunks; i += kSum/i < chunks - 1; i += kSum/" update.cu)
 add_op_mutant(norm_strips_barrier_dropped norm norm.cu "/the strips are written/s/__syncthreads();//" norm.cu)
 add_op_mutant(norm_wide_tail_short norm norm_wide.cuh "s/in_piece<T>(d - at)/in_piece<T>(d - at - 1)/" norm.cu)
 add_op_mutant(rows_looked_barrier_dropped rows rows.cu "/all have looked/s/__syncthreads();//" rows.cu)
