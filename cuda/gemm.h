@@ -22,13 +22,15 @@ struct Operand {
   const void *data;
   int64_t ld;
   bool transposed = false;
+  int64_t step = 0;
 };
 
 // c[M,N] = alpha * op(a)[M,K] * op(b)[K,N] + beta * from + bias, accumulated in fp32 and rounded once to c's dtype. a
 // and b are of `dtype`, bias[N] of c's; fp32 a and b make no bf16 c. from null: c itself; `from` has c's dtype and
 // leading dimension. With beta 0 neither is read. Where no algorithm adds the bias (one that does not start on 16
 // bytes, say), beta * from + bias is rounded to c first. M, N or K of 0 is no product: K 0 is LETHE_INTERNAL, as
-// nothing would be written.
+// nothing would be written. batch > 1: as many products, the operands, c and `from` of each `step` elements behind the
+// last one's (0 for one that all of them read); no bias then.
 struct Gemm {
   int32_t dtype;
   int32_t c_dtype;
@@ -40,6 +42,8 @@ struct Gemm {
   float beta = 0.0f;
   const void *from = nullptr;
   const void *bias = nullptr;
+  int64_t batch = 1;
+  int64_t c_step = 0;
 };
 
 int gemm(Device *device, const Gemm &g);

@@ -24,6 +24,8 @@ struct MatrixLayoutTag {
   int type;
   uint64_t rows, columns;
   int64_t ld;
+  int32_t batch;
+  int64_t step;
 };
 struct PreferenceTag {
   uint32_t alignment[4];
@@ -89,8 +91,8 @@ Sizes sizes_of(const blaslt::MatmulDescTag &desc, const MatrixLayoutTag &a, cons
                const MatrixLayoutTag &d) {
   const bool ta = desc.transpose_a != 0, tb = desc.transpose_b != 0;
   const Sizes s = {d.rows, d.columns, ta ? a.rows : a.columns};
-  const bool fit = (ta ? a.columns : a.rows) == s.rows && (tb ? b.rows : b.columns) == s.columns &&
-                   (tb ? b.columns : b.rows) == s.inner;
+  const bool fit = a.batch == d.batch && b.batch == d.batch && (ta ? a.columns : a.rows) == s.rows &&
+                   (tb ? b.rows : b.columns) == s.columns && (tb ? b.columns : b.rows) == s.inner;
   return fit ? s : Sizes{};
 }
 
@@ -109,6 +111,35 @@ uint64_t kind_of(const blaslt::MatmulDescTag &desc, const MatrixLayoutTag &a, co
 uint64_t alignment_in(const blaslt::Algo &algo, int matrix) { return algo.data[kAlignments] >> (16 * matrix) & 0xffff; }
 // The heuristic looks at the bias's address: its kernels want what they were chosen for, 16 bytes at least.
 constexpr uint64_t kBiasBytes = 16;
+
+// One product of a batch.
+void multiply_one(const blaslt::MatmulDescTag &desc, const Sizes &sizes, float scale, float keep, const void *a,
+                  const MatrixLayoutTag &la, const void *b, const MatrixLayoutTag &lb, const void *c,
+                  const MatrixLayoutTag &lc, void *d, const MatrixLayoutTag &ld) {
+  const uint64_t rows = sizes.rows, columns = sizes.columns, inner = sizes.inner;
+  // As rows: each of the sums is a chain over K.
+  const std::vector<float> left = spread(b, lb, desc.transpose_b == 0), right = spread(a, la, desc.transpose_a == 0);
+  std::vector<float> sums(rows);
+  for (uint64_t j = 0; j < columns; ++j) {
+    sums.assign(rows, 0.0f);
+    for (uint64_t k = 0; k < inner; ++k) {
+      const float x = left[j * inner + k];
+      const float *row = right.data() + k * rows;
+      for (uint64_t i = 0; i < rows; ++i) sums[i] += x * row[i];
+    }
+    for (uint64_t i = 0; i < rows; ++i) {
+      float value = scale * sums[i];
+      if (keep != 0.0f) value += keep * load(c, lc.type, j * static_cast<uint64_t>(lc.ld) + i);
+      if (desc.epilogue == blaslt::kEpilogueBias) value += load(desc.bias, ld.type, i);
+      store(d, ld.type, j * static_cast<uint64_t>(ld.ld) + i, value);
+    }
+  }
+}
+
+// Where the i-th matrix of a batch starts.
+const void *at(const void *data, const MatrixLayoutTag &layout, int i) {
+  return static_cast<const char *>(data) + i * layout.step * static_cast<int64_t>(bytes_of(layout.type));
+}
 
 }  // namespace
 
@@ -148,12 +179,21 @@ LETHE_TWIN int cublasLtMatmulDescSetAttribute(blaslt::MatmulDesc desc, int attri
 LETHE_TWIN int cublasLtMatrixLayoutCreate(blaslt::MatrixLayout *layout, int type, uint64_t rows, uint64_t columns,
                                           int64_t ld) {
   if (rows == 0 || columns == 0 || ld < static_cast<int64_t>(rows)) return kInvalid;
-  *layout = new MatrixLayoutTag{type, rows, columns, ld};
+  *layout = new MatrixLayoutTag{type, rows, columns, ld, 1, 0};
   return blaslt::kSuccess;
 }
 LETHE_TWIN int cublasLtMatrixLayoutDestroy(blaslt::MatrixLayout layout) {
   delete layout;
   return blaslt::kSuccess;
+}
+LETHE_TWIN int cublasLtMatrixLayoutSetAttribute(blaslt::MatrixLayout layout, int attribute, const void *value,
+                                                size_t bytes) {
+  void *field = attribute == blaslt::kBatchCount  ? static_cast<void *>(&layout->batch)
+                : attribute == blaslt::kBatchStep ? static_cast<void *>(&layout->step)
+                                                  : nullptr;
+  if (field == nullptr || bytes != (attribute == blaslt::kBatchCount ? 4u : 8u)) return kInvalid;
+  std::memcpy(field, value, bytes);
+  return layout->batch >= 1 ? blaslt::kSuccess : kInvalid;
 }
 LETHE_TWIN int cublasLtMatmulPreferenceCreate(blaslt::Preference *preference) {
   *preference = new blaslt::PreferenceTag{};
@@ -226,8 +266,12 @@ LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const voi
                               const void *c, blaslt::MatrixLayout lc, void *d, blaslt::MatrixLayout ld,
                               const blaslt::Algo *algo, void *workspace, size_t workspace_bytes, cudaStream_t) {
   const Sizes sizes = sizes_of(*desc, *la, *lb, *ld);
-  if (sizes.rows == 0 || lc->type != ld->type || lc->rows != ld->rows || lc->columns != ld->columns) return kInvalid;
-  if (c == d && lc->ld != ld->ld) return kInvalid;
+  if (sizes.rows == 0 || lc->type != ld->type || lc->rows != ld->rows || lc->columns != ld->columns ||
+      lc->batch != ld->batch) {
+    return kInvalid;
+  }
+  if (c == d && (lc->ld != ld->ld || lc->step != ld->step)) return kInvalid;
+  if (ld->batch > 1 && (ld->step == 0 || desc->epilogue == blaslt::kEpilogueBias)) return kInvalid;
   const uint64_t rows = sizes.rows, columns = sizes.columns, inner = sizes.inner;
   if (algo->data[kSplits] != 1 || algo->data[kScheme] != 0 || algo->data[kKind] != kind_of(*desc, *la, *ld)) {
     return kInvalid;
@@ -240,32 +284,19 @@ LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const voi
   const MatrixLayoutTag *layouts[] = {la, lb, lc, ld};
   for (int i = 0; i < 4; ++i) {
     const uint64_t bytes = bytes_of(layouts[i]->type), wanted = alignment_in(*algo, i);
-    const bool row_aligned = static_cast<uint64_t>(layouts[i]->ld) * bytes % wanted == 0;
+    const bool row_aligned = static_cast<uint64_t>(layouts[i]->ld) * bytes % wanted == 0 &&
+                             static_cast<uint64_t>(layouts[i]->step) * bytes % wanted == 0;
     if (places[i] == nullptr || !aligned(places[i], bytes) || !aligned(places[i], wanted) || !row_aligned)
       return kInvalid;
   }
   if (desc->epilogue == blaslt::kEpilogueBias && !aligned(desc->bias, kBiasBytes)) return kInvalid;
   if (workspace == nullptr || workspace_bytes == 0) return kInvalid;
-  const bool ta = desc->transpose_a != 0, tb = desc->transpose_b != 0;
   float scale = 0, keep = 0;
   std::memcpy(&scale, alpha, 4);
   std::memcpy(&keep, beta, 4);
-  // As rows: each of the sums is a chain over K.
-  const std::vector<float> left = spread(b, *lb, !tb), right = spread(a, *la, !ta);
-  std::vector<float> sums(rows);
-  for (uint64_t j = 0; j < columns; ++j) {
-    sums.assign(rows, 0.0f);
-    for (uint64_t k = 0; k < inner; ++k) {
-      const float x = left[j * inner + k];
-      const float *row = right.data() + k * rows;
-      for (uint64_t i = 0; i < rows; ++i) sums[i] += x * row[i];
-    }
-    for (uint64_t i = 0; i < rows; ++i) {
-      float value = scale * sums[i];
-      if (keep != 0.0f) value += keep * load(c, lc->type, j * static_cast<uint64_t>(lc->ld) + i);
-      if (desc->epilogue == blaslt::kEpilogueBias) value += load(desc->bias, ld->type, i);
-      store(d, ld->type, j * static_cast<uint64_t>(ld->ld) + i, value);
-    }
+  for (int i = 0; i < ld->batch; ++i) {
+    multiply_one(*desc, sizes, scale, keep, at(a, *la, i), *la, at(b, *lb, i), *lb, at(c, *lc, i), *lc,
+                 const_cast<void *>(at(d, *ld, i)), *ld);
   }
   return blaslt::kSuccess;
 }

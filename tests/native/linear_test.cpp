@@ -221,6 +221,22 @@ std::vector<Case> cases() {
       all.push_back({dtype, 9, 7, 64, 48, residual, {{8, 16, 8, 2.0}, {40, 8, 8, 2.0}}, true, true, true, 0, true});
       all.push_back({dtype, 9, 9, 64, 48, residual, {{40, 24, 3, 2.0}, {0, 16, 5, 0.5}}, true, true, true, 1, true});
     }
+    // Equal parts, which one batch takes: in equal steps of memory, and in unequal ones behind a frozen adapter.
+    for (const bool stacked : {true, false}) {
+      all.push_back(
+          {dtype, 9, 7, 64, 48, Residual::kSeparate, {{0, 32, 8, 2.0}, {32, 32, 8, 2.0}}, stacked, false, true, 0});
+      all.push_back({dtype,
+                     9,
+                     7,
+                     70,
+                     48,
+                     Residual::kNone,
+                     {{0, 16, 8, 2.0}, {16, 16, 8, 2.0, true}, {32, 16, 8, 2.0}, {48, 16, 8, 0.5}, {65, 5, 8, 0.5}},
+                     stacked,
+                     true,
+                     true,
+                     stacked ? 0 : 1});
+    }
     // More adapters than one pass over dx takes, and ranks, rows and columns that cross its tiles.
     std::vector<Adapter> many;
     for (int64_t n = 0; n < 18; ++n) many.push_back({n, 2, n == 4 ? 37 : 1, 0.5, n == 3, n % 3 == 1 ? 0.0f : 0.4f, 70});

@@ -191,14 +191,21 @@ class OneBlock {
     second_ = floats(parameters_);
     gradients_ = floats(parameters_);
     state_ = floats(LETHE_UPDATE_STATE);
+    // As a model lays them out: the A of a linear's parts side by side, then their B.
     int64_t used = 0;
-    for (const Part &p : parts) {
-      const int64_t a = used, b = used + s_.rank * p.in;
-      used = b + s_.rank * p.out;
-      ok(lethe_linear_adapter(engine_, p.linear, p.first, p.out, s_.rank, 2.0f, 0.0f, 0, at(adapters_, a),
-                              at(adapters_, b), gradients_ + static_cast<lethe_ref>(4 * a),
-                              gradients_ + static_cast<lethe_ref>(4 * b)),
-         "adapter");
+    for (size_t i = 0; i < parts.size();) {
+      size_t end = i;
+      int64_t a = used;
+      for (; end < parts.size() && parts[end].linear == parts[i].linear; ++end) used += s_.rank * parts[end].in;
+      for (; i < end; ++i) {
+        const Part &p = parts[i];
+        ok(lethe_linear_adapter(engine_, p.linear, p.first, p.out, s_.rank, 2.0f, 0.0f, 0, at(adapters_, a),
+                                at(adapters_, used), gradients_ + static_cast<lethe_ref>(4 * a),
+                                gradients_ + static_cast<lethe_ref>(4 * used)),
+           "adapter");
+        a += s_.rank * p.in;
+        used += s_.rank * p.out;
+      }
     }
     mean_ = floats(s_.d);
     ok(lethe_head_mean(engine_, dtype_, s_.d, s_.V, head_, mean_), "head mean");
