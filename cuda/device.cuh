@@ -44,6 +44,7 @@ struct lethe_device {
   int *tickets = nullptr;  // device memory, 0 between launches: blocks of one launch count themselves with it
   // Why the context is beyond use; "" as long as it is not.
   std::string lost;
+  bool augments = false;  // LETHE_LORA_FORM=augmented: linear_spare asks for room beside and below weights
   bool recording = false;
   std::vector<std::string> records;
 };

@@ -4,108 +4,19 @@
 // The low-rank part comes first: it is written over what y starts from, and the product with W is added to it. So W's
 // product is one for all rows, adapted or not, by the same algorithm, and adapters with B = 0 leave the bits alone. In
 // bf16 y and dx are rounded twice, the first time at the size of the low-rank part and the residual; adapters whose
-// outputs overlap round in between.
+// outputs overlap round in between. Weights with spare columns or rows take the augmented form instead, which rounds
+// once (linear_augmented.cu).
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
-#include "dropout.cuh"
 #include "gemm.h"
 #include "linear.cuh"
+#include "linear_runs.cuh"
 
 namespace lethe::cuda {
 namespace {
 
 using Args = lethe_linear_args;
-
-const void *at(const Args &a, const void *p, int64_t elements) {
-  return static_cast<const char *>(p) + elements * element_bytes(a.dtype);
-}
-void *at(const Args &a, void *p, int64_t elements) {
-  return static_cast<char *>(p) + elements * element_bytes(a.dtype);
-}
-
-bool drops(const Args &a, const lethe_adapter &adapter) { return a.row_keys != nullptr && adapter.dropout > 0; }
-bool any_drops(const Args &a) {
-  return std::any_of(a.adapters, a.adapters + a.adapter_count, [&](const lethe_adapter &p) { return drops(a, p); });
-}
-float scale_of(const Args &a, const lethe_adapter &adapter) {
-  if (!drops(a, adapter)) return adapter.scale;
-  return static_cast<float>(static_cast<double>(adapter.scale) / (1.0 - static_cast<double>(adapter.dropout)));
-}
-// The least word that keeps a column; below 2^32, as no float lies between 1 - 2^-24 and 1.
-Mask mask_of(const Args &a, const lethe_adapter &adapter) {
-  if (!drops(a, adapter)) return {0, 0};
-  return {adapter.key, static_cast<uint32_t>(std::ceil(static_cast<double>(adapter.dropout) * 0x1p32))};
-}
-
-// Elements from one operand of a's to the next; 0 where they are no such number, or it is not positive.
-int64_t elements_between(const void *earlier, const void *later, int64_t width) {
-  const auto bytes = static_cast<int64_t>(reinterpret_cast<uintptr_t>(later)) -
-                     static_cast<int64_t>(reinterpret_cast<uintptr_t>(earlier));
-  return bytes > 0 && bytes % width == 0 ? bytes / width : 0;
-}
-
-// Adapters that one product serves: neighbours that lie behind each other are one wide operand, neighbours in equal
-// steps a batch of products of equal size.
-struct Run {
-  int64_t first, count;
-  int64_t column, rank;  // their columns of u; rank: of one of the batch's products
-  bool stacked;
-  int64_t outputs, memory;  // a batch's steps along the outputs, and from operand to operand
-
-  int64_t batch() const { return stacked ? 1 : count; }
-};
-
-// What may join: whether the later one's operand lies behind the earlier one's; and the steps from one to the other, of
-// which those in memory are 0 where they make no batch.
-struct Join {
-  bool stacked;
-  int64_t outputs, memory;
-};
-template <class JoinOf>
-std::vector<Run> runs_of(const Args &a, JoinOf &&join_of) {
-  std::vector<Run> runs;
-  int64_t column = 0;
-  for (int64_t i = 0; i < a.adapter_count; column += a.adapters[i].rank, ++i) {
-    const lethe_adapter &adapter = a.adapters[i];
-    const Join join = i > 0 ? join_of(a.adapters[i - 1], adapter) : Join{};
-    Run *last = i > 0 ? &runs.back() : nullptr;
-    if (join.stacked && (last->count == 1 || last->stacked)) {
-      last->stacked = true;
-      last->rank += adapter.rank;
-      ++last->count;
-    } else if (join.memory > 0 && !last->stacked &&
-               (last->count == 1 || (last->outputs == join.outputs && last->memory == join.memory))) {
-      last->outputs = join.outputs;
-      last->memory = join.memory;
-      ++last->count;
-    } else {
-      runs.push_back({i, 1, column, adapter.rank, false, 0, 0});
-    }
-  }
-  return runs;
-}
-
-bool inputs_stacked(const Args &a, const lethe_adapter &earlier, const lethe_adapter &later) {
-  return at(a, earlier.a, earlier.rank * a.in) == later.a;
-}
-
-// How products over the inputs join, of operands [rank, in] with `width` bytes an element.
-Join join_inputs(const Args &a, const lethe_adapter &earlier, const lethe_adapter &later, const void *from,
-                 const void *to, int64_t width) {
-  if (drops(a, earlier) || drops(a, later)) return {};
-  const int64_t between = elements_between(from, to, width);
-  return {between == earlier.rank * a.in, 0, earlier.rank == later.rank ? between : 0};
-}
-
-// The same over the outputs, of operands [part_out, rank]: equal parts that do not overlap.
-Join join_outputs(const lethe_adapter &earlier, const lethe_adapter &later, const void *from, const void *to,
-                  int64_t width) {
-  const int64_t outputs = later.first_out - earlier.first_out;
-  const bool equal = earlier.rank == later.rank && earlier.part_out == later.part_out && outputs >= earlier.part_out;
-  return {false, outputs, equal ? elements_between(from, to, width) : 0};
-}
 
 // u = scale * x A^T for the adapted rows; `masked` has room for m o x.
 int forward_ranks(Device *device, const Args &a, char *masked) {
@@ -205,8 +116,26 @@ int low_rank_outputs(Device *device, const Args &a) {
   return LETHE_OK;
 }
 
+// y = [x | u] [W | B]^T, whether a row or a call has a u or not: all by the same algorithm.
+int augmented_forward(Device *device, const Args &a) {
+  const bool ranks = a.total_rank > 0 && a.adapted > 0;
+  Pieces pieces;
+  const int64_t to = pieces.add<char>(a.T * a.w_stride * element_bytes(a.dtype));
+  const int64_t masked = pieces.add<char>(ranks && any_drops(a) ? a.adapted * a.in * element_bytes(a.dtype) : 0);
+  char *memory = nullptr;
+  LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
+  if (ranks) LETHE_CUDA_TRY(forward_ranks(device, a, memory + masked));
+  LETHE_CUDA_TRY(augment_columns(device, a, memory + to));
+  Gemm g = {a.dtype, a.dtype, a.T, a.out, a.w_stride, {memory + to, a.w_stride}, {a.w, a.w_stride, true}, a.y, a.out};
+  g.bias = a.b;
+  g.beta = a.residual == nullptr ? 0.0f : 1.0f;
+  g.from = a.residual;
+  return gemm(device, g);
+}
+
 int forward(Device *device, const Args &a) {
   if (a.T == 0) return LETHE_OK;
+  if (a.w_stride > a.in) return augmented_forward(device, a);
   Gemm base = {a.dtype, a.dtype, a.T, a.out, a.in, {a.x, a.in}, {a.w, a.in, true}, a.y, a.out};
   base.bias = a.b;
   if (a.adapter_count == 0 || a.adapted == 0) {
@@ -228,8 +157,12 @@ int forward(Device *device, const Args &a) {
 struct BackwardScratch {
   char *masked = nullptr;     // m o x
   char *stacked_a = nullptr;  // all A in one block
+  char *augmented = nullptr;  // [dy | du]
   float *partial = nullptr;   // of the bias's gradient
 };
+
+// Masks stand between du and A: the augmented product has no place for them.
+bool augments_backward(const Args &a) { return a.spare_rows > 0 && a.adapter_count > 0 && !any_drops(a); }
 
 bool all_stacked(const Args &a) {
   for (int64_t i = 1; i < a.adapter_count; ++i) {
@@ -242,16 +175,19 @@ int take_scratch(Device *device, const Args &a, BackwardScratch *s) {
   const int64_t width = element_bytes(a.dtype);
   const bool trains_dropped = std::any_of(a.adapters, a.adapters + a.adapter_count,
                                           [&](const lethe_adapter &p) { return drops(a, p) && p.da != nullptr; });
-  const bool stacks = a.dx != nullptr && !any_drops(a) && !all_stacked(a);
+  const bool augments = a.dx != nullptr && augments_backward(a);
+  const bool stacks = a.dx != nullptr && !any_drops(a) && !all_stacked(a) && !augments;
   Pieces pieces;
   const int64_t masked = pieces.add<char>(trains_dropped ? a.T * a.in * width : 0);
   const int64_t stacked = pieces.add<char>(stacks ? a.total_rank * a.in * width : 0);
+  const int64_t augmented = pieces.add<char>(augments ? a.T * (a.out + a.spare_rows) * width : 0);
   const int64_t partial = pieces.add<float>(a.db != nullptr ? ceil_div(a.T, kBiasRows) * a.out : 0);
   if (pieces.bytes() == 0) return LETHE_OK;
   char *memory = nullptr;
   LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
   s->masked = memory + masked;
   s->stacked_a = memory + stacked;
+  s->augmented = memory + augmented;
   s->partial = reinterpret_cast<float *>(memory + partial);
   return LETHE_OK;
 }
@@ -305,11 +241,17 @@ int low_rank_inputs(Device *device, const Args &a, char *stacked) {
 }
 
 // dx = dy W + du A.
-int input_gradient(Device *device, const Args &a, char *stacked) {
-  if (a.adapter_count > 0) LETHE_CUDA_TRY(low_rank_inputs(device, a, stacked));
-  Gemm base = {a.dtype, a.dtype, a.T, a.in, a.out, {a.dy, a.out}, {a.w, a.in}, a.dx, a.in};
-  base.beta = a.adapter_count > 0 ? 1.0f : 0.0f;
-  return gemm(device, base);
+int input_gradient(Device *device, const Args &a, const BackwardScratch &s) {
+  Gemm g = {a.dtype, a.dtype, a.T, a.in, a.out, {a.dy, a.out}, {a.w, a.w_stride}, a.dx, a.in};
+  if (augments_backward(a)) {
+    LETHE_CUDA_TRY(augment_rows(device, a, s.augmented));
+    g.K = a.out + a.spare_rows;
+    g.a = {s.augmented, g.K};
+  } else if (a.adapter_count > 0) {
+    LETHE_CUDA_TRY(low_rank_inputs(device, a, s.stacked_a));
+    g.beta = 1.0f;
+  }
+  return gemm(device, g);
 }
 
 // gradient[rows, columns] += left[T, rows]^T right[T, columns], for each of a batch.
@@ -363,7 +305,7 @@ int backward(Device *device, const Args &a) {
   BackwardScratch s;
   LETHE_CUDA_TRY(take_scratch(device, a, &s));
   LETHE_CUDA_TRY(backward_ranks(device, a));
-  if (a.dx != nullptr) LETHE_CUDA_TRY(input_gradient(device, a, s.stacked_a));
+  if (a.dx != nullptr) LETHE_CUDA_TRY(input_gradient(device, a, s));
   LETHE_CUDA_TRY(input_side_gradients(device, a, s.masked));
   LETHE_CUDA_TRY(output_side_gradients(device, a));
   if (a.dw != nullptr) LETHE_CUDA_TRY(add_outer(device, a, {a.dy, a.out}, a.out, {a.x, a.in}, a.in, a.dw));

@@ -11,4 +11,15 @@ constexpr int64_t kBiasRows = 128;
 // db += the sums of dy's columns; partial has room for ceil(T / kBiasRows) * out numbers.
 int bias_gradient(Device *device, const lethe_linear_args &args, float *partial);
 
+// ---- the augmented form: adapters in the product with W (linear_augmented.cu) ----
+
+// Adapters whose B or A fit beside one weight.
+constexpr int kAugmentedParts = 16;
+
+// [x | u] of a call's rows, to[T, w_stride], zeros where a row or a column has no u; and W's spare columns, which
+// become B, an adapter's beside its own outputs, and zeros. One launch.
+int augment_columns(Device *device, const lethe_linear_args &args, void *to);
+// [dy | du], to[T, out + spare_rows]; and W's spare rows, which become A. One launch.
+int augment_rows(Device *device, const lethe_linear_args &args, void *to);
+
 }  // namespace lethe::cuda

@@ -23,6 +23,8 @@ add_mutant(head_sign head_rows.cu "s/m.mean_delta - delta . m.beta/delta * m.bet
 add_op_mutant(activation_tail_short activation activation.cu "s/in_piece<T>(f - column)/in_piece<T>(f - column - 1)/"
   activation.cu)
 add_op_mutant(adamw_last_unseen update update.cu "s/else if (n > 0)/else if (n > 1)/" update.cu)
+add_op_mutant(augmented_tail_short linear linear_augmented.cu "s/in_piece<T>(r.width - column), left/in_piece<T>(r.width - column - 1), left/"
+  linear_augmented.cu)
 add_op_mutant(attention_counts_barrier_dropped attention attention_plan.cu
   "/counts are sums over twice/s/__syncthreads();//" attention_plan.cu)
 add_op_mutant(attention_keys_tail_short attention attention_mma.cuh
@@ -50,6 +52,12 @@ add_op_mutant(sort_counted_barrier_dropped rows sort.cu "/the tile is counted/s/
 if(NOT LETHE_ALL_FAULTS)
   return()
 endif()
+add_op_mutant(augmented_rank_last_unseen linear linear_augmented.cu
+  "s/rank >= p.rank) continue/rank >= p.rank - 1) continue/" linear_augmented.cu)
+add_op_mutant(augmented_reference_adapted linear linear_augmented.cu "s/left < n .. row < r.ranked/left < n/" linear_augmented.cu)
+add_op_mutant(augmented_spare_row_unseen linear linear_augmented.cu
+  "s/row >= p.column + p.rank) continue/row + 1 >= p.column + p.rank) continue/" linear_augmented.cu)
+add_op_mutant(linear_batch_unequal linear linear_runs.cuh "s/last->memory == join.memory/join.memory > 0/" linear.cu)
 add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
 add_op_mutant(attention_decode_barrier_dropped attention attention_decode.cu
   "/all warps' sums are there/s/__syncthreads();//" attention_decode.cu)

@@ -24,7 +24,14 @@ void add_weights(Operands *operands, const Linear &linear, bool gradients, std::
   args->dtype = linear.dtype;
   args->out = linear.out;
   args->in = linear.in;
-  args->w = operands->in("w", linear.w, linear.dtype, {linear.out, linear.in});
+  args->w_stride = linear.w_stride;
+  args->spare_rows = linear.spare_rows;
+  if (linear.spares()) {
+    args->spare = operands->out("w", linear.w, linear.dtype, {linear.out + linear.spare_rows, linear.w_stride});
+    args->w = args->spare;
+  } else {
+    args->w = operands->in("w", linear.w, linear.dtype, {linear.out, linear.in});
+  }
   if (gradients) {
     args->dw = operands->out_or_null<float>("dw", linear.dw, LETHE_F32, {linear.out, linear.in});
     args->db = operands->out_or_null<float>("db of the bias", linear.db, LETHE_F32, {linear.out});
@@ -74,11 +81,62 @@ int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_
     created.dtype = dtype;
     created.out = out;
     created.in = in;
+    created.w_stride = in;
     created.w = w;
     created.dw = dw;
     created.b = b;
     created.db = db;
     created.open = true;
+    engine->linears.push_back(std::move(created));
+    *linear = engine->linears.size();
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
+int lethe_linear_spare(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t rank, int64_t *w_stride,
+                       int64_t *spare_rows) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    operands.require(w_stride != nullptr && spare_rows != nullptr, LETHE_INVALID_ARGUMENT,
+                     "w_stride and spare_rows must not be null");
+    operands.floating(dtype);
+    operands.positive("out", out);
+    operands.positive("in", in);
+    operands.size("rank", rank);
+    LETHE_TRY(operands.finish());
+    *w_stride = in;
+    *spare_rows = 0;
+    if (engine->backend->linear_spare == nullptr || rank == 0) return static_cast<int>(LETHE_OK);
+    return engine->backend->linear_spare(engine->device, dtype, out, in, rank, w_stride, spare_rows);
+  });
+}
+
+int lethe_linear_create_strided(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t w_stride,
+                                int64_t spare_rows, lethe_ref w, lethe_ref b, lethe_linear *linear) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    operands.require(linear != nullptr, LETHE_INVALID_ARGUMENT, "linear must not be null");
+    operands.floating(dtype);
+    operands.positive("out", out);
+    operands.positive("in", in);
+    operands.size("spare_rows", spare_rows);
+    operands.require(w_stride >= in, LETHE_INVALID_ARGUMENT, "w_stride must be at least in");
+    operands.in("w", w, dtype, {out + spare_rows, w_stride});
+    operands.in_or_null("b", b, dtype, {out});
+    LETHE_TRY(operands.finish());
+    Linear created;
+    created.dtype = dtype;
+    created.out = out;
+    created.in = in;
+    created.w_stride = w_stride;
+    created.spare_rows = spare_rows;
+    created.w = w;
+    created.b = b;
+    created.open = true;
+    if (created.spares() && engine->backend->linear_spare == nullptr) {
+      return LETHE_FAIL(LETHE_UNSUPPORTED, std::string("backend '") + engine->backend->name +
+                                               "' has no use for spare columns and rows; create the linear packed");
+    }
     engine->linears.push_back(std::move(created));
     *linear = engine->linears.size();
     return static_cast<int>(LETHE_OK);
@@ -98,6 +156,13 @@ int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t firs
     operands.positive("rank", rank);
     if (first_out > target->out || part_out > target->out - first_out) {
       operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapter's outputs leave the weight's " + std::to_string(target->out));
+    }
+    const int64_t left = target->w_stride - target->in - target->total_rank;
+    if ((target->w_stride > target->in && rank > left) ||
+        (target->spare_rows > 0 && rank > target->spare_rows - target->total_rank)) {
+      operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapters' ranks exceed the weight's " +
+                                               std::to_string(target->w_stride - target->in) + " spare columns or " +
+                                               std::to_string(target->spare_rows) + " spare rows");
     }
     operands.require(dropout >= 0.0f && dropout < 1.0f, LETHE_INVALID_ARGUMENT, "dropout must be in [0, 1)");
     operands.require((da == 0) == (db == 0), LETHE_INVALID_ARGUMENT, "da and db are given together or not at all");
