@@ -54,7 +54,8 @@ if(NOT LETHE_ALL_FAULTS)
 endif()
 add_op_mutant(augmented_rank_last_unseen linear linear_augmented.cu
   "s/rank >= p.rank) continue/rank >= p.rank - 1) continue/" linear_augmented.cu)
-add_op_mutant(augmented_reference_adapted linear linear_augmented.cu "s/left < n .. row < r.ranked/left < n/" linear_augmented.cu)
+add_op_mutant(augmented_columns_unmoved linear linear_augmented.cu "s/ : rank < r.right_width/ : rank + 1 < r.right_width/"
+  linear_augmented.cu)
 add_op_mutant(augmented_spare_row_unseen linear linear_augmented.cu
   "s/row >= p.column + p.rank) continue/row + 1 >= p.column + p.rank) continue/" linear_augmented.cu)
 add_op_mutant(linear_batch_unequal linear linear_runs.cuh "s/last->memory == join.memory/join.memory > 0/" linear.cu)

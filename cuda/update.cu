@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kSumThreads)
   double sums[1] = {aligned && end - begin == chunk ? square_sum<true>(g, begin, end)
                                                     : square_sum<false>(g, begin, end)};
   block_sum(sums);
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == kSumThreads - 1) {
     partial[blockIdx.x] = sums[0];
     __threadfence();  // the sum comes before the ticket
     last = atomicAdd(tickets, 1) == static_cast<int>(gridDim.x) - 1;
