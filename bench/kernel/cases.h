@@ -55,6 +55,8 @@ HeadWork head_work(Device &device, int32_t dtype, const HeadShape &shape);
 
 std::vector<Case> memory_cases();
 std::vector<Case> matrix_cases();
+// augmented: also in the form that only some backends have.
+std::vector<Case> linear_cases(bool augmented);
 // A linear without adapters: the rate that matrix products reach.
 Work plain_linear(Device &device, int32_t dtype, int64_t rows, int64_t out, int64_t in);
 Work copy_work(Device &device, int64_t bytes);

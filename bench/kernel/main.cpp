@@ -162,6 +162,7 @@ int run(const Options &options) {
   Device device(options.plugins.c_str(), options.backend, threads), twin(options.plugins.c_str(), "cpu", threads);
   Bench bench(options, &device, &twin);
   std::vector<Case> cases = matrix_cases();
+  for (Case &c : linear_cases(!device.is_cpu())) cases.push_back(std::move(c));
   for (Case &c : memory_cases()) cases.push_back(std::move(c));
   std::vector<Measured> all;
   bool wrong = false, absent = false;
