@@ -19,12 +19,6 @@ constexpr size_t kWorkspace = size_t{32} << 20;
 #endif
 constexpr int64_t kLeastBucket = 128;
 
-int64_t bucket_of(int64_t n) {
-  int64_t bucket = kLeastBucket;
-  while (bucket < n) bucket *= 2;
-  return bucket;
-}
-
 int type_of(int32_t dtype) { return dtype == LETHE_BF16 ? kBf16 : kF32; }
 
 // The largest power of two, 256 at most, that all rows of a matrix, and of a batch's, start at: the same for any of
@@ -338,6 +332,12 @@ int Blas::multiply(Device *device, Gemm g) {
   return LETHE_CUDA_FAIL(device, LETHE_INTERNAL,
                          "cublasLtMatmul answers " + std::to_string(status) + " for M=" + std::to_string(g.M) +
                              " N=" + std::to_string(g.N) + " K=" + std::to_string(g.K) + " (" + version_ + ")");
+}
+
+int64_t bucket_of(int64_t rows) {
+  int64_t bucket = kLeastBucket;
+  while (bucket < rows) bucket *= 2;
+  return bucket;
 }
 
 int open_blas(Device *device, const char *plugin_dir) {

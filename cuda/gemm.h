@@ -47,6 +47,9 @@ struct Gemm {
 };
 
 int gemm(Device *device, const Gemm &g);
+// What M is rounded up to where an algorithm is chosen. A step that goes with the rows of c must go with this instead,
+// as steps belong to the kind of product.
+int64_t bucket_of(int64_t rows);
 
 // Opens cuBLASLt for the device; LETHE_NO_DEVICE says where it was looked for. `plugin_dir` is looked in too.
 int open_blas(Device *device, const char *plugin_dir);

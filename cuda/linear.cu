@@ -18,36 +18,6 @@ namespace {
 
 using Args = lethe_linear_args;
 
-// u = scale * x A^T for the adapted rows; `masked` has room for m o x.
-int forward_ranks(Device *device, const Args &a, char *masked) {
-  const auto join = [&](const lethe_adapter &earlier, const lethe_adapter &later) {
-    if (scale_of(a, earlier) != scale_of(a, later)) return Join{};
-    return join_inputs(a, earlier, later, earlier.a, later.a, element_bytes(a.dtype));
-  };
-  for (const Run &run : runs_of(a, join)) {
-    const lethe_adapter &adapter = a.adapters[run.first];
-    const void *x = a.x;
-    if (drops(a, adapter)) {
-      LETHE_CUDA_TRY(masked_input(device, a.dtype, a.adapted, a.in, a.x, a.row_keys, mask_of(a, adapter), masked));
-      x = masked;
-    }
-    Gemm g = {a.dtype,
-              a.dtype,
-              a.adapted,
-              run.rank,
-              a.in,
-              {x, a.in},
-              {adapter.a, a.in, true, run.memory},
-              at(a, a.u, run.column),
-              a.total_rank,
-              scale_of(a, adapter)};
-    g.batch = run.batch();
-    g.c_step = run.rank;
-    LETHE_CUDA_TRY(gemm(device, g));
-  }
-  return LETHE_OK;
-}
-
 // The outputs of adapters, in order.
 std::vector<std::pair<int64_t, int64_t>> slices_of(const Args &a) {
   std::vector<std::pair<int64_t, int64_t>> slices;
@@ -122,9 +92,10 @@ int augmented_forward(Device *device, const Args &a) {
   Pieces pieces;
   const int64_t to = pieces.add<char>(a.T * a.w_stride * element_bytes(a.dtype));
   const int64_t masked = pieces.add<char>(ranks && any_drops(a) ? a.adapted * a.in * element_bytes(a.dtype) : 0);
+  const int64_t partial = pieces.add<float>(ranks ? forward_rank_partials(a) : 0);
   char *memory = nullptr;
   LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
-  if (ranks) LETHE_CUDA_TRY(forward_ranks(device, a, memory + masked));
+  if (ranks) LETHE_CUDA_TRY(forward_ranks(device, a, memory + masked, reinterpret_cast<float *>(memory + partial)));
   LETHE_CUDA_TRY(augment_columns(device, a, memory + to));
   Gemm g = {a.dtype, a.dtype, a.T, a.out, a.w_stride, {memory + to, a.w_stride}, {a.w, a.w_stride, true}, a.y, a.out};
   g.bias = a.b;
@@ -143,9 +114,12 @@ int forward(Device *device, const Args &a) {
     base.from = a.residual;
     return gemm(device, base);
   }
-  char *masked = nullptr;
-  if (any_drops(a)) LETHE_CUDA_TRY(scratch(device, a.adapted * a.in * element_bytes(a.dtype), &masked));
-  LETHE_CUDA_TRY(forward_ranks(device, a, masked));
+  Pieces pieces;
+  const int64_t masked = pieces.add<char>(any_drops(a) ? a.adapted * a.in * element_bytes(a.dtype) : 0);
+  const int64_t partial = pieces.add<float>(forward_rank_partials(a));
+  char *memory = nullptr;
+  if (pieces.bytes() > 0) LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
+  LETHE_CUDA_TRY(forward_ranks(device, a, memory + masked, reinterpret_cast<float *>(memory + partial)));
   LETHE_CUDA_TRY(low_rank_outputs(device, a));
   base.beta = 1.0f;
   return gemm(device, base);
@@ -158,6 +132,7 @@ struct BackwardScratch {
   char *masked = nullptr;     // m o x
   char *stacked_a = nullptr;  // all A in one block
   char *augmented = nullptr;  // [dy | du]
+  float *ranks = nullptr;     // partial sums of du
   float *partial = nullptr;   // of the bias's gradient
 };
 
@@ -181,6 +156,7 @@ int take_scratch(Device *device, const Args &a, BackwardScratch *s) {
   const int64_t masked = pieces.add<char>(trains_dropped ? a.T * a.in * width : 0);
   const int64_t stacked = pieces.add<char>(stacks ? a.total_rank * a.in * width : 0);
   const int64_t augmented = pieces.add<char>(augments ? a.T * (a.out + a.spare_rows) * width : 0);
+  const int64_t ranks = pieces.add<float>(backward_rank_partials(a));
   const int64_t partial = pieces.add<float>(a.db != nullptr ? ceil_div(a.T, kBiasRows) * a.out : 0);
   if (pieces.bytes() == 0) return LETHE_OK;
   char *memory = nullptr;
@@ -188,32 +164,8 @@ int take_scratch(Device *device, const Args &a, BackwardScratch *s) {
   s->masked = memory + masked;
   s->stacked_a = memory + stacked;
   s->augmented = memory + augmented;
+  s->ranks = reinterpret_cast<float *>(memory + ranks);
   s->partial = reinterpret_cast<float *>(memory + partial);
-  return LETHE_OK;
-}
-
-// du = scale * dy B.
-int backward_ranks(Device *device, const Args &a) {
-  const auto join = [&](const lethe_adapter &earlier, const lethe_adapter &later) {
-    if (scale_of(a, earlier) != scale_of(a, later)) return Join{};
-    return join_outputs(earlier, later, earlier.b, later.b, element_bytes(a.dtype));
-  };
-  for (const Run &run : runs_of(a, join)) {
-    const lethe_adapter &p = a.adapters[run.first];
-    Gemm g = {a.dtype,
-              a.dtype,
-              a.T,
-              p.rank,
-              p.part_out,
-              {at(a, a.dy, p.first_out), a.out, false, run.outputs},
-              {p.b, p.rank, false, run.memory},
-              at(a, a.du, run.column),
-              a.total_rank,
-              scale_of(a, p)};
-    g.batch = run.batch();
-    g.c_step = p.rank;
-    LETHE_CUDA_TRY(gemm(device, g));
-  }
   return LETHE_OK;
 }
 
@@ -304,7 +256,7 @@ int backward(Device *device, const Args &a) {
   if (a.T == 0) return LETHE_OK;
   BackwardScratch s;
   LETHE_CUDA_TRY(take_scratch(device, a, &s));
-  LETHE_CUDA_TRY(backward_ranks(device, a));
+  LETHE_CUDA_TRY(backward_ranks(device, a, s.ranks));
   if (a.dx != nullptr) LETHE_CUDA_TRY(input_gradient(device, a, s));
   LETHE_CUDA_TRY(input_side_gradients(device, a, s.masked));
   LETHE_CUDA_TRY(output_side_gradients(device, a));

@@ -11,6 +11,16 @@ constexpr int64_t kBiasRows = 128;
 // db += the sums of dy's columns; partial has room for ceil(T / kBiasRows) * out numbers.
 int bias_gradient(Device *device, const lethe_linear_args &args, float *partial);
 
+// ---- x A^T and dy B (linear_ranks.cu) ----
+
+// u = scale * x A^T for the adapted rows; masked has room for m o x where an adapter drops, partial for so many
+// numbers.
+int forward_ranks(Device *device, const lethe_linear_args &args, char *masked, float *partial);
+int64_t forward_rank_partials(const lethe_linear_args &args);
+// du = scale * dy B.
+int backward_ranks(Device *device, const lethe_linear_args &args, float *partial);
+int64_t backward_rank_partials(const lethe_linear_args &args);
+
 // ---- the augmented form: adapters in the product with W (linear_augmented.cu) ----
 
 // Adapters whose B or A fit beside one weight.

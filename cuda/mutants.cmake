@@ -40,6 +40,8 @@ add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights 
   head_sample.cu)
 add_op_mutant(index_bound_late rows index.cu "s/index.i. >= bound/index[i] > bound/" index.cu)
 add_op_mutant(linear_sums_barrier_dropped linear linear_bias.cu "/sums are written/s/__syncthreads();//" linear_bias.cu)
+add_op_mutant(linear_split_last_unseen linear linear_ranks.cu "s/split < splits; ++split/split < splits - 1; ++split/"
+  linear_ranks.cu)
 add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
 add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
 add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)

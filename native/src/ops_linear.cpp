@@ -24,10 +24,10 @@ void add_weights(Operands *operands, const Linear &linear, bool gradients, std::
   args->dtype = linear.dtype;
   args->out = linear.out;
   args->in = linear.in;
-  args->w_stride = linear.w_stride;
+  args->w_stride = linear.in + linear.spare_columns();
   args->spare_rows = linear.spare_rows;
   if (linear.spares()) {
-    args->spare = operands->out("w", linear.w, linear.dtype, {linear.out + linear.spare_rows, linear.w_stride});
+    args->spare = operands->out("w", linear.w, linear.dtype, {linear.out + linear.spare_rows, args->w_stride});
     args->w = args->spare;
   } else {
     args->w = operands->in("w", linear.w, linear.dtype, {linear.out, linear.in});
@@ -81,7 +81,6 @@ int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_
     created.dtype = dtype;
     created.out = out;
     created.in = in;
-    created.w_stride = in;
     created.w = w;
     created.dw = dw;
     created.b = b;
@@ -157,12 +156,10 @@ int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t firs
     if (first_out > target->out || part_out > target->out - first_out) {
       operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapter's outputs leave the weight's " + std::to_string(target->out));
     }
-    const int64_t left = target->w_stride - target->in - target->total_rank;
-    if ((target->w_stride > target->in && rank > left) ||
-        (target->spare_rows > 0 && rank > target->spare_rows - target->total_rank)) {
-      operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapters' ranks exceed the weight's " +
-                                               std::to_string(target->w_stride - target->in) + " spare columns or " +
-                                               std::to_string(target->spare_rows) + " spare rows");
+    const int64_t columns = target->spare_columns(), rows = target->spare_rows, ranks = target->total_rank;
+    if ((columns > 0 && rank > columns - ranks) || (rows > 0 && rank > rows - ranks)) {
+      operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapters' ranks exceed the weight's " + std::to_string(columns) +
+                                               " spare columns or " + std::to_string(rows) + " spare rows");
     }
     operands.require(dropout >= 0.0f && dropout < 1.0f, LETHE_INVALID_ARGUMENT, "dropout must be in [0, 1)");
     operands.require((da == 0) == (db == 0), LETHE_INVALID_ARGUMENT, "da and db are given together or not at all");

@@ -54,7 +54,15 @@ inline Refs make_linear(lethe_engine *engine, const Case &c, const Data &d, Oper
   r.dx = c.wants_dx ? blank(c.T * c.in) : 0;
   const lethe_ref all_a = c.stacked ? operands->add(d.a, c.dtype, c.offset) : 0;
   const lethe_ref all_da = c.stacked ? operands->add(d.da, LETHE_F32, c.offset) : 0;
+  const auto joined = [](const std::vector<Numbers> &each) {
+    Numbers all;
+    for (const Numbers &one : each) all.insert(all.end(), one.begin(), one.end());
+    return all;
+  };
+  const lethe_ref all_b = c.stacked ? operands->add(joined(d.b), c.dtype, c.offset) : 0;
+  const lethe_ref all_db = c.stacked ? operands->add(joined(d.db), LETHE_F32, c.offset) : 0;
   int64_t first = 0;
+  uint64_t before = 0;  // numbers of the B in front
   for (size_t n = 0; n < c.adapters.size(); first += c.adapters[n].rank, ++n) {
     const Adapter &p = c.adapters[n];
     const auto begin = static_cast<uint64_t>(first * c.in);
@@ -64,8 +72,10 @@ inline Refs make_linear(lethe_engine *engine, const Case &c, const Data &d, Oper
     r.da.push_back(p.frozen    ? 0
                    : c.stacked ? all_da + begin * 4
                                : operands->add(part(d.da, first * c.in, count), LETHE_F32, c.offset));
-    r.b.push_back(operands->add(d.b[n], c.dtype, c.offset));
-    r.db.push_back(p.frozen ? 0 : operands->add(d.db[n], LETHE_F32, c.offset));
+    r.b.push_back(c.stacked ? all_b + before * static_cast<uint64_t>(element_bytes(c.dtype))
+                            : operands->add(d.b[n], c.dtype, c.offset));
+    r.db.push_back(p.frozen ? 0 : c.stacked ? all_db + before * 4 : operands->add(d.db[n], LETHE_F32, c.offset));
+    before += static_cast<uint64_t>(d.b[n].size());
   }
   expect(operands->upload(), "upload");
   const bool spares = c.spare_columns > 0 || c.spare_rows > 0;

@@ -82,6 +82,16 @@ std::vector<Case> cases() {
                      true,
                      stacked ? 0 : 1});
     }
+    // Sums that CUDA splits: over the inputs; over the outputs of one adapter, of two that lie together, of two that do
+    // not.
+    all.push_back({dtype, 5, 4, 9, 8192, Residual::kNone, {{0, 5, 4, 2.0}, {5, 4, 3, 2.0}}, true, false, true, 0});
+    all.push_back(
+        {dtype, 5, 4, 9, 9216, Residual::kNone, {{0, 9, 4, 2.0, false, 0.3f, 4}}, true, false, true, 1, false, true});
+    all.push_back({dtype, 5, 5, 8200, 9, Residual::kNone, {{3, 8192, 4, 2.0}}, true, false, true, 0});
+    for (const bool stacked : {true, false}) {
+      all.push_back(
+          {dtype, 4, 4, 16384, 7, Residual::kNone, {{0, 8192, 3, 2.0}, {8192, 8192, 3, 2.0}}, stacked, false, true, 0});
+    }
     // More adapters than one pass over dx takes, and ranks, rows and columns that cross its tiles.
     std::vector<Adapter> many;
     for (int64_t n = 0; n < 18; ++n) many.push_back({n, 2, n == 4 ? 37 : 1, 0.5, n == 3, n % 3 == 1 ? 0.0f : 0.4f, 70});
