@@ -88,7 +88,7 @@ Work linear(Device &d, int32_t dtype, const LinearShape &s) {
 std::string text_of(const LinearShape &s) {
   std::string text = std::to_string(s.T) + " x " + std::to_string(s.in) + " to ";
   for (size_t i = 0; i < s.parts.size(); ++i) text += (i == 0 ? "" : "+") + std::to_string(s.parts[i]);
-  return text + ", r " + std::to_string(s.rank);
+  return s.rank > 0 ? text + ", r " + std::to_string(s.rank) : text;
 }
 
 void add(std::vector<Case> *all, const std::string &name, const LinearShape &full) {
@@ -116,6 +116,10 @@ std::vector<Case> linear_cases(bool augmented) {
         add(&all, backward ? "linear_backward" : "linear_forward", {rows, 4096, 0, {out}, backward, false});
       }
     }
+  }
+  // Skinny products alone, as U would be if its sum were not split.
+  for (const int64_t in : {4096, 14336}) {
+    for (const int64_t rows : {512, 2048, 8192}) add(&all, "linear_forward", {rows, in, 0, {16}, false, false});
   }
   // One adapter each, then those of q, k, v and of gate, up.
   const struct {
