@@ -39,6 +39,7 @@ struct Case {
   double limit;                         // share of the ceiling that is asked for; 0: none
   std::function<Work(Device &)> small;  // at a shape that the CPU does in a moment
   std::function<Work(Device &)> full;
+  bool full_only = false;  // another case has the same small shape
 };
 
 struct HeadShape {

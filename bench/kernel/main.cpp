@@ -167,7 +167,7 @@ int run(const Options &options) {
   std::vector<Measured> all;
   bool wrong = false, absent = false;
   for (const Case &c : cases) {
-    if (c.name.compare(0, options.only.size(), options.only) != 0) continue;
+    if (c.name.compare(0, options.only.size(), options.only) != 0 || (options.small && c.full_only)) continue;
     all.push_back(bench.measure(c));
     const Measured &m = all.back();
     wrong = wrong || m.status == "wrong";

@@ -95,7 +95,8 @@ LETHE_API int lethe_use_stream(lethe_engine *engine, void *stream);
 LETHE_API int lethe_record_launches(lethe_engine *engine, int32_t on);
 /* One line of JSON for each thing written down, into out[capacity] as far as it goes; needed: bytes of all, with the
  * closing 0. {"kernel":name,"grid":[x,y,z],"threads":n,"shared":bytes,"bytes":read and written at least} |
- * {"gemm":[M,N,K],"bytes":...} | {"copy":"to_device"|"to_host"|"on_device","bytes":n} | {"wait":reason} |
+ * {"gemm":[M,N,K],"batch":products of one launch, where there are several,"bytes":...} |
+ * {"copy":"to_device"|"to_host"|"on_device","bytes":n} | {"wait":reason} |
  * {"alloc":bytes}. */
 LETHE_API int lethe_launches(lethe_engine *engine, char *out, int64_t capacity, int64_t *needed);
 
