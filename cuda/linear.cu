@@ -7,6 +7,7 @@
 // outputs overlap round in between. Weights with spare columns or rows take the augmented form instead, which rounds
 // once (linear_augmented.cu).
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "gemm.h"
