@@ -34,6 +34,7 @@ public final class Backend implements AutoCloseable {
   private final String description;
   private final Set<Buffer> buffers = new HashSet<>();
   private boolean closed;
+  private long limit = Long.MAX_VALUE;
 
   private Backend(EngineHandle engine) {
     this.engine = engine;
@@ -260,6 +261,19 @@ public final class Backend implements AutoCloseable {
     if (buffers.remove(buffer) && !closed) {
       check(Abi.lethe_buffer_free(engine, buffer.id()));
     }
+  }
+
+  /**
+   * From now on {@link #room} counts from so many bytes. Nothing is refused: whoever can do with
+   * less asks first.
+   */
+  public void limit(long bytes) {
+    limit = bytes;
+  }
+
+  /** Bytes that are left of {@link #limit}; a limit that was never set leaves any number. */
+  public long room() {
+    return limit == Long.MAX_VALUE ? limit : limit - allocatedBytes();
   }
 
   /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */

@@ -37,10 +37,19 @@ public final class Decoder implements AutoCloseable {
    * @param backward whether {@link #backward} will be called
    */
   public Decoder(Model model, int tokens, boolean backward) {
+    this(model, tokens, backward ? ActivationPolicy.KEEP : null);
+  }
+
+  /**
+   * The same, with less of the activations kept for the backward pass.
+   *
+   * @param policy null: there will be no backward pass
+   */
+  public Decoder(Model model, int tokens, ActivationPolicy policy) {
     this.model = model;
     this.c = model.config();
     this.ops = model.ops();
-    this.a = new Activations(model, tokens, backward);
+    this.a = new Activations(model, tokens, policy);
     NormRunner norms = new NormRunner(model);
     this.attention = new AttentionBlock(model, a, norms);
     this.feedForward = new FeedForwardBlock(model, a, norms);
@@ -55,7 +64,26 @@ public final class Decoder implements AutoCloseable {
 
   /** Bytes that a decoder of so many tokens will take. */
   public static long bytes(Model model, int tokens, boolean backward) {
-    return Activations.bytes(model, tokens, backward);
+    return bytes(
+        model.config(),
+        model.ops().dtype(),
+        model.adapterWidths(),
+        tokens,
+        backward ? ActivationPolicy.KEEP : null);
+  }
+
+  /**
+   * Bytes that a decoder of so many tokens will take, without a model.
+   *
+   * @param policy null: without a backward pass
+   */
+  public static long bytes(
+      ModelConfig config,
+      Dtype storage,
+      AdapterWidths adapters,
+      int tokens,
+      ActivationPolicy policy) {
+    return Activations.bytes(config, storage, adapters, tokens, policy);
   }
 
   /** Bytes of the activations. */
@@ -130,7 +158,7 @@ public final class Decoder implements AutoCloseable {
     for (int l = 0; l < c.layers(); l++) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = layers.get(l);
-      attention.forward(l, s, layer, packed, adapted, cached);
+      attention.forward(l, s, layer, packed, AttentionBlock.Rows.ALL, adapted, cached);
       feedForward.forward(l, s, layer, tokens, adapted, a.at(a.slot(l + 1).x()));
     }
     return a.at(a.slot(c.layers()).x());
@@ -153,6 +181,10 @@ public final class Decoder implements AutoCloseable {
     for (int l = c.layers() - 1; l >= 0; l--) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = model.layer(l);
+      if (a.lost(l)) {
+        attention.forward(l, s, layer, batch, AttentionBlock.Rows.TRAINED, tokens, null);
+        feedForward.forwardAgain(l, s, layer, tokens, a.at(a.slot(l + 1).x()));
+      }
       // Below the first layer there is only the embedding: with adapters alone nothing there wants
       // a gradient.
       boolean wanted = l > 0 || model.trainsWeights();

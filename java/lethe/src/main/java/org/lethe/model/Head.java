@@ -21,6 +21,7 @@ public final class Head implements AutoCloseable {
   // The chunk of logits that exists at a time on the host; a device says itself what it has use
   // for.
   private static final long WORKSPACE_CAP = 32L << 20;
+  private static final long CUDA_MOST = 600_000_000;
 
   private final Model model;
   private final ModelConfig c;
@@ -63,19 +64,32 @@ public final class Head implements AutoCloseable {
    * @param capacity the most rows, at least as many
    */
   public Head(Model model, int sourceCapacity, int capacity) {
-    this(model, sourceCapacity, capacity, new Arena(model.ops().backend(), "head"));
+    this(
+        model,
+        model.config(),
+        model.ops().dtype(),
+        workspace(model.ops()),
+        sourceCapacity,
+        capacity,
+        new Arena(model.ops().backend(), "head"));
   }
 
-  private Head(Model model, int sourceCapacity, int capacity, Arena arena) {
+  private Head(
+      Model model,
+      ModelConfig config,
+      Dtype storage,
+      Workspace workspaceOf,
+      int sourceCapacity,
+      int capacity,
+      Arena arena) {
     this.model = model;
-    this.c = model.config();
-    this.ops = model.ops();
-    this.norms = new NormRunner(model);
+    this.c = config;
+    this.ops = model == null ? null : model.ops();
+    this.norms = model == null ? null : new NormRunner(model);
     this.sourceCapacity = sourceCapacity;
     this.capacity = capacity;
     this.arena = arena;
     long d = c.hiddenSize();
-    Dtype storage = ops.dtype();
     this.sources = arena.reserve(sourceCapacity, Dtype.I32);
     this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
     this.parameters = arena.reserve((long) capacity * HeadRows.PARAMETERS, Dtype.F32);
@@ -89,9 +103,7 @@ public final class Head implements AutoCloseable {
     this.dHidden = arena.reserve(sourceCapacity * d, storage);
     this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
     this.sampled = arena.reserve(capacity, Dtype.I32);
-    Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, c.vocabularySize());
-    long cap = ops.backend().isHost() ? WORKSPACE_CAP : Long.MAX_VALUE;
-    this.workspaceBytes = Math.max(needed.least(), Math.min(needed.most(), cap));
+    this.workspaceBytes = workspaceOf.bytes(capacity, d, c.vocabularySize());
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
     this.staging = arena.counts() ? null : new Staging(capacity * Ops.STATISTICS * Float.BYTES);
@@ -99,7 +111,52 @@ public final class Head implements AutoCloseable {
 
   /** Bytes that a head of so many sources and rows will take. */
   public static long bytes(Model model, int sourceCapacity, int capacity) {
-    return new Head(model, sourceCapacity, capacity, new Arena(null)).bytes();
+    return bytes(
+        model.config(), model.ops().dtype(), workspace(model.ops()), sourceCapacity, capacity);
+  }
+
+  /** Bytes that a head of so many sources and rows will take, without a model. */
+  public static long bytes(
+      ModelConfig config, Dtype storage, Workspace workspaceOf, int sourceCapacity, int capacity) {
+    return new Head(null, config, storage, workspaceOf, sourceCapacity, capacity, new Arena(null))
+        .bytes();
+  }
+
+  /** Bytes of the workspace of a head, in which the chunk of logits stands. */
+  @FunctionalInterface
+  public interface Workspace {
+    /** With so many rows, of width d, over a vocabulary of V. */
+    long bytes(int rows, long d, int vocabulary);
+  }
+
+  /** What a CUDA device takes, where there is none to ask: cuda/head.cu's rule. */
+  public static Workspace cudaWorkspace(Dtype storage) {
+    return (rows, d, vocabulary) -> {
+      long logits = (vocabulary + 3L) / 4 * 4 * Float.BYTES;
+      long width = d * storage.bytes();
+      long fitting = Math.max(2, Math.min(Math.max(rows, 2), CUDA_MOST / (2 * logits)));
+      while (fitting > 2 && cudaBytes(fitting, logits, width) > CUDA_MOST) {
+        fitting -= (fitting + 63) / 64;
+      }
+      return cudaBytes(Math.max(fitting, 2), logits, width);
+    };
+  }
+
+  private static long cudaBytes(long rows, long logits, long width) {
+    return aligned(2 * rows * logits) + aligned(2 * rows * width) + aligned(rows * width) + 256;
+  }
+
+  private static long aligned(long bytes) {
+    return (bytes + 255) / 256 * 256;
+  }
+
+  /** What a device takes. */
+  public static Workspace workspace(Ops ops) {
+    long cap = ops.backend().isHost() ? WORKSPACE_CAP : Long.MAX_VALUE;
+    return (rows, d, vocabulary) -> {
+      Ops.WorkspaceBytes needed = ops.headWorkspace(rows, d, vocabulary);
+      return Math.max(needed.least(), Math.min(needed.most(), cap));
+    };
   }
 
   /** The most rows of a pass. */

@@ -147,7 +147,9 @@ public final class FineTune {
           .note(cut + " rows are longer than the context and were cut; raise data.context_length");
     }
     TrainSettings settings =
-        Settings.train(config.train(), batches.stepsPerEpoch()).withSeed(config.seed());
+        Settings.train(config.train(), batches.stepsPerEpoch())
+            .withSeed(config.seed())
+            .with(Settings.memory(config.memory()));
     new TrainingRun(config, loaded, folder, checkpoints, job.listener(), job.stop())
         .run(
             "finetune",

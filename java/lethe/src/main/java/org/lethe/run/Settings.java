@@ -16,6 +16,7 @@ import org.lethe.UserException;
 import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
 import org.lethe.config.LoraSection;
+import org.lethe.config.MemorySection;
 import org.lethe.config.MethodSection;
 import org.lethe.config.OptionValue;
 import org.lethe.config.ParitySection;
@@ -38,6 +39,7 @@ import org.lethe.metric.Metric;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 import org.lethe.train.Every;
+import org.lethe.train.MemorySettings;
 import org.lethe.train.Padding;
 import org.lethe.train.Parity;
 import org.lethe.train.Schedule;
@@ -87,6 +89,12 @@ final class Settings {
         c.maxGradientNorm(),
         c.tokensPerMicroBatch(),
         TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()));
+  }
+
+  /** How much memory a training may take. */
+  static MemorySettings memory(MemorySection c) {
+    return new MemorySettings(
+        c.budgetBytes(), MemorySettings.Activations.valueOf(c.activations().name()));
   }
 
   /**

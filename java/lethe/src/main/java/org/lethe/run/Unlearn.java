@@ -87,7 +87,8 @@ public final class Unlearn {
       TrainSettings settings =
           Settings.train(config.train(), batches.stepsPerEpoch())
               .withSeed(config.seed())
-              .with(Settings.parity(config.parity(), loaded.tokenizer().eosId()));
+              .with(Settings.parity(config.parity(), loaded.tokenizer().eosId()))
+              .with(Settings.memory(config.memory()));
       // It refuses rules and cadences that cannot be.
       Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
       String backend = loaded.backend().description();

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.IntUnaryOperator;
 import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -13,6 +14,7 @@ import org.lethe.method.MethodStep;
 import org.lethe.method.ReferenceUse;
 import org.lethe.method.RowStatistics;
 import org.lethe.method.Totals;
+import org.lethe.model.ActivationPolicy;
 import org.lethe.model.Decoder;
 import org.lethe.model.Head;
 import org.lethe.model.MemoryPlan;
@@ -37,6 +39,7 @@ public final class Step implements AutoCloseable {
   private final Sharding sharding;
   private final Sharding.Sum gradientSum;
   private final int budget;
+  private final ActivationPolicy policy;
   private final Decoder decoder;
   private final Head head;
   private final Staging staging = new Staging(Ops.UPDATE_STATE * Float.BYTES);
@@ -65,7 +68,52 @@ public final class Step implements AutoCloseable {
       ReferenceCache reference,
       int largestPiece,
       Sharding sharding) {
+    this(model, method, settings, reference, largestPiece, sharding, policy(model, settings));
+  }
+
+  /**
+   * A step that keeps to {@link TrainSettings#memory}: cut and with as many layers computed again
+   * as that asks.
+   *
+   * @param sizes steps at least as large as those that will be run
+   * @throws UserException when there is no way to
+   */
+  public static Step fitted(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      Iterable<List<StepSequence>> sizes,
+      Sharding sharding) {
+    List<List<StepSequence>> steps = new ArrayList<>();
+    sizes.forEach(steps::add);
+    StepFit fit =
+        StepBudget.fit(
+            model,
+            settings,
+            headRows(method, settings, reference),
+            limit ->
+                largestPiece(method, settings.withTokensPerMicroBatch(limit), reference, steps));
+    TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
+    return new Step(model, method, cut, reference, fit.piece(), sharding, fit.policy());
+  }
+
+  /** How steps are cut and which activations are kept. */
+  public StepFit fit() {
+    return new StepFit(settings.tokensPerMicroBatch(), budget, policy, bytes());
+  }
+
+  /** The same, with less of the activations kept. */
+  Step(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      int largestPiece,
+      Sharding sharding,
+      ActivationPolicy policy) {
     this.model = model;
+    this.policy = policy;
     this.method = method;
     this.settings = settings;
     this.layout =
@@ -95,7 +143,7 @@ public final class Step implements AutoCloseable {
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
     int rows = layout.rows(budget);
-    this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, true), this::plan);
+    this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, policy), this::plan);
     try {
       this.head = MemoryPlan.take(() -> new Head(model, budget, rows), this::plan);
     } catch (RuntimeException e) {
@@ -106,10 +154,12 @@ public final class Step implements AutoCloseable {
   }
 
   private MemoryPlan plan() {
-    long activations = Decoder.bytes(model, budget, true);
-    long heads = Head.bytes(model, budget, layout.rows(budget));
+    StepMemory memory = StepMemory.of(model, layout::rows);
+    long activations = memory.activations(budget, policy);
+    long heads = memory.head(budget);
     int half = Math.max(1, budget / 2);
-    long halved = Decoder.bytes(model, half, true) + Head.bytes(model, half, layout.rows(half));
+    long halved = memory.bytes(half, policy);
+    long again = memory.activations(budget, new ActivationPolicy(model.config().layers()));
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
         Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
@@ -117,6 +167,7 @@ public final class Step implements AutoCloseable {
         .part("activations of " + budget + " tokens", activations)
         .part("head", heads)
         .remedy("train.tokens_per_micro_batch=" + half, activations + heads - halved)
+        .remedy("memory.activations=recompute", activations - again)
         .remedy("dtype=bf16", wide ? narrower + activations / 2 : 0)
         .remedy("another device, or device=cpu");
   }
@@ -134,6 +185,19 @@ public final class Step implements AutoCloseable {
               + " compares with the reference model, which is the base with its adapters off; train"
               + " adapters (train.full_parameters=false), or choose a method without a reference");
     }
+  }
+
+  /** Every layer or none, where nothing asks for something in between. */
+  private static ActivationPolicy policy(Model model, TrainSettings settings) {
+    return settings.memory().activations() == MemorySettings.Activations.RECOMPUTE
+        ? new ActivationPolicy(model.config().layers())
+        : ActivationPolicy.KEEP;
+  }
+
+  /** The most head rows of a piece of so many tokens. */
+  public static IntUnaryOperator headRows(
+      Method method, TrainSettings settings, ReferenceCache reference) {
+    return layout(method, reference, settings, true, 0)::rows;
   }
 
   /** Tokens of the largest piece that the steps of a run are cut into. */

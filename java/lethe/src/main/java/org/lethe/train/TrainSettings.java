@@ -15,6 +15,7 @@ import org.lethe.kernels.Ops;
  * @param onNonFinite what follows a loss or gradient that is not finite
  * @param seed of dropout masks, where adapters have dropout
  * @param parity quirks of published code
+ * @param memory what may be taken of the device
  */
 public record TrainSettings(
     int steps,
@@ -29,7 +30,8 @@ public record TrainSettings(
     int tokensPerMicroBatch,
     OnNonFinite onNonFinite,
     long seed,
-    Parity parity) {
+    Parity parity,
+    MemorySettings memory) {
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -84,7 +86,8 @@ public record TrainSettings(
         tokensPerMicroBatch,
         onNonFinite,
         0,
-        Parity.NONE);
+        Parity.NONE,
+        MemorySettings.UNBOUNDED);
   }
 
   /**
@@ -99,20 +102,25 @@ public record TrainSettings(
 
   /** The same, cut into pieces of at most so many tokens: less memory, and the same objective. */
   public TrainSettings withTokensPerMicroBatch(int tokens) {
-    return with(tokens, seed, parity);
+    return with(tokens, seed, parity, memory);
   }
 
   /** The same with other dropout masks. */
   public TrainSettings withSeed(long other) {
-    return with(tokensPerMicroBatch, other, parity);
+    return with(tokensPerMicroBatch, other, parity, memory);
   }
 
   /** The same with quirks of published code. */
   public TrainSettings with(Parity quirks) {
-    return with(tokensPerMicroBatch, seed, quirks);
+    return with(tokensPerMicroBatch, seed, quirks, memory);
   }
 
-  private TrainSettings with(int tokens, long masks, Parity quirks) {
+  /** The same within other bounds of memory. */
+  public TrainSettings with(MemorySettings bounds) {
+    return with(tokensPerMicroBatch, seed, parity, bounds);
+  }
+
+  private TrainSettings with(int tokens, long masks, Parity quirks, MemorySettings bounds) {
     return new TrainSettings(
         steps,
         learningRate,
@@ -126,7 +134,8 @@ public record TrainSettings(
         tokens,
         onNonFinite,
         masks,
-        quirks);
+        quirks,
+        bounds);
   }
 
   Ops.AdamWSettings adamW() {
