@@ -6,7 +6,8 @@
 #include <cstring>
 #include <vector>
 
-using cudaStream_t = struct CUstream_st *;
+#include "cuda_runtime_host.h"
+//
 #include "../cublaslt.h"
 
 namespace blaslt = lethe::cuda::blaslt;
@@ -109,6 +110,38 @@ uint64_t kind_of(const blaslt::MatmulDescTag &desc, const MatrixLayoutTag &a, co
 uint64_t alignment_in(const blaslt::Algo &algo, int matrix) { return algo.data[kAlignments] >> (16 * matrix) & 0xffff; }
 // The heuristic looks at the bias's address: its kernels want what they were chosen for, 16 bytes at least.
 constexpr uint64_t kBiasBytes = 16;
+
+// A product whose arguments are sound, as values: it may run long after its descriptors are gone.
+struct Product {
+  blaslt::MatmulDescTag desc;
+  MatrixLayoutTag la, lb, lc, ld;
+  Sizes sizes;
+  float scale, keep;
+  const void *a, *b, *c;
+  void *d;
+};
+
+// As rows: each of the sums is a chain over K.
+void multiply(const Product &p) {
+  const bool ta = p.desc.transpose_a != 0, tb = p.desc.transpose_b != 0;
+  const uint64_t rows = p.sizes.rows, columns = p.sizes.columns, inner = p.sizes.inner;
+  const std::vector<float> left = spread(p.b, p.lb, !tb), right = spread(p.a, p.la, !ta);
+  std::vector<float> sums(rows);
+  for (uint64_t j = 0; j < columns; ++j) {
+    sums.assign(rows, 0.0f);
+    for (uint64_t k = 0; k < inner; ++k) {
+      const float x = left[j * inner + k];
+      const float *row = right.data() + k * rows;
+      for (uint64_t i = 0; i < rows; ++i) sums[i] += x * row[i];
+    }
+    for (uint64_t i = 0; i < rows; ++i) {
+      float value = p.scale * sums[i];
+      if (p.keep != 0.0f) value += p.keep * load(p.c, p.lc.type, j * static_cast<uint64_t>(p.lc.ld) + i);
+      if (p.desc.epilogue == blaslt::kEpilogueBias) value += load(p.desc.bias, p.ld.type, i);
+      store(p.d, p.ld.type, j * static_cast<uint64_t>(p.ld.ld) + i, value);
+    }
+  }
+}
 
 }  // namespace
 
@@ -224,7 +257,7 @@ LETHE_TWIN void lethe_twin_exact(int on) { exact = on != 0; }
 LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const void *alpha, const void *a,
                               blaslt::MatrixLayout la, const void *b, blaslt::MatrixLayout lb, const void *beta,
                               const void *c, blaslt::MatrixLayout lc, void *d, blaslt::MatrixLayout ld,
-                              const blaslt::Algo *algo, void *workspace, size_t workspace_bytes, cudaStream_t) {
+                              const blaslt::Algo *algo, void *workspace, size_t workspace_bytes, cudaStream_t stream) {
   const Sizes sizes = sizes_of(*desc, *la, *lb, *ld);
   if (sizes.rows == 0 || lc->type != ld->type || lc->rows != ld->rows || lc->columns != ld->columns) return kInvalid;
   if (c == d && lc->ld != ld->ld) return kInvalid;
@@ -246,26 +279,12 @@ LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const voi
   }
   if (desc->epilogue == blaslt::kEpilogueBias && !aligned(desc->bias, kBiasBytes)) return kInvalid;
   if (workspace == nullptr || workspace_bytes == 0) return kInvalid;
-  const bool ta = desc->transpose_a != 0, tb = desc->transpose_b != 0;
-  float scale = 0, keep = 0;
-  std::memcpy(&scale, alpha, 4);
-  std::memcpy(&keep, beta, 4);
-  // As rows: each of the sums is a chain over K.
-  const std::vector<float> left = spread(b, *lb, !tb), right = spread(a, *la, !ta);
-  std::vector<float> sums(rows);
-  for (uint64_t j = 0; j < columns; ++j) {
-    sums.assign(rows, 0.0f);
-    for (uint64_t k = 0; k < inner; ++k) {
-      const float x = left[j * inner + k];
-      const float *row = right.data() + k * rows;
-      for (uint64_t i = 0; i < rows; ++i) sums[i] += x * row[i];
-    }
-    for (uint64_t i = 0; i < rows; ++i) {
-      float value = scale * sums[i];
-      if (keep != 0.0f) value += keep * load(c, lc->type, j * static_cast<uint64_t>(lc->ld) + i);
-      if (desc->epilogue == blaslt::kEpilogueBias) value += load(desc->bias, ld->type, i);
-      store(d, ld->type, j * static_cast<uint64_t>(ld->ld) + i, value);
-    }
-  }
+  Product product = {*desc, *la, *lb, *lc, *ld, sizes, 0, 0, a, b, c, d};
+  std::memcpy(&product.scale, alpha, 4);
+  std::memcpy(&product.keep, beta, 4);
+  lethe::cuda::shim::put(stream, [product] {
+    multiply(product);
+    return cudaSuccess;
+  });
   return blaslt::kSuccess;
 }

@@ -103,7 +103,7 @@ class PlanningTest {
                   settings,
                   step,
                   org.lethe.model.Head.workspace(model.ops()),
-                  new DeviceCosts(0, 64));
+                  new DeviceCosts(true, 0, 64));
           long fixed = planned.fixed().values().stream().mapToLong(v -> v).sum();
           assertWithin(backend.allocatedBytes(), fixed);
           int largest = Step.largestPiece(trained, settings, null, List.of(step));

@@ -27,7 +27,12 @@ class StepFitTest {
       ModelConfig.llama(new ModelConfig.Sizes(500, 64, 8, 4, 4, 16, 176, 512), 1e-5f, 1e4, true);
   private static final StepMemory MEMORY =
       new StepMemory(
-          MODEL, Dtype.F32, AdapterWidths.NONE, tokens -> tokens, (rows, d, v) -> 1000L * rows);
+          MODEL,
+          Dtype.F32,
+          AdapterWidths.NONE,
+          tokens -> tokens,
+          (rows, d, v) -> 1000L * rows,
+          false);
 
   private static int piece(int limit) {
     return Math.max(100, Math.min(limit, 1500));
@@ -38,7 +43,7 @@ class StepFitTest {
   }
 
   private static long bytes(int tokens, int recomputed) {
-    return MEMORY.bytes(tokens, new ActivationPolicy(recomputed));
+    return MEMORY.bytes(tokens, ActivationPolicy.recompute(recomputed));
   }
 
   @Test

@@ -9,8 +9,9 @@ public record MemorySection(
                 + " computed again to keep to it. Unset: no bound")
         Optional<String> budget,
     @Doc(
-            "Activations between forward and backward pass: keep, recompute (all layers), or auto"
-                + " (kept, but for as many layers as the budget asks)")
+            "Activations between forward and backward pass: keep, recompute (all layers), offload"
+                + " (to the host, as many layers as the budget asks), or auto (kept, but computed"
+                + " again for as many layers as the budget asks)")
         @Default("auto")
         Activations activations) {
 
@@ -18,7 +19,8 @@ public record MemorySection(
   public enum Activations {
     AUTO,
     KEEP,
-    RECOMPUTE
+    RECOMPUTE,
+    OFFLOAD
   }
 
   public MemorySection {

@@ -94,6 +94,7 @@ final class Activations implements AutoCloseable {
   private final long normed;
   private final long act;
   private final Backward backward;
+  private final HostLayers hostLayers;
   private boolean drops;
 
   /** Offsets of what only the backward pass needs. */
@@ -106,6 +107,7 @@ final class Activations implements AutoCloseable {
    */
   Activations(Model model, int tokens, ActivationPolicy policy) {
     this(
+        model.ops(),
         model.config(),
         model.ops().dtype(),
         model.adapterWidths(),
@@ -115,6 +117,7 @@ final class Activations implements AutoCloseable {
   }
 
   private Activations(
+      Ops ops,
       ModelConfig c,
       Dtype storage,
       AdapterWidths widths,
@@ -128,12 +131,7 @@ final class Activations implements AutoCloseable {
     this.keepsLayers = policy != null;
     this.policy = policy == null ? ActivationPolicy.KEEP : policy;
     this.arena = arena;
-    Slot shared = null;
-    for (int i = 0; i < (keepsLayers ? c.layers() + 1 : 2); i++) {
-      boolean shares = this.policy.recomputes(i) && i < c.layers();
-      slots.add(reserveSlot(i, shares ? shared : null));
-      shared = shares ? slots.get(i) : shared;
-    }
+    Places places = reserveSlots();
     this.ids = arena.reserve(tokens, Dtype.I32);
     this.positions = arena.reserve(tokens, Dtype.I32);
     // A sequence has at least one token, so there are at most as many segments.
@@ -143,12 +141,60 @@ final class Activations implements AutoCloseable {
     this.act = reserve(c.feedForwardSize());
     this.backward = keepsLayers ? reserveBackward() : null;
     arena.allocate();
+    this.hostLayers = places.serves() && !arena.counts() ? places.open(ops, arena) : null;
+  }
+
+  /** Memory on the device that layers pass through whose activations are kept on the host. */
+  private record Places(long[] offsets, long bytes, int first, int count) {
+    /** Whether there are more layers than places. */
+    boolean serves() {
+      return count > offsets.length;
+    }
+
+    HostLayers open(Ops ops, Arena arena) {
+      return new HostLayers(ops, arena, offsets, bytes, first, count);
+    }
+  }
+
+  private Places reserveSlots() {
+    Slot again = null;
+    List<Slot> passing = new ArrayList<>();
+    long[] offsets = new long[2];
+    long bytes = 0;
+    for (int layer = 0; layer < (keepsLayers ? c.layers() : 2); layer++) {
+      long x = reserve(c.hiddenSize());
+      if (policy.recomputes(layer)) {
+        again = again == null ? reserveSlot(x) : again.shared(x, reserve(widths.down()));
+        slots.add(again);
+      } else if (policy.offloads(layer) && passing.size() == offsets.length) {
+        Slot place = passing.get((layer - policy.recomputed()) % offsets.length);
+        slots.add(place.shared(x, place.uDown()));
+      } else {
+        long before = arena.bytes();
+        slots.add(reserveSlot(x));
+        if (policy.offloads(layer)) {
+          offsets[passing.size()] = before;
+          bytes = arena.bytes() - before;
+          passing.add(slots.get(layer));
+        }
+      }
+    }
+    if (keepsLayers) {
+      slots.add(Slot.last(reserve(c.hiddenSize())));
+    }
+    int last = Math.min(policy.recomputed() + policy.offloaded(), c.layers());
+    return new Places(offsets, bytes, policy.recomputed(), last - policy.recomputed());
   }
 
   /** What so many tokens will take. */
   static long bytes(
       ModelConfig c, Dtype storage, AdapterWidths widths, int tokens, ActivationPolicy policy) {
-    return new Activations(c, storage, widths, tokens, policy, new Arena(null)).bytes();
+    return new Activations(null, c, storage, widths, tokens, policy, new Arena(null)).bytes();
+  }
+
+  /** Layers whose activations are kept on the host; null where there are none. */
+  HostLayers hostLayers() {
+    return hostLayers;
   }
 
   /** Whether a layer's activations must be computed again before its backward pass. */
@@ -249,17 +295,13 @@ final class Activations implements AutoCloseable {
 
   @Override
   public void close() {
+    if (hostLayers != null) {
+      hostLayers.close();
+    }
     arena.close();
   }
 
-  private Slot reserveSlot(int index, Slot shared) {
-    long x = reserve(c.hiddenSize());
-    if (index == c.layers()) {
-      return Slot.last(x);
-    }
-    if (shared != null) {
-      return shared.shared(x, reserve(widths.down()));
-    }
+  private Slot reserveSlot(long x) {
     boolean headNorms = c.attention().queryKeyNorm();
     boolean after = c.norms().after();
     return new Slot(

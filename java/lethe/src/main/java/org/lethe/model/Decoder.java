@@ -106,12 +106,28 @@ public final class Decoder implements AutoCloseable {
    * @param adapted the adapters act on that many tokens of the front
    */
   public long forward(PackedBatch packed, int adapted) {
+    upload(packed);
+    return run(adapted);
+  }
+
+  /**
+   * Runs all layers on the batch that was uploaded last, as {@link #forward(PackedBatch)} does: ops
+   * alone, which a graph can capture.
+   *
+   * @return the ref of the residual stream after the last layer, [T, d]
+   */
+  public long run() {
+    return run(batch.trainedTokens());
+  }
+
+  private long run(int adapted) {
+    PackedBatch packed = batch;
     if (adapted < packed.tokens() && !model.reference().equals(View.BASE)) {
       throw new InternalFaultException(
           "the rows without adapters are the base, but the reference is another view: it needs a"
               + " pass of its own");
     }
-    return forward(model.view(), packed, adapted);
+    return layersForward(model.view(), packed, adapted, null, a.hostLayers());
   }
 
   /**
@@ -122,12 +138,8 @@ public final class Decoder implements AutoCloseable {
    * @return the ref of the residual stream after the last layer, [T, d]
    */
   public long forward(View view, PackedBatch packed) {
-    return forward(view, packed, packed.tokens());
-  }
-
-  private long forward(View view, PackedBatch packed, int adapted) {
     upload(packed);
-    return layersForward(view, packed, adapted, null);
+    return layersForward(view, packed, packed.tokens(), null, null);
   }
 
   /**
@@ -141,10 +153,12 @@ public final class Decoder implements AutoCloseable {
     staging.upload(step.segments(), step.segments().length, a.arena().buffer(), a.segmentsOffset());
     staging.upload(
         step.positions(), step.positions().length, a.arena().buffer(), a.positionsOffset());
-    return layersForward(view, packed, packed.tokens(), step);
+    return layersForward(view, packed, packed.tokens(), step, null);
   }
 
-  private long layersForward(View view, PackedBatch packed, int adapted, KvCache.Step cached) {
+  /** With {@code host}, a backward pass may follow, and its layers' activations go there. */
+  private long layersForward(
+      View view, PackedBatch packed, int adapted, KvCache.Step cached, HostLayers host) {
     List<Model.Layer> layers = model.layers(view);
     int tokens = packed.tokens();
     ops.embeddingForward(
@@ -158,8 +172,14 @@ public final class Decoder implements AutoCloseable {
     for (int l = 0; l < c.layers(); l++) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = layers.get(l);
+      if (a.hostLayers() != null) {
+        a.hostLayers().beforeForward(l);
+      }
       attention.forward(l, s, layer, packed, AttentionBlock.Rows.ALL, adapted, cached);
       feedForward.forward(l, s, layer, tokens, adapted, a.at(a.slot(l + 1).x()));
+      if (host != null) {
+        host.afterForward(l);
+      }
     }
     return a.at(a.slot(c.layers()).x());
   }
@@ -181,6 +201,9 @@ public final class Decoder implements AutoCloseable {
     for (int l = c.layers() - 1; l >= 0; l--) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = model.layer(l);
+      if (a.hostLayers() != null) {
+        a.hostLayers().beforeBackward(l);
+      }
       if (a.lost(l)) {
         attention.forward(l, s, layer, batch, AttentionBlock.Rows.TRAINED, tokens, null);
         feedForward.forwardAgain(l, s, layer, tokens, a.at(a.slot(l + 1).x()));
@@ -203,7 +226,8 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  private void upload(PackedBatch packed) {
+  /** Takes a batch to the device, for {@link #run()} and {@link #backward}. */
+  public void upload(PackedBatch packed) {
     if (packed.tokens() > a.tokens()) {
       throw new UserException(
           "a batch of "

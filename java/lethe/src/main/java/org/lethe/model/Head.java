@@ -35,6 +35,7 @@ public final class Head implements AutoCloseable {
   private final long rows;
   private final long parameters;
   private final long coefficients;
+  private final long ones;
   private final long stats;
   private final long hidden;
   private final long mean;
@@ -94,6 +95,7 @@ public final class Head implements AutoCloseable {
     this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
     this.parameters = arena.reserve((long) capacity * HeadRows.PARAMETERS, Dtype.F32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
+    this.ones = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
     this.hidden = arena.reserve(sourceCapacity * d, storage);
     this.mean = arena.reserve(sourceCapacity, Dtype.F32);
@@ -107,6 +109,12 @@ public final class Head implements AutoCloseable {
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
     this.staging = arena.counts() ? null : new Staging(capacity * Ops.STATISTICS * Float.BYTES);
+    if (staging != null && model.trainsWeights()) {
+      // The second pass of a head that trains has applied the coefficients already.
+      float[] one = new float[capacity];
+      Arrays.fill(one, 1f);
+      staging.upload(one, capacity, arena.buffer(), ones);
+    }
   }
 
   /** Bytes that a head of so many sources and rows will take. */
@@ -200,15 +208,34 @@ public final class Head implements AutoCloseable {
    * @param x the residual stream after the last layer, [tokens, d]
    */
   public float[] forward(long x, int streamTokens, HeadRows headRows, boolean gradients) {
+    upload(headRows);
+    run(x, streamTokens, gradients);
+    return statistics();
+  }
+
+  /** Takes rows to the device, for {@link #run} and what follows it. */
+  public void upload(HeadRows headRows) {
     requireRoom(headRows);
     current = headRows;
+    int own = headRows.sourceTokens().length;
+    staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
+    staging.upload(headRows.records(), headRows.records().length, arena.buffer(), rows);
+    float[] ofRows = headRows.parameters();
+    if (ofRows.length > 0) {
+      staging.upload(ofRows, ofRows.length, arena.buffer(), parameters);
+    }
+  }
+
+  /**
+   * What {@link #forward} does between the rows' upload and the statistics: ops alone, which a
+   * graph can capture.
+   */
+  public void run(long x, int streamTokens, boolean gradients) {
+    HeadRows headRows = current;
     long d = c.hiddenSize();
     int n = headRows.rows();
     int s = headRows.sources();
     int own = headRows.sourceTokens().length;
-    staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
-    staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
-    uploadParameters(headRows);
     ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
     norms.forward(c.modules().finalNorm(), s, arena.at(hidden), 0, arena.at(normed), kept());
     ops.headForward(
@@ -221,9 +248,41 @@ public final class Head implements AutoCloseable {
         parameters(headRows),
         arena.at(stats),
         gradients && !model.trainsWeights() ? arena.at(dhRows) : 0);
-    float[] statistics = new float[n * Ops.STATISTICS];
+  }
+
+  /** The statistics of the rows that were run last. */
+  public float[] statistics() {
+    float[] statistics = new float[current.rows() * Ops.STATISTICS];
     staging.download(arena.buffer(), stats, statistics, statistics.length);
     return statistics;
+  }
+
+  /**
+   * Measures how many rows of logits should exist at a time with this model on this device, on as
+   * many rows as there is memory for, and sets it for every head of the same shape there.
+   *
+   * @return the rows; 0 where the backend's own choice is the fastest
+   */
+  public long tune() {
+    int n = capacity;
+    int s = Math.min(sourceCapacity, n);
+    int[] records = new int[n * Ops.ROW_FIELDS];
+    Arrays.fill(records, -1);
+    for (int row = 0; row < n; row++) {
+      records[row * Ops.ROW_FIELDS] = row % s;
+      records[row * Ops.ROW_FIELDS + 1] = 0;
+      records[row * Ops.ROW_FIELDS + 2] = Ops.ROW_NLL;
+    }
+    staging.upload(records, records.length, arena.buffer(), rows);
+    ops.randomNormal((long) s * c.hiddenSize(), 0, 0, 1, arena.at(normed));
+    return ops.headTune(
+        shape(n, s),
+        arena.at(normed),
+        model.headWeight(),
+        model.headMean(),
+        arena.at(rows),
+        arena.at(stats),
+        arena.at(dhRows));
   }
 
   /**
@@ -232,11 +291,21 @@ public final class Head implements AutoCloseable {
    * @param coefficient d(loss)/d(the row's scalar), one per row of the last {@link #forward}
    */
   public void backward(Decoder decoder, float[] coefficient) {
+    uploadCoefficients(coefficient);
+    runBackward(decoder);
+  }
+
+  /** Takes the coefficients of {@link #backward} to the device. */
+  public void uploadCoefficients(float[] coefficient) {
+    staging.upload(coefficient, current.trainedRows(), arena.buffer(), coefficients);
+  }
+
+  /** {@link #backward} with the coefficients that were uploaded: ops alone. */
+  public void runBackward(Decoder decoder) {
     long d = c.hiddenSize();
     int n = current.trainedRows();
     int s = current.trainedSources();
     if (model.trainsWeights()) {
-      staging.upload(coefficient, n, arena.buffer(), coefficients);
       ops.headBackward(
           shape(n, s),
           arena.at(normed),
@@ -247,18 +316,13 @@ public final class Head implements AutoCloseable {
           arena.at(dhRows),
           model.headGradient(),
           c.ends().headBias() ? model.gradient(ParameterNames.HEAD_BIAS) : 0);
-      float[] ones = new float[n];
-      Arrays.fill(ones, 1f);
-      staging.upload(ones, n, arena.buffer(), coefficients);
-    } else {
-      staging.upload(coefficient, n, arena.buffer(), coefficients);
     }
     norms.headBackward(
         c.modules().finalNorm(),
         s,
         n,
         arena.at(rows),
-        arena.at(coefficients),
+        arena.at(model.trainsWeights() ? ones : coefficients),
         arena.at(dhRows),
         arena.at(hidden),
         kept(),
@@ -273,13 +337,6 @@ public final class Head implements AutoCloseable {
         arena.at(sources),
         decoder.residualGradient(),
         d);
-  }
-
-  private void uploadParameters(HeadRows headRows) {
-    float[] ofRows = headRows.parameters();
-    if (ofRows.length > 0) {
-      staging.upload(ofRows, ofRows.length, arena.buffer(), parameters);
-    }
   }
 
   /** Where the rows' parameters lie; 0 where all are the default ones. */

@@ -15,6 +15,7 @@ import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Trainable;
 import org.lethe.train.DeviceCosts;
+import org.lethe.train.Graphs;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Step;
 import org.lethe.train.StepFit;
@@ -70,7 +71,15 @@ record PlannedTraining(
 
   StepMemory memory() {
     AdapterWidths widths = lora == null ? AdapterWidths.NONE : AdapterWidths.of(model, lora);
-    return new StepMemory(model, dtype, widths, Step.headRows(method, settings, null), workspace);
+    return new StepMemory(
+        model, dtype, widths, Step.headRows(method, settings, null), workspace, filled());
+  }
+
+  /** Graphs are a device's alone. */
+  private boolean filled() {
+    return !costs.host()
+        && settings.graphs() != Graphs.NEVER
+        && settings.memory().activations() != MemorySettings.Activations.OFFLOAD;
   }
 
   /** How a step would be cut inside so many bytes; empty where it does not fit. */
@@ -88,11 +97,10 @@ record PlannedTraining(
   /** As the settings say, or as small as they allow. */
   StepFit cut(boolean smallest) {
     int limit = smallest ? 1 : settings.tokensPerMicroBatch();
-    boolean again =
+    ActivationPolicy policy =
         smallest
-            ? settings.memory().activations() != MemorySettings.Activations.KEEP
-            : settings.memory().activations() == MemorySettings.Activations.RECOMPUTE;
-    ActivationPolicy policy = new ActivationPolicy(again ? model.layers() : 0);
+            ? settings.memory().activations().least(model.layers())
+            : settings.memory().activations().unbounded(model.layers());
     int piece = piece(limit);
     return new StepFit(limit, piece, policy, memory().bytes(piece, policy));
   }

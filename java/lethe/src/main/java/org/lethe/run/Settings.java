@@ -39,6 +39,7 @@ import org.lethe.metric.Metric;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 import org.lethe.train.Every;
+import org.lethe.train.Graphs;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Padding;
 import org.lethe.train.Parity;
@@ -78,17 +79,18 @@ final class Settings {
               + " smaller, or train longer");
     }
     return new TrainSettings(
-        steps,
-        c.learningRate(),
-        Schedule.valueOf(c.schedule().name()),
-        warmup,
-        c.adamBeta1(),
-        c.adamBeta2(),
-        c.adamEps(),
-        c.weightDecay(),
-        c.maxGradientNorm(),
-        c.tokensPerMicroBatch(),
-        TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()));
+            steps,
+            c.learningRate(),
+            Schedule.valueOf(c.schedule().name()),
+            warmup,
+            c.adamBeta1(),
+            c.adamBeta2(),
+            c.adamEps(),
+            c.weightDecay(),
+            c.maxGradientNorm(),
+            c.tokensPerMicroBatch(),
+            TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()))
+        .with(Graphs.valueOf(c.graphs().name()));
   }
 
   /** How much memory a training may take. */

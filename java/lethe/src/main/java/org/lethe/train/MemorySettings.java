@@ -1,5 +1,7 @@
 package org.lethe.train;
 
+import org.lethe.model.ActivationPolicy;
+
 /**
  * How much memory a training may take, and how it keeps to that.
  *
@@ -16,6 +18,22 @@ public record MemorySettings(long budget, Activations activations) {
     /** Kept; the budget can only make pieces smaller. */
     KEEP,
     /** Computed again in the backward pass, in all layers. */
-    RECOMPUTE
+    RECOMPUTE,
+    /** Kept on the host; without a budget in all layers, else in as many as it asks. */
+    OFFLOAD;
+
+    /** What that is without a budget. */
+    public ActivationPolicy unbounded(int layers) {
+      return switch (this) {
+        case AUTO, KEEP -> ActivationPolicy.KEEP;
+        case RECOMPUTE -> ActivationPolicy.recompute(layers);
+        case OFFLOAD -> ActivationPolicy.offload(layers);
+      };
+    }
+
+    /** The least memory that it allows. */
+    public ActivationPolicy least(int layers) {
+      return this == AUTO ? ActivationPolicy.recompute(layers) : unbounded(layers);
+    }
   }
 }

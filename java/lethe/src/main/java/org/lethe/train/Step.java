@@ -40,6 +40,8 @@ public final class Step implements AutoCloseable {
   private final Sharding.Sum gradientSum;
   private final int budget;
   private final ActivationPolicy policy;
+  private final StepMemory memory;
+  private final StepGraphs graphs;
   private final Decoder decoder;
   private final Head head;
   private final Staging staging = new Staging(Ops.UPDATE_STATE * Float.BYTES);
@@ -68,7 +70,14 @@ public final class Step implements AutoCloseable {
       ReferenceCache reference,
       int largestPiece,
       Sharding sharding) {
-    this(model, method, settings, reference, largestPiece, sharding, policy(model, settings));
+    this(
+        model,
+        method,
+        settings,
+        reference,
+        largestPiece,
+        sharding,
+        settings.memory().activations().unbounded(model.config().layers()));
   }
 
   /**
@@ -142,24 +151,27 @@ public final class Step implements AutoCloseable {
     }
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
-    int rows = layout.rows(budget);
-    this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, policy), this::plan);
+    StepGraphs.require(model, method, settings);
+    requireDevice(model, settings);
+    this.memory = StepMemory.of(model, settings, layout::rows);
+    int tokens = memory.tokens(budget);
+    this.decoder = MemoryPlan.take(() -> new Decoder(model, tokens, policy), this::plan);
     try {
-      this.head = MemoryPlan.take(() -> new Head(model, budget, rows), this::plan);
+      this.head = MemoryPlan.take(() -> new Head(model, tokens, memory.rows(budget)), this::plan);
     } catch (RuntimeException e) {
       // Others go on with what this step had taken.
       decoder.close();
       throw e;
     }
+    this.graphs = new StepGraphs(model, settings, decoder, head);
   }
 
   private MemoryPlan plan() {
-    StepMemory memory = StepMemory.of(model, layout::rows);
     long activations = memory.activations(budget, policy);
     long heads = memory.head(budget);
     int half = Math.max(1, budget / 2);
     long halved = memory.bytes(half, policy);
-    long again = memory.activations(budget, new ActivationPolicy(model.config().layers()));
+    long again = memory.activations(budget, ActivationPolicy.recompute(model.config().layers()));
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
         Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
@@ -170,6 +182,16 @@ public final class Step implements AutoCloseable {
         .remedy("memory.activations=recompute", activations - again)
         .remedy("dtype=bf16", wide ? narrower + activations / 2 : 0)
         .remedy("another device, or device=cpu");
+  }
+
+  /** There is no host beside the host. */
+  private static void requireDevice(Model model, TrainSettings settings) {
+    if (settings.memory().activations() == MemorySettings.Activations.OFFLOAD
+        && model.ops().backend().isHost()) {
+      throw new UserException(
+          "memory.activations=offload keeps activations on the host, and the device is the host:"
+              + " nothing would be saved; set memory.activations=recompute");
+    }
   }
 
   /**
@@ -185,13 +207,6 @@ public final class Step implements AutoCloseable {
               + " compares with the reference model, which is the base with its adapters off; train"
               + " adapters (train.full_parameters=false), or choose a method without a reference");
     }
-  }
-
-  /** Every layer or none, where nothing asks for something in between. */
-  private static ActivationPolicy policy(Model model, TrainSettings settings) {
-    return settings.memory().activations() == MemorySettings.Activations.RECOMPUTE
-        ? new ActivationPolicy(model.config().layers())
-        : ActivationPolicy.KEEP;
   }
 
   /** The most head rows of a piece of so many tokens. */
@@ -212,6 +227,11 @@ public final class Step implements AutoCloseable {
       largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
     }
     return largest;
+  }
+
+  /** How its pieces are launched. */
+  StepGraphs graphs() {
+    return graphs;
   }
 
   /** Bytes of activations and head together. */
@@ -381,9 +401,7 @@ public final class Step implements AutoCloseable {
       long hidden = decoder.forward(model.view(pass.view()), pass.packed());
       head.gather(hidden, pass.packed().tokens(), piece.headRows(), i);
     }
-    long residual = decoder.forward(piece.packed());
-    float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
-    return piece.statistics(values, model.config().vocabularySize());
+    return piece.statistics(graphs.forward(piece), model.config().vocabularySize());
   }
 
   /** What a shard adds to the step, its gradients times a factor. */
@@ -395,8 +413,7 @@ public final class Step implements AutoCloseable {
     for (MicroBatch piece : shard.pieces()) {
       RowStatistics statistics = forward(piece);
       double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
-      head.backward(decoder, piece.ofHead(coefficients, factor));
-      decoder.backward();
+      graphs.backward(piece.ofHead(coefficients, factor));
       tokens += piece.packed().tokens();
     }
     MethodStep objective = shard.objective();
@@ -470,6 +487,7 @@ public final class Step implements AutoCloseable {
   public void close() {
     gradientSum.close();
     staging.close();
+    graphs.close();
     head.close();
     decoder.close();
   }

@@ -20,12 +20,11 @@ final class StepBudget {
    */
   static StepFit fit(
       Model model, TrainSettings settings, IntUnaryOperator headRows, IntUnaryOperator pieceOf) {
-    StepMemory memory = StepMemory.of(model, headRows);
+    StepMemory memory = StepMemory.of(model, settings, headRows);
     MemorySettings bounds = settings.memory();
     int limit = settings.tokensPerMicroBatch();
     if (bounds.budget() == 0) {
-      boolean recompute = bounds.activations() == MemorySettings.Activations.RECOMPUTE;
-      ActivationPolicy policy = new ActivationPolicy(recompute ? model.config().layers() : 0);
+      ActivationPolicy policy = bounds.activations().unbounded(model.config().layers());
       int piece = pieceOf.applyAsInt(limit);
       return new StepFit(limit, piece, policy, memory.bytes(piece, policy));
     }

@@ -17,6 +17,8 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
   // pass but the last projection, three of some thirteen d² products in a Llama.
   private static final double PASSES = 2;
   private static final double RECOMPUTED = 0.78;
+  // What of a layer's copies out and in is assumed not to hide behind the products of others.
+  private static final double OFFLOADED = 0.3;
 
   /**
    * The cheapest way to cut a step that fits. Each piece costs as much as {@code pieceTokens}
@@ -60,10 +62,7 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
   /** What the smallest pieces need, with everything given up that may be. */
   static long leastBytes(
       StepMemory memory, MemorySettings.Activations activations, IntUnaryOperator pieceOf) {
-    boolean keep = activations == MemorySettings.Activations.KEEP;
-    ActivationPolicy policy =
-        keep ? ActivationPolicy.KEEP : new ActivationPolicy(memory.model().layers());
-    return memory.bytes(pieceOf.applyAsInt(1), policy);
+    return memory.bytes(pieceOf.applyAsInt(1), activations.least(memory.model().layers()));
   }
 
   private static Optional<StepFit> fit(
@@ -72,8 +71,10 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
     int first = activations == MemorySettings.Activations.RECOMPUTE ? layers : 0;
     int last = activations == MemorySettings.Activations.KEEP ? 0 : layers;
     long head = memory.head(piece);
-    for (int recomputed = first; recomputed <= last; recomputed++) {
-      ActivationPolicy policy = new ActivationPolicy(recomputed);
+    boolean offloads = activations == MemorySettings.Activations.OFFLOAD;
+    for (int n = first; n <= last; n++) {
+      ActivationPolicy policy =
+          offloads ? ActivationPolicy.offload(n) : ActivationPolicy.recompute(n);
       long bytes = head + memory.activations(piece, policy);
       if (bytes <= room) {
         return Optional.of(new StepFit(limit, piece, policy, bytes));
@@ -83,7 +84,8 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
   }
 
   private static double cost(StepFit fit, int layers, int pieceTokens) {
-    double again = RECOMPUTED * Math.max(0, fit.policy().recomputed() - 1) / layers;
-    return (1 + (double) pieceTokens / fit.piece()) * (PASSES + again);
+    double again = RECOMPUTED * Math.max(0, fit.policy().recomputed() - 1);
+    double moved = OFFLOADED * Math.max(0, fit.policy().offloaded() - 2);
+    return (1 + (double) pieceTokens / fit.piece()) * (PASSES + (again + moved) / layers);
   }
 }

@@ -16,6 +16,7 @@ import org.lethe.kernels.Ops;
  * @param seed of dropout masks, where adapters have dropout
  * @param parity quirks of published code
  * @param memory what may be taken of the device
+ * @param graphs whether device work is captured and launched as one
  */
 public record TrainSettings(
     int steps,
@@ -31,7 +32,8 @@ public record TrainSettings(
     OnNonFinite onNonFinite,
     long seed,
     Parity parity,
-    MemorySettings memory) {
+    MemorySettings memory,
+    Graphs graphs) {
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -87,7 +89,8 @@ public record TrainSettings(
         onNonFinite,
         0,
         Parity.NONE,
-        MemorySettings.UNBOUNDED);
+        MemorySettings.UNBOUNDED,
+        Graphs.NEVER);
   }
 
   /**
@@ -102,25 +105,31 @@ public record TrainSettings(
 
   /** The same, cut into pieces of at most so many tokens: less memory, and the same objective. */
   public TrainSettings withTokensPerMicroBatch(int tokens) {
-    return with(tokens, seed, parity, memory);
+    return with(tokens, seed, parity, memory, graphs);
   }
 
   /** The same with other dropout masks. */
   public TrainSettings withSeed(long other) {
-    return with(tokensPerMicroBatch, other, parity, memory);
+    return with(tokensPerMicroBatch, other, parity, memory, graphs);
   }
 
   /** The same with quirks of published code. */
   public TrainSettings with(Parity quirks) {
-    return with(tokensPerMicroBatch, seed, quirks, memory);
+    return with(tokensPerMicroBatch, seed, quirks, memory, graphs);
   }
 
   /** The same within other bounds of memory. */
   public TrainSettings with(MemorySettings bounds) {
-    return with(tokensPerMicroBatch, seed, parity, bounds);
+    return with(tokensPerMicroBatch, seed, parity, bounds, graphs);
   }
 
-  private TrainSettings with(int tokens, long masks, Parity quirks, MemorySettings bounds) {
+  /** The same with the device's work captured in graphs, or not. */
+  public TrainSettings with(Graphs captured) {
+    return with(tokensPerMicroBatch, seed, parity, memory, captured);
+  }
+
+  private TrainSettings with(
+      int tokens, long masks, Parity quirks, MemorySettings bounds, Graphs captured) {
     return new TrainSettings(
         steps,
         learningRate,
@@ -135,7 +144,8 @@ public record TrainSettings(
         onNonFinite,
         masks,
         quirks,
-        bounds);
+        bounds,
+        captured);
   }
 
   Ops.AdamWSettings adamW() {
