@@ -125,9 +125,11 @@ bool fatal(cudaError_t error) {
 
 void close(Device *device) {
   cudaSetDevice(device->ordinal);
+  close_graphs(device);
   if (device->stream != nullptr) cudaStreamSynchronize(device->stream);
   device->blas.reset();
   device->staging.reset();
+  device->aside.reset();
   if (device->scratch != nullptr) cudaFreeAsync(device->scratch, device->stream);
   cudaFree(device->fault.closed);
   cudaFreeHost(device->fault.host);
@@ -283,6 +285,10 @@ lethe_backend make_table() {
   t.use_stream = use_stream;
   t.record_launches = record_launches;
   t.launches = launches;
+  t.graph_begin = graph_begin;
+  t.graph_end = graph_end;
+  t.graph_launch = graph_launch;
+  t.graph_close = graph_close;
   t.wrap = wrap;
   t.alloc = alloc;
   t.free = free;
@@ -290,6 +296,9 @@ lethe_backend make_table() {
   t.read = read;
   t.copy = copy;
   t.zero = zero;
+  t.alloc_host = alloc_host;
+  t.copy_aside = copy_aside;
+  t.wait_aside = wait_aside;
   t.convert = convert;
   t.random_normal = random_normal;
   t.nf4_quantize = nf4_quantize;
@@ -313,6 +322,9 @@ lethe_backend make_table() {
   t.head_mean = head_mean;
   t.head_workspace = head_workspace;
   t.head_forward = head_forward;
+  t.head_set_chunk = head_set_chunk;
+  t.head_chunk = head_chunk;
+  t.head_tune = head_tune;
   t.head_combine = head_combine;
   t.head_norm_backward = head_norm_backward;
   t.head_backward = head_backward;
@@ -351,7 +363,8 @@ int enter(Device *device) {
 }
 
 void record(Device *device, const std::string &line) {
-  if (device->recording) device->records.push_back(line);
+  if (!device->recording) return;
+  device->records.push_back(device->capturing ? line.substr(0, line.size() - 1) + R"(,"captured":true})" : line);
 }
 
 void record_launch(Device *device, const Shape &s) {

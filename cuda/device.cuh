@@ -6,9 +6,11 @@
 
 #include <cstdint>
 #include <exception>
+#include <map>
 #include <memory>
 #include <new>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -20,6 +22,20 @@ namespace lethe::cuda {
 class Blas;  // gemm.h
 struct BlasDelete {
   void operator()(Blas *blas) const;
+};
+// A captured run of launches and copies. Its launches work in the scratch memory of their time.
+struct Graph {
+  cudaGraphExec_t exec;
+  void *scratch;
+  int64_t nodes;
+};
+struct OldScratch {
+  void *address;
+  int64_t bytes;
+};
+class Aside;  // aside.cu
+struct AsideDelete {
+  void operator()(Aside *aside) const;
 };
 class Staging;  // memory.cu
 struct StagingDelete {
@@ -35,6 +51,7 @@ struct lethe_device {
   cudaStream_t stream = nullptr;
   std::unique_ptr<lethe::cuda::Blas, lethe::cuda::BlasDelete> blas;
   std::unique_ptr<lethe::cuda::Staging, lethe::cuda::StagingDelete> staging;
+  std::unique_ptr<lethe::cuda::Aside, lethe::cuda::AsideDelete> aside;
   // Memory an op needs while it runs, grown to the largest request in the stream's order; scratch() hands it out.
   void *scratch = nullptr;
   int64_t scratch_bytes = 0;
@@ -45,6 +62,14 @@ struct lethe_device {
   // Why the context is beyond use; "" as long as it is not.
   std::string lost;
   bool augments = false;  // LETHE_LORA_FORM=augmented: linear_spare asks for room beside and below weights
+  // Graphs by id; ids are not used again.
+  std::unordered_map<uint64_t, lethe::cuda::Graph> graphs;
+  uint64_t next_graph = 1;
+  bool capturing = false;
+  bool capture_failed = false;                       // an op failed since the capture's begin
+  std::vector<lethe::cuda::OldScratch> old_scratch;  // that a graph still works in
+  // The most rows of a chunk of the head, by dtype, d and V; absent: the plan's own.
+  std::map<std::tuple<int32_t, int64_t, int64_t>, int64_t> head_chunks;
   bool recording = false;
   std::vector<std::string> records;
 };
@@ -81,10 +106,14 @@ int run(Device *device, const char *op, Body &&body) noexcept {
   try {
     LETHE_CUDA_TRY(enter(device));
     device->fault.op = op;
-    return body();
+    const int status = body();
+    device->capture_failed |= status != LETHE_OK;
+    return status;
   } catch (const std::bad_alloc &) {
+    device->capture_failed = true;
     return device->host->fail(LETHE_OUT_OF_MEMORY, op, 0, "out of host memory");
   } catch (const std::exception &e) {
+    device->capture_failed = true;
     return device->host->fail(LETHE_INTERNAL, op, 0, e.what());
   }
 }
@@ -118,6 +147,12 @@ class Pieces {
 };
 // Scratch memory of the op that runs, until the next op asks for it. One call an op: a second one may move it.
 int scratch(Device *device, int64_t bytes, char **memory);
+// Frees scratch memory that a smaller request had, once no graph works in it.
+void free_old_scratch(Device *device);
+// Puts what comes next behind all copies aside.
+int join_aside(Device *device);
+// Whether the memory was alloc_host's: it is free now.
+bool free_host(Device *device, void *address);
 // Copies rows of `width` bytes, `pitch` bytes from row to row on either side; from null: zeros.
 int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t width, int64_t rows);
 

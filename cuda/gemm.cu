@@ -327,7 +327,7 @@ int Blas::multiply(Device *device, Gemm g) {
   }
   if (status == kSuccess) return LETHE_OK;
   // cuBLASLt has a runtime of its own: only the driver can tell ours what broke the context.
-  const cudaError_t error = cudaStreamSynchronize(device->stream);
+  const cudaError_t error = device->capturing ? cudaSuccess : cudaStreamSynchronize(device->stream);
   if (error != cudaSuccess) return fail_cuda(device, error, __FILE__, __LINE__, "cublasLtMatmul");
   return LETHE_CUDA_FAIL(device, LETHE_INTERNAL,
                          "cublasLtMatmul answers " + std::to_string(status) + " for M=" + std::to_string(g.M) +

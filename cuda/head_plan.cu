@@ -246,6 +246,8 @@ HeadChunk next_chunk(const Device *device, const lethe_head_args &a, int64_t beg
     const int64_t middle = (least + most + 1) / 2;
     fits(a, chunk_of(a, begin, middle)) ? least = middle : most = middle - 1;
   }
+  const auto chosen = device->head_chunks.find({a.dtype, a.d, a.V});
+  if (chosen != device->head_chunks.end()) return chunk_of(a, begin, std::min(least, chosen->second));
   const int64_t whole = least < left ? whole_waves(device, least, a.d) : 0;
   return chunk_of(a, begin, whole > 0 ? whole : least);
 }

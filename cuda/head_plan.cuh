@@ -63,7 +63,7 @@ HeadLayout head_layout(int32_t dtype, int64_t d, int64_t V, const HeadChunk &chu
 inline int64_t logit_stride(int64_t V) { return ceil_div(V, 4) * 4; }
 
 // The chunk that starts at `begin`: all rows left, or as many as fit the workspace, in whole tiles that fill the
-// device. At least one row where check_workspace passed.
+// device; where a chunk's rows were set (head_tune.cu), at most those. At least one row where check_workspace passed.
 HeadChunk next_chunk(const Device *device, const lethe_head_args &args, int64_t begin);
 // Room for the logits of two rows, and of two deltas where references are allowed.
 int check_workspace(const Device *device, const lethe_head_args &args, bool allow_reference);

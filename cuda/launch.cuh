@@ -28,7 +28,10 @@ struct Shape {
 #if defined(LETHE_CUDA_SHIM)
 
 template <class... Parameters, class... Arguments>
-Status launch_on(Stream, const Shape &shape, void (*kernel)(Parameters...), Arguments... arguments) {
+Status launch_on(Stream stream, const Shape &shape, void (*kernel)(Parameters...), Arguments... arguments) {
+  if (shim::captures(stream)) {
+    return shim::put(stream, [=] { return launch_on(nullptr, shape, kernel, arguments...); });
+  }
   const Status lost = shim::lost();
   if (lost != cudaSuccess) return lost;
   try {

@@ -114,11 +114,17 @@ int convert_all(Device *device, int64_t n, const void *src, void *dst) {
 
 int scratch(Device *device, int64_t bytes, char **memory) {
   if (bytes > device->scratch_bytes) {
+    if (device->capturing) {
+      return LETHE_CUDA_FAIL(device, LETHE_INVALID_ARGUMENT,
+                             std::string(device->fault.op) + " needs " + std::to_string(bytes) +
+                                 " bytes of scratch memory, the engine has " + std::to_string(device->scratch_bytes) +
+                                 ", and a capture cannot allocate: ask for the same calls once before it");
+    }
     if (device->scratch != nullptr) {
-      LETHE_CUDA_CALL(device, cudaFreeAsync(device->scratch, device->stream));
-      device->allocated -= device->scratch_bytes;
+      device->old_scratch.push_back({device->scratch, device->scratch_bytes});
       device->scratch = nullptr;
       device->scratch_bytes = 0;
+      free_old_scratch(device);
     }
     if (device->recording) record(device, R"({"alloc":)" + std::to_string(bytes) + "}");
     cudaError_t error = cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream);
@@ -137,6 +143,20 @@ int scratch(Device *device, int64_t bytes, char **memory) {
   }
   *memory = static_cast<char *>(device->scratch);
   return LETHE_OK;
+}
+
+void free_old_scratch(Device *device) {
+  auto &old = device->old_scratch;
+  const auto in_use = [device](const OldScratch &memory) {
+    return std::any_of(device->graphs.begin(), device->graphs.end(),
+                       [&](const auto &graph) { return graph.second.scratch == memory.address; });
+  };
+  for (size_t i = old.size(); i-- > 0;) {
+    if (in_use(old[i])) continue;
+    cudaFreeAsync(old[i].address, device->stream);
+    device->allocated -= old[i].bytes;
+    old.erase(old.begin() + static_cast<std::ptrdiff_t>(i));
+  }
 }
 
 int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t width, int64_t rows) {
@@ -174,6 +194,7 @@ void free(Device *device, void *address) {
   cudaSetDevice(device->ordinal);
   // cudaFree waits for the whole device; what the stream still has to do with the memory is done then.
   cudaStreamSynchronize(device->stream);
+  if (free_host(device, address)) return;
   cudaFree(address);
   const auto buffer = device->buffers.find(address);
   if (buffer == device->buffers.end()) return;
@@ -237,7 +258,10 @@ int zero(Device *device, void *dst, int64_t bytes) {
 }
 
 int synchronize(Device *device) {
-  return run(device, __func__, [&] { return wait(device, "synchronize"); });
+  return run(device, __func__, [&] {
+    LETHE_CUDA_TRY(join_aside(device));
+    return wait(device, "synchronize");
+  });
 }
 
 int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst) {

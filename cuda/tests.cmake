@@ -49,7 +49,7 @@ foreach(kind "" _sanitized)
 endforeach()
 
 # ---- every op through lethe.h, on the shim ----
-set(shim_ops activation attention head head_norm head_pass head_sample linear norm quantize random rotary rows update)
+set(shim_ops activation aside attention head head_norm head_pass head_sample linear norm quantize random rotary rows update)
 # The sanitized plug-in wants the sanitizers in the program that opens it.
 function(add_sanitized_test op)
   add_executable(${op}_sanitized_test ${CMAKE_SOURCE_DIR}/../tests/native/${op}_test.cpp)
@@ -84,6 +84,18 @@ set_tests_properties(cuda-shim-chain PROPERTIES ENVIRONMENT "LD_LIBRARY_PATH=${L
 add_test(NAME cuda-shim-chain-augmented COMMAND chain_test ${CMAKE_BINARY_DIR} cuda_shim)
 set_tests_properties(cuda-shim-chain-augmented PROPERTIES
   ENVIRONMENT "LD_LIBRARY_PATH=${LETHE_DNNL};OMP_WAIT_POLICY=passive;LETHE_LORA_FORM=augmented")
+
+# Graphs, and the sizes of the head's chunks, beside it.
+foreach(name graph head_tune)
+  string(REPLACE _ - test ${name})
+  add_executable(${name}_test ${CMAKE_SOURCE_DIR}/../tests/native/${name}_test.cpp)
+  target_link_libraries(${name}_test PRIVATE lethe lethe_warnings)
+  set_target_properties(${name}_test PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests BUILD_RPATH_USE_ORIGIN ON)
+  add_dependencies(${name}_test lethe_cuda_shim)
+  add_test(NAME cuda-shim-${test} COMMAND ${name}_test ${CMAKE_BINARY_DIR} cuda_shim)
+  add_sanitized_test(${name})
+endforeach()
 
 # ---- planted faults ----
 # A kernel with a planted fault must fail by the cases: add_mutant(name file sed-expression).

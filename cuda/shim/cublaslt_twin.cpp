@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
-using cudaStream_t = struct CUstream_st *;
+#include "cuda_runtime_host.h"
+//
 #include "../cublaslt.h"
 
 namespace blaslt = lethe::cuda::blaslt;
@@ -112,13 +114,28 @@ uint64_t alignment_in(const blaslt::Algo &algo, int matrix) { return algo.data[k
 // The heuristic looks at the bias's address: its kernels want what they were chosen for, 16 bytes at least.
 constexpr uint64_t kBiasBytes = 16;
 
-// One product of a batch.
-void multiply_one(const blaslt::MatmulDescTag &desc, const Sizes &sizes, float scale, float keep, const void *a,
-                  const MatrixLayoutTag &la, const void *b, const MatrixLayoutTag &lb, const void *c,
-                  const MatrixLayoutTag &lc, void *d, const MatrixLayoutTag &ld) {
-  const uint64_t rows = sizes.rows, columns = sizes.columns, inner = sizes.inner;
-  // As rows: each of the sums is a chain over K.
-  const std::vector<float> left = spread(b, lb, desc.transpose_b == 0), right = spread(a, la, desc.transpose_a == 0);
+// Where the i-th matrix of a batch starts.
+template <class Data>
+Data *of_batch(Data *data, const MatrixLayoutTag &layout, int i) {
+  using Byte = std::conditional_t<std::is_const_v<Data>, const char, char>;
+  return static_cast<Byte *>(data) + i * layout.step * static_cast<int64_t>(bytes_of(layout.type));
+}
+
+// A product whose arguments are sound, as values: it may run long after its descriptors are gone.
+struct Product {
+  blaslt::MatmulDescTag desc;
+  MatrixLayoutTag la, lb, lc, ld;
+  Sizes sizes;
+  float scale, keep;
+  const void *a, *b, *c;
+  void *d;
+};
+
+// As rows: each of the sums is a chain over K. One of a batch.
+void multiply(const Product &p) {
+  const bool ta = p.desc.transpose_a != 0, tb = p.desc.transpose_b != 0;
+  const uint64_t rows = p.sizes.rows, columns = p.sizes.columns, inner = p.sizes.inner;
+  const std::vector<float> left = spread(p.b, p.lb, !tb), right = spread(p.a, p.la, !ta);
   std::vector<float> sums(rows);
   for (uint64_t j = 0; j < columns; ++j) {
     sums.assign(rows, 0.0f);
@@ -128,17 +145,12 @@ void multiply_one(const blaslt::MatmulDescTag &desc, const Sizes &sizes, float s
       for (uint64_t i = 0; i < rows; ++i) sums[i] += x * row[i];
     }
     for (uint64_t i = 0; i < rows; ++i) {
-      float value = scale * sums[i];
-      if (keep != 0.0f) value += keep * load(c, lc.type, j * static_cast<uint64_t>(lc.ld) + i);
-      if (desc.epilogue == blaslt::kEpilogueBias) value += load(desc.bias, ld.type, i);
-      store(d, ld.type, j * static_cast<uint64_t>(ld.ld) + i, value);
+      float value = p.scale * sums[i];
+      if (p.keep != 0.0f) value += p.keep * load(p.c, p.lc.type, j * static_cast<uint64_t>(p.lc.ld) + i);
+      if (p.desc.epilogue == blaslt::kEpilogueBias) value += load(p.desc.bias, p.ld.type, i);
+      store(p.d, p.ld.type, j * static_cast<uint64_t>(p.ld.ld) + i, value);
     }
   }
-}
-
-// Where the i-th matrix of a batch starts.
-const void *at(const void *data, const MatrixLayoutTag &layout, int i) {
-  return static_cast<const char *>(data) + i * layout.step * static_cast<int64_t>(bytes_of(layout.type));
 }
 
 }  // namespace
@@ -264,7 +276,7 @@ LETHE_TWIN void lethe_twin_exact(int on) { exact = on != 0; }
 LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const void *alpha, const void *a,
                               blaslt::MatrixLayout la, const void *b, blaslt::MatrixLayout lb, const void *beta,
                               const void *c, blaslt::MatrixLayout lc, void *d, blaslt::MatrixLayout ld,
-                              const blaslt::Algo *algo, void *workspace, size_t workspace_bytes, cudaStream_t) {
+                              const blaslt::Algo *algo, void *workspace, size_t workspace_bytes, cudaStream_t stream) {
   const Sizes sizes = sizes_of(*desc, *la, *lb, *ld);
   if (sizes.rows == 0 || lc->type != ld->type || lc->rows != ld->rows || lc->columns != ld->columns ||
       lc->batch != ld->batch) {
@@ -291,12 +303,19 @@ LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const voi
   }
   if (desc->epilogue == blaslt::kEpilogueBias && !aligned(desc->bias, kBiasBytes)) return kInvalid;
   if (workspace == nullptr || workspace_bytes == 0) return kInvalid;
-  float scale = 0, keep = 0;
-  std::memcpy(&scale, alpha, 4);
-  std::memcpy(&keep, beta, 4);
-  for (int i = 0; i < ld->batch; ++i) {
-    multiply_one(*desc, sizes, scale, keep, at(a, *la, i), *la, at(b, *lb, i), *lb, at(c, *lc, i), *lc,
-                 const_cast<void *>(at(d, *ld, i)), *ld);
-  }
+  Product product = {*desc, *la, *lb, *lc, *ld, sizes, 0, 0, a, b, c, d};
+  std::memcpy(&product.scale, alpha, 4);
+  std::memcpy(&product.keep, beta, 4);
+  lethe::cuda::shim::put(stream, [product] {
+    for (int i = 0; i < product.ld.batch; ++i) {
+      Product one = product;
+      one.a = of_batch(product.a, product.la, i);
+      one.b = of_batch(product.b, product.lb, i);
+      one.c = of_batch(product.c, product.lc, i);
+      one.d = of_batch(product.d, product.ld, i);
+      multiply(one);
+    }
+    return cudaSuccess;
+  });
   return blaslt::kSuccess;
 }

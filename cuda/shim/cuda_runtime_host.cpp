@@ -1,5 +1,6 @@
 #include "cuda_runtime_host.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,7 +22,20 @@ struct State {
 };
 State state;
 
+// The stream that this thread captures from, and whether a call has made the capture void.
+thread_local cudaStream_t capturing = nullptr;
+thread_local bool capture_void = false;
+
+// What waits or allocates may not come between a capture's begin and its end.
+cudaError_t unless_capturing() {
+  if (capturing == nullptr) return cudaSuccess;
+  capture_void = true;
+  return cudaErrorStreamCaptureUnsupported;
+}
+
 cudaError_t allocate(void **address, size_t bytes) {
+  const cudaError_t refused = unless_capturing();
+  if (refused != cudaSuccess) return refused;
   if (state.lost != cudaSuccess) return state.lost;
   if (bytes > state.total - state.used) return cudaErrorMemoryAllocation;
   // Freed memory and fresh memory alike: all bits set, NaN. Its size is kept to the byte for the sanitizer.
@@ -33,8 +47,22 @@ cudaError_t allocate(void **address, size_t bytes) {
   return cudaSuccess;
 }
 
+// Does a stream's late copies, up to so many of all that it ever had.
+cudaError_t catch_up(cudaStream_t stream, size_t count) {
+  for (; stream != nullptr && stream->done < count && !stream->late.empty(); ++stream->done) {
+    const cudaError_t error = stream->late.front()();
+    stream->late.pop_front();
+    if (error != cudaSuccess) return error;
+  }
+  return state.lost;
+}
+cudaError_t catch_up(cudaStream_t stream) {
+  return stream == nullptr ? state.lost : catch_up(stream, stream->done + stream->late.size());
+}
+
 cudaError_t release(void *address) {
-  if (address == nullptr) return cudaSuccess;
+  const cudaError_t refused = unless_capturing();
+  if (address == nullptr || refused != cudaSuccess) return refused;
   const auto at = state.allocations.find(address);
   if (at == state.allocations.end()) return cudaErrorInvalidValue;
   state.used -= at->second;
@@ -92,6 +120,12 @@ const char *cudaGetErrorString(cudaError_t error) {
       return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure:
       return state.message.empty() ? "unspecified launch failure" : state.message.c_str();
+    case cudaErrorIllegalState:
+      return "the operation cannot be performed in the present state";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
     default:
       return "an error of the shim";
   }
@@ -135,31 +169,52 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const vo
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-  *stream = reinterpret_cast<cudaStream_t>(std::malloc(1));
+  *stream = new CUstream_st();
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  std::free(stream);
+  catch_up(stream);
+  delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return state.lost; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return state.lost; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const cudaError_t refused = unless_capturing();
+  return refused == cudaSuccess ? catch_up(stream) : refused;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+  return catch_up(event->stream, event->behind);
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-  *event = reinterpret_cast<cudaEvent_t>(std::malloc(1));
+  *event = new CUevent_st();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  std::free(event);
+  delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return state.lost; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return state.lost; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  event->milliseconds = std::chrono::duration<double, std::milli>(now).count();
+  event->stream = stream;
+  event->behind = stream == nullptr ? 0 : stream->done + stream->late.size();
+  return state.lost;
+}
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = static_cast<float>(end->milliseconds - begin->milliseconds);
+  return state.lost;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const cudaError_t refused = unless_capturing();
+  return refused == cudaSuccess ? catch_up(event->stream, event->behind) : refused;
+}
 
 cudaError_t cudaMalloc(void **address, size_t bytes) { return allocate(address, bytes); }
 cudaError_t cudaFree(void *address) { return release(address); }
 cudaError_t cudaMallocAsync(void **address, size_t bytes, cudaStream_t) { return allocate(address, bytes); }
 cudaError_t cudaFreeAsync(void *address, cudaStream_t) { return release(address); }
 cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned) {
+  const cudaError_t refused = unless_capturing();
+  if (refused != cudaSuccess) return refused;
   *address = std::calloc(bytes, 1);
   return *address == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
@@ -171,26 +226,78 @@ cudaError_t cudaFreeHost(void *address) {
   std::free(address);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const auto work = [=] {
+    if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
+    return state.lost;
+  };
+  if (kind != cudaMemcpyDefault || lethe::cuda::shim::captures(stream)) return lethe::cuda::shim::put(stream, work);
+  stream->late.emplace_back(work);
   return state.lost;
 }
-cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
-  if (state.lost == cudaSuccess) std::memset(to, value, bytes);
-  return state.lost;
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+  return lethe::cuda::shim::put(stream, [=] {
+    if (state.lost == cudaSuccess) std::memset(to, value, bytes);
+    return state.lost;
+  });
 }
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
-                              cudaMemcpyKind, cudaStream_t) {
+                              cudaMemcpyKind, cudaStream_t stream) {
   if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
-  for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
-    std::memcpy(static_cast<char *>(to) + r * to_pitch, static_cast<const char *>(from) + r * from_pitch, width);
+  return lethe::cuda::shim::put(stream, [=] {
+    for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
+      std::memcpy(static_cast<char *>(to) + r * to_pitch, static_cast<const char *>(from) + r * from_pitch, width);
+    }
+    return state.lost;
+  });
+}
+cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t rows, cudaStream_t stream) {
+  if (width > pitch) return cudaErrorInvalidValue;
+  return lethe::cuda::shim::put(stream, [=] {
+    for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
+      std::memset(static_cast<char *>(to) + r * pitch, value, width);
+    }
+    return state.lost;
+  });
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (capturing != nullptr || stream == nullptr) return cudaErrorIllegalState;
+  stream->captured = new CUgraph_st();
+  capturing = stream;
+  capture_void = false;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+  if (capturing == nullptr || capturing != stream) return cudaErrorIllegalState;
+  *graph = stream->captured;
+  stream->captured = nullptr;
+  capturing = nullptr;
+  if (!capture_void) return cudaSuccess;
+  delete *graph;
+  *graph = nullptr;
+  return cudaErrorStreamCaptureInvalidated;
+}
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void **, size_t *count) {
+  *count = graph->work.size();
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new CUgraph_st(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  for (const auto &work : exec->work) {
+    const cudaError_t error = work();
+    if (error != cudaSuccess) return error;
   }
   return state.lost;
 }
-cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t rows, cudaStream_t) {
-  if (width > pitch) return cudaErrorInvalidValue;
-  for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
-    std::memset(static_cast<char *>(to) + r * pitch, value, width);
-  }
-  return state.lost;
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  return cudaSuccess;
 }

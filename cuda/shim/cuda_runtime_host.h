@@ -1,9 +1,14 @@
 // The part of the CUDA runtime that the backend calls, over host memory and with streams that have always caught up.
-// Its knobs let a test run out of memory and lose the device.
+// While a graph is captured it refuses what a device would: waits and allocations end the capture. Its knobs let a test
+// run out of memory and lose the device.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <functional>
+#include <utility>
+#include <vector>
 
 using cudaError_t = int;
 enum {
@@ -16,17 +21,44 @@ enum {
   cudaErrorNoKernelImageForDevice = 209,
   cudaErrorECCUncorrectable = 214,
   cudaErrorUnsupportedPtxVersion = 222,
+  cudaErrorIllegalState = 401,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
 };
-using cudaStream_t = struct CUstream_st *;
-using cudaEvent_t = struct CUevent_st *;
+// While a graph is captured from a stream, work is written down here.
+struct CUgraph_st {
+  std::vector<std::function<cudaError_t()>> work;
+};
+using cudaGraph_t = CUgraph_st *;
+using cudaGraphExec_t = CUgraph_st *;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+// Copies of the default kind, which go beside the kernels, are done as late as CUDA allows: when an event behind them
+// is waited for. What does not wait then works with what stood there before.
+struct CUstream_st {
+  cudaGraph_t captured = nullptr;
+  std::deque<std::function<cudaError_t()>> late;
+  size_t done = 0;  // of all that were ever late
+};
+using cudaStream_t = CUstream_st *;
+struct CUevent_st {
+  CUstream_st *stream = nullptr;
+  size_t behind = 0;  // late copies that came before it
+  double milliseconds = 0;
+};
+using cudaEvent_t = CUevent_st *;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
   size_t totalGlobalMem, sharedMemPerBlockOptin, l2CacheSize;
 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaMemcpyKind {
+  cudaMemcpyHostToDevice = 1,
+  cudaMemcpyDeviceToHost = 2,
+  cudaMemcpyDeviceToDevice = 3,
+  cudaMemcpyDefault = 4
+};
 enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
 struct cudaPointerAttributes {
   cudaMemoryType type;
@@ -52,6 +84,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
 
 cudaError_t cudaMalloc(void **address, size_t bytes);
 cudaError_t cudaFree(void *address);
@@ -66,7 +99,25 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
                               cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t rows, cudaStream_t stream);
 
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void **nodes, size_t *count);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+
 namespace lethe::cuda::shim {
+
+// Whether a stream's work is written down and not done.
+inline bool captures(cudaStream_t stream) { return stream != nullptr && stream->captured != nullptr; }
+// Does the work, or writes it down.
+template <class Work>
+cudaError_t put(cudaStream_t stream, Work &&work) {
+  if (!captures(stream)) return work();
+  stream->captured->work.emplace_back(std::forward<Work>(work));
+  return cudaSuccess;
+}
 
 // What a launch that throws a ShimError, or that a test wants to fail, leaves behind.
 void set_error(cudaError_t error, const char *what);

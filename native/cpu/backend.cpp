@@ -66,6 +66,9 @@ lethe_backend make_table() {
   t.read = read;
   t.copy = copy;
   t.zero = zero;
+  t.alloc_host = alloc_host;
+  t.copy_aside = copy_aside;
+  t.wait_aside = wait_aside;
   t.convert = convert;
   t.random_normal = random_normal;
   t.nf4_quantize = nf4_quantize;

@@ -30,6 +30,7 @@ struct lethe_device {
   // For the op that runs; each numbers its own.
   lethe::cpu::Scratch scratch[4] = {};
   lethe::cpu::Scratch attention_scratch = {};
+  int64_t copies_aside = 0;
 };
 
 namespace lethe::cpu {
@@ -85,6 +86,9 @@ void free(Device *device, void *address);
 int write(Device *device, void *dst, const void *src, int64_t bytes);
 int read(Device *device, const void *src, void *dst, int64_t bytes);
 int copy(Device *device, void *dst, const void *src, int64_t bytes);
+int alloc_host(Device *device, int64_t bytes, void **address);
+int copy_aside(Device *device, void *dst, const void *src, int64_t bytes, int64_t *ticket);
+int wait_aside(Device *device, int64_t ticket);
 int zero(Device *device, void *dst, int64_t bytes);
 int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
 int random_normal(Device *device, int32_t dtype, int64_t n, uint64_t seed, int64_t first, float std, void *dst);

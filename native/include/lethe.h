@@ -96,9 +96,29 @@ LETHE_API int lethe_record_launches(lethe_engine *engine, int32_t on);
 /* One line of JSON for each thing written down, into out[capacity] as far as it goes; needed: bytes of all, with the
  * closing 0. {"kernel":name,"grid":[x,y,z],"threads":n,"shared":bytes,"bytes":read and written at least} |
  * {"gemm":[M,N,K],"batch":products of one launch, where there are several,"bytes":...} |
- * {"copy":"to_device"|"to_host"|"on_device","bytes":n} | {"wait":reason} |
- * {"alloc":bytes}. */
+ * {"copy":"to_device"|"to_host"|"on_device","bytes":n} | {"wait":reason} | {"alloc":bytes} |
+ * {"graph":launches and copies}. What is captured in a graph is written down when it is, with "captured":true behind
+ * the rest of its fields. */
 LETHE_API int lethe_launches(lethe_engine *engine, char *out, int64_t capacity, int64_t *needed);
+
+/* ---- graphs: calls written down once, and asked for again as one ---- */
+
+typedef uint64_t lethe_graph; /* belongs to its engine */
+
+/* From now on the engine's calls are written down instead of done, until lethe_graph_end: "captured". What they were
+ * given is kept as it was, sizes, refs and scalars alike; what a ref points at is read when the graph runs. Captured
+ * calls check their arguments as ever. lethe_read, lethe_write, lethe_synchronize, lethe_use_stream and the allocation
+ * and freeing of buffers are LETHE_INVALID_ARGUMENT until then, and so is a call that needs more scratch memory than
+ * the engine has: ask for the same calls once before. cpu: LETHE_UNSUPPORTED. */
+LETHE_API int lethe_graph_begin(lethe_engine *engine);
+/* What was captured, to be launched any number of times. Where a captured call failed there is no graph: the first such
+ * call has said why, and this is LETHE_INVALID_ARGUMENT. Either way the engine works as before. */
+LETHE_API int lethe_graph_end(lethe_engine *engine, lethe_graph *graph);
+/* All captured calls once more, in their order, behind what was asked before; with the bits that the calls themselves
+ * would give. What one of them finds wrong in memory is answered as its own, and those behind it change nothing then.
+ * LETHE_CLOSED where a buffer that the graph works on was freed. */
+LETHE_API int lethe_graph_launch(lethe_engine *engine, lethe_graph graph);
+LETHE_API int lethe_graph_close(lethe_engine *engine, lethe_graph graph);
 
 /* ---- buffers ---- */
 
@@ -118,6 +138,18 @@ LETHE_API int lethe_write(lethe_engine *engine, lethe_ref dst, const void *src, 
 LETHE_API int lethe_read(lethe_engine *engine, lethe_ref src, void *dst, int64_t bytes);
 LETHE_API int lethe_copy(lethe_engine *engine, lethe_ref dst, lethe_ref src, int64_t bytes);
 LETHE_API int lethe_zero(lethe_engine *engine, lethe_ref dst, int64_t bytes);
+
+/* ---- what a device does not hold all the time ---- */
+
+/* As lethe_buffer_alloc, but memory of the host that the device reaches (cuda: pinned): every op takes it, at the speed
+ * of the bus. */
+LETHE_API int lethe_buffer_alloc_host(lethe_engine *engine, int64_t bytes, lethe_ref *buffer);
+/* As lethe_copy, but beside what is asked afterwards: it begins when all that was asked before is done, and what comes
+ * after does not wait for it until lethe_wait_aside is given its ticket. Until then nothing may write src or dst, and
+ * nothing may read dst. Tickets count from 1. Not to be captured. */
+LETHE_API int lethe_copy_aside(lethe_engine *engine, lethe_ref dst, lethe_ref src, int64_t bytes, int64_t *ticket);
+/* What is asked from now on comes after the copy of that ticket, and after those before it. The host does not wait. */
+LETHE_API int lethe_wait_aside(lethe_engine *engine, int64_t ticket);
 /* n elements from one floating dtype to the other, round to nearest even. */
 LETHE_API int lethe_convert(lethe_engine *engine, int64_t n, int32_t src_dtype, lethe_ref src, int32_t dst_dtype,
                             lethe_ref dst);
@@ -346,6 +378,18 @@ LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n,
                                  int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias,
                                  float soft_cap, lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats,
                                  lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes);
+/* The most rows that a chunk of the head's passes over weights [V,d] has, of those that the workspace has room for; 0,
+ * as it is at first: as many as there is room for, in whole tiles that fill the device. A row's bits depend on it where
+ * a device's matrix kernels do, so results repeat with the same number. Graphs keep what was set when they were
+ * captured. cpu: LETHE_UNSUPPORTED. */
+LETHE_API int lethe_head_set_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t rows);
+LETHE_API int lethe_head_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t *rows);
+/* lethe_head_forward, several times over with chunks of several sizes, each timed; the fastest one is set, and given in
+ * `chunk`: 0 where none was faster than what 0 stands for. It waits for the device, so it cannot be captured. */
+LETHE_API int lethe_head_tune(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
+                              int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias,
+                              float soft_cap, lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats,
+                              lethe_ref dh_rows, lethe_ref workspace, int64_t workspace_bytes, int64_t *chunk);
 /* dh[sources,d] = sum over the rows of each source, in row order, of coefficient[row] * dh_rows[row] (fp32 sum). */
 LETHE_API int lethe_head_combine(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d,
                                  lethe_ref rows, lethe_ref coefficient, lethe_ref dh_rows, lethe_ref dh);

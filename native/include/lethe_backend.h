@@ -223,6 +223,10 @@ typedef struct lethe_backend {
   int (*use_stream)(lethe_device *device, void *stream);
   int (*record_launches)(lethe_device *device, int32_t on);
   int (*launches)(lethe_device *device, char *out, int64_t capacity, int64_t *needed);
+  int (*graph_begin)(lethe_device *device);
+  int (*graph_end)(lethe_device *device, lethe_graph *graph);
+  int (*graph_launch)(lethe_device *device, lethe_graph graph);
+  int (*graph_close)(lethe_device *device, lethe_graph graph);
   /* Whether `bytes` bytes of `address` can be lent to the device; may be null: all host memory can. */
   int (*wrap)(lethe_device *device, void *address, int64_t bytes);
 
@@ -232,6 +236,9 @@ typedef struct lethe_backend {
   int (*read)(lethe_device *device, const void *src, void *dst, int64_t bytes);
   int (*copy)(lethe_device *device, void *dst, const void *src, int64_t bytes);
   int (*zero)(lethe_device *device, void *dst, int64_t bytes);
+  int (*alloc_host)(lethe_device *device, int64_t bytes, void **address); /* free takes it back */
+  int (*copy_aside)(lethe_device *device, void *dst, const void *src, int64_t bytes, int64_t *ticket);
+  int (*wait_aside)(lethe_device *device, int64_t ticket); /* a ticket that copy_aside gave */
   int (*convert)(lethe_device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);
   int (*random_normal)(lethe_device *device, int32_t dtype, int64_t n, uint64_t seed, int64_t first, float std,
                        void *dst);
@@ -260,6 +267,9 @@ typedef struct lethe_backend {
   int (*head_workspace)(lethe_device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least,
                         int64_t *most);
   int (*head_forward)(lethe_device *device, const lethe_head_args *args);
+  int (*head_set_chunk)(lethe_device *device, int32_t dtype, int64_t d, int64_t V, int64_t rows);
+  int (*head_chunk)(lethe_device *device, int32_t dtype, int64_t d, int64_t V, int64_t *rows);
+  int (*head_tune)(lethe_device *device, const lethe_head_args *args, int64_t *chunk);
   int (*head_combine)(lethe_device *device, const lethe_head_args *args);
   int (*head_norm_backward)(lethe_device *device, const lethe_head_norm_args *args);
   int (*head_backward)(lethe_device *device, const lethe_head_args *args);

@@ -11,6 +11,7 @@ extern "C" {
 int lethe_buffer_alloc(lethe_engine *engine, int64_t bytes, lethe_ref *buffer) {
   return guarded(__func__, [&] {
     LETHE_TRY(lethe_engine::check(engine));
+    LETHE_TRY(engine->refuse_capture("lethe_buffer_alloc"));
     if (buffer == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "buffer must not be null");
     *buffer = 0;
     if (bytes < 1 || bytes >= lethe::kMaxBufferBytes) {
@@ -27,6 +28,7 @@ int lethe_buffer_alloc(lethe_engine *engine, int64_t bytes, lethe_ref *buffer) {
 int lethe_buffer_wrap(lethe_engine *engine, void *address, int64_t bytes, lethe_ref *buffer) {
   return guarded(__func__, [&] {
     LETHE_TRY(lethe_engine::check(engine));
+    LETHE_TRY(engine->refuse_capture("lethe_buffer_wrap"));
     if (buffer == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "buffer must not be null");
     *buffer = 0;
     if (address == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "address must not be null");
@@ -47,6 +49,7 @@ int lethe_buffer_wrap(lethe_engine *engine, void *address, int64_t bytes, lethe_
 int lethe_buffer_free(lethe_engine *engine, lethe_ref buffer) {
   return guarded(__func__, [&] {
     LETHE_TRY(lethe_engine::check(engine));
+    LETHE_TRY(engine->refuse_capture("lethe_buffer_free"));
     size_t slot = 0;
     LETHE_TRY(engine->slot_of(buffer, &slot));
     if ((buffer & lethe::kOffsetMask) != 0) {

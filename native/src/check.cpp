@@ -141,6 +141,7 @@ int Operands::finish(std::initializer_list<std::pair<const char *, const char *>
       }
     }
   }
+  if (status_ != LETHE_OK && usable_) engine_->capture_failed = true;
   return status_;
 }
 

@@ -21,7 +21,10 @@ int64_t dtype_bytes(int32_t dtype);
 // all its operands in a row and asks once.
 class Operands {
  public:
-  explicit Operands(lethe_engine *engine) : engine_(engine) { status_ = lethe_engine::check(engine); }
+  explicit Operands(lethe_engine *engine) : engine_(engine) {
+    status_ = lethe_engine::check(engine);
+    usable_ = status_ == LETHE_OK;
+  }
 
   // A count that may be zero. Here and below a message is made only when it is needed: strings made at every call cost
   // more than the call.
@@ -97,6 +100,7 @@ class Operands {
 
   lethe_engine *engine_;
   int status_ = LETHE_OK;
+  bool usable_ = false;  // the engine
   size_t count_ = 0;
   std::array<Range, kFew> few_;
   std::vector<Range> more_;

@@ -123,12 +123,21 @@ int lethe_engine::slot_of(lethe_ref ref, size_t *slot) const {
   return LETHE_OK;
 }
 
-int lethe_engine::resolve(lethe_ref ref, char **address, int64_t *available) const {
+int lethe_engine::refuse_capture(const char *call) {
+  if (!capturing) return LETHE_OK;
+  capture_failed = true;
+  return LETHE_FAIL(LETHE_INVALID_ARGUMENT, std::string(call) +
+                                                " cannot be captured in a graph; call it before "
+                                                "lethe_graph_begin or after lethe_graph_end");
+}
+
+int lethe_engine::resolve(lethe_ref ref, char **address, int64_t *available) {
   size_t slot = 0;
   const int status = slot_of(ref, &slot);
   if (status != LETHE_OK) return status;
   const auto offset = static_cast<int64_t>(ref & lethe::kOffsetMask);
   const Buffer &buffer = buffers[slot];
+  if (capturing) graphs.back().buffers[slot] = buffer.generation;
   if (offset > buffer.bytes) {
     return LETHE_FAIL(LETHE_OUT_OF_BOUNDS, "the ref points " + std::to_string(offset - buffer.bytes) +
                                                " bytes past the end of its buffer of " + std::to_string(buffer.bytes));
@@ -213,6 +222,9 @@ int lethe_engine_close(lethe_engine *engine) {
       closings.fetch_add(1, std::memory_order_release);
     }
     const std::unique_ptr<lethe_engine> owned(engine);
+    // No memory can be freed while a graph is captured; what was captured goes with the device.
+    lethe_graph dropped = 0;
+    if (engine->capturing) engine->backend->graph_end(engine->device, &dropped);
     for (const Buffer &buffer : engine->buffers) {
       if (buffer.open && buffer.owned) engine->backend->free(engine->device, buffer.address);
     }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <thread>
 #include <vector>
 
@@ -40,6 +41,13 @@ struct Linear {
   int64_t spare_columns() const { return w_stride == 0 ? 0 : w_stride - in; }
 };
 
+// What a graph works on, by slot: how often the slot had been given away.
+struct Graph {
+  lethe_graph of_backend = 0;
+  std::map<size_t, uint32_t> buffers;
+  bool open = false;
+};
+
 struct Buffer {
   char *address = nullptr;
   int64_t bytes = 0;
@@ -63,13 +71,20 @@ struct lethe_engine {
   std::vector<lethe::Buffer> buffers;
   // Ids are never reused: lethe_linear n is linears[n - 1].
   std::vector<lethe::Linear> linears;
+  // lethe_graph n is graphs[n - 1]; the last one is being captured while `capturing`.
+  std::vector<lethe::Graph> graphs;
+  bool capturing = false;
+  bool capture_failed = false;
+  int64_t last_ticket = 0;  // of lethe_copy_aside
   // Freed slots, reused oldest first so that a stale ref meets its own generation again as late as possible.
   std::deque<size_t> free_slots;
 
   // LETHE_OK, or why `engine` cannot be used by this thread. A closed engine is recognised by address.
   static int check(const lethe_engine *engine);
+  // Why a call cannot be made while a graph is captured; LETHE_OK while none is.
+  int refuse_capture(const char *call);
   // The address of ref and the bytes from it to the end of its buffer.
-  int resolve(lethe_ref ref, char **address, int64_t *available) const;
+  int resolve(lethe_ref ref, char **address, int64_t *available);
   int slot_of(lethe_ref ref, size_t *slot) const;
   // A ref for memory of this engine's device; LETHE_OUT_OF_MEMORY when every slot is in use.
   int enter(void *address, int64_t bytes, bool owned, lethe_ref *buffer);

@@ -8,6 +8,7 @@ extern "C" {
 int lethe_synchronize(lethe_engine *engine) {
   return guarded(__func__, [&] {
     LETHE_TRY(lethe_engine::check(engine));
+    LETHE_TRY(engine->refuse_capture("lethe_synchronize"));
     return LETHE_CALL(engine, synchronize);
   });
 }
@@ -34,6 +35,7 @@ int lethe_stream(lethe_engine *engine, void **stream) {
 int lethe_use_stream(lethe_engine *engine, void *stream) {
   return guarded(__func__, [&] {
     LETHE_TRY(lethe_engine::check(engine));
+    LETHE_TRY(engine->refuse_capture("lethe_use_stream"));
     return LETHE_CALL(engine, use_stream, stream);
   });
 }

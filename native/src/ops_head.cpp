@@ -39,6 +39,34 @@ void add_pass(Operands *operands, lethe_head_args *args, const PassRefs &refs) {
   args->workspace = operands->out("workspace", refs.workspace, kByte, {args->workspace_bytes});
 }
 
+struct ForwardRefs {
+  lethe_ref mean, stats, dh_rows;
+};
+
+lethe_head_args forward_args(int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V, int64_t references,
+                             int64_t seconds, float soft_cap, int64_t workspace_bytes) {
+  lethe_head_args args = {};
+  args.dtype = dtype;
+  args.n = n;
+  args.sources = sources;
+  args.d = d;
+  args.V = V;
+  args.workspace_bytes = workspace_bytes;
+  args.soft_cap = soft_cap;
+  args.references = references;
+  args.seconds = seconds;
+  return args;
+}
+
+void add_forward(Operands *operands, lethe_head_args *args, const PassRefs &refs, const ForwardRefs &forward) {
+  operands->require(0 <= args->seconds && args->seconds <= args->references && args->references <= args->n,
+                    LETHE_INVALID_ARGUMENT, "0 <= seconds <= references <= n must hold");
+  add_pass(operands, args, refs);
+  args->mean = operands->in_or_null<float>("mean", forward.mean, LETHE_F32, {args->d});
+  args->stats = operands->out<float>("stats", forward.stats, LETHE_F32, {args->n, LETHE_STATISTICS});
+  args->dh_rows = operands->out_or_null("dh_rows", forward.dh_rows, args->dtype, {args->n, args->d});
+}
+
 }  // namespace
 
 extern "C" {
@@ -66,30 +94,51 @@ int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t n, int64_t
   });
 }
 
+int lethe_head_set_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t rows) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    add_sizes(&operands, dtype, d, V);
+    operands.size("rows", rows);
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_set_chunk, dtype, d, V, rows);
+  });
+}
+
+int lethe_head_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t *rows) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    add_sizes(&operands, dtype, d, V);
+    operands.require(rows != nullptr, LETHE_INVALID_ARGUMENT, "rows must not be null");
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_chunk, dtype, d, V, rows);
+  });
+}
+
 int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
                        int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap,
                        lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows,
                        lethe_ref workspace, int64_t workspace_bytes) {
   return guarded(__func__, [&] {
     Operands operands(engine);
-    lethe_head_args args = {};
-    args.dtype = dtype;
-    args.n = n;
-    args.sources = sources;
-    args.d = d;
-    args.V = V;
-    args.workspace_bytes = workspace_bytes;
-    args.soft_cap = soft_cap;
-    args.references = references;
-    args.seconds = seconds;
-    operands.require(0 <= seconds && seconds <= references && references <= n, LETHE_INVALID_ARGUMENT,
-                     "0 <= seconds <= references <= n must hold");
-    add_pass(&operands, &args, {h, w, bias, rows, row_params, workspace});
-    args.mean = operands.in_or_null<float>("mean", mean, LETHE_F32, {d});
-    args.stats = operands.out<float>("stats", stats, LETHE_F32, {n, LETHE_STATISTICS});
-    args.dh_rows = operands.out_or_null("dh_rows", dh_rows, dtype, {n, d});
+    lethe_head_args args = forward_args(dtype, n, sources, d, V, references, seconds, soft_cap, workspace_bytes);
+    add_forward(&operands, &args, {h, w, bias, rows, row_params, workspace}, {mean, stats, dh_rows});
     LETHE_TRY(operands.finish());
     return LETHE_CALL(engine, head_forward, &args);
+  });
+}
+
+int lethe_head_tune(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
+                    int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap,
+                    lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows,
+                    lethe_ref workspace, int64_t workspace_bytes, int64_t *chunk) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    lethe_head_args args = forward_args(dtype, n, sources, d, V, references, seconds, soft_cap, workspace_bytes);
+    add_forward(&operands, &args, {h, w, bias, rows, row_params, workspace}, {mean, stats, dh_rows});
+    operands.require(chunk != nullptr, LETHE_INVALID_ARGUMENT, "chunk must not be null");
+    LETHE_TRY(operands.finish());
+    LETHE_TRY(engine->refuse_capture("lethe_head_tune"));
+    return LETHE_CALL(engine, head_tune, &args, chunk);
   });
 }
 

@@ -13,6 +13,7 @@ int lethe_write(lethe_engine *engine, lethe_ref dst, const void *src, int64_t by
     void *to = operands.out("dst", dst, kByte, {bytes});
     operands.require(src != nullptr, LETHE_INVALID_ARGUMENT, "src must not be null");
     LETHE_TRY(operands.finish());
+    LETHE_TRY(engine->refuse_capture("lethe_write"));
     return engine->backend->write(engine->device, to, src, bytes);
   });
 }
@@ -23,6 +24,7 @@ int lethe_read(lethe_engine *engine, lethe_ref src, void *dst, int64_t bytes) {
     const void *from = operands.in("src", src, kByte, {bytes});
     operands.require(dst != nullptr, LETHE_INVALID_ARGUMENT, "dst must not be null");
     LETHE_TRY(operands.finish());
+    LETHE_TRY(engine->refuse_capture("lethe_read"));
     return engine->backend->read(engine->device, from, dst, bytes);
   });
 }

@@ -108,6 +108,7 @@ static void backends_are_named(const char *plugins) {
 static void a_cpu_has_memory_but_no_stream(lethe_engine *engine) {
   int64_t unused = -1, total = -1, needed = 0;
   void *stream = engine;
+  lethe_graph graph = 1;
   char out[64];
   EXPECT(lethe_synchronize(engine) == LETHE_OK);
   EXPECT(lethe_synchronize(NULL) == LETHE_INVALID_ARGUMENT);
@@ -123,6 +124,13 @@ static void a_cpu_has_memory_but_no_stream(lethe_engine *engine) {
   EXPECT(lethe_launches(engine, NULL, 0, &needed) == LETHE_UNSUPPORTED);
   EXPECT(lethe_launches(engine, NULL, 1, &needed) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_launches(engine, out, -1, &needed) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_head_set_chunk(engine, LETHE_F32, 4, 8, 1) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_head_chunk(engine, LETHE_F32, 4, 8, &needed) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_graph_begin(engine) == LETHE_UNSUPPORTED);
+  EXPECT(strstr(lethe_error_trace(), "'cpu' has no graph_begin") != NULL);
+  EXPECT(lethe_graph_end(engine, &graph) == LETHE_INVALID_ARGUMENT && graph == 0);
+  EXPECT(lethe_graph_end(engine, NULL) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_graph_launch(engine, 1) == LETHE_CLOSED && lethe_graph_close(engine, 0) == LETHE_CLOSED);
   EXPECT(lethe_launches(engine, out, sizeof out, NULL) == LETHE_INVALID_ARGUMENT);
 }
 

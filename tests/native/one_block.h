@@ -63,14 +63,29 @@ class OneBlock {
 
   // From the hidden states at the head rows to the updated adapters.
   double chain() {
+    head();
+    const double loss = answer();
+    update();
+    return loss;
+  }
+
+  void head() {
     ok(lethe_head_forward(engine_, dtype_, rows(), rows(), s_.d, s_.V, 0, 0, normed_, head_, 0, 0, mean_, records_, 0,
                           stats_, dh_rows_, workspace_, workspace_bytes_),
        "head");
+  }
+
+  // What the host does of it: the statistics down, the losses, the coefficients up.
+  double answer() {
     std::vector<float> stats(static_cast<size_t>(rows() * LETHE_STATISTICS));
     ok(lethe_read(engine_, stats_, stats.data(), static_cast<int64_t>(stats.size() * 4)), "the statistics");
     std::vector<float> coefficients;
     const double loss = method(stats, &coefficients);
     ok(lethe_write(engine_, coefficients_, coefficients.data(), rows() * 4), "coefficients");
+    return loss;
+  }
+
+  void update() {
     ok(lethe_head_norm_backward(engine_, dtype_, LETHE_NORM_RMS, rows(), rows(), s_.d, 0, records_, coefficients_,
                                 dh_rows_, hidden_, w3_, 0, rstd3_, dhidden_, 0, 0),
        "head norm");
@@ -80,7 +95,13 @@ class OneBlock {
     ok(lethe_adamw(engine_, dtype_, parameters_, 0, master_, first_, second_, gradients_, adapters_, 1e-2f, 0.9f,
                    0.999f, 1e-3f, 0.0f, state_),
        "adamw");
-    return loss;
+  }
+
+  // Other hidden states in front of the block.
+  void input(uint64_t seed) { ok(lethe_random_normal(engine_, dtype_, s_.T * s_.d, seed, 0, 1.0f, x0_), "input"); }
+  // The table of segments anew; a wrong one is found by the attention.
+  void segments(const std::vector<int32_t> &table) {
+    ok(lethe_write(engine_, table_, table.data(), static_cast<int64_t>(table.size() * 4)), "segments");
   }
 
   Numbers gradients() { return read(gradients_, parameters_); }

@@ -114,6 +114,50 @@ void accesses_outside() {
 }
 #endif
 
+void add_kernel(int *at, int more) {
+  if (threadIdx.x == 0 && blockIdx.x == 0) *at += more;
+}
+
+// A capture runs nothing; a launch runs all, with the arguments of the capture; and what a device refuses makes the
+// capture void.
+void captures() {
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  int sum = 1, copy = 0;
+  void *memory = nullptr, *host = nullptr;
+  expect(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess, "a stream");
+  expect(cudaMalloc(&memory, 4) == cudaSuccess, "memory");
+  const auto begin = [&] { return cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal); };
+  expect(cudaStreamEndCapture(stream, &graph) == cudaErrorIllegalState, "an end alone");
+  expect(begin() == cudaSuccess && begin() == cudaErrorIllegalState, "one capture at a time");
+  int more = 5;
+  expect(launch_on(stream, Shape{"add", {2}, kThreads}, add_kernel, &sum, more) == cudaSuccess, "a launch");
+  expect(cudaMemcpyAsync(&copy, &sum, 4, cudaMemcpyDeviceToDevice, stream) == cudaSuccess, "a copy");
+  more = 7;
+  expect(cudaStreamEndCapture(stream, &graph) == cudaSuccess && sum == 1 && copy == 0, "nothing has run");
+  expect(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess, "a graph");
+  expect(cudaGraphLaunch(exec, stream) == cudaSuccess && sum == 6 && copy == 6, "all has run");
+  expect(cudaGraphLaunch(exec, stream) == cudaSuccess && sum == 11 && copy == 11, "and runs again");
+  lethe_shim_fail_launch(0, cudaErrorLaunchFailure);
+  expect(cudaGraphLaunch(exec, stream) == cudaErrorLaunchFailure, "a launch inside of it may fail");
+  lethe_shim_fail_launch(-1, cudaSuccess);
+  expect(cudaGraphExecDestroy(exec) == cudaSuccess, "destroy");
+  const auto refused = [&](const char *what, cudaError_t error) {
+    expect(error == cudaErrorStreamCaptureUnsupported, what);
+    graph = nullptr;
+    expect(cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated && graph == nullptr, what);
+    expect(begin() == cudaSuccess, what);
+  };
+  expect(begin() == cudaSuccess, "begin");
+  refused("a wait for the stream", cudaStreamSynchronize(stream));
+  refused("an allocation", cudaMalloc(&host, 4));
+  refused("pinned memory", cudaHostAlloc(&host, 4, 0));
+  refused("freeing", cudaFree(memory));
+  expect(cudaStreamEndCapture(stream, &graph) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess, "an empty one");
+  expect(cudaFree(memory) == cudaSuccess && cudaStreamDestroy(stream) == cudaSuccess, "the end");
+}
+
 }  // namespace
 
 int main() {
@@ -137,6 +181,7 @@ int main() {
   expect(launch_on(nullptr, Shape{"kernel", {1}, 48}, divergent_barrier_kernel) == cudaErrorLaunchFailure,
          "half a warp is refused");
   lethe_shim_fail_launch(-1, cudaSuccess);
+  captures();
 #if defined(__SANITIZE_ADDRESS__)
   accesses_outside();
 #endif

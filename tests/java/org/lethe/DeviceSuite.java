@@ -37,6 +37,8 @@ public final class DeviceSuite {
           "org.lethe.train.ViewMethodsGoldenTest",
           "org.lethe.train.PublishedMethodsTest",
           "org.lethe.train.DropoutTest",
+          "org.lethe.train.StepGraphsTest",
+          "org.lethe.run.HeadChunkTest",
           "org.lethe.train.Bf16Test",
           "org.lethe.train.NonFiniteTest",
           "org.lethe.train.ResumeBitsTest",

@@ -26,6 +26,7 @@ import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.run.Bench;
 import org.lethe.run.GemmFloor;
+import org.lethe.train.Graphs;
 import org.lethe.train.Schedule;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
@@ -66,6 +67,9 @@ public final class DeviceSteps implements Callable<Integer> {
 
   @Option(names = "--demo", defaultValue = "", description = "What the demo came to: JSON")
   String demo;
+
+  @Option(names = "--graphs", defaultValue = "NEVER", description = "never, auto or always")
+  Graphs graphs;
 
   @Option(names = "--small", description = "Tiny models: that it runs, no figures")
   boolean small;
@@ -199,7 +203,8 @@ public final class DeviceSteps implements Callable<Integer> {
         float[] before = model.lora().values();
         List<StepSequence> sequences =
             Bench.sequences(method, config.vocabularySize(), pairs, length);
-        TrainSettings settings = TrainSettings.of(STEPS, LEARNING_RATE, Schedule.CONSTANT, 0);
+        TrainSettings settings =
+            TrainSettings.of(STEPS, LEARNING_RATE, Schedule.CONSTANT, 0).with(graphs);
         int largest = Step.largestPiece(method, settings, null, List.of(sequences));
         double[] losses = new double[STEPS];
         double[] ms = new double[STEPS];
@@ -247,7 +252,7 @@ public final class DeviceSteps implements Callable<Integer> {
 
   private static Map<String, Long> counted(List<String> lines) {
     Map<String, Long> counts = new LinkedHashMap<>();
-    for (String what : List.of("kernel", "gemm", "copy", "wait", "alloc")) {
+    for (String what : List.of("kernel", "gemm", "copy", "wait", "alloc", "graph")) {
       counts.put(what, lines.stream().filter(l -> l.contains("\"" + what + "\":")).count());
     }
     return counts;

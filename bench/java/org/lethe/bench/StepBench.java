@@ -27,8 +27,10 @@ import org.lethe.method.Positions;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.run.GemmFloor;
+import org.lethe.train.MemorySettings;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.Schedule;
+import org.lethe.train.Sharding;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.StepSequence;
@@ -92,6 +94,12 @@ public final class StepBench implements Callable<Integer> {
   int tokensPerMicroBatch;
 
   @Option(
+      names = "--memory-budget",
+      defaultValue = "0",
+      description = "megabytes that the process may take: pieces get smaller; 0: no bound")
+  long memoryBudget;
+
+  @Option(
       names = "--expected-loss",
       description = "loss of the first step; nothing is timed unless it is met")
   Double expectedLoss;
@@ -126,8 +134,7 @@ public final class StepBench implements Callable<Integer> {
         Model loaded = ModelDirectory.load(new Ops(backend, storage), model, context)) {
       ReferenceCache cache = referenceCache(loaded, objective, batches);
       loaded.addLora(LoraConfig.all(rank, alpha), 0);
-      int largest = Step.largestPiece(objective, settings, cache, batches);
-      try (Step step = new Step(loaded, objective, settings, cache, largest)) {
+      try (Step step = Step.fitted(loaded, objective, settings, cache, batches, Sharding.none())) {
         return time(loaded, objective, batches, step, storage);
       }
     }
@@ -182,6 +189,10 @@ public final class StepBench implements Callable<Integer> {
       result.put("gemm_only_ms", Math.round(flops / rate * 1e5) / 100.0);
       double share = flops / rate * 1e3 / (double) result.get("ms_median");
       result.put("gemm_share", Math.round(share * 1e3) / 1e3);
+      double alone = GemmFloor.alone(loaded, objective, batches.get(0));
+      result.put("own_gemm_ms", Math.round(alone * 1e2) / 1e2);
+      share = alone / (double) result.get("ms_median");
+      result.put("own_gemm_share", Math.round(share * 1e3) / 1e3);
     }
     long tokens =
         batches.stream().flatMap(List::stream).mapToLong(s -> s.tokens().ids().length).sum();
@@ -192,6 +203,9 @@ public final class StepBench implements Callable<Integer> {
     result.put("alpha", alpha);
     result.put("me_positions", mePositions);
     result.put("threads", threads);
+    result.put("budget_MB", memoryBudget);
+    result.put("piece_tokens", step.fit().piece());
+    result.put("recomputed_layers", step.fit().policy().recomputed());
     result.put("step_MB", Math.round(step.bytes() / 1e5) / 10.0);
     result.put("backend", loaded.ops().backend().description());
     result.put("java", System.getProperty("java.version"));
@@ -235,17 +249,18 @@ public final class StepBench implements Callable<Integer> {
     TrainSettings d =
         TrainSettings.of(Math.max(1, warmup + steps), LEARNING_RATE, Schedule.CONSTANT, 0);
     return new TrainSettings(
-        d.steps(),
-        d.learningRate(),
-        d.schedule(),
-        d.warmupSteps(),
-        d.beta1(),
-        d.beta2(),
-        d.eps(),
-        WEIGHT_DECAY,
-        d.maxGradientNorm(),
-        tokensPerMicroBatch,
-        d.onNonFinite());
+            d.steps(),
+            d.learningRate(),
+            d.schedule(),
+            d.warmupSteps(),
+            d.beta1(),
+            d.beta2(),
+            d.eps(),
+            WEIGHT_DECAY,
+            d.maxGradientNorm(),
+            tokensPerMicroBatch,
+            d.onNonFinite())
+        .with(new MemorySettings(memoryBudget * 1_000_000, MemorySettings.Activations.AUTO));
   }
 
   private ReferenceCache referenceCache(

@@ -45,7 +45,15 @@ public final class HuggingFaceConfig {
    *     unknown or out of range, or a feature is asked for that Lethe does not compute
    */
   public static ModelConfigFile read(Path file) {
-    String text = JsonFiles.text(file);
+    return parse(file, JsonFiles.text(file));
+  }
+
+  /**
+   * The same of a text.
+   *
+   * @param file what messages call it
+   */
+  public static ModelConfigFile parse(Path file, String text) {
     JsonConfigKeys keys = new JsonConfigKeys(file, JsonFiles.parse(file, text));
     Family family = family(keys);
     MUST_BE_FALSE.forEach(key -> keys.requireFalse(key, "it makes another kind of model"));

@@ -31,6 +31,7 @@ public record RunConfig(
     @Doc("Rows to learn from, forget, keep and judge by") DataConfig data,
     @Doc("What is minimised in unlearning") MethodSection method,
     @Doc("Optimizer and schedule") TrainConfig train,
+    @Doc("Memory of the device and what is done to keep to it") MemorySection memory,
     @Doc("Low-rank adapters; unused when train.full_parameters is true") LoraSection lora,
     @Doc("A new model to train from random weights, with a tokenizer of its own, instead of model")
         Optional<ScratchSection> scratch,

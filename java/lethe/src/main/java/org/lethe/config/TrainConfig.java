@@ -42,6 +42,16 @@ public record TrainConfig(
     @Doc("Parts a step is cut into; their gradients are added in order, as by as many processes")
         @Default("1")
         int shards,
+    @Doc(
+            "Capture the device's work for each shape of batch and launch it as one: never,"
+                + " auto (where backend and batch allow it) or always (an error where not)")
+        @Default("never")
+        Graphs graphs,
+    @Doc(
+            "Rows of logits that exist at a time on a CUDA device; 0: as many as its workspace"
+                + " holds, -1: measured at the start and kept with the run")
+        @Default("0")
+        int headChunk,
     @Doc("Rules that end training, the first that holds: forget.probability <= 0.05 for 2")
         @Default("[]")
         List<String> stopWhen) {
@@ -50,6 +60,13 @@ public record TrainConfig(
   public enum OnNonFinite {
     STOP,
     SKIP
+  }
+
+  /** Whether the device's work is captured in graphs. */
+  public enum Graphs {
+    NEVER,
+    AUTO,
+    ALWAYS
   }
 
   /** How forget and retain rows share the steps. */
@@ -87,5 +104,6 @@ public record TrainConfig(
     Check.atLeast("retain_turn", 1, retainTurn);
     Check.atLeast("steps_per_batch", 1, stepsPerBatch);
     Check.atLeast("shards", 1, shards);
+    Check.atLeast("head_chunk", -1, headChunk);
   }
 }

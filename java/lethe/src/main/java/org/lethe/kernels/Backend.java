@@ -34,6 +34,7 @@ public final class Backend implements AutoCloseable {
   private final String description;
   private final Set<Buffer> buffers = new HashSet<>();
   private boolean closed;
+  private long limit = Long.MAX_VALUE;
 
   private Backend(EngineHandle engine) {
     this.engine = engine;
@@ -140,6 +141,22 @@ public final class Backend implements AutoCloseable {
     check(Abi.lethe_use_stream(handle(), stream));
   }
 
+  /** Whether ops can be captured in graphs here: on devices that are not the host. */
+  public boolean hasGraphs() {
+    return !isHost();
+  }
+
+  /**
+   * Captures ops instead of running them. They read and write buffers alone: copies from or to the
+   * host, waits and allocations are refused meanwhile, and so are ops that need more scratch memory
+   * than the same ops took before.
+   *
+   * @param ops what to capture; what it throws is thrown on, and there is no graph then
+   */
+  public Graph capture(Runnable ops) {
+    return Graph.capture(this, ops);
+  }
+
   /**
    * Writes every launch, copy and wait down, or no more; for tests and measurements. What stood
    * there is dropped when it begins. LETHE_UNSUPPORTED on the CPU.
@@ -202,10 +219,32 @@ public final class Backend implements AutoCloseable {
     }
   }
 
+  /**
+   * Allocates zeroed memory of the host that the device reaches over its bus, for what it shall not
+   * hold all the time: {@link Ops#copyAside}. Not counted in {@link #allocatedBytes}.
+   *
+   * @param bytes at least 1
+   * @param purpose what it will hold, for messages about memory
+   * @throws EnvironmentException when the host has not so much
+   */
+  public Buffer allocateHost(long bytes, String purpose) {
+    EngineHandle handle = handle();
+    try (LongPointer out = new LongPointer(1)) {
+      check(Abi.lethe_buffer_alloc_host(handle, bytes, out));
+      return enter(new Buffer(this, out.get(), bytes, purpose, null, true));
+    } catch (NativeException e) {
+      if (!e.isOutOfMemory()) {
+        throw e;
+      }
+      throw new EnvironmentException(
+          "out of memory: " + purpose + " asked for " + amount(bytes) + " of the host's", e);
+    }
+  }
+
   private String shortage(long bytes, String purpose) {
     Map<String, Long> held = new TreeMap<>();
     for (Buffer buffer : buffers) {
-      if (!buffer.isLent()) {
+      if (!buffer.isLent() && !buffer.isOnHost()) {
         held.merge(buffer.purpose(), buffer.bytes(), Long::sum);
       }
     }
@@ -262,9 +301,25 @@ public final class Backend implements AutoCloseable {
     }
   }
 
+  /**
+   * From now on {@link #room} counts from so many bytes. Nothing is refused: whoever can do with
+   * less asks first.
+   */
+  public void limit(long bytes) {
+    limit = bytes;
+  }
+
+  /** Bytes that are left of {@link #limit}; a limit that was never set leaves any number. */
+  public long room() {
+    return limit == Long.MAX_VALUE ? limit : limit - allocatedBytes();
+  }
+
   /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */
   public long allocatedBytes() {
-    return buffers.stream().filter(b -> !b.isLent()).mapToLong(Buffer::bytes).sum();
+    return buffers.stream()
+        .filter(b -> !b.isLent() && !b.isOnHost())
+        .mapToLong(Buffer::bytes)
+        .sum();
   }
 
   EngineHandle handle() {

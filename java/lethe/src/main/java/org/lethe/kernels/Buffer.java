@@ -15,6 +15,7 @@ public final class Buffer implements AutoCloseable {
   private final long id;
   private final long bytes;
   private final String purpose;
+  private final boolean onHost;
   private Object lent;
   private boolean closed;
 
@@ -23,11 +24,17 @@ public final class Buffer implements AutoCloseable {
    * @param lent whose memory it is; null when the backend allocated it
    */
   Buffer(Backend backend, long id, long bytes, String purpose, Object lent) {
+    this(backend, id, bytes, purpose, lent, false);
+  }
+
+  /** The same; {@code onHost} where it is none of the device's own memory. */
+  Buffer(Backend backend, long id, long bytes, String purpose, Object lent, boolean onHost) {
     this.backend = backend;
     this.id = id;
     this.bytes = bytes;
     this.purpose = purpose;
     this.lent = lent;
+    this.onHost = onHost;
   }
 
   /** Its size. */
@@ -50,6 +57,11 @@ public final class Buffer implements AutoCloseable {
   /** Whether another library owns the memory: {@link Backend#wrap}. */
   public boolean isLent() {
     return lent != null;
+  }
+
+  /** Whether it is memory of the host that the device reaches: {@link Backend#allocateHost}. */
+  public boolean isOnHost() {
+    return onHost;
   }
 
   String purpose() {

@@ -35,6 +35,12 @@ public final class Ops {
   /** Column of a row's statistics: the reference's most likely token. */
   public static final int REFERENCE_ARGMAX = Abi.LETHE_STAT_REFERENCE_ARGMAX;
 
+  /** Kind of the rows whose value is the label's negative log-likelihood. */
+  public static final int ROW_NLL = Abi.LETHE_ROW_NLL;
+
+  /** Kind of the rows without a gradient. */
+  public static final int ROW_STATISTICS = Abi.LETHE_ROW_STATISTICS;
+
   /** Kind of the rows that compare with a reference, in the direction of KL(reference‖p). */
   public static final int ROW_REFERENCE_KL = Abi.LETHE_ROW_REFERENCE_KL;
 
@@ -55,6 +61,7 @@ public final class Ops {
 
   private final Backend backend;
   private final Dtype dtype;
+  private final LongPointer ticket = new LongPointer(1);
 
   /**
    * The ops of a backend, for one storage.
@@ -79,6 +86,22 @@ public final class Ops {
   /** {@code dst[bytes] = src[bytes]}. */
   public void copy(long dst, long src, long bytes) {
     Backend.check(Abi.lethe_copy(backend.handle(), dst, src, bytes));
+  }
+
+  /**
+   * {@code dst[bytes] = src[bytes]}, beside what is asked afterwards, until {@link #waitAside}:
+   * nothing may write either, or read {@code dst}, before.
+   *
+   * @return the ticket to wait for
+   */
+  public long copyAside(long dst, long src, long bytes) {
+    Backend.check(Abi.lethe_copy_aside(backend.handle(), dst, src, bytes, ticket));
+    return ticket.get();
+  }
+
+  /** What is asked from now on comes after the copy of that ticket; the host does not wait. */
+  public void waitAside(long number) {
+    Backend.check(Abi.lethe_wait_aside(backend.handle(), number));
   }
 
   /** {@code dst[bytes] = 0}. */
@@ -524,6 +547,56 @@ public final class Ops {
             dhRows,
             s.workspace(),
             s.workspaceBytes()));
+  }
+
+  /**
+   * {@link #headForward} with chunks of several sizes, each timed on the device; the fastest is set
+   * as by {@link #headSetChunk}. LETHE_UNSUPPORTED on the CPU.
+   *
+   * @return the rows of a chunk; 0 where the default is the fastest
+   */
+  public long headTune(HeadShape s, long h, long w, long mean, long rows, long stats, long dhRows) {
+    try (LongPointer chunk = new LongPointer(1)) {
+      Backend.check(
+          Abi.lethe_head_tune(
+              backend.handle(),
+              dtype.code(),
+              s.rows(),
+              s.sources(),
+              s.d(),
+              s.vocabulary(),
+              0,
+              0,
+              h,
+              w,
+              s.bias(),
+              s.softCap(),
+              mean,
+              rows,
+              0,
+              stats,
+              dhRows,
+              s.workspace(),
+              s.workspaceBytes(),
+              chunk));
+      return chunk.get();
+    }
+  }
+
+  /**
+   * The most rows of a chunk of the head's passes over weights {@code [V,d]}; 0: the default.
+   * LETHE_UNSUPPORTED on the CPU.
+   */
+  public void headSetChunk(long d, long vocabulary, long rows) {
+    Backend.check(Abi.lethe_head_set_chunk(backend.handle(), dtype.code(), d, vocabulary, rows));
+  }
+
+  /** What {@link #headSetChunk} or {@link #headTune} has set. */
+  public long headChunk(long d, long vocabulary) {
+    try (LongPointer rows = new LongPointer(1)) {
+      Backend.check(Abi.lethe_head_chunk(backend.handle(), dtype.code(), d, vocabulary, rows));
+      return rows.get();
+    }
   }
 
   /** {@code dh[sources,d]}: each source's rows times their coefficients, summed in row order. */

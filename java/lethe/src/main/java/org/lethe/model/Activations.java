@@ -2,7 +2,6 @@ package org.lethe.model;
 
 import java.util.ArrayList;
 import java.util.List;
-import java.util.function.Function;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.NormKind;
@@ -49,6 +48,30 @@ final class Activations implements AutoCloseable {
       long n = ABSENT;
       return new Slot(x, no, n, n, no, no, n, n, n, no, n, no, n, n, no, n, n, n, n);
     }
+
+    /** The same memory for another layer, which has these two of its own. */
+    Slot shared(long ownX, long ownUDown) {
+      return new Slot(
+          ownX,
+          inputNorm,
+          qkv,
+          rawQkv,
+          queryNorm,
+          keyNorm,
+          attention,
+          lse,
+          attentionOut,
+          attentionNorm,
+          middle,
+          middleNorm,
+          inner,
+          feedForwardOut,
+          feedForwardNorm,
+          uQkv,
+          uO,
+          uGateUp,
+          ownUDown);
+    }
   }
 
   /** Offsets of what a norm keeps. */
@@ -56,6 +79,10 @@ final class Activations implements AutoCloseable {
     static final Kept NONE = new Kept(ABSENT, ABSENT);
   }
 
+  private final ModelConfig c;
+  private final Dtype storage;
+  private final AdapterWidths widths;
+  private final ActivationPolicy policy;
   private final int tokens;
   private final boolean keepsLayers;
   private final Arena arena;
@@ -67,6 +94,7 @@ final class Activations implements AutoCloseable {
   private final long normed;
   private final long act;
   private final Backward backward;
+  private final HostLayers hostLayers;
   private boolean drops;
 
   /** Offsets of what only the backward pass needs. */
@@ -75,37 +103,103 @@ final class Activations implements AutoCloseable {
 
   /**
    * @param tokens the most tokens of one batch
-   * @param keepsLayers whether a backward pass will follow
+   * @param policy null: no backward pass will follow
    */
-  Activations(Model model, int tokens, boolean keepsLayers) {
-    this(model, tokens, keepsLayers, new Arena(model.ops().backend(), "activations"));
+  Activations(Model model, int tokens, ActivationPolicy policy) {
+    this(
+        model.ops(),
+        model.config(),
+        model.ops().dtype(),
+        model.adapterWidths(),
+        tokens,
+        policy,
+        new Arena(model.ops().backend(), "activations"));
   }
 
-  private Activations(Model model, int tokens, boolean keepsLayers, Arena arena) {
+  private Activations(
+      Ops ops,
+      ModelConfig c,
+      Dtype storage,
+      AdapterWidths widths,
+      int tokens,
+      ActivationPolicy policy,
+      Arena arena) {
+    this.c = c;
+    this.storage = storage;
+    this.widths = widths;
     this.tokens = tokens;
-    this.keepsLayers = keepsLayers;
-    Ops ops = model.ops();
+    this.keepsLayers = policy != null;
+    this.policy = policy == null ? ActivationPolicy.KEEP : policy;
     this.arena = arena;
-    ModelConfig c = model.config();
-    int kept = keepsLayers ? c.layers() + 1 : 2;
-    for (int i = 0; i < kept; i++) {
-      slots.add(reserveSlot(model, i));
-    }
-    Dtype storage = ops.dtype();
+    Places places = reserveSlots();
     this.ids = arena.reserve(tokens, Dtype.I32);
     this.positions = arena.reserve(tokens, Dtype.I32);
     // A sequence has at least one token, so there are at most as many segments.
     this.segments = arena.reserve((long) tokens * Ops.SEGMENT_FIELDS, Dtype.I32);
     this.rowKeys = keepsLayers ? arena.reserveBytes((long) tokens * Long.BYTES) : ABSENT;
-    this.normed = arena.reserve((long) tokens * c.hiddenSize(), storage);
-    this.act = arena.reserve((long) tokens * c.feedForwardSize(), storage);
-    this.backward = keepsLayers ? reserveBackward(model) : null;
+    this.normed = reserve(c.hiddenSize());
+    this.act = reserve(c.feedForwardSize());
+    this.backward = keepsLayers ? reserveBackward() : null;
     arena.allocate();
+    this.hostLayers = places.serves() && !arena.counts() ? places.open(ops, arena) : null;
+  }
+
+  /** Memory on the device that layers pass through whose activations are kept on the host. */
+  private record Places(long[] offsets, long bytes, int first, int count) {
+    /** Whether there are more layers than places. */
+    boolean serves() {
+      return count > offsets.length;
+    }
+
+    HostLayers open(Ops ops, Arena arena) {
+      return new HostLayers(ops, arena, offsets, bytes, first, count);
+    }
+  }
+
+  private Places reserveSlots() {
+    Slot again = null;
+    List<Slot> passing = new ArrayList<>();
+    long[] offsets = new long[2];
+    long bytes = 0;
+    for (int layer = 0; layer < (keepsLayers ? c.layers() : 2); layer++) {
+      long x = reserve(c.hiddenSize());
+      if (policy.recomputes(layer)) {
+        again = again == null ? reserveSlot(x) : again.shared(x, reserve(widths.down()));
+        slots.add(again);
+      } else if (policy.offloads(layer) && passing.size() == offsets.length) {
+        Slot place = passing.get((layer - policy.recomputed()) % offsets.length);
+        slots.add(place.shared(x, place.uDown()));
+      } else {
+        long before = arena.bytes();
+        slots.add(reserveSlot(x));
+        if (policy.offloads(layer)) {
+          offsets[passing.size()] = before;
+          bytes = arena.bytes() - before;
+          passing.add(slots.get(layer));
+        }
+      }
+    }
+    if (keepsLayers) {
+      slots.add(Slot.last(reserve(c.hiddenSize())));
+    }
+    int last = Math.min(policy.recomputed() + policy.offloaded(), c.layers());
+    return new Places(offsets, bytes, policy.recomputed(), last - policy.recomputed());
   }
 
   /** What so many tokens will take. */
-  static long bytes(Model model, int tokens, boolean keepsLayers) {
-    return new Activations(model, tokens, keepsLayers, new Arena(null)).bytes();
+  static long bytes(
+      ModelConfig c, Dtype storage, AdapterWidths widths, int tokens, ActivationPolicy policy) {
+    return new Activations(null, c, storage, widths, tokens, policy, new Arena(null)).bytes();
+  }
+
+  /** Layers whose activations are kept on the host; null where there are none. */
+  HostLayers hostLayers() {
+    return hostLayers;
+  }
+
+  /** Whether a layer's activations must be computed again before its backward pass. */
+  boolean lost(int layer) {
+    return policy.lost(layer);
   }
 
   /** Tokens this was sized for. */
@@ -201,44 +295,42 @@ final class Activations implements AutoCloseable {
 
   @Override
   public void close() {
+    if (hostLayers != null) {
+      hostLayers.close();
+    }
     arena.close();
   }
 
-  private Slot reserveSlot(Model model, int index) {
-    ModelConfig c = model.config();
-    long x = reserve(model, c.hiddenSize());
-    if (index == c.layers()) {
-      return Slot.last(x);
-    }
+  private Slot reserveSlot(long x) {
     boolean headNorms = c.attention().queryKeyNorm();
     boolean after = c.norms().after();
     return new Slot(
         x,
-        reserveKept(c, true, 1),
-        reserve(model, c.qkvWidth()),
-        headNorms ? reserve(model, c.qkvWidth()) : ABSENT,
-        reserveKept(c, headNorms, c.heads()),
-        reserveKept(c, headNorms, c.kvHeads()),
-        reserve(model, c.queryWidth()),
+        reserveKept(true, 1),
+        reserve(c.qkvWidth()),
+        headNorms ? reserve(c.qkvWidth()) : ABSENT,
+        reserveKept(headNorms, c.heads()),
+        reserveKept(headNorms, c.kvHeads()),
+        reserve(c.queryWidth()),
         arena.reserve((long) tokens * c.heads(), Dtype.F32),
-        after ? reserve(model, c.hiddenSize()) : ABSENT,
-        reserveKept(c, after, 1),
-        reserve(model, c.hiddenSize()),
-        reserveKept(c, !c.feedForward().parallel(), 1),
-        reserve(model, c.feedForwardInWidth()),
-        after ? reserve(model, c.hiddenSize()) : ABSENT,
-        reserveKept(c, after, 1),
-        reserve(model, widest(model, Model.Layer::qkv)),
-        reserve(model, widest(model, Model.Layer::o)),
-        reserve(model, widest(model, Model.Layer::gateUp)),
-        reserve(model, widest(model, Model.Layer::down)));
+        after ? reserve(c.hiddenSize()) : ABSENT,
+        reserveKept(after, 1),
+        reserve(c.hiddenSize()),
+        reserveKept(!c.feedForward().parallel(), 1),
+        reserve(c.feedForwardInWidth()),
+        after ? reserve(c.hiddenSize()) : ABSENT,
+        reserveKept(after, 1),
+        reserve(widths.qkv()),
+        reserve(widths.o()),
+        reserve(widths.gateUp()),
+        reserve(widths.down()));
   }
 
-  private long reserve(Model model, int width) {
-    return arena.reserve((long) tokens * width, model.ops().dtype());
+  private long reserve(int width) {
+    return arena.reserve((long) tokens * width, storage);
   }
 
-  private Kept reserveKept(ModelConfig c, boolean present, int vectors) {
+  private Kept reserveKept(boolean present, int vectors) {
     if (!present) {
       return Kept.NONE;
     }
@@ -247,28 +339,13 @@ final class Activations implements AutoCloseable {
     return new Kept(mean, arena.reserve(count, Dtype.F32));
   }
 
-  private Backward reserveBackward(Model model) {
-    ModelConfig c = model.config();
-    Dtype storage = model.ops().dtype();
-    int rank =
-        Math.max(
-            Math.max(widest(model, Model.Layer::qkv), widest(model, Model.Layer::o)),
-            Math.max(widest(model, Model.Layer::gateUp), widest(model, Model.Layer::down)));
+  private Backward reserveBackward() {
     return new Backward(
-        arena.reserve((long) tokens * c.hiddenSize(), storage),
-        arena.reserve((long) tokens * c.hiddenSize(), storage),
-        arena.reserve((long) tokens * c.queryWidth(), storage),
-        arena.reserve((long) tokens * c.qkvWidth(), storage),
-        arena.reserve((long) tokens * c.feedForwardSize(), storage),
-        arena.reserve((long) tokens * rank, storage));
-  }
-
-  /** The largest total rank of a projection: layers share slots, and may differ in rank. */
-  private static int widest(Model model, Function<Model.Layer, Projection> projection) {
-    int widest = 0;
-    for (int layer = 0; layer < model.config().layers(); layer++) {
-      widest = Math.max(widest, projection.apply(model.widest(layer)).totalRank());
-    }
-    return widest;
+        reserve(c.hiddenSize()),
+        reserve(c.hiddenSize()),
+        reserve(c.queryWidth()),
+        reserve(c.qkvWidth()),
+        reserve(c.feedForwardSize()),
+        reserve(widths.widest()));
   }
 }

@@ -18,6 +18,22 @@ final class AttentionBlock {
   private final Activations a;
   private final NormRunner norms;
 
+  /** Which of a batch's rows a forward pass computes. */
+  enum Rows {
+    /** Every row. */
+    ALL,
+    /** Those that the backward pass needs. */
+    TRAINED;
+
+    int tokens(PackedBatch batch) {
+      return this == ALL ? batch.tokens() : batch.trainedTokens();
+    }
+
+    int sequences(PackedBatch batch) {
+      return this == ALL ? batch.sequences() : batch.trainedSequences();
+    }
+  }
+
   AttentionBlock(Model model, Activations activations, NormRunner norms) {
     this.model = model;
     this.c = model.config();
@@ -37,9 +53,11 @@ final class AttentionBlock {
       Activations.Slot s,
       Model.Layer layer,
       PackedBatch batch,
+      Rows rows,
       int adapted,
       KvCache.Step cached) {
-    int tokens = batch.tokens();
+    int tokens = rows.tokens(batch);
+    int sequences = rows.sequences(batch);
     long x = a.at(s.x());
     long qkv = a.at(s.qkv());
     norms.forward(inputNorm(l), tokens, x, 0, a.normed(), a.kept(s.inputNorm()));
@@ -55,18 +73,18 @@ final class AttentionBlock {
     long key = qkv + bytes(c.queryWidth());
     if (cached == null) {
       ops.attentionForward(
-          shape(l, batch.attending(batch.sequences()), tokens, tokens, c.qkvWidth()),
+          shape(l, batch.attending(sequences), tokens, tokens, c.qkvWidth()),
           qkv,
           key,
           values(projected),
           a.at(s.attention()),
           a.at(s.lse()));
-      silence(batch, batch.sequences(), a.at(s.attention()), c.queryWidth());
+      silence(batch, sequences, a.at(s.attention()), c.queryWidth());
     } else {
       KvCache cache = cached.cache();
       cache.append(ops, l, tokens, key, c.qkvWidth());
       ops.attentionForward(
-          shape(l, batch.sequences(), tokens, cache.rows(), 2L * c.kvWidth()),
+          shape(l, sequences, tokens, cache.rows(), 2L * c.kvWidth()),
           qkv,
           cache.keys(l),
           cache.keys(l) + bytes(c.kvWidth()),

@@ -37,10 +37,19 @@ public final class Decoder implements AutoCloseable {
    * @param backward whether {@link #backward} will be called
    */
   public Decoder(Model model, int tokens, boolean backward) {
+    this(model, tokens, backward ? ActivationPolicy.KEEP : null);
+  }
+
+  /**
+   * The same, with less of the activations kept for the backward pass.
+   *
+   * @param policy null: there will be no backward pass
+   */
+  public Decoder(Model model, int tokens, ActivationPolicy policy) {
     this.model = model;
     this.c = model.config();
     this.ops = model.ops();
-    this.a = new Activations(model, tokens, backward);
+    this.a = new Activations(model, tokens, policy);
     NormRunner norms = new NormRunner(model);
     this.attention = new AttentionBlock(model, a, norms);
     this.feedForward = new FeedForwardBlock(model, a, norms);
@@ -55,7 +64,26 @@ public final class Decoder implements AutoCloseable {
 
   /** Bytes that a decoder of so many tokens will take. */
   public static long bytes(Model model, int tokens, boolean backward) {
-    return Activations.bytes(model, tokens, backward);
+    return bytes(
+        model.config(),
+        model.ops().dtype(),
+        model.adapterWidths(),
+        tokens,
+        backward ? ActivationPolicy.KEEP : null);
+  }
+
+  /**
+   * Bytes that a decoder of so many tokens will take, without a model.
+   *
+   * @param policy null: without a backward pass
+   */
+  public static long bytes(
+      ModelConfig config,
+      Dtype storage,
+      AdapterWidths adapters,
+      int tokens,
+      ActivationPolicy policy) {
+    return Activations.bytes(config, storage, adapters, tokens, policy);
   }
 
   /** Bytes of the activations. */
@@ -78,12 +106,28 @@ public final class Decoder implements AutoCloseable {
    * @param adapted the adapters act on that many tokens of the front
    */
   public long forward(PackedBatch packed, int adapted) {
+    upload(packed);
+    return run(adapted);
+  }
+
+  /**
+   * Runs all layers on the batch that was uploaded last, as {@link #forward(PackedBatch)} does: ops
+   * alone, which a graph can capture.
+   *
+   * @return the ref of the residual stream after the last layer, [T, d]
+   */
+  public long run() {
+    return run(batch.trainedTokens());
+  }
+
+  private long run(int adapted) {
+    PackedBatch packed = batch;
     if (adapted < packed.tokens() && !model.reference().equals(View.BASE)) {
       throw new InternalFaultException(
           "the rows without adapters are the base, but the reference is another view: it needs a"
               + " pass of its own");
     }
-    return forward(model.view(), packed, adapted);
+    return layersForward(model.view(), packed, adapted, null, a.hostLayers());
   }
 
   /**
@@ -94,12 +138,8 @@ public final class Decoder implements AutoCloseable {
    * @return the ref of the residual stream after the last layer, [T, d]
    */
   public long forward(View view, PackedBatch packed) {
-    return forward(view, packed, packed.tokens());
-  }
-
-  private long forward(View view, PackedBatch packed, int adapted) {
     upload(packed);
-    return layersForward(view, packed, adapted, null);
+    return layersForward(view, packed, packed.tokens(), null, null);
   }
 
   /**
@@ -113,10 +153,12 @@ public final class Decoder implements AutoCloseable {
     staging.upload(step.segments(), step.segments().length, a.arena().buffer(), a.segmentsOffset());
     staging.upload(
         step.positions(), step.positions().length, a.arena().buffer(), a.positionsOffset());
-    return layersForward(view, packed, packed.tokens(), step);
+    return layersForward(view, packed, packed.tokens(), step, null);
   }
 
-  private long layersForward(View view, PackedBatch packed, int adapted, KvCache.Step cached) {
+  /** With {@code host}, a backward pass may follow, and its layers' activations go there. */
+  private long layersForward(
+      View view, PackedBatch packed, int adapted, KvCache.Step cached, HostLayers host) {
     List<Model.Layer> layers = model.layers(view);
     int tokens = packed.tokens();
     ops.embeddingForward(
@@ -130,8 +172,14 @@ public final class Decoder implements AutoCloseable {
     for (int l = 0; l < c.layers(); l++) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = layers.get(l);
-      attention.forward(l, s, layer, packed, adapted, cached);
+      if (a.hostLayers() != null) {
+        a.hostLayers().beforeForward(l);
+      }
+      attention.forward(l, s, layer, packed, AttentionBlock.Rows.ALL, adapted, cached);
       feedForward.forward(l, s, layer, tokens, adapted, a.at(a.slot(l + 1).x()));
+      if (host != null) {
+        host.afterForward(l);
+      }
     }
     return a.at(a.slot(c.layers()).x());
   }
@@ -153,6 +201,13 @@ public final class Decoder implements AutoCloseable {
     for (int l = c.layers() - 1; l >= 0; l--) {
       Activations.Slot s = a.slot(l);
       Model.Layer layer = model.layer(l);
+      if (a.hostLayers() != null) {
+        a.hostLayers().beforeBackward(l);
+      }
+      if (a.lost(l)) {
+        attention.forward(l, s, layer, batch, AttentionBlock.Rows.TRAINED, tokens, null);
+        feedForward.forwardAgain(l, s, layer, tokens, a.at(a.slot(l + 1).x()));
+      }
       // Below the first layer there is only the embedding: with adapters alone nothing there wants
       // a gradient.
       boolean wanted = l > 0 || model.trainsWeights();
@@ -171,7 +226,8 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  private void upload(PackedBatch packed) {
+  /** Takes a batch to the device, for {@link #run()} and {@link #backward}. */
+  public void upload(PackedBatch packed) {
     if (packed.tokens() > a.tokens()) {
       throw new UserException(
           "a batch of "

@@ -30,15 +30,9 @@ final class FeedForwardBlock {
    * writes the stream that leaves the layer.
    */
   void forward(int l, Activations.Slot s, Model.Layer layer, int tokens, int adapted, long next) {
+    inner(l, s, layer, tokens, adapted);
     long middle = a.at(s.middle());
-    if (!c.feedForward().parallel()) {
-      norms.forward(norm(l), tokens, middle, 0, a.normed(), a.kept(s.middleNorm()));
-    }
-    long inner = a.at(s.inner());
-    long gateUp = layer.gateUp().linear();
-    ops.linearForward(
-        gateUp, tokens, adapted, a.normed(), 0, inner, a.rowKeys(), a.at(s.uGateUp()));
-    activate(tokens, inner);
+    activate(tokens, a.at(s.inner()));
     long down = layer.down().linear();
     if (!c.norms().after()) {
       ops.linearForward(down, tokens, adapted, a.act(), middle, next, a.rowKeys(), a.at(s.uDown()));
@@ -47,6 +41,35 @@ final class FeedForwardBlock {
     long out = a.at(s.feedForwardOut());
     ops.linearForward(down, tokens, adapted, a.act(), 0, out, a.rowKeys(), a.at(s.uDown()));
     norms.forward(afterNorm(l), tokens, out, middle, next, a.kept(s.feedForwardNorm()));
+  }
+
+  /**
+   * Computes again what the backward pass reads and was not kept: all rows are adapted.
+   *
+   * @param next where the stream that leaves the layer stands
+   */
+  void forwardAgain(int l, Activations.Slot s, Model.Layer layer, int tokens, long next) {
+    if (c.norms().after()) {
+      // The norm's backward pass reads what the last projection gave.
+      forward(l, s, layer, tokens, tokens, next);
+    } else {
+      inner(l, s, layer, tokens, tokens);
+    }
+  }
+
+  private void inner(int l, Activations.Slot s, Model.Layer layer, int tokens, int adapted) {
+    if (!c.feedForward().parallel()) {
+      norms.forward(norm(l), tokens, a.at(s.middle()), 0, a.normed(), a.kept(s.middleNorm()));
+    }
+    ops.linearForward(
+        layer.gateUp().linear(),
+        tokens,
+        adapted,
+        a.normed(),
+        0,
+        a.at(s.inner()),
+        a.rowKeys(),
+        a.at(s.uGateUp()));
   }
 
   /**

@@ -28,7 +28,8 @@ public final class Generator implements AutoCloseable {
   /**
    * Takes the memory of all slots.
    *
-   * @param slots prompts continued at a time, at least 1
+   * @param slots prompts continued at a time, at least 1; fewer where the device has no room for
+   *     them
    * @param length the most tokens of a prompt and its continuation together, at least 2; no more
    *     than the model's context counts
    * @param adapted whether the model's adapters act; without them this is the reference model
@@ -48,7 +49,6 @@ public final class Generator implements AutoCloseable {
   }
 
   private Generator(Model model, int slots, int length, View view, Mixture mixture) {
-    this.slots = slots;
     this.length = Math.min(length, model.config().contextLength());
     if (slots < 1 || this.length < 2) {
       throw new UserException(
@@ -58,17 +58,24 @@ public final class Generator implements AutoCloseable {
               + " tokens at a time: generation needs at least 1 prompt, and 2 tokens for it and its"
               + " continuation");
     }
+    int views = mixture == null ? 1 : 2;
+    int fitting = slots;
+    while (fitting > 1
+        && bytes(model, fitting, this.length, views) > model.ops().backend().room()) {
+      fitting = Math.max(1, fitting * 3 / 4);
+    }
+    this.slots = fitting;
     this.view = view;
     this.mixture = mixture;
     this.rotary = model.config().rotary();
     List<AutoCloseable> taken = new ArrayList<>();
     try {
-      this.decoder = taken(taken, () -> new Decoder(model, slots * this.length, false));
+      this.decoder = taken(taken, () -> new Decoder(model, this.slots * this.length, false));
       // A mixture has a row of each of its views.
-      this.head = taken(taken, () -> new Head(model, mixture == null ? slots : 2 * slots));
-      this.cache = taken(taken, () -> new KvCache(model, slots, this.length));
+      this.head = taken(taken, () -> new Head(model, views * this.slots));
+      this.cache = taken(taken, () -> new KvCache(model, this.slots, this.length));
       this.reinforced =
-          mixture == null ? null : taken(taken, () -> new KvCache(model, slots, this.length));
+          mixture == null ? null : taken(taken, () -> new KvCache(model, this.slots, this.length));
     } catch (RuntimeException e) {
       for (AutoCloseable each : taken) {
         try {
@@ -79,6 +86,12 @@ public final class Generator implements AutoCloseable {
       }
       throw e;
     }
+  }
+
+  private static long bytes(Model model, int slots, int length, int views) {
+    return Decoder.bytes(model, slots * length, false)
+        + Head.bytes(model, views * slots, views * slots)
+        + views * KvCache.bytes(model, slots, length);
   }
 
   private <T extends AutoCloseable> T taken(List<AutoCloseable> all, Supplier<T> make) {

@@ -21,6 +21,7 @@ public final class Head implements AutoCloseable {
   // The chunk of logits that exists at a time on the host; a device says itself what it has use
   // for.
   private static final long WORKSPACE_CAP = 32L << 20;
+  private static final long CUDA_MOST = 600_000_000;
 
   private final Model model;
   private final ModelConfig c;
@@ -34,6 +35,7 @@ public final class Head implements AutoCloseable {
   private final long rows;
   private final long parameters;
   private final long coefficients;
+  private final long ones;
   private final long stats;
   private final long hidden;
   private final long mean;
@@ -63,23 +65,37 @@ public final class Head implements AutoCloseable {
    * @param capacity the most rows, at least as many
    */
   public Head(Model model, int sourceCapacity, int capacity) {
-    this(model, sourceCapacity, capacity, new Arena(model.ops().backend(), "head"));
+    this(
+        model,
+        model.config(),
+        model.ops().dtype(),
+        workspace(model.ops()),
+        sourceCapacity,
+        capacity,
+        new Arena(model.ops().backend(), "head"));
   }
 
-  private Head(Model model, int sourceCapacity, int capacity, Arena arena) {
+  private Head(
+      Model model,
+      ModelConfig config,
+      Dtype storage,
+      Workspace workspaceOf,
+      int sourceCapacity,
+      int capacity,
+      Arena arena) {
     this.model = model;
-    this.c = model.config();
-    this.ops = model.ops();
-    this.norms = new NormRunner(model);
+    this.c = config;
+    this.ops = model == null ? null : model.ops();
+    this.norms = model == null ? null : new NormRunner(model);
     this.sourceCapacity = sourceCapacity;
     this.capacity = capacity;
     this.arena = arena;
     long d = c.hiddenSize();
-    Dtype storage = ops.dtype();
     this.sources = arena.reserve(sourceCapacity, Dtype.I32);
     this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
     this.parameters = arena.reserve((long) capacity * HeadRows.PARAMETERS, Dtype.F32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
+    this.ones = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
     this.hidden = arena.reserve(sourceCapacity * d, storage);
     this.mean = arena.reserve(sourceCapacity, Dtype.F32);
@@ -89,17 +105,66 @@ public final class Head implements AutoCloseable {
     this.dHidden = arena.reserve(sourceCapacity * d, storage);
     this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
     this.sampled = arena.reserve(capacity, Dtype.I32);
-    Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, c.vocabularySize());
-    long cap = ops.backend().isHost() ? WORKSPACE_CAP : Long.MAX_VALUE;
-    this.workspaceBytes = Math.max(needed.least(), Math.min(needed.most(), cap));
+    this.workspaceBytes = workspaceOf.bytes(capacity, d, c.vocabularySize());
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
     this.staging = arena.counts() ? null : new Staging(capacity * Ops.STATISTICS * Float.BYTES);
+    if (staging != null && model.trainsWeights()) {
+      // The second pass of a head that trains has applied the coefficients already.
+      float[] one = new float[capacity];
+      Arrays.fill(one, 1f);
+      staging.upload(one, capacity, arena.buffer(), ones);
+    }
   }
 
   /** Bytes that a head of so many sources and rows will take. */
   public static long bytes(Model model, int sourceCapacity, int capacity) {
-    return new Head(model, sourceCapacity, capacity, new Arena(null)).bytes();
+    return bytes(
+        model.config(), model.ops().dtype(), workspace(model.ops()), sourceCapacity, capacity);
+  }
+
+  /** Bytes that a head of so many sources and rows will take, without a model. */
+  public static long bytes(
+      ModelConfig config, Dtype storage, Workspace workspaceOf, int sourceCapacity, int capacity) {
+    return new Head(null, config, storage, workspaceOf, sourceCapacity, capacity, new Arena(null))
+        .bytes();
+  }
+
+  /** Bytes of the workspace of a head, in which the chunk of logits stands. */
+  @FunctionalInterface
+  public interface Workspace {
+    /** With so many rows, of width d, over a vocabulary of V. */
+    long bytes(int rows, long d, int vocabulary);
+  }
+
+  /** What a CUDA device takes, where there is none to ask: cuda/head.cu's rule. */
+  public static Workspace cudaWorkspace(Dtype storage) {
+    return (rows, d, vocabulary) -> {
+      long logits = (vocabulary + 3L) / 4 * 4 * Float.BYTES;
+      long width = d * storage.bytes();
+      long fitting = Math.max(2, Math.min(Math.max(rows, 2), CUDA_MOST / (2 * logits)));
+      while (fitting > 2 && cudaBytes(fitting, logits, width) > CUDA_MOST) {
+        fitting -= (fitting + 63) / 64;
+      }
+      return cudaBytes(Math.max(fitting, 2), logits, width);
+    };
+  }
+
+  private static long cudaBytes(long rows, long logits, long width) {
+    return aligned(2 * rows * logits) + aligned(2 * rows * width) + aligned(rows * width) + 256;
+  }
+
+  private static long aligned(long bytes) {
+    return (bytes + 255) / 256 * 256;
+  }
+
+  /** What a device takes. */
+  public static Workspace workspace(Ops ops) {
+    long cap = ops.backend().isHost() ? WORKSPACE_CAP : Long.MAX_VALUE;
+    return (rows, d, vocabulary) -> {
+      Ops.WorkspaceBytes needed = ops.headWorkspace(rows, d, vocabulary);
+      return Math.max(needed.least(), Math.min(needed.most(), cap));
+    };
   }
 
   /** The most rows of a pass. */
@@ -143,15 +208,34 @@ public final class Head implements AutoCloseable {
    * @param x the residual stream after the last layer, [tokens, d]
    */
   public float[] forward(long x, int streamTokens, HeadRows headRows, boolean gradients) {
+    upload(headRows);
+    run(x, streamTokens, gradients);
+    return statistics();
+  }
+
+  /** Takes rows to the device, for {@link #run} and what follows it. */
+  public void upload(HeadRows headRows) {
     requireRoom(headRows);
     current = headRows;
+    int own = headRows.sourceTokens().length;
+    staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
+    staging.upload(headRows.records(), headRows.records().length, arena.buffer(), rows);
+    float[] ofRows = headRows.parameters();
+    if (ofRows.length > 0) {
+      staging.upload(ofRows, ofRows.length, arena.buffer(), parameters);
+    }
+  }
+
+  /**
+   * What {@link #forward} does between the rows' upload and the statistics: ops alone, which a
+   * graph can capture.
+   */
+  public void run(long x, int streamTokens, boolean gradients) {
+    HeadRows headRows = current;
     long d = c.hiddenSize();
     int n = headRows.rows();
     int s = headRows.sources();
     int own = headRows.sourceTokens().length;
-    staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
-    staging.upload(headRows.records(), n * Ops.ROW_FIELDS, arena.buffer(), rows);
-    uploadParameters(headRows);
     ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
     norms.forward(c.modules().finalNorm(), s, arena.at(hidden), 0, arena.at(normed), kept());
     ops.headForward(
@@ -164,9 +248,41 @@ public final class Head implements AutoCloseable {
         parameters(headRows),
         arena.at(stats),
         gradients && !model.trainsWeights() ? arena.at(dhRows) : 0);
-    float[] statistics = new float[n * Ops.STATISTICS];
+  }
+
+  /** The statistics of the rows that were run last. */
+  public float[] statistics() {
+    float[] statistics = new float[current.rows() * Ops.STATISTICS];
     staging.download(arena.buffer(), stats, statistics, statistics.length);
     return statistics;
+  }
+
+  /**
+   * Measures how many rows of logits should exist at a time with this model on this device, on as
+   * many rows as there is memory for, and sets it for every head of the same shape there.
+   *
+   * @return the rows; 0 where the backend's own choice is the fastest
+   */
+  public long tune() {
+    int n = capacity;
+    int s = Math.min(sourceCapacity, n);
+    int[] records = new int[n * Ops.ROW_FIELDS];
+    Arrays.fill(records, -1);
+    for (int row = 0; row < n; row++) {
+      records[row * Ops.ROW_FIELDS] = row % s;
+      records[row * Ops.ROW_FIELDS + 1] = 0;
+      records[row * Ops.ROW_FIELDS + 2] = Ops.ROW_NLL;
+    }
+    staging.upload(records, records.length, arena.buffer(), rows);
+    ops.randomNormal((long) s * c.hiddenSize(), 0, 0, 1, arena.at(normed));
+    return ops.headTune(
+        shape(n, s),
+        arena.at(normed),
+        model.headWeight(),
+        model.headMean(),
+        arena.at(rows),
+        arena.at(stats),
+        arena.at(dhRows));
   }
 
   /**
@@ -175,11 +291,21 @@ public final class Head implements AutoCloseable {
    * @param coefficient d(loss)/d(the row's scalar), one per row of the last {@link #forward}
    */
   public void backward(Decoder decoder, float[] coefficient) {
+    uploadCoefficients(coefficient);
+    runBackward(decoder);
+  }
+
+  /** Takes the coefficients of {@link #backward} to the device. */
+  public void uploadCoefficients(float[] coefficient) {
+    staging.upload(coefficient, current.trainedRows(), arena.buffer(), coefficients);
+  }
+
+  /** {@link #backward} with the coefficients that were uploaded: ops alone. */
+  public void runBackward(Decoder decoder) {
     long d = c.hiddenSize();
     int n = current.trainedRows();
     int s = current.trainedSources();
     if (model.trainsWeights()) {
-      staging.upload(coefficient, n, arena.buffer(), coefficients);
       ops.headBackward(
           shape(n, s),
           arena.at(normed),
@@ -190,18 +316,13 @@ public final class Head implements AutoCloseable {
           arena.at(dhRows),
           model.headGradient(),
           c.ends().headBias() ? model.gradient(ParameterNames.HEAD_BIAS) : 0);
-      float[] ones = new float[n];
-      Arrays.fill(ones, 1f);
-      staging.upload(ones, n, arena.buffer(), coefficients);
-    } else {
-      staging.upload(coefficient, n, arena.buffer(), coefficients);
     }
     norms.headBackward(
         c.modules().finalNorm(),
         s,
         n,
         arena.at(rows),
-        arena.at(coefficients),
+        arena.at(model.trainsWeights() ? ones : coefficients),
         arena.at(dhRows),
         arena.at(hidden),
         kept(),
@@ -216,13 +337,6 @@ public final class Head implements AutoCloseable {
         arena.at(sources),
         decoder.residualGradient(),
         d);
-  }
-
-  private void uploadParameters(HeadRows headRows) {
-    float[] ofRows = headRows.parameters();
-    if (ofRows.length > 0) {
-      staging.upload(ofRows, ofRows.length, arena.buffer(), parameters);
-    }
   }
 
   /** Where the rows' parameters lie; 0 where all are the default ones. */

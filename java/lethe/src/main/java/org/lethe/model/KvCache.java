@@ -36,6 +36,13 @@ final class KvCache implements AutoCloseable {
     this.staging = new Staging(slots * length * Integer.BYTES);
   }
 
+  /** What so many slots will take. */
+  static long bytes(Model model, int slots, int length) {
+    ModelConfig c = model.config();
+    long row = 2L * c.kvWidth() * model.ops().dtype().bytes() * c.layers() + Integer.BYTES;
+    return (long) slots * length * row;
+  }
+
   long rows() {
     return (long) slots * length;
   }

@@ -325,9 +325,13 @@ public final class Model implements AutoCloseable {
     return layers(view()).get(index);
   }
 
-  /** A layer with every adapter on it: no view's has a larger rank. */
-  Layer widest(int index) {
-    return layers(adapters.widest()).get(index);
+  /** The widths of u that hold whatever the view: no view has more than every adapter. */
+  public AdapterWidths adapterWidths() {
+    AdapterWidths widest = AdapterWidths.NONE;
+    for (Layer layer : layers(adapters.widest())) {
+      widest = widest.or(AdapterWidths.of(layer));
+    }
+    return widest;
   }
 
   /** The layers as a view has them. */

@@ -60,7 +60,7 @@ public final class Trainable implements AutoCloseable {
   }
 
   /** Bytes that so many parameters in this storage will take beside their working copy. */
-  static long bytes(Layout layout, Dtype storage) {
+  public static long bytes(Layout layout, Dtype storage) {
     return layout.elements() * Float.BYTES * (storage == Dtype.F32 ? 3 : 4);
   }
 

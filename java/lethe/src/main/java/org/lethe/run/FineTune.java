@@ -79,6 +79,10 @@ public final class FineTune {
       StopRequest stop,
       Optional<Resumption> resumption) {
 
+    Job with(RunConfig settled) {
+      return new Job(settled, examples, listener, stop, resumption);
+    }
+
     RunFolder open(Backend backend) {
       return resumption
           .map(Resumption::reopen)
@@ -87,19 +91,23 @@ public final class FineTune {
   }
 
   private static List<StepReport> trainGiven(Job job) {
-    try (LoadedModel loaded = LoadedModel.open(job.config());
-        RunFolder folder = job.open(loaded.backend())) {
-      return trainAndSave(job, loaded, LoadedModel.modelDirectory(job.config()), folder);
+    try (LoadedModel loaded = LoadedModel.open(job.config())) {
+      Job settled = job.with(HeadChunk.settle(job.config(), loaded.model()));
+      try (RunFolder folder = settled.open(loaded.backend())) {
+        return trainAndSave(settled, loaded, LoadedModel.modelDirectory(job.config()), folder);
+      }
     }
   }
 
   private static List<StepReport> trainNew(Job job, ScratchSection scratch) {
+    HeadChunk.requireModel(job.config());
     // The backend is closed with the loaded model, or here when making one fails; closing twice is
     // nothing.
     try (Backend backend = LoadedModel.openBackend(job.config());
         RunFolder folder = job.open(backend)) {
       Path tokenizer = tokenizerOf(scratch, job.examples(), folder.resolve("tokenizer"));
       try (LoadedModel loaded = create(job.config(), scratch, backend, tokenizer)) {
+        HeadChunk.settle(job.config(), loaded.model());
         return trainAndSave(job, loaded, tokenizer, folder);
       }
     }
@@ -147,7 +155,9 @@ public final class FineTune {
           .note(cut + " rows are longer than the context and were cut; raise data.context_length");
     }
     TrainSettings settings =
-        Settings.train(config.train(), batches.stepsPerEpoch()).withSeed(config.seed());
+        Settings.train(config.train(), batches.stepsPerEpoch())
+            .withSeed(config.seed())
+            .with(Settings.memory(config.memory()));
     new TrainingRun(config, loaded, folder, checkpoints, job.listener(), job.stop())
         .run(
             "finetune",

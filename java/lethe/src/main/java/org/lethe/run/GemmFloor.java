@@ -1,12 +1,15 @@
 package org.lethe.run;
 
+import java.util.Arrays;
 import java.util.List;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
 import org.lethe.method.Use;
+import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
+import org.lethe.model.OwnProducts;
 import org.lethe.train.StepSequence;
 
 /**
@@ -19,6 +22,9 @@ public final class GemmFloor {
   static final int SIZE = 1024;
 
   private static final int REPEATS = 30;
+  private static final int PASSES = 5;
+  // The head's chunk of fp32 logits on a host.
+  private static final int CHUNK_BYTES = 32 << 20;
 
   private GemmFloor() {}
 
@@ -53,6 +59,33 @@ public final class GemmFloor {
       }
       ops.linearClose(linear);
       return 2.0 * SIZE * SIZE * SIZE / best * 1e9;
+    }
+  }
+
+  /**
+   * Milliseconds of a step's own products and nothing else, at their own shapes and on the model's
+   * own weights: the median of a few passes. A product is what the device's linear layer does
+   * without adapters, results rounded to storage included; the head's two come in chunks as it cuts
+   * them on a host.
+   */
+  public static double alone(Model model, Method method, List<StepSequence> step) {
+    ModelConfig c = model.config();
+    int tokens = step.stream().mapToInt(s -> s.tokens().ids().length).sum();
+    int rows = step.stream().mapToInt(s -> s.tokens().ids().length - first(method, s)).sum();
+    int chunk = Math.max(2, Math.min(rows, CHUNK_BYTES / (c.vocabularySize() * Float.BYTES)));
+    try (OwnProducts products = new OwnProducts(model, tokens, chunk)) {
+      double[] ms = new double[PASSES];
+      for (int pass = 0; pass < PASSES; pass++) {
+        long start = System.nanoTime();
+        products.layers();
+        for (int done = 0; done < rows; done += chunk) {
+          products.head(Math.min(chunk, rows - done));
+        }
+        model.ops().backend().synchronize();
+        ms[pass] = (System.nanoTime() - start) / 1e6;
+      }
+      Arrays.sort(ms);
+      return ms[PASSES / 2];
     }
   }
 

@@ -17,6 +17,7 @@ import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.model.Model;
 import org.lethe.model.View;
+import org.lethe.train.DeviceCosts;
 
 /**
  * A model directory opened for a run: backend, weights, tokenizer, and the encoder of its prompts.
@@ -100,9 +101,15 @@ public final class LoadedModel implements AutoCloseable {
   }
 
   static Backend openBackend(RunConfig config) {
-    return config.threads() == 0
-        ? Backend.open(config.device())
-        : Backend.open(config.device(), config.threads());
+    Backend backend =
+        config.threads() == 0
+            ? Backend.open(config.device())
+            : Backend.open(config.device(), config.threads());
+    long budget = config.memory().budgetBytes();
+    if (budget > 0) {
+      backend.limit(budget - DeviceCosts.of(backend.isHost()).overheadBytes());
+    }
+    return backend;
   }
 
   static Ops ops(RunConfig config, Backend backend) {
@@ -154,7 +161,7 @@ public final class LoadedModel implements AutoCloseable {
     backend.close();
   }
 
-  private static int contextLength(RunConfig config, int ofModel) {
+  static int contextLength(RunConfig config, int ofModel) {
     int asked = config.data().contextLength();
     return asked == 0 ? ofModel : Math.min(asked, ofModel);
   }

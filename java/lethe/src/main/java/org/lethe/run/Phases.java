@@ -216,6 +216,7 @@ public final class Phases {
         phase.data(),
         phase.method(),
         phase.train(),
+        config.memory(),
         continues ? lora.continued() : lora,
         index == 0 ? config.scratch() : Optional.empty(),
         phase.evaluate(),

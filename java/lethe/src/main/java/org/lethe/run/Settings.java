@@ -16,6 +16,7 @@ import org.lethe.UserException;
 import org.lethe.config.Chunk;
 import org.lethe.config.DataConfig;
 import org.lethe.config.LoraSection;
+import org.lethe.config.MemorySection;
 import org.lethe.config.MethodSection;
 import org.lethe.config.OptionValue;
 import org.lethe.config.ParitySection;
@@ -38,6 +39,8 @@ import org.lethe.metric.Metric;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 import org.lethe.train.Every;
+import org.lethe.train.Graphs;
+import org.lethe.train.MemorySettings;
 import org.lethe.train.Padding;
 import org.lethe.train.Parity;
 import org.lethe.train.Schedule;
@@ -76,17 +79,24 @@ final class Settings {
               + " smaller, or train longer");
     }
     return new TrainSettings(
-        steps,
-        c.learningRate(),
-        Schedule.valueOf(c.schedule().name()),
-        warmup,
-        c.adamBeta1(),
-        c.adamBeta2(),
-        c.adamEps(),
-        c.weightDecay(),
-        c.maxGradientNorm(),
-        c.tokensPerMicroBatch(),
-        TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()));
+            steps,
+            c.learningRate(),
+            Schedule.valueOf(c.schedule().name()),
+            warmup,
+            c.adamBeta1(),
+            c.adamBeta2(),
+            c.adamEps(),
+            c.weightDecay(),
+            c.maxGradientNorm(),
+            c.tokensPerMicroBatch(),
+            TrainSettings.OnNonFinite.valueOf(c.onNonFinite().name()))
+        .with(Graphs.valueOf(c.graphs().name()));
+  }
+
+  /** How much memory a training may take. */
+  static MemorySettings memory(MemorySection c) {
+    return new MemorySettings(
+        c.budgetBytes(), MemorySettings.Activations.valueOf(c.activations().name()));
   }
 
   /**

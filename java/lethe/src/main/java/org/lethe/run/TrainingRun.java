@@ -16,6 +16,7 @@ import org.lethe.train.BatchSource;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.RepeatedBatches;
 import org.lethe.train.Sharding;
+import org.lethe.train.StepFit;
 import org.lethe.train.StepReport;
 import org.lethe.train.StopRequest;
 import org.lethe.train.TrainSettings;
@@ -80,6 +81,9 @@ final class TrainingRun implements TrainingLoop.Hooks {
     try (Trainer made =
         new Trainer(loaded.model(), method, settings, batches, reference, sharding)) {
       trainer = made;
+      if (settings.memory().budget() > 0) {
+        listener.note(fitted(made.fit(), loaded.model().config().layers()));
+      }
       loop = new TrainingLoop(made, plan, this);
       resumed.ifPresent(found -> checkpoints.restore(found, made, loop));
       // Nothing to show of a run that only its evaluation was missing of.
@@ -88,6 +92,16 @@ final class TrainingRun implements TrainingLoop.Hooks {
       listener.phaseEnd();
       return judge(outcome);
     }
+  }
+
+  private static String fitted(StepFit fit, int layers) {
+    return "memory.budget: pieces of at most "
+        + fit.piece()
+        + " tokens, "
+        + fit.policy().recomputed()
+        + " of "
+        + layers
+        + " layers computed again";
   }
 
   private TrainingLoop.Outcome judge(TrainingLoop.Outcome outcome) {

@@ -69,25 +69,27 @@ public final class Unlearn {
   }
 
   private static Result run(
-      RunConfig config,
+      RunConfig given,
       Evaluation before,
       RunListener listener,
       StopRequest stop,
       Optional<RunLock> resumed) {
-    if (config.lora().start() == LoraSection.Start.FRESH) {
-      FineTune.refuseAdapter(config, "unlearn");
+    if (given.lora().start() == LoraSection.Start.FRESH) {
+      FineTune.refuseAdapter(given, "unlearn");
     }
-    Method method = Settings.method(config.method());
-    Step.requireReference(method, config.train().fullParameters());
-    Rows rows = Rows.read(config);
-    Optional<Resumption> resumption = Resumption.of(config, resumed, listener);
-    try (LoadedModel loaded = LoadedModel.open(config)) {
+    Method method = Settings.method(given.method());
+    Step.requireReference(method, given.train().fullParameters());
+    Rows rows = Rows.read(given);
+    Optional<Resumption> resumption = Resumption.of(given, resumed, listener);
+    try (LoadedModel loaded = LoadedModel.open(given)) {
+      RunConfig config = HeadChunk.settle(given, loaded.model());
       // Before the output directory is touched: it refuses empty sets.
       BatchSource batches = batches(config, method, rows, loaded);
       TrainSettings settings =
           Settings.train(config.train(), batches.stepsPerEpoch())
               .withSeed(config.seed())
-              .with(Settings.parity(config.parity(), loaded.tokenizer().eosId()));
+              .with(Settings.parity(config.parity(), loaded.tokenizer().eosId()))
+              .with(Settings.memory(config.memory()));
       // It refuses rules and cadences that cannot be.
       Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
       String backend = loaded.backend().description();

@@ -21,6 +21,8 @@ import org.lethe.model.View;
  * it.
  */
 public final class Scorer implements AutoCloseable {
+  private static final int MOST_TOKENS = 2048;
+
   private final Model model;
   private final int budget;
   private final View view;
@@ -71,7 +73,10 @@ public final class Scorer implements AutoCloseable {
         .remedy("a shorter data.context_length, dtype=bf16, another device, or device=cpu");
   }
 
-  /** A scorer for these sequences, some two thousand tokens at a time. */
+  /**
+   * A scorer for these sequences, some two thousand tokens at a time, or as many as the device has
+   * room for: what is said of a sequence does not depend on it.
+   */
   public static Scorer forSequences(Model model, List<TokenSequence> sequences, boolean adapted) {
     return forSequences(model, sequences, adapted ? model.view() : model.reference());
   }
@@ -80,7 +85,15 @@ public final class Scorer implements AutoCloseable {
   public static Scorer forSequences(Model model, List<TokenSequence> sequences, View view) {
     int longest = sequences.stream().mapToInt(s -> s.ids().length).max().orElse(1);
     int total = sequences.stream().mapToInt(s -> s.ids().length).sum();
-    return new Scorer(model, Math.max(longest, Math.min(total, 2048)), view);
+    int budget = Math.max(longest, Math.min(total, MOST_TOKENS));
+    while (budget > longest && bytes(model, budget) > model.ops().backend().room()) {
+      budget = Math.max(longest, budget * 3 / 4);
+    }
+    return new Scorer(model, budget, view);
+  }
+
+  private static long bytes(Model model, int tokens) {
+    return Decoder.bytes(model, tokens, false) + Head.bytes(model, tokens, tokens);
   }
 
   /** What is taken from a sequence's rows. */

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.IntUnaryOperator;
 import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -13,6 +14,7 @@ import org.lethe.method.MethodStep;
 import org.lethe.method.ReferenceUse;
 import org.lethe.method.RowStatistics;
 import org.lethe.method.Totals;
+import org.lethe.model.ActivationPolicy;
 import org.lethe.model.Decoder;
 import org.lethe.model.Head;
 import org.lethe.model.MemoryPlan;
@@ -37,6 +39,9 @@ public final class Step implements AutoCloseable {
   private final Sharding sharding;
   private final Sharding.Sum gradientSum;
   private final int budget;
+  private final ActivationPolicy policy;
+  private final StepMemory memory;
+  private final StepGraphs graphs;
   private final Decoder decoder;
   private final Head head;
   private final Staging staging = new Staging(Ops.UPDATE_STATE * Float.BYTES);
@@ -65,7 +70,59 @@ public final class Step implements AutoCloseable {
       ReferenceCache reference,
       int largestPiece,
       Sharding sharding) {
+    this(
+        model,
+        method,
+        settings,
+        reference,
+        largestPiece,
+        sharding,
+        settings.memory().activations().unbounded(model.config().layers()));
+  }
+
+  /**
+   * A step that keeps to {@link TrainSettings#memory}: cut and with as many layers computed again
+   * as that asks.
+   *
+   * @param sizes steps at least as large as those that will be run
+   * @throws UserException when there is no way to
+   */
+  public static Step fitted(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      Iterable<List<StepSequence>> sizes,
+      Sharding sharding) {
+    List<List<StepSequence>> steps = new ArrayList<>();
+    sizes.forEach(steps::add);
+    StepFit fit =
+        StepBudget.fit(
+            model,
+            settings,
+            headRows(method, settings, reference),
+            limit ->
+                largestPiece(method, settings.withTokensPerMicroBatch(limit), reference, steps));
+    TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
+    return new Step(model, method, cut, reference, fit.piece(), sharding, fit.policy());
+  }
+
+  /** How steps are cut and which activations are kept. */
+  public StepFit fit() {
+    return new StepFit(settings.tokensPerMicroBatch(), budget, policy, bytes());
+  }
+
+  /** The same, with less of the activations kept. */
+  Step(
+      Model model,
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      int largestPiece,
+      Sharding sharding,
+      ActivationPolicy policy) {
     this.model = model;
+    this.policy = policy;
     this.method = method;
     this.settings = settings;
     this.layout =
@@ -94,22 +151,27 @@ public final class Step implements AutoCloseable {
     }
     this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
-    int rows = layout.rows(budget);
-    this.decoder = MemoryPlan.take(() -> new Decoder(model, budget, true), this::plan);
+    StepGraphs.require(model, method, settings);
+    requireDevice(model, settings);
+    this.memory = StepMemory.of(model, settings, layout::rows);
+    int tokens = memory.tokens(budget);
+    this.decoder = MemoryPlan.take(() -> new Decoder(model, tokens, policy), this::plan);
     try {
-      this.head = MemoryPlan.take(() -> new Head(model, budget, rows), this::plan);
+      this.head = MemoryPlan.take(() -> new Head(model, tokens, memory.rows(budget)), this::plan);
     } catch (RuntimeException e) {
       // Others go on with what this step had taken.
       decoder.close();
       throw e;
     }
+    this.graphs = new StepGraphs(model, settings, decoder, head);
   }
 
   private MemoryPlan plan() {
-    long activations = Decoder.bytes(model, budget, true);
-    long heads = Head.bytes(model, budget, layout.rows(budget));
+    long activations = memory.activations(budget, policy);
+    long heads = memory.head(budget);
     int half = Math.max(1, budget / 2);
-    long halved = Decoder.bytes(model, half, true) + Head.bytes(model, half, layout.rows(half));
+    long halved = memory.bytes(half, policy);
+    long again = memory.activations(budget, ActivationPolicy.recompute(model.config().layers()));
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
         Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
@@ -117,8 +179,19 @@ public final class Step implements AutoCloseable {
         .part("activations of " + budget + " tokens", activations)
         .part("head", heads)
         .remedy("train.tokens_per_micro_batch=" + half, activations + heads - halved)
+        .remedy("memory.activations=recompute", activations - again)
         .remedy("dtype=bf16", wide ? narrower + activations / 2 : 0)
         .remedy("another device, or device=cpu");
+  }
+
+  /** There is no host beside the host. */
+  private static void requireDevice(Model model, TrainSettings settings) {
+    if (settings.memory().activations() == MemorySettings.Activations.OFFLOAD
+        && model.ops().backend().isHost()) {
+      throw new UserException(
+          "memory.activations=offload keeps activations on the host, and the device is the host:"
+              + " nothing would be saved; set memory.activations=recompute");
+    }
   }
 
   /**
@@ -136,6 +209,12 @@ public final class Step implements AutoCloseable {
     }
   }
 
+  /** The most head rows of a piece of so many tokens. */
+  public static IntUnaryOperator headRows(
+      Method method, TrainSettings settings, ReferenceCache reference) {
+    return layout(method, reference, settings, true, 0)::rows;
+  }
+
   /** Tokens of the largest piece that the steps of a run are cut into. */
   public static int largestPiece(
       Method method,
@@ -148,6 +227,11 @@ public final class Step implements AutoCloseable {
       largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
     }
     return largest;
+  }
+
+  /** How its pieces are launched. */
+  StepGraphs graphs() {
+    return graphs;
   }
 
   /** Bytes of activations and head together. */
@@ -317,9 +401,7 @@ public final class Step implements AutoCloseable {
       long hidden = decoder.forward(model.view(pass.view()), pass.packed());
       head.gather(hidden, pass.packed().tokens(), piece.headRows(), i);
     }
-    long residual = decoder.forward(piece.packed());
-    float[] values = head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
-    return piece.statistics(values, model.config().vocabularySize());
+    return piece.statistics(graphs.forward(piece), model.config().vocabularySize());
   }
 
   /** What a shard adds to the step, its gradients times a factor. */
@@ -331,8 +413,7 @@ public final class Step implements AutoCloseable {
     for (MicroBatch piece : shard.pieces()) {
       RowStatistics statistics = forward(piece);
       double[] coefficients = shard.objective().add(statistics, piece.sequences(statistics));
-      head.backward(decoder, piece.ofHead(coefficients, factor));
-      decoder.backward();
+      graphs.backward(piece.ofHead(coefficients, factor));
       tokens += piece.packed().tokens();
     }
     MethodStep objective = shard.objective();
@@ -406,6 +487,7 @@ public final class Step implements AutoCloseable {
   public void close() {
     gradientSum.close();
     staging.close();
+    graphs.close();
     head.close();
     decoder.close();
   }

@@ -15,6 +15,8 @@ import org.lethe.kernels.Ops;
  * @param onNonFinite what follows a loss or gradient that is not finite
  * @param seed of dropout masks, where adapters have dropout
  * @param parity quirks of published code
+ * @param memory what may be taken of the device
+ * @param graphs whether device work is captured and launched as one
  */
 public record TrainSettings(
     int steps,
@@ -29,7 +31,9 @@ public record TrainSettings(
     int tokensPerMicroBatch,
     OnNonFinite onNonFinite,
     long seed,
-    Parity parity) {
+    Parity parity,
+    MemorySettings memory,
+    Graphs graphs) {
 
   /**
    * What follows a loss or gradient that is not finite. The parameters are left as they were either
@@ -84,7 +88,9 @@ public record TrainSettings(
         tokensPerMicroBatch,
         onNonFinite,
         0,
-        Parity.NONE);
+        Parity.NONE,
+        MemorySettings.UNBOUNDED,
+        Graphs.NEVER);
   }
 
   /**
@@ -99,20 +105,31 @@ public record TrainSettings(
 
   /** The same, cut into pieces of at most so many tokens: less memory, and the same objective. */
   public TrainSettings withTokensPerMicroBatch(int tokens) {
-    return with(tokens, seed, parity);
+    return with(tokens, seed, parity, memory, graphs);
   }
 
   /** The same with other dropout masks. */
   public TrainSettings withSeed(long other) {
-    return with(tokensPerMicroBatch, other, parity);
+    return with(tokensPerMicroBatch, other, parity, memory, graphs);
   }
 
   /** The same with quirks of published code. */
   public TrainSettings with(Parity quirks) {
-    return with(tokensPerMicroBatch, seed, quirks);
+    return with(tokensPerMicroBatch, seed, quirks, memory, graphs);
   }
 
-  private TrainSettings with(int tokens, long masks, Parity quirks) {
+  /** The same within other bounds of memory. */
+  public TrainSettings with(MemorySettings bounds) {
+    return with(tokensPerMicroBatch, seed, parity, bounds, graphs);
+  }
+
+  /** The same with the device's work captured in graphs, or not. */
+  public TrainSettings with(Graphs captured) {
+    return with(tokensPerMicroBatch, seed, parity, memory, captured);
+  }
+
+  private TrainSettings with(
+      int tokens, long masks, Parity quirks, MemorySettings bounds, Graphs captured) {
     return new TrainSettings(
         steps,
         learningRate,
@@ -126,7 +143,9 @@ public record TrainSettings(
         tokens,
         onNonFinite,
         masks,
-        quirks);
+        quirks,
+        bounds,
+        captured);
   }
 
   Ops.AdamWSettings adamW() {

@@ -46,8 +46,13 @@ public final class Trainer implements AutoCloseable {
     this.batches = batches;
     this.method = method;
     this.methodState = method.initialState();
-    int largest = Step.largestPiece(method, settings, reference, batches.sizes(settings.steps()));
-    this.step = new Step(model, method, settings, reference, largest, sharding);
+    this.step =
+        Step.fitted(model, method, settings, reference, batches.sizes(settings.steps()), sharding);
+  }
+
+  /** How steps are cut and which activations are kept. */
+  public StepFit fit() {
+    return step.fit();
   }
 
   /** Bytes of activations and head together. */

@@ -44,6 +44,7 @@ public class AbiPreset implements InfoMapper {
                     + " Pointer address);"));
     map.put(new Info("lethe_status", "lethe_dtype").cast().valueTypes("int"));
     map.put(new Info("lethe_linear").cast().valueTypes("long").pointerTypes("LongPointer"));
+    map.put(new Info("lethe_graph").cast().valueTypes("long").pointerTypes("LongPointer"));
     map.put(new Info("lethe_ref").cast().valueTypes("long").pointerTypes("LongPointer"));
   }
 }

@@ -87,6 +87,7 @@ public final class Main implements Callable<Integer> {
         new CalibrateVerb(console),
         new GenerateVerb(console),
         new AlternatesVerb(console),
+        new PlanVerb(console),
         new BenchVerb(console),
         new ReportVerb(console),
         new InitVerb(console),

@@ -1,0 +1,63 @@
+package org.lethe.config;
+
+import java.math.BigDecimal;
+import java.util.Locale;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** Amounts of memory as people write them. */
+public final class Bytes {
+  private static final Pattern AMOUNT = Pattern.compile("(\\d+(?:\\.\\d+)?)\\s*([a-zA-Z]*)");
+  private static final Map<String, Long> UNITS =
+      Map.of(
+          "",
+          1L,
+          "b",
+          1L,
+          "kb",
+          1000L,
+          "mb",
+          1000_000L,
+          "gb",
+          1000_000_000L,
+          "kib",
+          1L << 10,
+          "mib",
+          1L << 20,
+          "gib",
+          1L << 30);
+
+  private Bytes() {}
+
+  /**
+   * Bytes of a text such as "8GB" (10⁹) or "7.5 GiB" (2³⁰).
+   *
+   * @param key what it is the value of, for the message
+   * @throws IllegalArgumentException when it is none
+   */
+  public static long parse(String key, String text) {
+    Matcher matcher = AMOUNT.matcher(text.strip());
+    Long unit = matcher.matches() ? UNITS.get(matcher.group(2).toLowerCase(Locale.ROOT)) : null;
+    if (unit == null) {
+      throw new IllegalArgumentException(
+          key + " is '" + text + "', must be an amount of memory such as 8GB, 7.5GiB or 600MB");
+    }
+    BigDecimal bytes = new BigDecimal(matcher.group(1)).multiply(BigDecimal.valueOf(unit));
+    if (bytes.signum() == 0 || bytes.compareTo(BigDecimal.valueOf(1L << 50)) > 0) {
+      throw new IllegalArgumentException(
+          key + " is '" + text + "', must be above 0 and at most 2^50 bytes");
+    }
+    return bytes.longValue();
+  }
+
+  /** The other way: three digits and a unit of powers of ten. */
+  public static String text(long bytes) {
+    if (bytes < 1000_000) {
+      return bytes + " bytes";
+    }
+    return bytes < 1000_000_000
+        ? String.format(Locale.ROOT, "%.0f MB", bytes / 1e6)
+        : String.format(Locale.ROOT, "%.2f GB", bytes / 1e9);
+  }
+}

@@ -1,0 +1,34 @@
+package org.lethe.config;
+
+import java.util.Optional;
+
+/** How much memory training may take, and what becomes of activations. */
+public record MemorySection(
+    @Doc(
+            "What a run may use of its device, such as 8GB or 7.5GiB; steps are cut and layers"
+                + " computed again to keep to it. Unset: no bound")
+        Optional<String> budget,
+    @Doc(
+            "Activations between forward and backward pass: keep, recompute (all layers), offload"
+                + " (to the host, as many layers as the budget asks), or auto (kept, but computed"
+                + " again for as many layers as the budget asks)")
+        @Default("auto")
+        Activations activations) {
+
+  /** What becomes of activations. */
+  public enum Activations {
+    AUTO,
+    KEEP,
+    RECOMPUTE,
+    OFFLOAD
+  }
+
+  public MemorySection {
+    budget.ifPresent(text -> Bytes.parse("budget", text));
+  }
+
+  /** The budget in bytes; 0: none. */
+  public long budgetBytes() {
+    return budget.map(text -> Bytes.parse("memory.budget", text)).orElse(0L);
+  }
+}

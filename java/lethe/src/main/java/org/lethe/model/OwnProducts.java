@@ -1,0 +1,76 @@
+package org.lethe.model;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.lethe.kernels.Arena;
+import org.lethe.kernels.Ops;
+
+/**
+ * The matrix products of a step with frozen weights, alone: what a measurement compares a step
+ * with. Values are zeros but for the weights; on a host a product takes as long. Only the backend's
+ * thread may call it.
+ */
+public final class OwnProducts implements AutoCloseable {
+  private final Ops ops;
+  private final int tokens;
+  private final Arena arena;
+  private final long narrow;
+  private final long wide;
+  private final List<Long> linears = new ArrayList<>();
+  private final long head;
+
+  /**
+   * Takes the memory of the widest product.
+   *
+   * @param tokens of the step
+   * @param chunk head rows at a time
+   */
+  public OwnProducts(Model model, int tokens, int chunk) {
+    this.ops = model.ops();
+    this.tokens = tokens;
+    ModelConfig c = model.config();
+    int widest = c.hiddenSize();
+    for (int layer = 0; layer < c.layers(); layer++) {
+      for (Model.Group group : ModelLayout.groups(c)) {
+        int out = group.parts().stream().mapToInt(Projection.Part::out).sum();
+        widest = Math.max(widest, Math.max(out, group.in()));
+        String first = ParameterNames.weight(layer, group.parts().get(0).module());
+        linears.add(ops.linearCreate(out, group.in(), model.weight(first), 0, 0, 0));
+      }
+    }
+    this.head = ops.linearCreate(c.vocabularySize(), c.hiddenSize(), model.headWeight(), 0, 0, 0);
+    this.arena = new Arena(ops.backend(), "products");
+    long rows = Math.max((long) tokens * widest, (long) chunk * c.vocabularySize());
+    long n = arena.reserve((long) Math.max(tokens, chunk) * widest, ops.dtype());
+    long w = arena.reserve(rows, ops.dtype());
+    arena.allocate();
+    this.narrow = arena.at(n);
+    this.wide = arena.at(w);
+  }
+
+  /** Every linear of every layer, forward and back to its input. */
+  public void layers() {
+    for (int i = 0; i < linears.size(); i++) {
+      ops.linearForward(linears.get(i), tokens, tokens, narrow, 0, wide, 0, 0);
+    }
+    for (int i = linears.size() - 1; i >= 0; i--) {
+      // Nothing below the first product wants a gradient.
+      if (i > 0) {
+        ops.linearBackward(linears.get(i), tokens, narrow, 0, wide, 0, 0, narrow);
+      }
+    }
+  }
+
+  /** The head's two products over some rows. */
+  public void head(int rows) {
+    ops.linearForward(head, rows, rows, narrow, 0, wide, 0, 0);
+    ops.linearBackward(head, rows, narrow, 0, wide, 0, 0, narrow);
+  }
+
+  @Override
+  public void close() {
+    linears.forEach(ops::linearClose);
+    ops.linearClose(head);
+    arena.close();
+  }
+}

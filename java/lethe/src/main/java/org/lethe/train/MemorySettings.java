@@ -1,0 +1,39 @@
+package org.lethe.train;
+
+import org.lethe.model.ActivationPolicy;
+
+/**
+ * How much memory a training may take, and how it keeps to that.
+ *
+ * @param budget bytes of the device in all; 0: no bound
+ */
+public record MemorySettings(long budget, Activations activations) {
+  /** No bound: all activations are kept. */
+  public static final MemorySettings UNBOUNDED = new MemorySettings(0, Activations.AUTO);
+
+  /** What becomes of activations between the forward and the backward pass. */
+  public enum Activations {
+    /** Kept, but for as many layers as the budget asks to be computed again. */
+    AUTO,
+    /** Kept; the budget can only make pieces smaller. */
+    KEEP,
+    /** Computed again in the backward pass, in all layers. */
+    RECOMPUTE,
+    /** Kept on the host; without a budget in all layers, else in as many as it asks. */
+    OFFLOAD;
+
+    /** What that is without a budget. */
+    public ActivationPolicy unbounded(int layers) {
+      return switch (this) {
+        case AUTO, KEEP -> ActivationPolicy.KEEP;
+        case RECOMPUTE -> ActivationPolicy.recompute(layers);
+        case OFFLOAD -> ActivationPolicy.offload(layers);
+      };
+    }
+
+    /** The least memory that it allows. */
+    public ActivationPolicy least(int layers) {
+      return this == AUTO ? ActivationPolicy.recompute(layers) : unbounded(layers);
+    }
+  }
+}

@@ -1,0 +1,66 @@
+package org.lethe.train;
+
+import java.util.function.IntUnaryOperator;
+import org.lethe.UserException;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.model.ActivationPolicy;
+import org.lethe.model.MemoryPlan;
+import org.lethe.model.Model;
+
+/** Cuts the steps of a training so that it stays within its {@link MemorySettings#budget}. */
+final class StepBudget {
+  private StepBudget() {}
+
+  /**
+   * The cheapest fit; as the settings say where there is no budget.
+   *
+   * @param pieceOf tokens of the largest piece under a limit
+   * @throws UserException when nothing fits: what is needed, for what, and which settings help
+   */
+  static StepFit fit(
+      Model model, TrainSettings settings, IntUnaryOperator headRows, IntUnaryOperator pieceOf) {
+    StepMemory memory = StepMemory.of(model, settings, headRows);
+    MemorySettings bounds = settings.memory();
+    int limit = settings.tokensPerMicroBatch();
+    if (bounds.budget() == 0) {
+      ActivationPolicy policy = bounds.activations().unbounded(model.config().layers());
+      int piece = pieceOf.applyAsInt(limit);
+      return new StepFit(limit, piece, policy, memory.bytes(piece, policy));
+    }
+    Backend backend = model.ops().backend();
+    DeviceCosts costs = DeviceCosts.of(backend.isHost());
+    long held = backend.allocatedBytes() + costs.overheadBytes();
+    return StepFit.cheapest(
+            memory,
+            bounds.activations(),
+            bounds.budget() - held,
+            limit,
+            pieceOf,
+            costs.pieceTokens())
+        .orElseThrow(() -> tooMuch(model, bounds, held, memory, pieceOf));
+  }
+
+  private static UserException tooMuch(
+      Model model, MemorySettings bounds, long held, StepMemory memory, IntUnaryOperator pieceOf) {
+    long least = StepFit.leastBytes(memory, bounds.activations(), pieceOf);
+    boolean keep = bounds.activations() == MemorySettings.Activations.KEEP;
+    boolean wide = model.ops().dtype() == Dtype.F32;
+    long narrower =
+        Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
+    MemoryPlan plan =
+        new MemoryPlan()
+            .part("model, adapters, optimizer and libraries", held)
+            .part("activations and head of the smallest pieces", least)
+            .remedy("memory.budget=" + ((held + least) / 1_000_000 + 1) + "MB")
+            .remedy(
+                "memory.activations=auto",
+                keep
+                    ? least - StepFit.leastBytes(memory, MemorySettings.Activations.AUTO, pieceOf)
+                    : 0)
+            .remedy("dtype=bf16", wide ? narrower : 0)
+            .remedy("shorter rows (data.context_length)");
+    return new UserException(
+        "memory.budget is " + Backend.amount(bounds.budget()) + ", which is too little" + plan);
+  }
+}

@@ -1,0 +1,91 @@
+package org.lethe.train;
+
+import java.util.Optional;
+import java.util.function.IntUnaryOperator;
+import org.lethe.model.ActivationPolicy;
+
+/**
+ * How a step is cut, and which layers' activations are kept, to fit into memory.
+ *
+ * @param limit what {@link TrainSettings#tokensPerMicroBatch} is to be
+ * @param piece tokens of the largest piece under that limit
+ * @param bytes of activations and head
+ */
+public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes) {
+  // What a step costs, in forward passes of its tokens: one forward and one backward pass of frozen
+  // weights, which are as many products. A layer that is computed again costs all of its forward
+  // pass but the last projection, three of some thirteen d² products in a Llama.
+  private static final double PASSES = 2;
+  private static final double RECOMPUTED = 0.78;
+  // What of a layer's copies out and in is assumed not to hide behind the products of others.
+  private static final double OFFLOADED = 0.3;
+
+  /**
+   * The cheapest way to cut a step that fits. Each piece costs as much as {@code pieceTokens}
+   * tokens beside its own: weights are read, and on a device launched, once a piece.
+   *
+   * @param room bytes for activations and head
+   * @param most the largest limit that is allowed
+   * @param pieceOf tokens of the largest piece under a limit; never falls with the limit
+   * @return none where even the smallest pieces need more
+   */
+  public static Optional<StepFit> cheapest(
+      StepMemory memory,
+      MemorySettings.Activations activations,
+      long room,
+      int most,
+      IntUnaryOperator pieceOf,
+      int pieceTokens) {
+    StepFit best = null;
+    double least = Double.POSITIVE_INFINITY;
+    int least0 = pieceOf.applyAsInt(1);
+    int seen = -1;
+    for (int limit = most; ; limit = Math.max(1, limit * 3 / 4)) {
+      int piece = pieceOf.applyAsInt(limit);
+      if (piece != seen) {
+        Optional<StepFit> fit = fit(memory, activations, room, limit, piece);
+        if (fit.isPresent()) {
+          double cost = cost(fit.get(), memory.model().layers(), pieceTokens);
+          if (cost < least) {
+            best = fit.get();
+            least = cost;
+          }
+        }
+        seen = piece;
+      }
+      if (piece <= least0 || limit == 1) {
+        return Optional.ofNullable(best);
+      }
+    }
+  }
+
+  /** What the smallest pieces need, with everything given up that may be. */
+  static long leastBytes(
+      StepMemory memory, MemorySettings.Activations activations, IntUnaryOperator pieceOf) {
+    return memory.bytes(pieceOf.applyAsInt(1), activations.least(memory.model().layers()));
+  }
+
+  private static Optional<StepFit> fit(
+      StepMemory memory, MemorySettings.Activations activations, long room, int limit, int piece) {
+    int layers = memory.model().layers();
+    int first = activations == MemorySettings.Activations.RECOMPUTE ? layers : 0;
+    int last = activations == MemorySettings.Activations.KEEP ? 0 : layers;
+    long head = memory.head(piece);
+    boolean offloads = activations == MemorySettings.Activations.OFFLOAD;
+    for (int n = first; n <= last; n++) {
+      ActivationPolicy policy =
+          offloads ? ActivationPolicy.offload(n) : ActivationPolicy.recompute(n);
+      long bytes = head + memory.activations(piece, policy);
+      if (bytes <= room) {
+        return Optional.of(new StepFit(limit, piece, policy, bytes));
+      }
+    }
+    return Optional.empty();
+  }
+
+  private static double cost(StepFit fit, int layers, int pieceTokens) {
+    double again = RECOMPUTED * Math.max(0, fit.policy().recomputed() - 1);
+    double moved = OFFLOADED * Math.max(0, fit.policy().offloaded() - 2);
+    return (1 + (double) pieceTokens / fit.piece()) * (PASSES + (again + moved) / layers);
+  }
+}

@@ -1,0 +1,89 @@
+package org.lethe.run;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.lethe.TestDevice;
+import org.lethe.UserException;
+import org.lethe.config.Config;
+import org.lethe.config.RunConfig;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.model.Model;
+import org.lethe.model.ModelConfig;
+import org.lethe.model.RandomWeights;
+
+/** The rows of logits that exist at a time: set as configured, or measured and then configured. */
+class HeadChunkTest {
+  private static final int HIDDEN = 16;
+  private static final int VOCABULARY = 41;
+  private static final ModelConfig TINY =
+      ModelConfig.llama(
+          new ModelConfig.Sizes(VOCABULARY, HIDDEN, 1, 2, 1, 8, 24, 32), 1e-5f, 10000, true);
+
+  private Backend backend;
+  private Model model;
+
+  @BeforeEach
+  void open() {
+    backend = TestDevice.open(1);
+    model = Model.load(new Ops(backend, Dtype.F32), TINY, new RandomWeights(TINY, 1));
+  }
+
+  @AfterEach
+  void close() {
+    model.close();
+    backend.close();
+  }
+
+  private static RunConfig config(int chunk) {
+    return Config.of(
+        RunConfig.class,
+        List.of("output=x", "train.tokens_per_micro_batch=40", "train.head_chunk=" + chunk));
+  }
+
+  @Test
+  void whatIsConfiguredIsSet() {
+    RunConfig own = config(0);
+    assertEquals(own, HeadChunk.settle(own, model));
+    if (TestDevice.isCpu()) {
+      for (int chunk : new int[] {-1, 3}) {
+        UserException e =
+            assertThrows(UserException.class, () -> HeadChunk.settle(config(chunk), model));
+        assertTrue(e.getMessage().contains("train.head_chunk is " + chunk), e.getMessage());
+      }
+      return;
+    }
+    assertEquals(0, model.ops().headChunk(HIDDEN, VOCABULARY));
+    assertEquals(config(3), HeadChunk.settle(config(3), model));
+    assertEquals(3, model.ops().headChunk(HIDDEN, VOCABULARY));
+  }
+
+  @Test
+  void whatIsMeasuredBecomesConfiguration() {
+    if (TestDevice.isCpu()) {
+      return;
+    }
+    RunConfig settled = HeadChunk.settle(config(-1), model);
+    int chunk = settled.train().headChunk();
+    assertTrue(chunk >= 0 && chunk < 40, "a chunk of " + chunk);
+    assertEquals(chunk, model.ops().headChunk(HIDDEN, VOCABULARY));
+    assertEquals(config(chunk), settled);
+    // A resumed run has what was measured, whatever the device would say now.
+    model.ops().headSetChunk(HIDDEN, VOCABULARY, chunk + 1);
+    assertEquals(settled, HeadChunk.settle(settled, model));
+    assertEquals(chunk == 0 ? 1 : chunk, model.ops().headChunk(HIDDEN, VOCABULARY));
+  }
+
+  @Test
+  void aModelThatIsMadeCannotBeMeasured() {
+    UserException e = assertThrows(UserException.class, () -> HeadChunk.requireModel(config(-1)));
+    assertTrue(e.getMessage().contains("train.head_chunk=0"), e.getMessage());
+  }
+}

@@ -1,0 +1,175 @@
+package org.lethe.run;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.List;
+import java.util.Optional;
+import java.util.OptionalLong;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.lethe.UserException;
+import org.lethe.config.Config;
+import org.lethe.config.RunConfig;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.method.Method;
+import org.lethe.method.MethodConfig;
+import org.lethe.method.Methods;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.Model;
+import org.lethe.model.ModelConfig;
+import org.lethe.model.RandomWeights;
+import org.lethe.train.DeviceCosts;
+import org.lethe.train.MemorySettings;
+import org.lethe.train.Schedule;
+import org.lethe.train.Step;
+import org.lethe.train.StepSequence;
+import org.lethe.train.TrainSettings;
+
+/** What is planned before anything is loaded. */
+class PlanningTest {
+  /** Parameters as the models' own pages count them. */
+  @ParameterizedTest
+  @CsvSource({
+    "gemma-2-2b,2614341888",
+    "llama-2-7b,6738415616",
+    "llama-2-13b,13015864320",
+    "llama-3-8b,8030261248",
+    "llama-3.1-8b,8030261248",
+    "llama-3.2-1b,1235814400",
+    "llama-3.2-3b,3212749824",
+    "mistral-7b,7248023552",
+    "phi-1.5,1418270720",
+    "qwen2.5-0.5b,494032768",
+    "qwen2.5-1.5b,1543714304",
+    "qwen2.5-7b,7615616512"
+  })
+  void shapesHaveTheParametersOfTheirModels(String name, long parameters) {
+    long counted =
+        Model.layout(Shapes.of(name)).parameters().values().stream()
+            .mapToLong(p -> p.elements())
+            .sum();
+    assertEquals(parameters, counted);
+  }
+
+  @Test
+  void anUnknownShapeIsRefusedWithThoseThereAre() {
+    UserException e = assertThrows(UserException.class, () -> Shapes.of("llama-9"));
+    Shapes.names().forEach(n -> assertTrue(e.getMessage().contains(n), e.getMessage()));
+  }
+
+  private static RunConfig config(String... overrides) {
+    return Config.of(
+        RunConfig.class,
+        Stream.concat(Stream.of("output=unused", "device=cpu"), Stream.of(overrides)).toList());
+  }
+
+  private static MemoryForecast plan(String shape, String... overrides) {
+    return Planning.plan(config(overrides), Optional.of(shape), Task.UNLEARN, 128);
+  }
+
+  /** Every part of a plan against what the very same training takes of a backend. */
+  @Test
+  void whatIsPlannedIsWhatATrainingTakes() {
+    ModelConfig sizes = Bench.size("4M");
+    Method method = Methods.create(MethodConfig.of("NPO+KL"));
+    LoraConfig lora = LoraConfig.all(8, 16);
+    for (Dtype dtype : List.of(Dtype.F32, Dtype.BF16)) {
+      for (boolean full : new boolean[] {false, true}) {
+        Method trained = full ? Methods.fineTuning() : method;
+        List<StepSequence> step = Bench.sequences(trained, sizes.vocabularySize(), 3, 40);
+        TrainSettings settings =
+            TrainSettings.of(1, 1e-3, Schedule.CONSTANT, 0)
+                .with(new MemorySettings(0, MemorySettings.Activations.RECOMPUTE));
+        try (Backend backend = Backend.open("cpu", 1);
+            Model model = Model.load(new Ops(backend, dtype), sizes, new RandomWeights(sizes, 1))) {
+          if (full) {
+            model.trainWeights();
+          } else {
+            model.addLora(lora, 1);
+          }
+          PlannedTraining planned =
+              new PlannedTraining(
+                  sizes,
+                  dtype,
+                  full ? null : lora,
+                  trained,
+                  settings,
+                  step,
+                  org.lethe.model.Head.workspace(model.ops()),
+                  new DeviceCosts(true, 0, 64));
+          long fixed = planned.fixed().values().stream().mapToLong(v -> v).sum();
+          assertWithin(backend.allocatedBytes(), fixed);
+          int largest = Step.largestPiece(trained, settings, null, List.of(step));
+          assertEquals(largest, planned.cut(false).piece());
+          try (Step taken = new Step(model, trained, settings, null, largest)) {
+            assertEquals(taken.bytes(), planned.cut(false).bytes());
+          }
+        }
+      }
+    }
+  }
+
+  /** Arenas end on 64 bytes, and a tenth of a per cent is more than those. */
+  private static void assertWithin(long expected, long found) {
+    assertEquals(1, (double) found / expected, 1e-3);
+  }
+
+  @Test
+  void aSevenBillionModelIsPlannedInFractionsOfASecondAndToldWhatWouldFit() {
+    MemoryForecast plan = plan("llama-2-7b", "memory.budget=8GB");
+    assertFalse(plan.fits());
+    assertEquals(OptionalLong.of(8_000_000_000L), plan.available());
+    // 6.74 billion numbers of 4 bytes, and the tables of angles.
+    assertWithin(4 * 6_738_415_616L, plan.parts().get("weights"));
+    assertTrue(plan.remedies().get(0).contains("memory.budget="), plan.remedies().toString());
+    MemoryForecast fitting = plan("llama-2-7b", "memory.budget=16GB", "dtype=bf16");
+    assertTrue(fitting.fits());
+    assertTrue(fitting.piece() < plan("llama-2-7b", "dtype=bf16").piece());
+    assertTrue(fitting.remedies().isEmpty());
+  }
+
+  @Test
+  void aRemedyIsOneWithWhichThePlanFits() {
+    MemoryForecast plan = plan("llama-3.2-1b", "memory.budget=4GB");
+    assertFalse(plan.fits());
+    assertEquals(List.of("dtype=bf16"), plan.remedies());
+    assertTrue(plan("llama-3.2-1b", "memory.budget=4GB", "dtype=bf16").fits());
+    // A megabyte less than the smallest pieces with all activations.
+    String[] keep = {"dtype=bf16", "memory.activations=keep", "memory.budget=1GB"};
+    keep[2] = "memory.budget=" + (plan("llama-3.2-1b", keep).peak() - 1_000_000) + "B";
+    MemoryForecast kept = plan("llama-3.2-1b", keep);
+    assertFalse(kept.fits());
+    assertEquals(List.of("memory.activations=auto"), kept.remedies());
+    MemoryForecast again = plan("llama-3.2-1b", "dtype=bf16", keep[2]);
+    assertTrue(again.fits() && again.recomputed() > 1, again.toString());
+  }
+
+  @Test
+  void aDeviceThatIsNotHereIsPlannedForWithoutKnowingItsMemory() {
+    MemoryForecast plan = plan("llama-3.2-1b", "device=cuda:63", "dtype=bf16");
+    assertTrue(plan.available().isEmpty() && plan.fits());
+    assertEquals(600_000_000, plan.parts().get("libraries"));
+  }
+
+  @Test
+  void whatCannotBePlannedIsRefused() {
+    assertThrows(
+        UserException.class, () -> Planning.plan(config(), Optional.empty(), Task.UNLEARN, 128));
+    assertThrows(
+        UserException.class,
+        () ->
+            Planning.plan(config("model=somewhere"), Optional.of("llama-2-7b"), Task.UNLEARN, 128));
+    UserException e =
+        assertThrows(
+            UserException.class,
+            () -> Planning.plan(config(), Optional.of("llama-2-7b"), Task.UNLEARN, 5000));
+    assertTrue(e.getMessage().contains("--row-tokens is 5000"), e.getMessage());
+  }
+}
