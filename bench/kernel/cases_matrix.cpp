@@ -13,14 +13,37 @@ constexpr int64_t kLargeVocabulary = 128256;
 struct LinearShape {
   int64_t T, out, in, rank;
   bool backward;
+  bool nf4 = false;  // the weight stays in 4-bit codes
 };
+
+lethe_linear plain_weight(Device &d, int32_t dtype, const LinearShape &s) {
+  lethe_linear handle = 0;
+  const lethe_ref w = d.normal(dtype, s.out * s.in, 0.02f, 1);
+  require(lethe_linear_create(d.engine(), dtype, s.out, s.in, w, 0, 0, 0, &handle));
+  return handle;
+}
+
+lethe_linear weight_in_codes(Device &d, int32_t dtype, const LinearShape &s) {
+  constexpr int64_t kBlock = 64;
+  const int64_t n = s.out * s.in, blocks = (n + kBlock - 1) / kBlock;
+  std::vector<int32_t> codes(static_cast<size_t>(n / 8 + 1));
+  uint32_t state = 1;  // Knuth's linear congruential generator
+  for (int32_t &eight : codes) {
+    state = state * 1664525u + 1013904223u;
+    eight = static_cast<int32_t>(state ^ state >> 16);
+  }
+  const lethe_ref packed = d.ints(codes), scales = d.normal(LETHE_F32, blocks, 0.02f, 1);
+  const lethe_ref scratch = d.bytes(n * element_bytes(dtype));
+  lethe_linear handle = 0;
+  require(lethe_linear_create_nf4(d.engine(), dtype, s.out, s.in, kBlock, scratch, 0, &handle));
+  require(lethe_linear_nf4_part(d.engine(), handle, 0, s.out, packed, scales, 0, 0, 0, 0));
+  return handle;
+}
 
 Work linear(Device &d, int32_t dtype, const LinearShape &s) {
   const int64_t size = element_bytes(dtype);
-  lethe_linear handle = 0;
-  const lethe_ref w = d.normal(dtype, s.out * s.in, 0.02f, 1), x = d.normal(dtype, s.T * s.in, 1, 2);
-  const lethe_ref y = d.bytes(s.T * s.out * size);
-  require(lethe_linear_create(d.engine(), dtype, s.out, s.in, w, 0, 0, 0, &handle));
+  const lethe_linear handle = s.nf4 ? weight_in_codes(d, dtype, s) : plain_weight(d, dtype, s);
+  const lethe_ref x = d.normal(dtype, s.T * s.in, 1, 2), y = d.bytes(s.T * s.out * size);
   lethe_ref u = 0, du = 0, da = 0, db = 0;
   const int64_t adapted = s.rank > 0 ? s.T : 0;
   if (s.rank > 0) {
@@ -149,6 +172,19 @@ void add_linears(std::vector<Case> *all) {
   }
 }
 
+// Beside the plain ones of the same shapes.
+void add_linears_in_codes(std::vector<Case> *all) {
+  for (const int64_t rows : {512, 2048}) {
+    for (const bool backward : {false, true}) {
+      const LinearShape full = {rows, 14336, 4096, 8, backward, true}, small = {37, 72, 100, 8, backward, true};
+      all->push_back({backward ? "linear_nf4_backward" : "linear_nf4_forward",
+                      std::to_string(rows) + " x 4096 to 14336, r 8", LETHE_BF16, Ceiling::kProducts, 0,
+                      [small](Device &d) { return linear(d, LETHE_BF16, small); },
+                      [full](Device &d) { return linear(d, LETHE_BF16, full); }});
+    }
+  }
+}
+
 void add_attention(std::vector<Case> *all) {
   for (const int64_t length : {100, 2048}) {
     for (const bool backward : {false, true}) {
@@ -195,6 +231,7 @@ std::vector<Case> matrix_cases() {
   std::vector<Case> all;
   add_heads(&all);
   add_linears(&all);
+  add_linears_in_codes(&all);
   add_attention(&all);
   return all;
 }
