@@ -49,7 +49,8 @@ foreach(kind "" _sanitized)
 endforeach()
 
 # ---- every op through lethe.h, on the shim ----
-set(shim_ops activation aside attention head head_norm head_pass head_sample linear norm quantize random rotary rows update)
+set(shim_ops activation aside attention head head_norm head_pass head_sample linear linear_nf4 norm quantize random rotary
+  rows update)
 # The sanitized plug-in wants the sanitizers in the program that opens it.
 function(add_sanitized_test op)
   add_executable(${op}_sanitized_test ${CMAKE_SOURCE_DIR}/../tests/native/${op}_test.cpp)

@@ -13,6 +13,7 @@ struct LinearShape {
   int64_t T, in, rank;
   std::vector<int64_t> parts;
   bool backward, augmented;
+  bool nf4 = false;  // the weight stays in 4-bit codes
 
   int64_t out() const {
     int64_t sum = 0;
@@ -23,8 +24,26 @@ struct LinearShape {
   int64_t total_rank() const { return rank * adapters(); }
 };
 
+lethe_linear weight_in_codes(Device &d, int32_t dtype, const LinearShape &s) {
+  constexpr int64_t kBlock = 64;
+  const int64_t n = s.out() * s.in, blocks = (n + kBlock - 1) / kBlock;
+  std::vector<int32_t> codes(static_cast<size_t>(n / 8 + 1));
+  uint32_t state = 1;  // Knuth's linear congruential generator
+  for (int32_t &eight : codes) {
+    state = state * 1664525u + 1013904223u;
+    eight = static_cast<int32_t>(state ^ state >> 16);
+  }
+  const lethe_ref packed = d.ints(codes), scales = d.normal(LETHE_F32, blocks, 0.02f, 1);
+  const lethe_ref scratch = d.bytes(n * element_bytes(dtype));
+  lethe_linear handle = 0;
+  require(lethe_linear_create_nf4(d.engine(), dtype, s.out(), s.in, kBlock, scratch, 0, &handle));
+  require(lethe_linear_nf4_part(d.engine(), handle, 0, s.out(), packed, scales, 0, 0, 0, 0));
+  return handle;
+}
+
 // The linear, its weight packed or, for the augmented form, with room for its adapters.
 lethe_linear make_linear(Device &d, int32_t dtype, const LinearShape &s) {
+  if (s.nf4) return weight_in_codes(d, dtype, s);
   const int64_t out = s.out();
   lethe_linear handle = 0;
   // The CPU has the plain form alone, and is what the other is compared with.
@@ -123,6 +142,13 @@ std::vector<Case> linear_cases(bool augmented) {
   for (const int64_t in : {4096, 14336}) {
     for (const int64_t rows : {kFewestRows, int64_t{2048}, int64_t{8192}})
       add(&all, "linear_forward", {rows, in, 0, {16}, false, false});
+  }
+  // Beside the plain ones of the same shapes.
+  for (const int64_t rows : {kFewestRows, int64_t{2048}}) {
+    for (const bool backward : {false, true}) {
+      add(&all, backward ? "linear_nf4_backward" : "linear_nf4_forward",
+          {rows, 4096, 8, {14336}, backward, false, true});
+    }
   }
   // One adapter each, then those of q, k, v and of gate, up.
   const struct {

@@ -2,9 +2,10 @@
 // kDequantizeBlockwise of csrc/kernels.cu.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "device.h"
-#include "number.h"
+#include "vector_math.h"
 
 namespace lethe::cpu {
 namespace {
@@ -31,24 +32,87 @@ inline int code_of(float x) {
   return code;
 }
 
+// Eight numbers at a time, which are four bytes of codes.
+constexpr int64_t kGroup = 8;
+
+inline f32x8 load_group(const float *p) {
+  f32x8 v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
+typedef uint32_t u32x8 __attribute__((vector_size(32)));
+inline f32x8 load_group(const bf16 *p) {
+  u16x8 half;
+  std::memcpy(&half, p, sizeof half);
+  return (f32x8)(__builtin_convertvector(half, u32x8) << 16);
+}
+
+// The first of two codes is the high half of its byte.
+constexpr i32x8 kShifts = {4, 0, 12, 8, 20, 16, 28, 24};
+
+// All lanes' bits.
+inline int32_t together(i32x8 x) {
+  x |= __builtin_shuffle(x, i32x8{4, 5, 6, 7, 0, 1, 2, 3});
+  x |= __builtin_shuffle(x, i32x8{2, 3, 0, 1, 6, 7, 4, 5});
+  return x[0] | x[1];
+}
+
+// The largest magnitude; infinite where there is an infinity or a NaN.
+template <class T>
+float largest_of(const T *src, int64_t n) {
+  const int64_t grouped = n / kGroup * kGroup;
+  i32x8 bits = {};
+  for (int64_t i = 0; i < grouped; i += kGroup) {
+    // Magnitudes are in the order of their bits.
+    const i32x8 x = (i32x8)load_group(src + i) & 0x7fffffff;
+    bits = x > bits ? x : bits;
+  }
+  constexpr int32_t kInfinity = 0x7f800000;
+  int32_t most = 0;
+  for (int k = 0; k < kGroup; ++k) most = std::max(most, bits[k]);
+  for (int64_t i = grouped; i < n; ++i) {
+    const float x = std::fabs(to_float(src[i]));
+    int32_t own;
+    std::memcpy(&own, &x, sizeof own);
+    most = std::max(most, own);
+  }
+  most = std::min(most, kInfinity);
+  float largest;
+  std::memcpy(&largest, &most, sizeof largest);
+  return largest;
+}
+
 template <class T>
 int64_t first_not_finite(const T *src, int64_t n) {
+  constexpr int64_t kPiece = 4096;
   int64_t first = n;
 #pragma omp parallel for schedule(static) reduction(min : first)
-  for (int64_t i = 0; i < n; ++i) {
-    if (!std::isfinite(to_float(src[i]))) first = std::min(first, i);
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    const int64_t end = std::min(n, begin + kPiece);
+    if (std::isfinite(largest_of(src + begin, end - begin))) continue;
+    for (int64_t i = begin; i < end; ++i) {
+      if (!std::isfinite(to_float(src[i]))) first = std::min(first, i);
+    }
   }
   return first;
 }
 
 template <class T>
 void quantize_block(const T *src, int64_t n, uint8_t *packed, float *absmax) {
-  float largest = 0;
-  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(to_float(src[i])));
+  const float largest = largest_of(src, n);
   *absmax = largest;
   // Of a block of zeros it is infinite, every product a NaN, and every code 0.
   const float inverse = 1.0f / largest;
-  for (int64_t j = 0; j < n / 2; ++j) {
+  const int64_t grouped = n / kGroup * kGroup;
+  for (int64_t i = 0; i < grouped; i += kGroup) {
+    const f32x8 x = load_group(src + i) * inverse;
+    i32x8 code = {};
+    for (const float midpoint : kMidpoints.of) code -= x > midpoint;
+    const int32_t word = together(code << kShifts);
+    std::memcpy(packed + i / 2, &word, sizeof word);
+  }
+  for (int64_t j = grouped / 2; j < n / 2; ++j) {
     const int high = code_of(to_float(src[2 * j]) * inverse);
     packed[j] = static_cast<uint8_t>(high << 4 | code_of(to_float(src[2 * j + 1]) * inverse));
   }
@@ -85,20 +149,54 @@ float scale_of(const lethe_nf4_args &a, int64_t block) {
   return product + a.nested_offset;
 }
 
+// What the codes of a block mean in storage: the bits, of codes below eight and of the others.
+struct Table {
+  i32x8 low, high;
+};
+template <class T>
+Table table_of(float scale) {
+  Table table = {};
+  for (int code = 0; code < kCodes; ++code) {
+    T stored;
+    from_float(kValues[code] * scale, &stored);
+    int32_t bits = 0;
+    std::memcpy(&bits, &stored, sizeof stored);
+    (code < kCodes / 2 ? table.low : table.high)[code % (kCodes / 2)] = bits;
+  }
+  return table;
+}
+
+inline void store_group(i32x8 bits, float *to) { std::memcpy(to, &bits, sizeof bits); }
+inline void store_group(i32x8 bits, bf16 *to) {
+  const u16x8 half = __builtin_convertvector((u32x8)bits, u16x8);
+  std::memcpy(to, &half, sizeof half);
+}
+
+template <class T>
+void dequantize_block(const uint8_t *packed, int64_t n, const Table &table, T *dst) {
+  const int64_t grouped = n / kGroup * kGroup;
+  for (int64_t i = 0; i < grouped; i += kGroup) {
+    int32_t word;
+    std::memcpy(&word, packed + i / 2, sizeof word);
+    const i32x8 code = ((i32x8{} + word) >> kShifts) & 15;
+    const i32x8 low = __builtin_shuffle(table.low, code & 7), high = __builtin_shuffle(table.high, code & 7);
+    store_group(code > 7 ? high : low, dst + i);
+  }
+  for (int64_t i = grouped; i < n; ++i) {
+    const int both = packed[i / 2], code = i % 2 == 0 ? both >> 4 : both & 15;
+    const int32_t bits = code < kCodes / 2 ? table.low[code] : table.high[code - kCodes / 2];
+    std::memcpy(dst + i, &bits, sizeof(T));
+  }
+}
+
 template <class T>
 void dequantize(const lethe_nf4_args &a) {
   T *dst = static_cast<T *>(a.dst);
   const int64_t blocks = (a.n + a.block - 1) / a.block;
 #pragma omp parallel for schedule(static)
   for (int64_t b = 0; b < blocks; ++b) {
-    const float scale = scale_of(a, b);
-    float scaled[kCodes];
-    for (int code = 0; code < kCodes; ++code) scaled[code] = kValues[code] * scale;
-    const int64_t end = std::min(a.n, (b + 1) * a.block);
-    for (int64_t i = b * a.block; i < end; ++i) {
-      const int both = a.packed[i / 2];
-      from_float(scaled[i % 2 == 0 ? both >> 4 : both & 15], dst + i);
-    }
+    const int64_t begin = b * a.block;
+    dequantize_block(a.packed + begin / 2, std::min(a.block, a.n - begin), table_of<T>(scale_of(a, b)), dst + begin);
   }
 }
 

@@ -223,6 +223,17 @@ typedef uint64_t lethe_linear; /* belongs to its engine; no memory of its own on
  * the backward pass (0: frozen). */
 LETHE_API int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, lethe_ref w,
                                   lethe_ref dw, lethe_ref b, lethe_ref db, lethe_linear *linear);
+/* A frozen linear whose weight stays in 4-bit codes, which lethe_linear_nf4_part gives. lethe_linear_forward and
+ * lethe_linear_backward dequantise it into scratch[out,in] (storage) before they read it, and give the bits of a linear
+ * whose w is what lethe_nf4_dequantize gives. Linears may share their scratch: a call leaves nothing in it that another
+ * needs. block as for lethe_nf4_quantize; b[out] (0: none) in storage. */
+LETHE_API int lethe_linear_create_nf4(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t block,
+                                      lethe_ref scratch, lethe_ref b, lethe_linear *linear);
+/* The weight's rows [first_out, first_out + part_out), quantised by themselves: operands as for lethe_nf4_dequantize
+ * with n = part_out * in. Parts must not overlap, and all rows must have one before the linear is used. */
+LETHE_API int lethe_linear_nf4_part(lethe_engine *engine, lethe_linear linear, int64_t first_out, int64_t part_out,
+                                    lethe_ref packed, lethe_ref absmax, lethe_ref nested, lethe_ref nested_map,
+                                    lethe_ref nested_absmax, float nested_offset);
 /* Adds an adapter to the outputs [first_out, first_out + part_out): a[rank,in] and b[part_out,rank] in storage, their
  * gradients da, db fp32 of the same shapes (both 0: frozen). A linear may carry several (q, k and v of one weight);
  * their columns of u stand in the order they were added, total rank = R. dropout p in [0,1) acts on the adapter's input

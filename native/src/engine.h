@@ -28,11 +28,21 @@ struct LinearAdapter {
   uint64_t key;
   lethe_ref a, b, da, db;
 };
+// Rows of a weight in 4-bit codes, as lethe_linear_nf4_part describes them.
+struct Nf4Part {
+  int64_t first_out, part_out;
+  lethe_ref packed, absmax, nested, nested_map, nested_absmax;
+  float nested_offset;
+};
 struct Linear {
   int32_t dtype = 0;
   int64_t out = 0, in = 0;
   int64_t w_stride = 0, spare_rows = 0;  // of a weight with room for its adapters; 0: packed
+  // Of a weight in 4-bit codes `w` is the scratch memory.
   lethe_ref w = 0, dw = 0, b = 0, db = 0;
+  // 0: the weight is plain.
+  int64_t block = 0;
+  std::vector<Nf4Part> parts;
   std::vector<LinearAdapter> adapters;
   int64_t total_rank = 0;
   bool open = false;

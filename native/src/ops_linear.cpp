@@ -1,11 +1,12 @@
 #include <utility>
 
-#include "check.h"
+#include "ops_quantize.h"
 
 using lethe::guarded;
 using lethe::kInt64;
 using lethe::Linear;
 using lethe::LinearAdapter;
+using lethe::Nf4Part;
 using lethe::Operands;
 
 int lethe_engine::find_linear(lethe_linear id, Linear **linear) {
@@ -18,9 +19,32 @@ int lethe_engine::find_linear(lethe_linear id, Linear **linear) {
 
 namespace {
 
-// What the forward and the backward call share: the weight, its adapters, and the rows they act on.
-void add_weights(Operands *operands, const Linear &linear, bool gradients, std::vector<lethe_adapter> *adapters,
-                 lethe_linear_args *args) {
+// A weight in 4-bit codes: where it is dequantised to, and how.
+const void *add_codes_of(Operands *operands, const Linear &linear, std::vector<lethe_nf4_args> *codes) {
+  auto *scratch = operands->out<char>("scratch", linear.w, linear.dtype, {linear.out, linear.in});
+  int64_t rows = 0;
+  for (const Nf4Part &part : linear.parts) {
+    codes->push_back(lethe::add_codes(operands, linear.dtype, part.part_out * linear.in, linear.block, part));
+    codes->back().dst = scratch + part.first_out * linear.in * lethe::dtype_bytes(linear.dtype);
+    rows += part.part_out;
+  }
+  if (rows < linear.out) {
+    operands->refuse(LETHE_INVALID_ARGUMENT, "only " + std::to_string(rows) + " of the weight's " +
+                                                 std::to_string(linear.out) +
+                                                 " rows have codes; give the others by lethe_linear_nf4_part");
+  }
+  return scratch;
+}
+
+int dequantize(lethe_engine *engine, const std::vector<lethe_nf4_args> &codes) {
+  for (const lethe_nf4_args &part : codes) LETHE_TRY(LETHE_CALL(engine, nf4_dequantize, &part));
+  return LETHE_OK;
+}
+
+// What the forward and the backward call share: the weight, its adapters, and the rows they act on. reads_weight:
+// whether the call reads a weight in 4-bit codes, which then come with it.
+void add_weights(Operands *operands, const Linear &linear, bool gradients, bool reads_weight,
+                 std::vector<lethe_adapter> *adapters, std::vector<lethe_nf4_args> *codes, lethe_linear_args *args) {
   args->dtype = linear.dtype;
   args->out = linear.out;
   args->in = linear.in;
@@ -29,8 +53,10 @@ void add_weights(Operands *operands, const Linear &linear, bool gradients, std::
   if (linear.spares()) {
     args->spare = operands->out("w", linear.w, linear.dtype, {linear.out + linear.spare_rows, args->w_stride});
     args->w = args->spare;
-  } else {
+  } else if (linear.block == 0) {
     args->w = operands->in("w", linear.w, linear.dtype, {linear.out, linear.in});
+  } else if (reads_weight) {
+    args->w = add_codes_of(operands, linear, codes);
   }
   if (gradients) {
     args->dw = operands->out_or_null<float>("dw", linear.dw, LETHE_F32, {linear.out, linear.in});
@@ -88,6 +114,63 @@ int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_
     created.open = true;
     engine->linears.push_back(std::move(created));
     *linear = engine->linears.size();
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
+int lethe_linear_create_nf4(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t block,
+                            lethe_ref scratch, lethe_ref b, lethe_linear *linear) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    operands.require(linear != nullptr, LETHE_INVALID_ARGUMENT, "linear must not be null");
+    operands.floating(dtype);
+    operands.positive("out", out);
+    operands.positive("in", in);
+    lethe::require_block(&operands, block);
+    operands.out("scratch", scratch, dtype, {out, in});
+    operands.in_or_null("b", b, dtype, {out});
+    LETHE_TRY(operands.finish());
+    Linear created;
+    created.dtype = dtype;
+    created.out = out;
+    created.in = in;
+    created.w = scratch;
+    created.b = b;
+    created.block = block;
+    created.open = true;
+    engine->linears.push_back(std::move(created));
+    *linear = engine->linears.size();
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
+int lethe_linear_nf4_part(lethe_engine *engine, lethe_linear linear, int64_t first_out, int64_t part_out,
+                          lethe_ref packed, lethe_ref absmax, lethe_ref nested, lethe_ref nested_map,
+                          lethe_ref nested_absmax, float nested_offset) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    LETHE_TRY(operands.status());
+    Linear *target = nullptr;
+    LETHE_TRY(engine->find_linear(linear, &target));
+    operands.require(target->block != 0, LETHE_INVALID_ARGUMENT,
+                     "this linear's weight is plain; make one by lethe_linear_create_nf4");
+    operands.size("first_out", first_out);
+    operands.positive("part_out", part_out);
+    LETHE_TRY(operands.status());
+    if (first_out > target->out || part_out > target->out - first_out) {
+      operands.refuse(LETHE_OUT_OF_BOUNDS, "the part's rows leave the weight's " + std::to_string(target->out));
+    }
+    for (const Nf4Part &other : target->parts) {
+      operands.require(first_out >= other.first_out + other.part_out || first_out + part_out <= other.first_out,
+                       LETHE_OVERLAP, "the part's rows are those of another part, too");
+    }
+    LETHE_TRY(operands.status());
+    const Nf4Part part = {first_out, part_out, packed, absmax, nested, nested_map, nested_absmax, nested_offset};
+    lethe::add_codes(&operands, target->dtype, part_out * target->in, target->block, part);
+    // Its scratch is written when the codes are read.
+    operands.out("scratch", target->w, target->dtype, {target->out, target->in});
+    LETHE_TRY(operands.finish());
+    target->parts.push_back(part);
     return static_cast<int>(LETHE_OK);
   });
 }
@@ -193,7 +276,8 @@ int lethe_linear_forward(lethe_engine *engine, lethe_linear linear, int64_t T, i
     LETHE_TRY(engine->find_linear(linear, &target));
     lethe_linear_args args = {};
     std::vector<lethe_adapter> adapters;
-    add_weights(&operands, *target, false, &adapters, &args);
+    std::vector<lethe_nf4_args> codes;
+    add_weights(&operands, *target, false, T > 0, &adapters, &codes, &args);
     operands.size("adapted", adapted);
     operands.require(adapted <= T, LETHE_INVALID_ARGUMENT, "adapted exceeds T");
     args.T = T;
@@ -206,6 +290,7 @@ int lethe_linear_forward(lethe_engine *engine, lethe_linear linear, int64_t T, i
       args.u = operands.out("u", u, target->dtype, {adapted, target->total_rank});
     }
     LETHE_TRY(operands.finish({{"residual", "y"}}));
+    LETHE_TRY(dequantize(engine, codes));
     return LETHE_CALL(engine, linear_forward, &args);
   });
 }
@@ -219,7 +304,8 @@ int lethe_linear_backward(lethe_engine *engine, lethe_linear linear, int64_t T, 
     LETHE_TRY(engine->find_linear(linear, &target));
     lethe_linear_args args = {};
     std::vector<lethe_adapter> adapters;
-    add_weights(&operands, *target, true, &adapters, &args);
+    std::vector<lethe_nf4_args> codes;
+    add_weights(&operands, *target, true, T > 0 && dx != 0, &adapters, &codes, &args);
     args.T = T;
     args.adapted = T;
     args.x = operands.in("x", x, target->dtype, {T, target->in});
@@ -232,6 +318,7 @@ int lethe_linear_backward(lethe_engine *engine, lethe_linear linear, int64_t T, 
       args.du = operands.out("du", du, target->dtype, {T, target->total_rank});
     }
     LETHE_TRY(operands.finish());
+    LETHE_TRY(dequantize(engine, codes));
     return LETHE_CALL(engine, linear_backward, &args);
   });
 }

@@ -41,8 +41,10 @@ public final class DeviceSuite {
           "org.lethe.run.HeadChunkTest",
           "org.lethe.train.Bf16Test",
           "org.lethe.train.NonFiniteTest",
+          "org.lethe.train.QuantizedBaseStepTest",
           "org.lethe.train.ResumeBitsTest",
           "org.lethe.checkpoint.PeftGoldenTest",
+          "org.lethe.checkpoint.QuantizedBaseTest",
           "org.lethe.checkpoint.QuantizedModelTest");
 
   private static final class Count {

@@ -20,6 +20,7 @@ import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
+import org.lethe.model.BaseStorage;
 import org.lethe.model.DeviceWeights;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
@@ -105,12 +106,17 @@ public final class DeviceSteps implements Callable<Integer> {
         small
             ? llama(1003, 96, 2, 4, 4, 24, 160, false)
             : llama(32000, 4096, 32, 32, 32, 128, 11008, false);
+    BaseStorage plain = BaseStorage.PLAIN;
     List<Map<String, Object>> results = new ArrayList<>();
     for (String name : METHODS) {
       Method method = Methods.create(MethodConfig.of(name));
       results.add(beside("Llama 3.2 1B", one, method, small ? 2 : 4, small ? 12 : 48));
-      results.add(alone("Llama 2 7B", seven, method, small ? 2 : 8, small ? 12 : 256));
+      results.add(alone("Llama 2 7B", seven, plain, method, small ? 2 : 8, small ? 12 : 256));
     }
+    // What a small GPU can hold: 1024 tokens a step.
+    Method method = Methods.create(MethodConfig.of(METHODS.get(0)));
+    BaseStorage codes = BaseStorage.NF4_DOUBLE;
+    results.add(alone("Llama 2 7B", seven, codes, method, 2, small ? 12 : 256));
     write(results);
     return failed ? 1 : 0;
   }
@@ -128,11 +134,13 @@ public final class DeviceSteps implements Callable<Integer> {
   private Map<String, Object> beside(
       String name, ModelConfig config, Method method, int pairs, int length) {
     // A slow CPU makes fewer steps; then the device makes as few once more, to be compared.
-    Outcome cpu = steps("cpu", config, method, pairs, length, CPU_SECONDS);
-    Outcome own = steps(device, config, method, pairs, length, Double.MAX_VALUE);
+    BaseStorage base = BaseStorage.PLAIN;
+    Outcome cpu = steps("cpu", config, base, method, pairs, length, CPU_SECONDS);
+    Outcome own = steps(device, config, base, method, pairs, length, Double.MAX_VALUE);
     int common = cpu.losses().length;
-    Outcome same = common == STEPS ? own : steps(device, config, method, pairs, length, -common);
-    Map<String, Object> result = facts(name, method, own);
+    Outcome same =
+        common == STEPS ? own : steps(device, config, base, method, pairs, length, -common);
+    Map<String, Object> result = facts(name, base, method, own);
     double noise = noise(config);
     double worst = 0;
     for (int i = 0; i < common; i++) {
@@ -175,9 +183,9 @@ public final class DeviceSteps implements Callable<Integer> {
   }
 
   private Map<String, Object> alone(
-      String name, ModelConfig config, Method method, int pairs, int length) {
-    Outcome own = steps(device, config, method, pairs, length, Double.MAX_VALUE);
-    Map<String, Object> result = facts(name, method, own);
+      String name, ModelConfig config, BaseStorage base, Method method, int pairs, int length) {
+    Outcome own = steps(device, config, base, method, pairs, length, Double.MAX_VALUE);
+    Map<String, Object> result = facts(name, base, method, own);
     double[] losses = own.losses();
     boolean good = finite(losses) && losses[losses.length - 1] < losses[0];
     judge(
@@ -192,13 +200,19 @@ public final class DeviceSteps implements Callable<Integer> {
    * @param seconds end after that many and two steps; negative: after that many steps
    */
   private Outcome steps(
-      String where, ModelConfig config, Method method, int pairs, int length, double seconds) {
+      String where,
+      ModelConfig config,
+      BaseStorage base,
+      Method method,
+      int pairs,
+      int length,
+      double seconds) {
     int threads = Runtime.getRuntime().availableProcessors();
     try (Backend backend = Backend.open(where, threads)) {
       long free = backend.memory().free();
       long least = free;
       Ops ops = new Ops(backend, Dtype.BF16);
-      try (Model model = Model.load(ops, config, new DeviceWeights(config, SEED))) {
+      try (Model model = Model.load(ops, config, new DeviceWeights(config, SEED), base)) {
         model.addLora(LoraConfig.all(8, 16), SEED);
         float[] before = model.lora().values();
         List<StepSequence> sequences =
@@ -258,13 +272,15 @@ public final class DeviceSteps implements Callable<Integer> {
     return counts;
   }
 
-  private static Map<String, Object> facts(String name, Method method, Outcome own) {
+  private static Map<String, Object> facts(
+      String name, BaseStorage base, Method method, Outcome own) {
     double[] timed =
         Arrays.copyOfRange(own.ms(), Math.min(WARMUP, own.ms().length - 1), own.ms().length);
     Arrays.sort(timed);
     double median = timed[timed.length / 2];
     Map<String, Object> facts = new LinkedHashMap<>();
     facts.put("model", name + "'s sizes, random weights, bf16, LoRA r=8 on all linears");
+    facts.put("base", base.name().toLowerCase(Locale.ROOT));
     facts.put("method", method.name());
     facts.put("tokens", own.tokens());
     facts.put("losses", own.losses());
@@ -284,8 +300,9 @@ public final class DeviceSteps implements Callable<Integer> {
     String line =
         String.format(
             Locale.ROOT,
-            "| %s | %s | %d | %.1f | %.0f | %.1f | %.2f | %s | %s: %s |%n",
+            "| %s | %s | %s | %d | %.1f | %.0f | %.1f | %.2f | %s | %s: %s |%n",
             ((String) result.get("model")).replaceFirst("'s.*", ""),
+            result.get("base"),
             result.get("method"),
             own.tokens(),
             (double) result.get("ms_median"),
@@ -362,8 +379,8 @@ public final class DeviceSteps implements Callable<Integer> {
             + "The demo, judged: "
             + all.get("demo")
             + "\n\n"
-            + "| model | method | tokens | ms | tokens/s | TFLOP/s | GB | launches | verdict |\n"
-            + "|---|---|---|---|---|---|---|---|---|\n"
+            + "| model | base | method | tokens | ms | tokens/s | TFLOP/s | GB | launches | verdict |\n"
+            + "|---|---|---|---|---|---|---|---|---|---|\n"
             + table,
         StandardCharsets.UTF_8);
     System.out.println("wrote " + prefix.getFileName() + ".json and .md");

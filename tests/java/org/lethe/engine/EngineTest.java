@@ -2,6 +2,7 @@ package org.lethe.engine;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -23,6 +24,7 @@ import org.lethe.EnvironmentException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
+import org.lethe.model.BaseStorage;
 
 @Timeout(value = 60, unit = TimeUnit.SECONDS, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
 // Closing twice, and where it is refused, is what is tested.
@@ -232,6 +234,29 @@ class EngineTest {
       assertThrows(UserException.class, () -> model.saveAdapter(dir.resolve("none")));
       assertFalse(Files.exists(dir.resolve("none")));
       assertThrows(UserException.class, () -> model.evaluate(java.util.Map.of()));
+    }
+  }
+
+  @Test
+  void aModelKeptInFourBitsIsSavedAsWhatItsCodesMean(@TempDir Path dir) {
+    TinyModel tiny = TinyModel.make(dir, 1);
+    Path saved = dir.resolve("saved");
+    String question = tiny.forget().get(0).question();
+    String answer = tiny.forget().get(0).answer();
+    try (Engine engine = Engine.cpu(1)) {
+      LoadOptions options = LoadOptions.DEFAULT.withBase(BaseStorage.NF4_DOUBLE);
+      double nll;
+      try (LanguageModel model = engine.load(tiny.directory(), options)) {
+        assertEquals(
+            LanguageModel.predictedBytes(tiny.directory(), options), engine.allocatedBytes());
+        nll = model.score(question, answer).nll();
+        model.save(saved);
+      }
+      try (LanguageModel plain = engine.load(saved);
+          LanguageModel before = engine.load(tiny.directory())) {
+        assertEquals(nll, plain.score(question, answer).nll());
+        assertNotEquals(nll, before.score(question, answer).nll());
+      }
     }
   }
 

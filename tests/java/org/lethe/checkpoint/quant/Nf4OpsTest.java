@@ -18,6 +18,8 @@ import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
+import org.lethe.model.quant.DynamicMap;
+import org.lethe.model.quant.NestedScales;
 
 /** The NF4 ops against this package's arithmetic, equal to the bit. */
 class Nf4OpsTest {

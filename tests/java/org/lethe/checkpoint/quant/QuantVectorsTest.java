@@ -25,6 +25,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 import org.lethe.checkpoint.FloatStream;
 import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.model.Goldens;
+import org.lethe.model.quant.DynamicMap;
+import org.lethe.model.quant.NestedScales;
 
 /**
  * Bytes and values of bitsandbytes' arithmetic, as {@code tests/oracle/make_quant.py} recreated it

@@ -7,15 +7,16 @@ import java.util.Optional;
 import java.util.Set;
 import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
+import org.lethe.model.Nf4Codes;
 import org.lethe.model.WeightSource;
 
 /** A checkpoint's tensors as a model takes them; F16 is widened to fp32 on the way. */
 final class CheckpointWeights implements WeightSource {
-  private final TensorSource source;
+  private final ModelWeights source;
   private final Path directory;
 
   /** The tensors of a model directory, which messages name. */
-  CheckpointWeights(TensorSource source, Path directory) {
+  CheckpointWeights(ModelWeights source, Path directory) {
     this.source = source;
     this.directory = directory;
   }
@@ -54,6 +55,11 @@ final class CheckpointWeights implements WeightSource {
                   + source.info(name).dtype()
                   + "; convert it to F32, BF16 or F16");
     };
+  }
+
+  @Override
+  public Optional<Nf4Codes> nf4(String name, boolean nested) {
+    return source.nf4(name, nested);
   }
 
   @Override

@@ -1,14 +1,17 @@
 package org.lethe.checkpoint;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
-import org.lethe.checkpoint.quant.DynamicMap;
 import org.lethe.checkpoint.quant.FourBit;
 import org.lethe.checkpoint.quant.FourBitBlocks;
-import org.lethe.checkpoint.quant.NestedScales;
 import org.lethe.checkpoint.quant.QuantState;
+import org.lethe.model.Nf4Codes;
+import org.lethe.model.quant.DynamicMap;
+import org.lethe.model.quant.NestedScales;
 
 /**
  * A 4-bit weight {@code W}: packed codes under its own name, and {@code W.absmax}, {@code
@@ -180,6 +183,37 @@ final class FourBitTensor implements QuantizedTensor {
     float[] values = new float[count];
     FourBitBlocks.unpack(state.code(), packed, size, scales(block, blocks), skip, values);
     return values;
+  }
+
+  @Override
+  public Optional<Nf4Codes> nf4(boolean nested) {
+    boolean same =
+        state.code() == FourBit.NF4
+            && state.blockSize() == Nf4Codes.BLOCK_SIZE
+            && state.nested().isPresent() == nested
+            && (!nested || isUsual(state.nested().get()));
+    if (!same) {
+      return Optional.empty();
+    }
+    int blocks = Math.toIntExact(FourBitBlocks.blocks(state.elements(), state.blockSize()));
+    Nf4Codes.Reader packed = (offset, target) -> source.readInto(name, offset, target);
+    if (!nested) {
+      float[] scales = QuantizedTensor.floats(source, name + ABSMAX, 0, blocks);
+      return Optional.of(new Nf4Codes(packed, scales, Optional.empty()));
+    }
+    int groups = Math.toIntExact(FourBitBlocks.blocks(blocks, NestedScales.BLOCK_SIZE));
+    NestedScales scales =
+        new NestedScales(
+            state.nested().get().offset(),
+            QuantizedTensor.bytes(source, name + ABSMAX, 0, blocks),
+            QuantizedTensor.floats(source, name + NESTED_ABSMAX, 0, groups));
+    return Optional.of(new Nf4Codes(packed, new float[0], Optional.of(scales)));
+  }
+
+  /** Whether scales are quantised in the blocks and to the values that bitsandbytes has. */
+  private boolean isUsual(QuantState.Nested nested) {
+    return nested.blockSize() == NestedScales.BLOCK_SIZE
+        && Arrays.equals(nestedMap, DynamicMap.values());
   }
 
   private float[] scales(long first, int count) {

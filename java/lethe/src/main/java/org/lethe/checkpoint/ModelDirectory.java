@@ -12,6 +12,7 @@ import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
+import org.lethe.model.BaseStorage;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Parameter;
@@ -44,10 +45,18 @@ public final class ModelDirectory {
    * @param contextLength positions wanted, at most the model's own
    */
   public static Model load(Ops ops, Path directory, int contextLength) {
+    return load(ops, directory, contextLength, BaseStorage.PLAIN);
+  }
+
+  /**
+   * The same with the layers' linears kept in another way. Codes of that very layout are taken as
+   * they are stored; other weights are quantised as they are read.
+   */
+  public static Model load(Ops ops, Path directory, int contextLength, BaseStorage storage) {
     ModelConfig sizes = config(directory).model().withContextLength(contextLength);
     try (ModelWeights tensors = ModelWeights.open(directory)) {
       requireTiedHead(tensors, sizes, directory);
-      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory));
+      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory), storage);
     }
   }
 

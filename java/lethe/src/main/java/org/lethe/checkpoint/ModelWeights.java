@@ -13,6 +13,7 @@ import java.util.Optional;
 import java.util.Set;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
+import org.lethe.model.Nf4Codes;
 
 /**
  * The weights of a model directory as plain tensors. Those that bitsandbytes quantised (4-bit,
@@ -127,6 +128,14 @@ public final class ModelWeights implements TensorSource {
   /** The weights that stand quantised in the files. */
   public Set<String> quantizedNames() {
     return Collections.unmodifiableSet(quantized.keySet());
+  }
+
+  /**
+   * A weight that stands as NF4 codes in blocks of 64, as transformers has bitsandbytes write them,
+   * its scales quantised in their turn or not; empty for any other.
+   */
+  Optional<Nf4Codes> nf4(String name, boolean nested) {
+    return Optional.ofNullable(quantized.get(name)).flatMap(tensor -> tensor.nf4(nested));
   }
 
   @Override

@@ -2,8 +2,10 @@ package org.lethe.checkpoint;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Optional;
 import java.util.Set;
 import org.lethe.UserException;
+import org.lethe.model.Nf4Codes;
 
 /**
  * A weight that stands quantised in a checkpoint, in several tensors; read as if it were a plain
@@ -22,6 +24,11 @@ interface QuantizedTensor {
    * @param first index of the first element wanted
    */
   float[] values(long first, int count);
+
+  /** The codes, if they are NF4 in blocks of 64 with scales quantised in their turn or not. */
+  default Optional<Nf4Codes> nf4(boolean nested) {
+    return Optional.empty();
+  }
 
   /** A tensor's bytes from {@code offset} on, all of them or none. */
   static byte[] bytes(TensorSource source, String name, long offset, int count) {

@@ -9,12 +9,12 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import org.lethe.UserException;
-import org.lethe.checkpoint.quant.DynamicMap;
 import org.lethe.checkpoint.quant.FourBit;
 import org.lethe.checkpoint.quant.FourBitBlocks;
 import org.lethe.checkpoint.quant.Int8Rows;
-import org.lethe.checkpoint.quant.NestedScales;
 import org.lethe.checkpoint.quant.QuantState;
+import org.lethe.model.quant.DynamicMap;
+import org.lethe.model.quant.NestedScales;
 
 /**
  * Writes a linear's weight in bitsandbytes' layout, the tensors that {@code Linear4bit} and {@code

@@ -25,6 +25,11 @@ public record RunConfig(
     @Doc("Replace what the output directory holds") @Default("false") boolean overwrite,
     @Doc("Seed of everything random") @Default("0") long seed,
     @Doc("Storage of weights and activations: fp32 or bf16") @Default("fp32") Dtype dtype,
+    @Doc(
+            "How the linears of the model's layers are kept in memory: none (as dtype says), nf4 or"
+                + " nf4_double (4-bit codes, frozen under adapters; docs/quantised.md)")
+        @Default("none")
+        QuantizeBase quantizeBase,
     @Doc("What to compute on: cpu, cuda (the first CUDA device) or cuda:N") @Default("cpu")
         String device,
     @Doc("Threads of the backend; 0: one per processor") @Default("0") int threads,
@@ -54,6 +59,13 @@ public record RunConfig(
   public enum Dtype {
     FP32,
     BF16
+  }
+
+  /** How the linears of a model's layers are kept in memory. */
+  public enum QuantizeBase {
+    NONE,
+    NF4,
+    NF4_DOUBLE
   }
 
   public RunConfig {

@@ -83,7 +83,7 @@ public final class LanguageModel implements AutoCloseable {
       ExampleEncoder encoder =
           new ExampleEncoder(tokenizer, template, sizes.contextLength(), options.longSequence());
       Ops ops = new Ops(backend, options.dtype());
-      Model model = ModelDirectory.load(ops, directory, sizes.contextLength());
+      Model model = ModelDirectory.load(ops, directory, sizes.contextLength(), options.base());
       return new LanguageModel(engine, directory, model, tokenizer, encoder, config);
     } catch (RuntimeException e) {
       tokenizer.close();
@@ -96,7 +96,7 @@ public final class LanguageModel implements AutoCloseable {
    * alone.
    */
   public static long predictedBytes(Path directory, LoadOptions options) {
-    return Model.bytes(sizes(directory, options), options.dtype());
+    return Model.bytes(sizes(directory, options), options.dtype(), options.base());
   }
 
   /** The model's sizes, with the context that it was loaded with. */

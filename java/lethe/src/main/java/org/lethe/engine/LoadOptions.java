@@ -4,12 +4,14 @@ import java.util.Optional;
 import org.lethe.UserException;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.kernels.Dtype;
+import org.lethe.model.BaseStorage;
 
 /**
  * How a model is loaded.
  *
  * @param dtype storage of weights and activations; statistics, master weights and moments are fp32
  *     either way
+ * @param base how the linears of the layers are kept; in 4-bit codes they are frozen
  * @param contextLength tokens of the longest sequence; 0, or more than the model's own: the model's
  *     own
  * @param promptTemplate a text with {@code {question}} in it; empty for the tokenizer's chat
@@ -18,12 +20,14 @@ import org.lethe.kernels.Dtype;
  */
 public record LoadOptions(
     Dtype dtype,
+    BaseStorage base,
     int contextLength,
     Optional<String> promptTemplate,
     ExampleEncoder.LongSequence longSequence) {
   /** fp32, all of the model's context, its chat template; answers that are too long are cut. */
   public static final LoadOptions DEFAULT =
-      new LoadOptions(Dtype.F32, 0, Optional.empty(), ExampleEncoder.LongSequence.TRUNCATE);
+      new LoadOptions(
+          Dtype.F32, BaseStorage.PLAIN, 0, Optional.empty(), ExampleEncoder.LongSequence.TRUNCATE);
 
   /** Refuses a context that is negative. */
   public LoadOptions {
@@ -35,16 +39,21 @@ public record LoadOptions(
 
   /** The same with weights and activations in bf16: half the memory. */
   public LoadOptions bf16() {
-    return new LoadOptions(Dtype.BF16, contextLength, promptTemplate, longSequence);
+    return new LoadOptions(Dtype.BF16, base, contextLength, promptTemplate, longSequence);
+  }
+
+  /** The same with the layers' linears kept in another way, such as in 4 bits under adapters. */
+  public LoadOptions withBase(BaseStorage storage) {
+    return new LoadOptions(dtype, storage, contextLength, promptTemplate, longSequence);
   }
 
   /** The same with a shorter context. */
   public LoadOptions withContextLength(int tokens) {
-    return new LoadOptions(dtype, tokens, promptTemplate, longSequence);
+    return new LoadOptions(dtype, base, tokens, promptTemplate, longSequence);
   }
 
   /** The same with a plain prompt instead of the chat template. */
   public LoadOptions withPromptTemplate(String template) {
-    return new LoadOptions(dtype, contextLength, Optional.of(template), longSequence);
+    return new LoadOptions(dtype, base, contextLength, Optional.of(template), longSequence);
   }
 }

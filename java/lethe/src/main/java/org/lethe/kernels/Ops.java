@@ -305,6 +305,36 @@ public final class Ops {
   }
 
   /**
+   * A frozen weight {@code [out,in]} that stays in 4-bit codes, which {@link #linearNf4Part} gives,
+   * and is dequantised into {@code scratch[out,in]} when it is needed; linears may share that.
+   */
+  public long linearCreateNf4(long out, long in, long block, long scratch, long b) {
+    try (LongPointer id = new LongPointer(1)) {
+      Backend.check(
+          Abi.lethe_linear_create_nf4(
+              backend.handle(), dtype.code(), out, in, block, scratch, b, id));
+      return id.get();
+    }
+  }
+
+  /** The codes of the rows {@code [firstOut, firstOut + partOut)}, quantised by themselves. */
+  public void linearNf4Part(
+      long linear, long firstOut, long partOut, long packed, Nf4Scales scales) {
+    Backend.check(
+        Abi.lethe_linear_nf4_part(
+            backend.handle(),
+            linear,
+            firstOut,
+            partOut,
+            packed,
+            scales.absmax(),
+            scales.nested(),
+            scales.nestedMap(),
+            scales.nestedAbsmax(),
+            scales.nestedOffset()));
+  }
+
+  /**
    * Adds an adapter to the outputs from {@code firstOut} on: {@code a[rank,in]}, {@code
    * b[partOut,rank]}.
    *

@@ -32,6 +32,7 @@ public final class Model implements AutoCloseable {
   private final ModelConfig config;
   private final Layout layout;
   private final Arena arena;
+  private final BaseWeights weights;
   private final Offsets offsets;
   private final Adapters adapters = new Adapters();
   private final Map<View, List<Layer>> layers = new HashMap<>();
@@ -42,31 +43,39 @@ public final class Model implements AutoCloseable {
   record Layer(Projection qkv, Projection o, Projection gateUp, Projection down) {}
 
   /** Projections that read the same input of width {@code in}; all or none have a bias. */
-  record Group(int in, List<Projection.Part> parts, boolean bias) {}
+  record Group(int in, List<Projection.Part> parts, boolean bias) {
+    /** Output width of all parts. */
+    int out() {
+      return parts.stream().mapToInt(Projection.Part::out).sum();
+    }
+  }
 
-  private Model(Ops ops, ModelConfig config) {
+  private Model(Ops ops, ModelConfig config, BaseStorage storage) {
     this.ops = ops;
     this.config = config;
     this.layout = layout(config);
     this.arena = new Arena(ops.backend(), "weights");
-    this.offsets = Offsets.reserve(arena, config, layout, ops.dtype());
+    this.weights = BaseWeights.reserve(arena, config, ops.dtype(), storage);
+    this.offsets = Offsets.reserve(arena, config);
     MemoryPlan.take(arena::allocate, this::plan);
   }
 
   private MemoryPlan plan() {
-    boolean wide = ops.dtype() == Dtype.F32;
+    BaseStorage storage = weights.storage();
     return new MemoryPlan()
         .part("weights", arena.bytes())
-        .remedy("dtype=bf16", wide ? arena.bytes() - bytes(config, Dtype.BF16) : 0)
+        .remedy("dtype=bf16", arena.bytes() - bytes(config, Dtype.BF16, storage))
+        .remedy(
+            "quantize_base=nf4_double, under adapters,",
+            arena.bytes() - bytes(config, ops.dtype(), BaseStorage.NF4_DOUBLE))
         .remedy("a model with fewer parameters, another device, or device=cpu");
   }
 
   /** Byte offsets in the model's arena. */
-  private record Offsets(long weights, long cos, long sin, long headMean) {
-    static Offsets reserve(Arena arena, ModelConfig config, Layout layout, Dtype dtype) {
+  private record Offsets(long cos, long sin, long headMean) {
+    static Offsets reserve(Arena arena, ModelConfig config) {
       long positions = config.rotaryRows() * (config.rotary().width() / 2);
       return new Offsets(
-          arena.reserve(layout.elements(), dtype),
           arena.reserve(positions, Dtype.F32),
           arena.reserve(positions, Dtype.F32),
           arena.reserve(config.hiddenSize(), Dtype.F32));
@@ -75,8 +84,14 @@ public final class Model implements AutoCloseable {
 
   /** Bytes on its device of a frozen model of these sizes: what loading it will take. */
   public static long bytes(ModelConfig config, Dtype dtype) {
+    return bytes(config, dtype, BaseStorage.PLAIN);
+  }
+
+  /** The same with the layers' linears kept in another way. */
+  public static long bytes(ModelConfig config, Dtype dtype, BaseStorage storage) {
     Arena planned = new Arena(null);
-    Offsets.reserve(planned, config, layout(config), dtype);
+    BaseWeights.reserve(planned, config, dtype, storage);
+    Offsets.reserve(planned, config);
     return planned.bytes();
   }
 
@@ -85,7 +100,12 @@ public final class Model implements AutoCloseable {
    * errors.
    */
   public static Model load(Ops ops, ModelConfig config, WeightSource source) {
-    Model model = new Model(ops, config);
+    return load(ops, config, source, BaseStorage.PLAIN);
+  }
+
+  /** The same with the layers' linears kept in another way. */
+  public static Model load(Ops ops, ModelConfig config, WeightSource source, BaseStorage storage) {
+    Model model = new Model(ops, config, storage);
     try {
       model.checkNames(source);
       model.readWeights(source);
@@ -124,6 +144,11 @@ public final class Model implements AutoCloseable {
   /** The ops of its device, in its storage. */
   public Ops ops() {
     return ops;
+  }
+
+  /** How it keeps the weights of its layers' linears. */
+  public BaseStorage storage() {
+    return weights.storage();
   }
 
   /** The {@link WeightSource#hash} of the weights it was loaded with. */
@@ -227,13 +252,19 @@ public final class Model implements AutoCloseable {
   /** Makes every weight trainable: the same code as adapters, with dense gradients. */
   public Trainable trainWeights() {
     requireFrozen();
+    if (storage().quantized()) {
+      throw new UserException(
+          "all weights are to train, but those of the layers are kept in 4-bit codes, which have"
+              + " no gradients; load them plain (quantize_base=none), or train adapters"
+              + " (train.full_parameters=false)");
+    }
     if (adapters.hasFrozen()) {
       throw new UserException(
           "all weights train, and adapters lie on them; merge the adapters into the model first");
     }
     trainable =
         MemoryPlan.take(
-            () -> new Trainable(ops, layout, arena.at(offsets.weights())),
+            () -> new Trainable(ops, layout, arena.at(weights.first())),
             () -> {
               long bytes = Trainable.bytes(layout, ops.dtype());
               return new MemoryPlan()
@@ -249,19 +280,36 @@ public final class Model implements AutoCloseable {
     ops.headMean(config.hiddenSize(), config.vocabularySize(), headWeight(), headMean());
   }
 
-  /** The ref of a weight in storage. */
+  /** The ref of a weight in storage; one that is kept in codes has none. */
   public long weight(String name) {
-    return arena.at(offsets.weights()) + layout.parameter(name).offset() * ops.dtype().bytes();
+    return arena.at(weights.offset(name));
+  }
+
+  /** The linear of a group, without adapters. */
+  long linear(int layer, Group group) {
+    String module = group.parts().get(0).module();
+    String bias = ParameterNames.bias(layer, module);
+    long b = group.bias() ? weight(bias) : 0;
+    if (storage().quantized()) {
+      return weights.linear(ops, layer, group, b);
+    }
+    String first = ParameterNames.weight(layer, module);
+    long db = group.bias() ? gradient(bias) : 0;
+    return ops.linearCreate(group.out(), group.in(), weight(first), gradient(first), b, db);
   }
 
   /**
    * Copies a parameter, in storage, to little-endian host memory: {@code staging} limits the
-   * pieces.
+   * pieces. One that is kept in codes is dequantised.
    */
   public void readWeight(String name, Staging staging, PieceConsumer consumer) {
     Parameter p = layout.parameter(name);
     long size = p.elements() * ops.dtype().bytes();
-    long first = offsets.weights() + p.offset() * ops.dtype().bytes();
+    boolean quantized = weights.isQuantized(name);
+    if (quantized) {
+      weights.dequantize(ops, name);
+    }
+    long first = quantized ? weights.scratch() : weights.offset(name);
     for (long done = 0; done < size; ) {
       int piece = (int) Math.min(staging.capacity(), size - done);
       staging.read(arena.buffer(), first + done, piece);
@@ -278,6 +326,9 @@ public final class Model implements AutoCloseable {
     MessageDigest digest = Hashes.sha256();
     digest.update(ops.dtype().name().getBytes(StandardCharsets.UTF_8));
     digest.update(config.toString().getBytes(StandardCharsets.UTF_8));
+    if (storage().quantized()) {
+      digest.update(storage().name().getBytes(StandardCharsets.UTF_8));
+    }
     try (Staging staging = new Staging(STAGING_BYTES)) {
       for (String name : layout.parameters().keySet()) {
         readWeight(name, staging, digest::update);
@@ -366,7 +417,7 @@ public final class Model implements AutoCloseable {
     for (int layer = 0; layer < config.layers(); layer++) {
       List<Projection> p = new ArrayList<>();
       for (Group group : groups(config)) {
-        p.add(Projection.create(ops, this, layer, group, view, trainable));
+        p.add(Projection.create(this, layer, group, view));
       }
       created.add(new Layer(p.get(0), p.get(1), p.get(2), p.get(3)));
     }
@@ -419,6 +470,8 @@ public final class Model implements AutoCloseable {
   private void readWeights(WeightSource source) {
     try (Staging staging = new Staging(STAGING_BYTES);
         Buffer other = ops.backend().allocate(STAGING_BYTES)) {
+      Nf4Loader quantized = new Nf4Loader(ops, weights, staging, other);
+      quantized.writeMap();
       for (Parameter p : layout.parameters().values()) {
         if (!Arrays.equals(source.shape(p.name()), p.shape())) {
           throw new UserException(
@@ -431,7 +484,11 @@ public final class Model implements AutoCloseable {
                   + Arrays.toString(p.shape())
                   + "; get config.json and weights that belong together");
         }
-        readWeight(source, p, staging, other);
+        if (weights.isQuantized(p.name())) {
+          quantized.load(source, p.name());
+        } else {
+          readWeight(source, p, staging, other);
+        }
       }
     }
   }
@@ -439,7 +496,7 @@ public final class Model implements AutoCloseable {
   private void readWeight(WeightSource source, Parameter p, Staging staging, Buffer other) {
     Dtype stored = source.dtype(p.name());
     int width = ops.dtype().bytes();
-    long first = offsets.weights() + p.offset() * width;
+    long first = weights.offset(p.name());
     if (source.write(p.name(), ops, arena.at(first))) {
       return;
     }

@@ -15,9 +15,18 @@ final class ModelLayout {
    * projections that one GEMM computes stand side by side, as its weights do.
    */
   static Layout of(ModelConfig c) {
+    return of(c, true);
+  }
+
+  /** The same without the weights of the layers' linears. */
+  static Layout withoutLinears(ModelConfig c) {
+    return of(c, false);
+  }
+
+  private static Layout of(ModelConfig c, boolean linears) {
     Layout.Builder builder = new Layout.Builder();
     builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
-    for (int layer = 0; layer < c.layers(); layer++) {
+    for (int layer = 0; linears && layer < c.layers(); layer++) {
       for (Model.Group group : groups(c)) {
         builder.align();
         for (Projection.Part part : group.parts()) {

@@ -32,10 +32,8 @@ public final class OwnProducts implements AutoCloseable {
     int widest = c.hiddenSize();
     for (int layer = 0; layer < c.layers(); layer++) {
       for (Model.Group group : ModelLayout.groups(c)) {
-        int out = group.parts().stream().mapToInt(Projection.Part::out).sum();
-        widest = Math.max(widest, Math.max(out, group.in()));
-        String first = ParameterNames.weight(layer, group.parts().get(0).module());
-        linears.add(ops.linearCreate(out, group.in(), model.weight(first), 0, 0, 0));
+        widest = Math.max(widest, Math.max(group.out(), group.in()));
+        linears.add(model.linear(layer, group));
       }
     }
     this.head = ops.linearCreate(c.vocabularySize(), c.hiddenSize(), model.headWeight(), 0, 0, 0);

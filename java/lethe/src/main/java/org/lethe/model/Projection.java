@@ -1,7 +1,6 @@
 package org.lethe.model;
 
 import java.util.List;
-import org.lethe.kernels.Ops;
 
 /**
  * One GEMM of a layer: a weight, or several that read the same input and stand side by side (q, k,
@@ -26,23 +25,10 @@ record Projection(long linear, int in, int out, int totalRank) {
   /**
    * @param group its parts, and whether they have biases
    * @param view the adapters on it
-   * @param weights null: the base weight is frozen
    */
-  static Projection create(
-      Ops ops, Model model, int layer, Model.Group group, View view, Trainable weights) {
+  static Projection create(Model model, int layer, Model.Group group, View view) {
     List<Part> parts = group.parts();
-    int in = group.in();
-    int out = parts.stream().mapToInt(Part::out).sum();
-    String first = ParameterNames.weight(layer, parts.get(0).module());
-    String bias = ParameterNames.bias(layer, parts.get(0).module());
-    long linear =
-        ops.linearCreate(
-            out,
-            in,
-            model.weight(first),
-            weights == null ? 0 : weights.gradient(first),
-            group.bias() ? model.weight(bias) : 0,
-            group.bias() && weights != null ? weights.gradient(bias) : 0);
+    long linear = model.linear(layer, group);
     int totalRank = 0;
     for (View.Weighted weighted : view.adapters()) {
       int firstOut = 0;
@@ -54,6 +40,6 @@ record Projection(long linear, int in, int out, int totalRank) {
         firstOut += part.out();
       }
     }
-    return new Projection(linear, in, out, totalRank);
+    return new Projection(linear, group.in(), group.out(), totalRank);
   }
 }

@@ -39,6 +39,14 @@ public interface WeightSource {
     return false;
   }
 
+  /**
+   * A tensor that is stored as 4-bit NormalFloat codes in blocks of 64, with scales quantised in
+   * their turn or not, as {@code nested} asks; empty for any other.
+   */
+  default Optional<Nf4Codes> nf4(String name, boolean nested) {
+    return Optional.empty();
+  }
+
   /** Fills the remaining bytes of a little-endian buffer from byte {@code offset} of the tensor. */
   void read(String name, long offset, ByteBuffer target);
 }

@@ -67,6 +67,7 @@ public final class FineTune {
       throw new UserException("there are no rows to learn; give data.train=[FILE]");
     }
     refuseAdapter(config, "finetune");
+    Settings.requireTrainable(config);
     Job job = new Job(config, examples, listener, stop, Resumption.of(config, resumed, listener));
     return config.scratch().isPresent() ? trainNew(job, config.scratch().get()) : trainGiven(job);
   }

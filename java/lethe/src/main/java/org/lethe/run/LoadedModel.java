@@ -15,6 +15,7 @@ import org.lethe.data.Tokenizer;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
+import org.lethe.model.BaseStorage;
 import org.lethe.model.Model;
 import org.lethe.model.View;
 import org.lethe.train.DeviceCosts;
@@ -57,7 +58,7 @@ public final class LoadedModel implements AutoCloseable {
       tokenizer.requireVocabulary(file.model().vocabularySize());
       int context = contextLength(config, file.model().contextLength());
       backend = openBackend(config);
-      Model model = ModelDirectory.load(ops(config, backend), directory, context);
+      Model model = ModelDirectory.load(ops(config, backend), directory, context, storage(config));
       startFrom(model, config.adapters());
       nameViews(model, config.views());
       return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
@@ -114,6 +115,15 @@ public final class LoadedModel implements AutoCloseable {
 
   static Ops ops(RunConfig config, Backend backend) {
     return new Ops(backend, config.dtype() == RunConfig.Dtype.BF16 ? Dtype.BF16 : Dtype.F32);
+  }
+
+  /** How the model's linears are to be kept. */
+  static BaseStorage storage(RunConfig config) {
+    return switch (config.quantizeBase()) {
+      case NONE -> BaseStorage.PLAIN;
+      case NF4 -> BaseStorage.NF4;
+      case NF4_DOUBLE -> BaseStorage.NF4_DOUBLE;
+    };
   }
 
   static Path modelDirectory(RunConfig config) {

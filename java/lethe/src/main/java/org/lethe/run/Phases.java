@@ -65,6 +65,11 @@ public final class Phases {
    */
   public static List<Path> run(RunConfig config, RunListener listener, StopRequest stop) {
     requirePhases(config);
+    for (int i = 0; i < config.phases().size(); i++) {
+      if (config.phases().get(i).task() != PhaseSection.Task.EVALUATE) {
+        Settings.requireTrainable(alone(config, i));
+      }
+    }
     OutputDirectory.check(config.output(), config.overwrite(), 0);
     Inputs.requireOutside(config);
     OutputDirectory.write(
@@ -167,8 +172,9 @@ public final class Phases {
     if (!trains || !moves || state.adapter().isEmpty()) {
       return state;
     }
-    if (!state.adapters().isEmpty()) {
-      // Those cannot be left out of a merged model, so what was trained on them stays beside them.
+    if (!state.adapters().isEmpty() || config.quantizeBase() != RunConfig.QuantizeBase.NONE) {
+      // Those cannot be left out of a merged model, so what was trained on them stays beside them;
+      // and most of an adapter would be rounded away in 4 bits.
       return state.freezing(1);
     }
     Path merged = directory.resolveSibling(directory.getFileName() + "-base");
@@ -211,6 +217,7 @@ public final class Phases {
         false,
         config.seed(),
         config.dtype(),
+        config.quantizeBase(),
         config.device(),
         config.threads(),
         phase.data(),

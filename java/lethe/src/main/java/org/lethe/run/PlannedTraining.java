@@ -8,6 +8,7 @@ import org.lethe.kernels.Dtype;
 import org.lethe.method.Method;
 import org.lethe.model.ActivationPolicy;
 import org.lethe.model.AdapterWidths;
+import org.lethe.model.BaseStorage;
 import org.lethe.model.Head;
 import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
@@ -26,6 +27,7 @@ import org.lethe.train.TrainSettings;
 /**
  * A training that nothing was loaded of: what of a device it would take.
  *
+ * @param base how the weights of the layers' linears are kept
  * @param lora null: all weights train
  * @param step sequences as long as the longest of the run's
  * @param workspace of the device's head
@@ -33,6 +35,7 @@ import org.lethe.train.TrainSettings;
 record PlannedTraining(
     ModelConfig model,
     Dtype dtype,
+    BaseStorage base,
     LoraConfig lora,
     Method method,
     TrainSettings settings,
@@ -41,24 +44,33 @@ record PlannedTraining(
     DeviceCosts costs) {
 
   PlannedTraining with(Dtype other) {
-    return new PlannedTraining(model, other, lora, method, settings, step, workspace, costs);
+    return with(other, base, lora, settings);
+  }
+
+  PlannedTraining with(BaseStorage other) {
+    return with(dtype, other, lora, settings);
   }
 
   PlannedTraining with(LoraConfig other) {
-    return new PlannedTraining(model, dtype, other, method, settings, step, workspace, costs);
+    return with(dtype, base, other, settings);
   }
 
   PlannedTraining with(MemorySettings.Activations activations) {
     MemorySettings bounds = new MemorySettings(settings.memory().budget(), activations);
+    return with(dtype, base, lora, settings.with(bounds));
+  }
+
+  private PlannedTraining with(
+      Dtype other, BaseStorage kept, LoraConfig adapters, TrainSettings bounds) {
     return new PlannedTraining(
-        model, dtype, lora, method, settings.with(bounds), step, workspace, costs);
+        model, other, kept, adapters, method, bounds, step, workspace, costs);
   }
 
   /** What does not depend on how a step is cut. */
   Map<String, Long> fixed() {
     Map<String, Long> parts = new LinkedHashMap<>();
     parts.put("libraries", costs.overheadBytes());
-    parts.put("weights", Model.bytes(model, dtype));
+    parts.put("weights", Model.bytes(model, dtype, base));
     if (lora == null) {
       parts.put("gradients and optimizer", Trainable.bytes(Model.layout(model), dtype));
     } else {

@@ -16,6 +16,7 @@ import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.Methods;
+import org.lethe.model.BaseStorage;
 import org.lethe.model.Head;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.ModelConfig;
@@ -87,6 +88,7 @@ public final class Planning {
 
   private static PlannedTraining training(
       RunConfig config, ModelConfig model, Task task, int rowTokens, Head.Workspace workspace) {
+    Settings.requireTrainable(config);
     Method method = task == Task.FINETUNE ? Methods.fineTuning() : Settings.method(config.method());
     List<StepSequence> step =
         Bench.sequences(method, model.vocabularySize(), config.train().batchSize(), rowTokens);
@@ -98,6 +100,7 @@ public final class Planning {
     return new PlannedTraining(
         model,
         dtype(config),
+        LoadedModel.storage(config),
         lora,
         method,
         settings,
@@ -146,7 +149,8 @@ public final class Planning {
         + ", "
         + what
         + ", "
-        + (training.dtype() == Dtype.BF16 ? "bf16" : "fp32");
+        + (training.dtype() == Dtype.BF16 ? "bf16" : "fp32")
+        + (training.base() == BaseStorage.PLAIN ? "" : ", linears in " + training.base());
   }
 
   /** Settings that make it fit: one by one, and when none does, one on top of the other. */
@@ -194,6 +198,9 @@ public final class Planning {
     }
     if (training.dtype() == Dtype.F32) {
       changes.add(new Change("dtype=bf16", t -> t.with(Dtype.BF16)));
+    }
+    if (training.base() == BaseStorage.PLAIN && training.lora() != null) {
+      changes.add(new Change("quantize_base=nf4_double", t -> t.with(BaseStorage.NF4_DOUBLE)));
     }
     if (training.lora() == null) {
       changes.add(new Change("train.full_parameters=false", t -> t.with(LoraConfig.all(8, 16))));

@@ -100,6 +100,25 @@ final class Settings {
   }
 
   /**
+   * Refuses to train all weights where they are to be kept in 4-bit codes.
+   *
+   * @throws UserException naming both keys
+   */
+  static void requireTrainable(RunConfig c) {
+    boolean all = c.train().fullParameters() || c.scratch().isPresent();
+    if (all && c.quantizeBase() != RunConfig.QuantizeBase.NONE) {
+      throw new UserException(
+          "quantize_base is "
+              + c.quantizeBase().name().toLowerCase(Locale.ROOT)
+              + ", which keeps the linears in 4-bit codes that cannot train, but "
+              + (c.scratch().isPresent()
+                  ? "scratch trains all weights of a new model; set quantize_base=none"
+                  : "train.full_parameters is true; train adapters (train.full_parameters=false),"
+                      + " or set quantize_base=none"));
+    }
+  }
+
+  /**
    * Quirks of published code.
    *
    * @param endToken pads where nothing else is given

@@ -152,6 +152,7 @@ final class SweepPlan {
     if (config.lora().start() == LoraSection.Start.FRESH) {
       FineTune.refuseAdapter(config, "unlearn");
     }
+    Settings.requireTrainable(config);
     Method method = Settings.method(config.method());
     Step.requireReference(method, config.train().fullParameters());
     Inputs.requireOutside(config);

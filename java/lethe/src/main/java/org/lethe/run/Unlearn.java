@@ -77,6 +77,7 @@ public final class Unlearn {
     if (given.lora().start() == LoraSection.Start.FRESH) {
       FineTune.refuseAdapter(given, "unlearn");
     }
+    Settings.requireTrainable(given);
     Method method = Settings.method(given.method());
     Step.requireReference(method, given.train().fullParameters());
     Rows rows = Rows.read(given);

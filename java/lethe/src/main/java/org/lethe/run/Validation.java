@@ -114,6 +114,9 @@ public final class Validation {
     DataCheck data = new DataCheck(config, task, this::add);
     data.read();
     int before = findings.size();
+    if (task != Task.EVALUATE) {
+      attempt("quantize_base", () -> Settings.requireTrainable(config));
+    }
     attempt("method", () -> method(data));
     // Rules name the method's losses: without a method the same fault would be told twice.
     if (findings.size() == before) {

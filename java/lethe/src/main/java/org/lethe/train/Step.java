@@ -174,7 +174,8 @@ public final class Step implements AutoCloseable {
     long again = memory.activations(budget, ActivationPolicy.recompute(model.config().layers()));
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
-        Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
+        Model.bytes(model.config(), Dtype.F32, model.storage())
+            - Model.bytes(model.config(), Dtype.BF16, model.storage());
     return new MemoryPlan()
         .part("activations of " + budget + " tokens", activations)
         .part("head", heads)

@@ -5,6 +5,7 @@ import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.model.ActivationPolicy;
+import org.lethe.model.BaseStorage;
 import org.lethe.model.MemoryPlan;
 import org.lethe.model.Model;
 
@@ -48,6 +49,11 @@ final class StepBudget {
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
         Model.bytes(model.config(), Dtype.F32) - Model.bytes(model.config(), Dtype.BF16);
+    long codes =
+        model.trainsWeights()
+            ? 0
+            : Model.bytes(model.config(), model.ops().dtype(), model.storage())
+                - Model.bytes(model.config(), model.ops().dtype(), BaseStorage.NF4_DOUBLE);
     MemoryPlan plan =
         new MemoryPlan()
             .part("model, adapters, optimizer and libraries", held)
@@ -59,6 +65,7 @@ final class StepBudget {
                     ? least - StepFit.leastBytes(memory, MemorySettings.Activations.AUTO, pieceOf)
                     : 0)
             .remedy("dtype=bf16", wide ? narrower : 0)
+            .remedy("quantize_base=nf4_double", codes)
             .remedy("shorter rows (data.context_length)");
     return new UserException(
         "memory.budget is " + Backend.amount(bounds.budget()) + ", which is too little" + plan);

@@ -52,6 +52,15 @@ final class AnsweringOptions {
   @Option(names = "--threads", defaultValue = "0", description = "0: one per processor.")
   private int threads;
 
+  @Option(
+      names = "--quantize-base",
+      paramLabel = "LAYOUT",
+      defaultValue = "none",
+      description =
+          "Keep the layers' linears in 4-bit codes: none, nf4 or nf4_double. Default:"
+              + " ${DEFAULT-VALUE}.")
+  private String quantizeBase;
+
   /** What the options say, as a configuration that can be loaded. */
   RunConfig config() {
     require(topK >= 0, "--top-k", topK, "0 or more");
@@ -61,6 +70,7 @@ final class AnsweringOptions {
     values.add("output=unused");
     values.add("device=" + quoted(device));
     values.add("threads=" + threads);
+    values.add("quantize_base=" + quoted(quantizeBase));
     values.add("model=" + quoted(model.toString()));
     values.add("adapters=[" + adapters() + "]");
     if (prompt != null) {

@@ -1,4 +1,4 @@
-package org.lethe.checkpoint.quant;
+package org.lethe.model.quant;
 
 import java.util.Arrays;
 

@@ -1,4 +1,4 @@
-package org.lethe.checkpoint.quant;
+package org.lethe.model.quant;
 
 /**
  * Scales quantised in their turn ("double quantisation", {@code quantize_4bit} with {@code

@@ -1,0 +1,157 @@
+package org.lethe.model;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.lethe.InternalFaultException;
+import org.lethe.kernels.Arena;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.model.quant.DynamicMap;
+import org.lethe.model.quant.NestedScales;
+
+/**
+ * Where a model's parameters stand in its arena. Plain ones stand together, as their layout has
+ * them; linears in 4-bit codes stand behind them, with one piece of memory for all, into which the
+ * weight that is needed is dequantised.
+ */
+final class BaseWeights {
+  private final Arena arena;
+  private final Dtype dtype;
+  private final BaseStorage storage;
+  private final Layout plain;
+  private final long first;
+  private final Map<String, Codes> codes = new LinkedHashMap<>();
+  private final Map<String, Float> offsets = new LinkedHashMap<>();
+  private long scratch;
+  private long map;
+
+  /**
+   * A weight in codes: byte offsets of what it consists of.
+   *
+   * @param scales fp32, or bytes where they are quantised
+   * @param nestedScales of the blocks of quantised scales
+   */
+  record Codes(Parameter parameter, long packed, long scales, long nestedScales) {}
+
+  private BaseWeights(Arena arena, Dtype dtype, BaseStorage storage, Layout plain) {
+    this.arena = arena;
+    this.dtype = dtype;
+    this.storage = storage;
+    this.plain = plain;
+    this.first = arena.reserve(plain.elements(), dtype);
+  }
+
+  /** Reserves the memory of all parameters. */
+  static BaseWeights reserve(Arena arena, ModelConfig config, Dtype dtype, BaseStorage storage) {
+    if (!storage.quantized()) {
+      return new BaseWeights(arena, dtype, storage, ModelLayout.of(config));
+    }
+    BaseWeights made = new BaseWeights(arena, dtype, storage, ModelLayout.withoutLinears(config));
+    Model.projections(config).values().forEach(made::reserveCodes);
+    long largest = 0;
+    for (Model.Group group : ModelLayout.groups(config)) {
+      largest = Math.max(largest, (long) group.out() * group.in());
+    }
+    made.scratch = arena.reserve(largest, dtype);
+    made.map = arena.reserve(storage.nested() ? DynamicMap.SIZE : 0, Dtype.F32);
+    return made;
+  }
+
+  private void reserveCodes(Parameter p) {
+    long blocks = Nf4Codes.blocks(p.elements());
+    long groups = (blocks + NestedScales.BLOCK_SIZE - 1) / NestedScales.BLOCK_SIZE;
+    long packed = arena.reserveBytes(Nf4Codes.packedBytes(p.elements()));
+    codes.put(
+        p.name(),
+        storage.nested()
+            ? new Codes(p, packed, arena.reserveBytes(blocks), arena.reserve(groups, Dtype.F32))
+            : new Codes(p, packed, arena.reserve(blocks, Dtype.F32), 0));
+  }
+
+  BaseStorage storage() {
+    return storage;
+  }
+
+  Arena arena() {
+    return arena;
+  }
+
+  /** The byte offset of the plain parameters. */
+  long first() {
+    return first;
+  }
+
+  /** The byte offset of a plain parameter. */
+  long offset(String name) {
+    return first + plain.parameter(name).offset() * dtype.bytes();
+  }
+
+  /** Whether a parameter is kept in codes. */
+  boolean isQuantized(String name) {
+    return codes.containsKey(name);
+  }
+
+  /** A parameter that is kept in codes. */
+  Codes codes(String name) {
+    Codes found = codes.get(name);
+    if (found == null) {
+      throw new InternalFaultException(name + " is not kept in codes");
+    }
+    return found;
+  }
+
+  /** The byte offset of the memory into which weights are dequantised. */
+  long scratch() {
+    return scratch;
+  }
+
+  /** The byte offset of the values that quantised scales are codes of. */
+  long map() {
+    return map;
+  }
+
+  /** Keeps what is added to the quantised scales of a weight. */
+  void nestedOffset(String name, float offset) {
+    offsets.put(name, offset);
+  }
+
+  /** Dequantises a weight into {@link #scratch}. */
+  void dequantize(Ops ops, String name) {
+    Codes c = codes(name);
+    ops.nf4Dequantize(
+        c.parameter().elements(),
+        Nf4Codes.BLOCK_SIZE,
+        arena.at(c.packed()),
+        scales(c),
+        arena.at(scratch));
+  }
+
+  /**
+   * The linear of a group.
+   *
+   * @param bias ref of its bias, or 0
+   */
+  long linear(Ops ops, int layer, Model.Group group, long bias) {
+    long linear =
+        ops.linearCreateNf4(group.out(), group.in(), Nf4Codes.BLOCK_SIZE, arena.at(scratch), bias);
+    int firstOut = 0;
+    for (Projection.Part part : group.parts()) {
+      Codes c = codes(ParameterNames.weight(layer, part.module()));
+      ops.linearNf4Part(linear, firstOut, part.out(), arena.at(c.packed()), scales(c));
+      firstOut += part.out();
+    }
+    return linear;
+  }
+
+  private Ops.Nf4Scales scales(Codes c) {
+    if (!storage.nested()) {
+      return Ops.Nf4Scales.plain(arena.at(c.scales()));
+    }
+    return new Ops.Nf4Scales(
+        0,
+        arena.at(c.scales()),
+        arena.at(map),
+        arena.at(c.nestedScales()),
+        offsets.get(c.parameter().name()));
+  }
+}
