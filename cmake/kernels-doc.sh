@@ -10,7 +10,7 @@ test_of() {
   case "$1" in
     attention*) echo attention ;;
     backend.cu) echo activation ;; # every test opens the device
-    dropout* | gemm*) echo linear ;;
+    dropout* | gemm* | linear*) echo linear ;;
     embedding* | index* | gather*) echo rows ;;
     head_rows.cu | head_logits.cuh) echo head_rows ;;
     head*) echo head ;;

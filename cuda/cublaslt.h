@@ -30,6 +30,7 @@ constexpr int kCompute32F = 68;      // CUBLAS_COMPUTE_32F: fp32 products of fp3
 enum MatmulAttribute { kTransposeA = 3, kTransposeB = 4, kEpilogue = 7, kBiasPointer = 8 };
 constexpr int kNoTranspose = 0, kTranspose = 1;
 constexpr int kEpilogueDefault = 1, kEpilogueBias = 4;
+enum LayoutAttribute { kBatchCount = 5, kBatchStep = 6 };  // int32_t; int64_t elements
 enum PreferenceAttribute {
   kWorkspaceBytes = 1,
   kReductionMask = 3,
@@ -50,6 +51,7 @@ enum AlgoAttribute { kSplitK = 2, kReduction = 3 };
   X(desc_set, cublasLtMatmulDescSetAttribute, (MatmulDesc, int attribute, const void *value, size_t bytes))          \
   X(layout_create, cublasLtMatrixLayoutCreate, (MatrixLayout *, int type, uint64_t rows, uint64_t columns, int64_t)) \
   X(layout_destroy, cublasLtMatrixLayoutDestroy, (MatrixLayout))                                                     \
+  X(layout_set, cublasLtMatrixLayoutSetAttribute, (MatrixLayout, int attribute, const void *value, size_t bytes))    \
   X(preference_create, cublasLtMatmulPreferenceCreate, (Preference *))                                               \
   X(preference_destroy, cublasLtMatmulPreferenceDestroy, (Preference))                                               \
   X(preference_set, cublasLtMatmulPreferenceSetAttribute, (Preference, int attribute, const void *value, size_t))    \

@@ -61,6 +61,7 @@ struct lethe_device {
   int *tickets = nullptr;  // device memory, 0 between launches: blocks of one launch count themselves with it
   // Why the context is beyond use; "" as long as it is not.
   std::string lost;
+  bool augments = false;  // LETHE_LORA_FORM=augmented: linear_spare asks for room beside and below weights
   // Graphs by id; ids are not used again.
   std::unordered_map<uint64_t, lethe::cuda::Graph> graphs;
   uint64_t next_graph = 1;

@@ -19,19 +19,18 @@ constexpr size_t kWorkspace = size_t{32} << 20;
 #endif
 constexpr int64_t kLeastBucket = 128;
 
-int64_t bucket_of(int64_t n) {
-  int64_t bucket = kLeastBucket;
-  while (bucket < n) bucket *= 2;
-  return bucket;
-}
-
 int type_of(int32_t dtype) { return dtype == LETHE_BF16 ? kBf16 : kF32; }
 
-// The largest power of two, 256 at most, that all of a matrix's rows start at: the same for any of its rows.
-uint32_t alignment_of(const void *data, int64_t ld, int32_t dtype) {
-  const uint64_t bits = reinterpret_cast<uint64_t>(data) | static_cast<uint64_t>(ld * element_bytes(dtype)) | 256u;
+// The largest power of two, 256 at most, that all rows of a matrix, and of a batch's, start at: the same for any of
+// them.
+uint32_t alignment_of(const void *data, int64_t ld, int32_t dtype, int64_t step = 0) {
+  const uint64_t bits = reinterpret_cast<uint64_t>(data) | static_cast<uint64_t>(ld * element_bytes(dtype)) |
+                        static_cast<uint64_t>(step * element_bytes(dtype)) | 256u;
   return static_cast<uint32_t>(bits & (~bits + 1));
 }
+
+uint32_t alignment_of(const Operand &x, int32_t dtype) { return alignment_of(x.data, x.ld, dtype, x.step); }
+uint32_t alignment_of_c(const Gemm &g) { return alignment_of(g.c, g.ldc, g.c_dtype, g.c_step); }
 
 // 0: no bias. cuBLASLt has no preference for it: the heuristic looks at the pointer, and what it chooses is for such.
 uint32_t bias_alignment(const Gemm &g) { return g.bias == nullptr ? 0 : alignment_of(g.bias, 0, g.c_dtype); }
@@ -40,7 +39,7 @@ constexpr uint32_t kLeastBiasAlignment = 16;
 
 // All that an algorithm's choice may depend on.
 using Key = std::tuple<int32_t, int32_t, bool, bool, uint32_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
-                       uint32_t, uint32_t, uint32_t>;
+                       uint32_t, uint32_t, uint32_t, int64_t, int64_t, int64_t, int64_t>;
 
 constexpr unsigned kThreads = 256;
 
@@ -131,19 +130,21 @@ int Blas::open(Device *device, const char *plugin_dir) {
 }
 
 int Blas::make_layouts(Device *device, const Gemm &g, int64_t M, int64_t K, Layouts *layouts) {
-  const auto make = [&](MatrixLayout *layout, int32_t dtype, int64_t rows, int64_t columns, int64_t ld) {
-    return f_.layout_create(layout, type_of(dtype), static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), ld);
+  BlasStatus status = kSuccess;
+  const auto make = [&](MatrixLayout *layout, int32_t dtype, int64_t rows, int64_t columns, int64_t ld, int64_t step) {
+    if (status != kSuccess) return;
+    status = f_.layout_create(layout, type_of(dtype), static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), ld);
+    if (g.batch == 1) return;
+    const auto count = static_cast<int32_t>(g.batch);
+    if (status == kSuccess) status = f_.layout_set(*layout, kBatchCount, &count, sizeof count);
+    if (status == kSuccess) status = f_.layout_set(*layout, kBatchStep, &step, sizeof step);
   };
-  BlasStatus status =
-      g.b.transposed ? make(&layouts->first, g.dtype, K, g.N, g.b.ld) : make(&layouts->first, g.dtype, g.N, K, g.b.ld);
-  if (status == kSuccess) {
-    status =
-        g.a.transposed ? make(&layouts->second, g.dtype, M, K, g.a.ld) : make(&layouts->second, g.dtype, K, M, g.a.ld);
-  }
-  if (status == kSuccess) status = make(&layouts->out, g.c_dtype, g.N, M, g.ldc);
+  make(&layouts->first, g.dtype, g.b.transposed ? K : g.N, g.b.transposed ? g.N : K, g.b.ld, g.b.step);
+  make(&layouts->second, g.dtype, g.a.transposed ? M : K, g.a.transposed ? K : M, g.a.ld, g.a.step);
+  make(&layouts->out, g.c_dtype, g.N, M, g.ldc, g.c_step);
   return status == kSuccess
              ? static_cast<int>(LETHE_OK)
-             : LETHE_CUDA_FAIL(device, LETHE_INTERNAL, "cublasLtMatrixLayoutCreate answers " + std::to_string(status));
+             : LETHE_CUDA_FAIL(device, LETHE_INTERNAL, "cublasLtMatrixLayout answers " + std::to_string(status));
 }
 
 int Blas::desc_of(Device *device, const Gemm &g, MatmulDesc *desc) {
@@ -193,10 +194,10 @@ int Blas::choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc
   };
   set(kWorkspaceBytes, kWorkspace);
   set(kReductionMask, uint32_t{0});
-  set(kAlignmentA, alignment_of(g.b.data, g.b.ld, g.dtype));
-  set(kAlignmentB, alignment_of(g.a.data, g.a.ld, g.dtype));
-  set(kAlignmentC, alignment_of(g.c, g.ldc, g.c_dtype));
-  set(kAlignmentD, alignment_of(g.c, g.ldc, g.c_dtype));
+  set(kAlignmentA, alignment_of(g.b, g.dtype));
+  set(kAlignmentB, alignment_of(g.a, g.dtype));
+  set(kAlignmentC, alignment_of_c(g));
+  set(kAlignmentD, alignment_of_c(g));
   constexpr int kWanted = 32;
   HeuristicResult results[kWanted] = {};
   int found = 0;
@@ -232,9 +233,13 @@ int Blas::choice_of(Device *device, const Gemm &g, bool exact, MatmulDesc desc, 
                    g.a.ld,
                    g.b.ld,
                    g.ldc,
-                   alignment_of(g.a.data, g.a.ld, g.dtype),
-                   alignment_of(g.b.data, g.b.ld, g.dtype),
-                   alignment_of(g.c, g.ldc, g.c_dtype)};
+                   alignment_of(g.a, g.dtype),
+                   alignment_of(g.b, g.dtype),
+                   alignment_of_c(g),
+                   g.batch,
+                   g.a.step,
+                   g.b.step,
+                   g.c_step};
   const auto known = choices_.find(key);
   if (known != choices_.end()) {
     *choice = &known->second;
@@ -257,9 +262,13 @@ int Blas::add_bias_first(Device *device, Gemm *g) {
 // Rewrites a product whose `from` or bias the algorithm could not read: which one it is must not depend on `from`.
 int Blas::prepare(Device *device, Gemm *g) {
   if (g->beta == 0.0f || g->from == g->c) g->from = nullptr;
-  if (g->from != nullptr && alignment_of(g->from, g->ldc, g->c_dtype) < alignment_of(g->c, g->ldc, g->c_dtype)) {
+  if (g->from != nullptr && alignment_of(g->from, g->ldc, g->c_dtype, g->c_step) < alignment_of_c(*g)) {
     const int64_t width = element_bytes(g->c_dtype);
-    LETHE_CUDA_TRY(fill_rows(device, g->c, g->from, g->ldc * width, g->N * width, g->M));
+    for (int64_t i = 0; i < g->batch; ++i) {
+      const int64_t at = i * g->c_step * width;
+      LETHE_CUDA_TRY(fill_rows(device, static_cast<char *>(g->c) + at, static_cast<const char *>(g->from) + at,
+                               g->ldc * width, g->N * width, g->M));
+    }
     g->from = nullptr;
   }
   if (g->bias == nullptr) return LETHE_OK;
@@ -295,15 +304,20 @@ int Blas::attempt(Device *device, const Gemm &g, BlasStatus *status) {
   return product(device, g, true, status);
 }
 
+// What a product reads and writes at least: what all of a batch read counts once.
+std::string record_of(const Device *device, const Gemm &g) {
+  const auto times = [&](const Operand &x) { return x.step == 0 ? 1 : g.batch; };
+  const int64_t bytes = (g.M * times(g.a) + g.N * times(g.b)) * g.K * element_bytes(g.dtype) +
+                        g.batch * g.M * g.N * element_bytes(g.c_dtype) * (g.beta != 0.0f ? 2 : 1);
+  return std::string(R"({"op":")") + device->fault.op + R"(","gemm":[)" + std::to_string(g.M) + "," +
+         std::to_string(g.N) + "," + std::to_string(g.K) + "]" +
+         (g.batch == 1 ? "" : R"(,"batch":)" + std::to_string(g.batch)) + R"(,"bytes":)" + std::to_string(bytes) + "}";
+}
+
 int Blas::multiply(Device *device, Gemm g) {
   if (g.M == 0 || g.N == 0) return LETHE_OK;
   if (g.K == 0) return LETHE_CUDA_FAIL(device, LETHE_INTERNAL, "a product over nothing");
-  if (device->recording) {
-    const int64_t bytes =
-        (g.M + g.N) * g.K * element_bytes(g.dtype) + g.M * g.N * element_bytes(g.c_dtype) * (g.beta != 0.0f ? 2 : 1);
-    record(device, std::string(R"({"op":")") + device->fault.op + R"(","gemm":[)" + std::to_string(g.M) + "," +
-                       std::to_string(g.N) + "," + std::to_string(g.K) + R"(],"bytes":)" + std::to_string(bytes) + "}");
-  }
+  if (device->recording) record(device, record_of(device, g));
   LETHE_CUDA_TRY(prepare(device, &g));
   BlasStatus status = kSuccess;
   LETHE_CUDA_TRY(attempt(device, g, &status));
@@ -318,6 +332,12 @@ int Blas::multiply(Device *device, Gemm g) {
   return LETHE_CUDA_FAIL(device, LETHE_INTERNAL,
                          "cublasLtMatmul answers " + std::to_string(status) + " for M=" + std::to_string(g.M) +
                              " N=" + std::to_string(g.N) + " K=" + std::to_string(g.K) + " (" + version_ + ")");
+}
+
+int64_t bucket_of(int64_t rows) {
+  int64_t bucket = kLeastBucket;
+  while (bucket < rows) bucket *= 2;
+  return bucket;
 }
 
 int open_blas(Device *device, const char *plugin_dir) {

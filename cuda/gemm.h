@@ -22,13 +22,15 @@ struct Operand {
   const void *data;
   int64_t ld;
   bool transposed = false;
+  int64_t step = 0;
 };
 
 // c[M,N] = alpha * op(a)[M,K] * op(b)[K,N] + beta * from + bias, accumulated in fp32 and rounded once to c's dtype. a
 // and b are of `dtype`, bias[N] of c's; fp32 a and b make no bf16 c. from null: c itself; `from` has c's dtype and
 // leading dimension. With beta 0 neither is read. Where no algorithm adds the bias (one that does not start on 16
 // bytes, say), beta * from + bias is rounded to c first. M, N or K of 0 is no product: K 0 is LETHE_INTERNAL, as
-// nothing would be written.
+// nothing would be written. batch > 1: as many products, the operands, c and `from` of each `step` elements behind the
+// last one's (0 for one that all of them read); no bias then.
 struct Gemm {
   int32_t dtype;
   int32_t c_dtype;
@@ -40,9 +42,14 @@ struct Gemm {
   float beta = 0.0f;
   const void *from = nullptr;
   const void *bias = nullptr;
+  int64_t batch = 1;
+  int64_t c_step = 0;
 };
 
 int gemm(Device *device, const Gemm &g);
+// What M is rounded up to where an algorithm is chosen. A step that goes with the rows of c must go with this instead,
+// as steps belong to the kind of product.
+int64_t bucket_of(int64_t rows);
 
 // Opens cuBLASLt for the device; LETHE_NO_DEVICE says where it was looked for. `plugin_dir` is looked in too.
 int open_blas(Device *device, const char *plugin_dir);

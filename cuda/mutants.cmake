@@ -27,6 +27,8 @@ add_op_mutant(adamw_part_maps_barrier_dropped update_part update_part.cu
   "/the step and the maps are written/s/__syncthreads();//" update_part.cu)
 add_op_mutant(adamw_part_tail_short update_part update_part.cu
   "s/in_piece<bf16>(a.n - at)/in_piece<bf16>(a.n - at - 1)/" update_part.cu)
+add_op_mutant(augmented_tail_short linear linear_augmented.cu "s/in_piece<T>(r.width - column), left/in_piece<T>(r.width - column - 1), left/"
+  linear_augmented.cu)
 add_op_mutant(attention_counts_barrier_dropped attention attention_plan.cu
   "/counts are sums over twice/s/__syncthreads();//" attention_plan.cu)
 add_op_mutant(attention_keys_tail_short attention attention_mma.cuh
@@ -35,6 +37,7 @@ add_op_mutant(attention_values_barrier_dropped attention attention_forward.cu
   "/values are there/s/__syncthreads();//" attention_forward.cu)
 add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i < a.T - 1/" embedding.cu)
 add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
+add_op_mutant(gradient_norm_barrier_dropped update update.cu "/who is last is known/s/__syncthreads();//" update.cu)
 add_op_mutant(graph_of_failed_calls graph graph.cu "s/failed = device->capture_failed/failed = false/" graph.cu)
 add_op_mutant(head_chunk_unbounded head_tune head_plan.cu "s/std::min(least, chosen->second)/least/" head_plan.cu)
 add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
@@ -42,7 +45,9 @@ add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are lo
 add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"
   head_sample.cu)
 add_op_mutant(index_bound_late rows index.cu "s/index.i. >= bound/index[i] > bound/" index.cu)
-add_op_mutant(linear_sums_barrier_dropped linear linear.cu "/sums are written/s/__syncthreads();//" linear.cu)
+add_op_mutant(linear_sums_barrier_dropped linear linear_bias.cu "/sums are written/s/__syncthreads();//" linear_bias.cu)
+add_op_mutant(linear_split_last_unseen linear linear_ranks.cu "s/split < splits; ++split/split < splits - 1; ++split/"
+  linear_ranks.cu)
 add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
 add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
 add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)
@@ -55,6 +60,13 @@ add_op_mutant(sort_counted_barrier_dropped rows sort.cu "/the tile is counted/s/
 if(NOT LETHE_ALL_FAULTS)
   return()
 endif()
+add_op_mutant(augmented_rank_last_unseen linear linear_augmented.cu
+  "s/rank >= p.rank) continue/rank >= p.rank - 1) continue/" linear_augmented.cu)
+add_op_mutant(augmented_columns_unmoved linear linear_augmented.cu "s/ : rank < r.right_width/ : rank + 1 < r.right_width/"
+  linear_augmented.cu)
+add_op_mutant(augmented_spare_row_unseen linear linear_augmented.cu
+  "s/row >= p.column + p.rank) continue/row + 1 >= p.column + p.rank) continue/" linear_augmented.cu)
+add_op_mutant(linear_batch_unequal linear linear_runs.cuh "s/last->memory == join.memory/join.memory > 0/" linear.cu)
 add_op_mutant(adamw_decays_one_more update update.cu "s/first + i < a.n_decay/first + i <= a.n_decay/" update.cu)
 add_op_mutant(adamw_part_draws_of_the_next update_part update_part.cu
   "s/static_cast<uint64_t>(a.first + at)/static_cast<uint64_t>(at)/" update_part.cu)
@@ -78,12 +90,13 @@ add_op_mutant(head_equal_weights head_sample head_sample.cu "s/v <= last/v < las
 add_op_mutant(head_first_off_by_one head_pass head_combine.cu "s/keys.middle. < source/keys[middle] <= source/"
   head_combine.cu)
 add_op_mutant(head_gather_tail head_pass head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
-add_op_mutant(linear_chunk_last_unseen linear linear.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/" linear.cu)
+add_op_mutant(linear_chunk_last_unseen linear linear_bias.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/"
+  linear_bias.cu)
 add_op_mutant(linear_gap_short linear linear.cu "s/slice.first, a.adapted))/slice.first, a.adapted - 1))/" linear.cu)
 add_op_mutant(masked_mask_inverted linear dropout.cu "s/threshold ? 1.0f : 0.0f/threshold ? 0.0f : 1.0f/" dropout.cu)
 add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
 add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left/2 * i + 1 < left/" nf4.cu)
-add_op_mutant(norm_chunk_last_unseen update update.cu "s/i < chunks; i += kTotal/i < chunks - 1; i += kTotal/" update.cu)
+add_op_mutant(gradient_norm_chunk_unseen update update.cu "s/i < chunks; i += kSum/i < chunks - 1; i += kSum/" update.cu)
 add_op_mutant(norm_strips_barrier_dropped norm norm.cu "/the strips are written/s/__syncthreads();//" norm.cu)
 add_op_mutant(norm_wide_tail_short norm norm_wide.cuh "s/in_piece<T>(d - at)/in_piece<T>(d - at - 1)/" norm.cu)
 add_op_mutant(part_norm_chunk_last_unseen update_part update_part.cu

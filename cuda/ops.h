@@ -36,6 +36,8 @@ int gather_rows(Device *device, const lethe_rows_args *args);
 int scatter_rows(Device *device, const lethe_rows_args *args);
 int linear_forward(Device *device, const lethe_linear_args *args);
 int linear_backward(Device *device, const lethe_linear_args *args);
+int linear_spare(Device *device, int32_t dtype, int64_t out, int64_t in, int64_t rank, int64_t *w_stride,
+                 int64_t *spare_rows);
 int rotary(Device *device, const lethe_rotary_args *args);
 int attention_forward(Device *device, const lethe_attention_args *args);
 int attention_backward(Device *device, const lethe_attention_args *args);

@@ -82,6 +82,9 @@ set_target_properties(chain_test PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BIN
 add_dependencies(chain_test lethe_cuda_shim)
 add_test(NAME cuda-shim-chain COMMAND chain_test ${CMAKE_BINARY_DIR} cuda_shim)
 set_tests_properties(cuda-shim-chain PROPERTIES ENVIRONMENT "LD_LIBRARY_PATH=${LETHE_DNNL};OMP_WAIT_POLICY=passive")
+add_test(NAME cuda-shim-chain-augmented COMMAND chain_test ${CMAKE_BINARY_DIR} cuda_shim)
+set_tests_properties(cuda-shim-chain-augmented PROPERTIES
+  ENVIRONMENT "LD_LIBRARY_PATH=${LETHE_DNNL};OMP_WAIT_POLICY=passive;LETHE_LORA_FORM=augmented")
 
 # Graphs, and the sizes of the head's chunks, beside it.
 foreach(name graph head_tune)

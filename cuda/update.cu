@@ -11,9 +11,15 @@ namespace {
 
 // ---- the norm ----
 
-constexpr unsigned kSumThreads = 256, kTotalThreads = 1024;
-// Gradients of one partial sum: the sums, and so the norm, depend on n alone.
+constexpr unsigned kSumThreads = 256;
+// Gradients of one partial sum, or a multiple of it where more than kMostChunks would leave the last block much to do:
+// the sums, and so the norm, depend on n alone. Few chunks on the shim, so that its tests meet multiples.
 constexpr int64_t kChunk = 1 << 14;
+#if defined(LETHE_CUDA_SHIM)
+constexpr int64_t kMostChunks = 4;
+#else
+constexpr int64_t kMostChunks = 4096;
+#endif
 
 // Pieces of 16 bytes that a thread has in flight.
 constexpr int kBatch = 8;
@@ -43,21 +49,10 @@ __device__ double square_sum(const float *g, int64_t begin, int64_t end) {
   return sum;
 }
 
-// A block sums the squares of a chunk in fp64.
-__global__ void __launch_bounds__(kSumThreads)
-    square_sums_kernel(int64_t n, const float *g, double *partial, bool aligned) {
-  const int64_t begin = blockIdx.x * kChunk, end = begin + kChunk < n ? begin + kChunk : n;
-  double sums[1] = {aligned && end - begin == kChunk ? square_sum<true>(g, begin, end)
-                                                     : square_sum<false>(g, begin, end)};
-  block_sum(sums);
-  if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
-}
-
-// One block: the norm, the clip coefficient, and whether all gradients are finite.
-__global__ void __launch_bounds__(kTotalThreads)
-    norm_kernel(int64_t chunks, const double *partial, float max_norm, float *state) {
+// The norm, the clip coefficient, and whether all gradients are finite, from the chunks' sums: one block's work.
+__device__ inline void finish_norm(int64_t chunks, const volatile double *partial, float max_norm, float *state) {
   double sums[1] = {0.0};
-  for (int64_t i = threadIdx.x; i < chunks; i += kTotalThreads) sums[0] += partial[i];
+  for (int64_t i = threadIdx.x; i < chunks; i += kSumThreads) sums[0] += partial[i];
   block_sum(sums);
   if (threadIdx.x != 0) return;
   // The square of a finite fp32 number is below 1e77, and no sum of them that fits in memory comes near 1e300; a NaN is
@@ -67,6 +62,28 @@ __global__ void __launch_bounds__(kTotalThreads)
   state[0] = static_cast<float>(norm);
   state[1] = finite && max_norm > 0.0f && clip < 1.0 ? static_cast<float>(clip) : 1.0f;
   state[2] = finite ? 1.0f : 0.0f;
+}
+
+// One launch: a block sums the squares of a chunk in fp64, and the last block to have done so goes over all the sums,
+// in an order that does not depend on which block that is. They are read past the L1 cache, which other blocks' writes
+// do not reach.
+__global__ void __launch_bounds__(kSumThreads)
+    gradient_norm_kernel(int64_t n, int64_t chunk, const float *g, bool aligned, double *partial, float max_norm,
+                         float *state, int *tickets) {
+  __shared__ bool last;
+  const int64_t begin = blockIdx.x * chunk, end = begin + chunk < n ? begin + chunk : n;
+  double sums[1] = {aligned && end - begin == chunk ? square_sum<true>(g, begin, end)
+                                                    : square_sum<false>(g, begin, end)};
+  block_sum(sums);
+  if (threadIdx.x == kSumThreads - 1) {
+    partial[blockIdx.x] = sums[0];
+    __threadfence();  // the sum comes before the ticket
+    last = atomicAdd(tickets, 1) == static_cast<int>(gridDim.x) - 1;
+    __threadfence();  // the others' sums come before what is read of them
+    if (last) *tickets = 0;
+  }
+  __syncthreads();  // who is last is known
+  if (last) finish_norm(gridDim.x, partial, max_norm, state);
 }
 
 // ---- AdamW ----
@@ -184,16 +201,13 @@ int update(Device *device, const lethe_adamw_args &a) {
 
 int gradient_norm(Device *device, int64_t n, const float *g, float max_norm, float *state) {
   return run(device, __func__, [&] {
-    const int64_t chunks = ceil_div(n, kChunk);
-    Pieces pieces;
-    const int64_t at = pieces.add<double>(chunks + 1);
-    char *memory = nullptr;
-    LETHE_CUDA_TRY(scratch(device, pieces.bytes(), &memory));
-    auto *partial = reinterpret_cast<double *>(memory + at);
-    const Shape sums = {"square_sums", {blocks_of(n, kChunk)}, kSumThreads, 0, 4 * n + 8 * chunks};
-    LETHE_CUDA_TRY(launch(device, sums, square_sums_kernel, n, g, partial, whole_rows<float>({g}, {})));
-    const Shape total = {"norm", {}, kTotalThreads, 0, 8 * chunks + 12};
-    return launch(device, total, norm_kernel, chunks, static_cast<const double *>(partial), max_norm, state);
+    const int64_t chunk = kChunk * std::max(ceil_div(n, kChunk * kMostChunks), int64_t{1});
+    const int64_t chunks = std::max(ceil_div(n, chunk), int64_t{1});
+    char *partial = nullptr;
+    LETHE_CUDA_TRY(scratch(device, chunks * int64_t{sizeof(double)}, &partial));
+    const Shape shape = {"gradient_norm", {static_cast<unsigned>(chunks)}, kSumThreads, 0, 4 * n + 16 * chunks + 12};
+    return launch(device, shape, gradient_norm_kernel, n, chunk, g, whole_rows<float>({g}, {}),
+                  reinterpret_cast<double *>(partial), max_norm, state, device->tickets);
   });
 }
 

@@ -1,4 +1,4 @@
-// Ops that matrix products bound: linears with adapters, attention, and the head.
+// Ops that matrix products bound: attention and the head.
 #include <algorithm>
 
 #include "cases.h"
@@ -9,71 +9,6 @@ namespace {
 
 constexpr double kHeadOfProducts = 0.8;
 constexpr int64_t kLargeVocabulary = 128256;
-
-struct LinearShape {
-  int64_t T, out, in, rank;
-  bool backward;
-  bool nf4 = false;  // the weight stays in 4-bit codes
-};
-
-lethe_linear plain_weight(Device &d, int32_t dtype, const LinearShape &s) {
-  lethe_linear handle = 0;
-  const lethe_ref w = d.normal(dtype, s.out * s.in, 0.02f, 1);
-  require(lethe_linear_create(d.engine(), dtype, s.out, s.in, w, 0, 0, 0, &handle));
-  return handle;
-}
-
-lethe_linear weight_in_codes(Device &d, int32_t dtype, const LinearShape &s) {
-  constexpr int64_t kBlock = 64;
-  const int64_t n = s.out * s.in, blocks = (n + kBlock - 1) / kBlock;
-  std::vector<int32_t> codes(static_cast<size_t>(n / 8 + 1));
-  uint32_t state = 1;  // Knuth's linear congruential generator
-  for (int32_t &eight : codes) {
-    state = state * 1664525u + 1013904223u;
-    eight = static_cast<int32_t>(state ^ state >> 16);
-  }
-  const lethe_ref packed = d.ints(codes), scales = d.normal(LETHE_F32, blocks, 0.02f, 1);
-  const lethe_ref scratch = d.bytes(n * element_bytes(dtype));
-  lethe_linear handle = 0;
-  require(lethe_linear_create_nf4(d.engine(), dtype, s.out, s.in, kBlock, scratch, 0, &handle));
-  require(lethe_linear_nf4_part(d.engine(), handle, 0, s.out, packed, scales, 0, 0, 0, 0));
-  return handle;
-}
-
-Work linear(Device &d, int32_t dtype, const LinearShape &s) {
-  const int64_t size = element_bytes(dtype);
-  const lethe_linear handle = s.nf4 ? weight_in_codes(d, dtype, s) : plain_weight(d, dtype, s);
-  const lethe_ref x = d.normal(dtype, s.T * s.in, 1, 2), y = d.bytes(s.T * s.out * size);
-  lethe_ref u = 0, du = 0, da = 0, db = 0;
-  const int64_t adapted = s.rank > 0 ? s.T : 0;
-  if (s.rank > 0) {
-    const lethe_ref a = d.normal(dtype, s.rank * s.in, 0.02f, 3), b = d.normal(dtype, s.out * s.rank, 0.02f, 4);
-    da = d.bytes(s.rank * s.in * 4);
-    db = d.bytes(s.out * s.rank * 4);
-    u = d.bytes(s.T * s.rank * size);
-    du = d.bytes(s.T * s.rank * size);
-    require(lethe_linear_adapter(d.engine(), handle, 0, s.out, s.rank, 2, 0, 0, a, b, da, db));
-  }
-  const auto forward = [=, &d] { require(lethe_linear_forward(d.engine(), handle, s.T, adapted, x, 0, y, 0, u)); };
-  const auto t = static_cast<double>(s.T), out = static_cast<double>(s.out), in = static_cast<double>(s.in),
-             rank = static_cast<double>(s.rank);
-  const double least = static_cast<double>(size) * (t * in + t * out + out * in);
-  if (!s.backward) {
-    return {forward, {{y, s.T * s.out, dtype}}, least, 2 * t * (out * in + rank * (out + in)), {{s.T, s.out, s.in}}};
-  }
-  forward();
-  const lethe_ref dy = d.normal(dtype, s.T * s.out, 1, 5), dx = d.bytes(s.T * s.in * size);
-  std::vector<Output> outputs = {{dx, s.T * s.in, dtype}};
-  if (s.rank > 0) {
-    outputs.push_back({da, s.rank * s.in, LETHE_F32});
-    outputs.push_back({db, s.out * s.rank, LETHE_F32});
-  }
-  return {[=, &d] { require(lethe_linear_backward(d.engine(), handle, s.T, x, u, dy, 0, du, dx)); },
-          outputs,
-          least,
-          2 * t * (out * in + 2 * rank * (out + in)),
-          {{s.T, s.in, s.out}}};
-}
 
 struct AttentionShape {
   int64_t T, length, heads, kv_heads, head_dim;
@@ -154,37 +89,6 @@ HeadWork make_head(Device &d, int32_t dtype, const HeadShape &s) {
 
 Work head(Device &d, int32_t dtype, const HeadShape &s) { return make_head(d, dtype, s).work; }
 
-void add_linears(std::vector<Case> *all) {
-  const int32_t t = LETHE_BF16;
-  for (const int64_t out : {4096, 14336}) {
-    for (const int64_t rows : {512, 2048, 8192}) {
-      for (const int64_t rank : {0, 8, 16, 64}) {
-        for (const bool backward : {false, true}) {
-          const LinearShape full = {rows, out, 4096, rank, backward},
-                            small = {37, 72, 100, std::min<int64_t>(rank, 12), backward};
-          all->push_back({backward ? "linear_backward" : "linear_forward",
-                          std::to_string(rows) + " x 4096 to " + std::to_string(out) + ", r " + std::to_string(rank), t,
-                          Ceiling::kProducts, 0, [small](Device &d) { return linear(d, LETHE_BF16, small); },
-                          [full](Device &d) { return linear(d, LETHE_BF16, full); }});
-        }
-      }
-    }
-  }
-}
-
-// Beside the plain ones of the same shapes.
-void add_linears_in_codes(std::vector<Case> *all) {
-  for (const int64_t rows : {512, 2048}) {
-    for (const bool backward : {false, true}) {
-      const LinearShape full = {rows, 14336, 4096, 8, backward, true}, small = {37, 72, 100, 8, backward, true};
-      all->push_back({backward ? "linear_nf4_backward" : "linear_nf4_forward",
-                      std::to_string(rows) + " x 4096 to 14336, r 8", LETHE_BF16, Ceiling::kProducts, 0,
-                      [small](Device &d) { return linear(d, LETHE_BF16, small); },
-                      [full](Device &d) { return linear(d, LETHE_BF16, full); }});
-    }
-  }
-}
-
 void add_attention(std::vector<Case> *all) {
   for (const int64_t length : {100, 2048}) {
     for (const bool backward : {false, true}) {
@@ -223,15 +127,9 @@ void add_heads(std::vector<Case> *all) {
 
 HeadWork head_work(Device &d, int32_t dtype, const HeadShape &shape) { return make_head(d, dtype, shape); }
 
-Work plain_linear(Device &d, int32_t dtype, int64_t rows, int64_t out, int64_t in) {
-  return linear(d, dtype, {rows, out, in, 0, false});
-}
-
 std::vector<Case> matrix_cases() {
   std::vector<Case> all;
   add_heads(&all);
-  add_linears(&all);
-  add_linears_in_codes(&all);
   add_attention(&all);
   return all;
 }

@@ -162,11 +162,12 @@ int run(const Options &options) {
   Device device(options.plugins.c_str(), options.backend, threads), twin(options.plugins.c_str(), "cpu", threads);
   Bench bench(options, &device, &twin);
   std::vector<Case> cases = matrix_cases();
+  for (Case &c : linear_cases(!device.is_cpu())) cases.push_back(std::move(c));
   for (Case &c : memory_cases()) cases.push_back(std::move(c));
   std::vector<Measured> all;
   bool wrong = false, absent = false;
   for (const Case &c : cases) {
-    if (c.name.compare(0, options.only.size(), options.only) != 0) continue;
+    if (c.name.compare(0, options.only.size(), options.only) != 0 || (options.small && c.full_only)) continue;
     all.push_back(bench.measure(c));
     const Measured &m = all.back();
     wrong = wrong || m.status == "wrong";

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "cuda_runtime_host.h"
@@ -25,6 +26,8 @@ struct MatrixLayoutTag {
   int type;
   uint64_t rows, columns;
   int64_t ld;
+  int32_t batch;
+  int64_t step;
 };
 struct PreferenceTag {
   uint32_t alignment[4];
@@ -90,8 +93,8 @@ Sizes sizes_of(const blaslt::MatmulDescTag &desc, const MatrixLayoutTag &a, cons
                const MatrixLayoutTag &d) {
   const bool ta = desc.transpose_a != 0, tb = desc.transpose_b != 0;
   const Sizes s = {d.rows, d.columns, ta ? a.rows : a.columns};
-  const bool fit = (ta ? a.columns : a.rows) == s.rows && (tb ? b.rows : b.columns) == s.columns &&
-                   (tb ? b.columns : b.rows) == s.inner;
+  const bool fit = a.batch == d.batch && b.batch == d.batch && (ta ? a.columns : a.rows) == s.rows &&
+                   (tb ? b.rows : b.columns) == s.columns && (tb ? b.columns : b.rows) == s.inner;
   return fit ? s : Sizes{};
 }
 
@@ -111,6 +114,13 @@ uint64_t alignment_in(const blaslt::Algo &algo, int matrix) { return algo.data[k
 // The heuristic looks at the bias's address: its kernels want what they were chosen for, 16 bytes at least.
 constexpr uint64_t kBiasBytes = 16;
 
+// Where the i-th matrix of a batch starts.
+template <class Data>
+Data *of_batch(Data *data, const MatrixLayoutTag &layout, int i) {
+  using Byte = std::conditional_t<std::is_const_v<Data>, const char, char>;
+  return static_cast<Byte *>(data) + i * layout.step * static_cast<int64_t>(bytes_of(layout.type));
+}
+
 // A product whose arguments are sound, as values: it may run long after its descriptors are gone.
 struct Product {
   blaslt::MatmulDescTag desc;
@@ -121,7 +131,7 @@ struct Product {
   void *d;
 };
 
-// As rows: each of the sums is a chain over K.
+// As rows: each of the sums is a chain over K. One of a batch.
 void multiply(const Product &p) {
   const bool ta = p.desc.transpose_a != 0, tb = p.desc.transpose_b != 0;
   const uint64_t rows = p.sizes.rows, columns = p.sizes.columns, inner = p.sizes.inner;
@@ -181,12 +191,21 @@ LETHE_TWIN int cublasLtMatmulDescSetAttribute(blaslt::MatmulDesc desc, int attri
 LETHE_TWIN int cublasLtMatrixLayoutCreate(blaslt::MatrixLayout *layout, int type, uint64_t rows, uint64_t columns,
                                           int64_t ld) {
   if (rows == 0 || columns == 0 || ld < static_cast<int64_t>(rows)) return kInvalid;
-  *layout = new MatrixLayoutTag{type, rows, columns, ld};
+  *layout = new MatrixLayoutTag{type, rows, columns, ld, 1, 0};
   return blaslt::kSuccess;
 }
 LETHE_TWIN int cublasLtMatrixLayoutDestroy(blaslt::MatrixLayout layout) {
   delete layout;
   return blaslt::kSuccess;
+}
+LETHE_TWIN int cublasLtMatrixLayoutSetAttribute(blaslt::MatrixLayout layout, int attribute, const void *value,
+                                                size_t bytes) {
+  void *field = attribute == blaslt::kBatchCount  ? static_cast<void *>(&layout->batch)
+                : attribute == blaslt::kBatchStep ? static_cast<void *>(&layout->step)
+                                                  : nullptr;
+  if (field == nullptr || bytes != (attribute == blaslt::kBatchCount ? 4u : 8u)) return kInvalid;
+  std::memcpy(field, value, bytes);
+  return layout->batch >= 1 ? blaslt::kSuccess : kInvalid;
 }
 LETHE_TWIN int cublasLtMatmulPreferenceCreate(blaslt::Preference *preference) {
   *preference = new blaslt::PreferenceTag{};
@@ -259,8 +278,12 @@ LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const voi
                               const void *c, blaslt::MatrixLayout lc, void *d, blaslt::MatrixLayout ld,
                               const blaslt::Algo *algo, void *workspace, size_t workspace_bytes, cudaStream_t stream) {
   const Sizes sizes = sizes_of(*desc, *la, *lb, *ld);
-  if (sizes.rows == 0 || lc->type != ld->type || lc->rows != ld->rows || lc->columns != ld->columns) return kInvalid;
-  if (c == d && lc->ld != ld->ld) return kInvalid;
+  if (sizes.rows == 0 || lc->type != ld->type || lc->rows != ld->rows || lc->columns != ld->columns ||
+      lc->batch != ld->batch) {
+    return kInvalid;
+  }
+  if (c == d && (lc->ld != ld->ld || lc->step != ld->step)) return kInvalid;
+  if (ld->batch > 1 && (ld->step == 0 || desc->epilogue == blaslt::kEpilogueBias)) return kInvalid;
   const uint64_t rows = sizes.rows, columns = sizes.columns, inner = sizes.inner;
   if (algo->data[kSplits] != 1 || algo->data[kScheme] != 0 || algo->data[kKind] != kind_of(*desc, *la, *ld)) {
     return kInvalid;
@@ -273,7 +296,8 @@ LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const voi
   const MatrixLayoutTag *layouts[] = {la, lb, lc, ld};
   for (int i = 0; i < 4; ++i) {
     const uint64_t bytes = bytes_of(layouts[i]->type), wanted = alignment_in(*algo, i);
-    const bool row_aligned = static_cast<uint64_t>(layouts[i]->ld) * bytes % wanted == 0;
+    const bool row_aligned = static_cast<uint64_t>(layouts[i]->ld) * bytes % wanted == 0 &&
+                             static_cast<uint64_t>(layouts[i]->step) * bytes % wanted == 0;
     if (places[i] == nullptr || !aligned(places[i], bytes) || !aligned(places[i], wanted) || !row_aligned)
       return kInvalid;
   }
@@ -283,7 +307,14 @@ LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const voi
   std::memcpy(&product.scale, alpha, 4);
   std::memcpy(&product.keep, beta, 4);
   lethe::cuda::shim::put(stream, [product] {
-    multiply(product);
+    for (int i = 0; i < product.ld.batch; ++i) {
+      Product one = product;
+      one.a = of_batch(product.a, product.la, i);
+      one.b = of_batch(product.b, product.lb, i);
+      one.c = of_batch(product.c, product.lc, i);
+      one.d = of_batch(product.d, product.ld, i);
+      multiply(one);
+    }
     return cudaSuccess;
   });
   return blaslt::kSuccess;

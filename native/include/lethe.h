@@ -95,9 +95,10 @@ LETHE_API int lethe_use_stream(lethe_engine *engine, void *stream);
 LETHE_API int lethe_record_launches(lethe_engine *engine, int32_t on);
 /* One line of JSON for each thing written down, into out[capacity] as far as it goes; needed: bytes of all, with the
  * closing 0. {"kernel":name,"grid":[x,y,z],"threads":n,"shared":bytes,"bytes":read and written at least} |
- * {"gemm":[M,N,K],"bytes":...} | {"copy":"to_device"|"to_host"|"on_device","bytes":n} | {"wait":reason} |
- * {"alloc":bytes} | {"graph":launches and copies}. What is captured in a graph is written down when it is, with
- * "captured":true behind the rest of its fields. */
+ * {"gemm":[M,N,K],"batch":products of one launch, where there are several,"bytes":...} |
+ * {"copy":"to_device"|"to_host"|"on_device","bytes":n} | {"wait":reason} | {"alloc":bytes} |
+ * {"graph":launches and copies}. What is captured in a graph is written down when it is, with "captured":true behind
+ * the rest of its fields. */
 LETHE_API int lethe_launches(lethe_engine *engine, char *out, int64_t capacity, int64_t *needed);
 
 /* ---- graphs: calls written down once, and asked for again as one ---- */
@@ -243,6 +244,19 @@ LETHE_API int lethe_linear_nf4_part(lethe_engine *engine, lethe_linear linear, i
 LETHE_API int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t first_out, int64_t part_out,
                                    int64_t rank, float scale, float dropout, uint64_t key, lethe_ref a, lethe_ref b,
                                    lethe_ref da, lethe_ref db);
+/* How a frozen weight w[out,in] may lie so that its adapters, of `rank` ranks in all, take part in its own products:
+ * rows w_stride >= in elements apart, and spare_rows rows of that stride behind the last one. in and 0: the backend has
+ * no use for more (the CPU has none; CUDA where it was opened with LETHE_LORA_FORM=augmented in the environment, and
+ * then for as many directions as that saves bytes in). */
+LETHE_API int lethe_linear_spare(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t rank,
+                                 int64_t *w_stride, int64_t *spare_rows);
+/* lethe_linear_create for a frozen weight of such a layout, whatever lethe_linear_spare says. Where w_stride > in the
+ * forward call is one product of [x | u] with [W | B], and where spare_rows > 0 dx is one of [dy | du] with W over A:
+ * the spare columns and rows are written by these calls, whatever they held, so that linears may share them. y and dx
+ * are then rounded once. All adapters' ranks must fit. LETHE_UNSUPPORTED by backends that have no use for them. */
+LETHE_API int lethe_linear_create_strided(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in,
+                                          int64_t w_stride, int64_t spare_rows, lethe_ref w, lethe_ref b,
+                                          lethe_linear *linear);
 LETHE_API int lethe_linear_close(lethe_engine *engine, lethe_linear linear);
 /* x[T,in], y[T,out] in storage; residual[T,out] is added when not 0, and may be y itself. The adapters act on the first
  * `adapted` rows only (the rest see the base weight: reference rows stand at the end of a batch). row_keys[adapted]

@@ -113,6 +113,9 @@ typedef struct lethe_linear_args {
   const void *dy;           /* backward: [T,out] */
   void *du;                 /* backward: scratch [T,total_rank] */
   void *dx;                 /* backward: [T,in] or null */
+  int64_t w_stride;         /* elements from row to row of w; in, where it is packed */
+  int64_t spare_rows;       /* rows of that stride behind w's last one */
+  void *spare;              /* w, whose spare columns and rows are the backend's to write; null: it has none */
 } lethe_linear_args;
 
 typedef struct lethe_rotary_args {
@@ -265,6 +268,9 @@ typedef struct lethe_backend {
   int (*scatter_rows)(lethe_device *device, const lethe_rows_args *args);
   int (*linear_forward)(lethe_device *device, const lethe_linear_args *args);
   int (*linear_backward)(lethe_device *device, const lethe_linear_args *args);
+  /* May be null: the backend has no use for spare columns and rows. */
+  int (*linear_spare)(lethe_device *device, int32_t dtype, int64_t out, int64_t in, int64_t rank, int64_t *w_stride,
+                      int64_t *spare_rows);
   int (*rotary)(lethe_device *device, const lethe_rotary_args *args);
   int (*attention_forward)(lethe_device *device, const lethe_attention_args *args);
   int (*attention_backward)(lethe_device *device, const lethe_attention_args *args);

@@ -37,6 +37,7 @@ struct Nf4Part {
 struct Linear {
   int32_t dtype = 0;
   int64_t out = 0, in = 0;
+  int64_t w_stride = 0, spare_rows = 0;  // of a weight with room for its adapters; 0: packed
   // Of a weight in 4-bit codes `w` is the scratch memory.
   lethe_ref w = 0, dw = 0, b = 0, db = 0;
   // 0: the weight is plain.
@@ -45,6 +46,9 @@ struct Linear {
   std::vector<LinearAdapter> adapters;
   int64_t total_rank = 0;
   bool open = false;
+
+  bool spares() const { return spare_columns() > 0 || spare_rows > 0; }
+  int64_t spare_columns() const { return w_stride == 0 ? 0 : w_stride - in; }
 };
 
 // What a graph works on, by slot: how often the slot had been given away.

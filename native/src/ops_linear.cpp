@@ -48,7 +48,12 @@ void add_weights(Operands *operands, const Linear &linear, bool gradients, bool 
   args->dtype = linear.dtype;
   args->out = linear.out;
   args->in = linear.in;
-  if (linear.block == 0) {
+  args->w_stride = linear.in + linear.spare_columns();
+  args->spare_rows = linear.spare_rows;
+  if (linear.spares()) {
+    args->spare = operands->out("w", linear.w, linear.dtype, {linear.out + linear.spare_rows, args->w_stride});
+    args->w = args->spare;
+  } else if (linear.block == 0) {
     args->w = operands->in("w", linear.w, linear.dtype, {linear.out, linear.in});
   } else if (reads_weight) {
     args->w = add_codes_of(operands, linear, codes);
@@ -170,6 +175,56 @@ int lethe_linear_nf4_part(lethe_engine *engine, lethe_linear linear, int64_t fir
   });
 }
 
+int lethe_linear_spare(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t rank, int64_t *w_stride,
+                       int64_t *spare_rows) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    operands.require(w_stride != nullptr && spare_rows != nullptr, LETHE_INVALID_ARGUMENT,
+                     "w_stride and spare_rows must not be null");
+    operands.floating(dtype);
+    operands.positive("out", out);
+    operands.positive("in", in);
+    operands.size("rank", rank);
+    LETHE_TRY(operands.finish());
+    *w_stride = in;
+    *spare_rows = 0;
+    if (engine->backend->linear_spare == nullptr || rank == 0) return static_cast<int>(LETHE_OK);
+    return engine->backend->linear_spare(engine->device, dtype, out, in, rank, w_stride, spare_rows);
+  });
+}
+
+int lethe_linear_create_strided(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t w_stride,
+                                int64_t spare_rows, lethe_ref w, lethe_ref b, lethe_linear *linear) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    operands.require(linear != nullptr, LETHE_INVALID_ARGUMENT, "linear must not be null");
+    operands.floating(dtype);
+    operands.positive("out", out);
+    operands.positive("in", in);
+    operands.size("spare_rows", spare_rows);
+    operands.require(w_stride >= in, LETHE_INVALID_ARGUMENT, "w_stride must be at least in");
+    operands.in("w", w, dtype, {out + spare_rows, w_stride});
+    operands.in_or_null("b", b, dtype, {out});
+    LETHE_TRY(operands.finish());
+    Linear created;
+    created.dtype = dtype;
+    created.out = out;
+    created.in = in;
+    created.w_stride = w_stride;
+    created.spare_rows = spare_rows;
+    created.w = w;
+    created.b = b;
+    created.open = true;
+    if (created.spares() && engine->backend->linear_spare == nullptr) {
+      return LETHE_FAIL(LETHE_UNSUPPORTED, std::string("backend '") + engine->backend->name +
+                                               "' has no use for spare columns and rows; create the linear packed");
+    }
+    engine->linears.push_back(std::move(created));
+    *linear = engine->linears.size();
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
 int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t first_out, int64_t part_out, int64_t rank,
                          float scale, float dropout, uint64_t key, lethe_ref a, lethe_ref b, lethe_ref da,
                          lethe_ref db) {
@@ -183,6 +238,11 @@ int lethe_linear_adapter(lethe_engine *engine, lethe_linear linear, int64_t firs
     operands.positive("rank", rank);
     if (first_out > target->out || part_out > target->out - first_out) {
       operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapter's outputs leave the weight's " + std::to_string(target->out));
+    }
+    const int64_t columns = target->spare_columns(), rows = target->spare_rows, ranks = target->total_rank;
+    if ((columns > 0 && rank > columns - ranks) || (rows > 0 && rank > rows - ranks)) {
+      operands.refuse(LETHE_OUT_OF_BOUNDS, "the adapters' ranks exceed the weight's " + std::to_string(columns) +
+                                               " spare columns or " + std::to_string(rows) + " spare rows");
     }
     operands.require(dropout >= 0.0f && dropout < 1.0f, LETHE_INVALID_ARGUMENT, "dropout must be in [0, 1)");
     operands.require((da == 0) == (db == 0), LETHE_INVALID_ARGUMENT, "da and db are given together or not at all");

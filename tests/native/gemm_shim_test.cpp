@@ -253,6 +253,52 @@ void zeros_change_nothing(const OpenDevice &device) {
   }
 }
 
+// A batch is its products one by one, to the bit: operands that follow each other, one that all read, and columns of c
+// in turn; `from` apart where it starts on less than c does.
+void batches_are_their_products(const OpenDevice &device) {
+  Generator g(6);
+  constexpr int64_t kBatch = 3, M = 5, N = 8, K = 16;
+  for (const Types &types : kTypes) {
+    for (const int64_t offset : {0, 1}) {
+      for (const bool shared : {false, true}) {
+        const Matrix a(&g, types.in, kBatch * M, K, 0, 0), b(&g, types.in, kBatch * N, K, 8, 0);
+        const Matrix from(&g, types.out, M, kBatch * N, 0, offset);
+        Matrix together(&g, types.out, M, kBatch * N, 0, 0), apart(&g, types.out, M, kBatch * N, 0, 0);
+        Gemm product = {types.in,
+                        types.out,
+                        M,
+                        N,
+                        K,
+                        {a.data(), K, false, shared ? 0 : M * K},
+                        {b.data(), b.ld(), true, N * b.ld()},
+                        together.data(),
+                        kBatch * N,
+                        0.5f,
+                        1.0f,
+                        from.data()};
+        product.batch = kBatch;
+        product.c_step = N;
+        check(cuda::gemm(device.get(), product) == LETHE_OK, "a batch");
+        Gemm one = product;
+        one.batch = 1;
+        for (int64_t i = 0; i < kBatch; ++i) {
+          const auto moved = [&](const void *data, int64_t elements, int32_t dtype) {
+            return static_cast<const char *>(data) + i * elements * element_bytes(dtype);
+          };
+          one.a.data = moved(a.data(), product.a.step, types.in);
+          one.b.data = moved(b.data(), product.b.step, types.in);
+          one.c = const_cast<char *>(moved(apart.data(), N, types.out));
+          one.from = moved(from.data(), N, types.out);
+          check(cuda::gemm(device.get(), one) == LETHE_OK, "one of a batch");
+        }
+        check(std::memcmp(together.data(), apart.data(),
+                          static_cast<size_t>(M * kBatch * N * element_bytes(types.out))) == 0,
+              "a batch's products, offset=" + std::to_string(offset) + " shared=" + std::to_string(shared ? 1 : 0));
+      }
+    }
+  }
+}
+
 void nothing_is_no_product(const OpenDevice &device) {
   Generator g(3);
   Problem p({kTypes[0], 3, 4, 5, false, false, 0, 0, 1.0f, 0.0f, false, -1}, &g);
@@ -450,6 +496,7 @@ int main(int argc, char **argv) {
     const OpenDevice device(folder);
     nothing_is_no_product(device);
     zeros_change_nothing(device);
+    batches_are_their_products(device);
     every_combination(device);
   }
   std::printf("gemm shim: %d passed, %d failed\n", passed, failed);

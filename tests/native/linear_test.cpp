@@ -1,165 +1,10 @@
 // The linear layer with adapters against its fp64 twin, and the twin against the complex step.
-#include "linear_twin.h"
+#include <cstdlib>
+
+#include "linear_check.h"
 
 namespace lethe::test {
 namespace {
-
-// ---- the backend against the twin ----
-
-struct Refs {
-  lethe_ref x, w, dw, bias, dbias, residual, y, u, dy, du, dx;
-  std::vector<lethe_ref> a, b, da, db;
-  lethe_ref row_keys;
-  lethe_linear linear = 0;
-};
-
-Refs make_linear(lethe_engine *engine, const Case &c, const Data &d, Operands *operands) {
-  Refs r = {};
-  const Numbers unwritten(static_cast<size_t>(c.T * std::max({c.out, c.in, c.total_rank()})), 7.0);
-  const auto part = [](const Numbers &all, int64_t first, int64_t count) {
-    return Numbers(all.begin() + first, all.begin() + first + count);
-  };
-  const auto blank = [&](int64_t n) { return operands->add(part(unwritten, 0, n), c.dtype, c.offset); };
-  r.x = operands->add(d.x, c.dtype, c.offset);
-  std::vector<int32_t> halves(2 * d.row_keys.size());
-  if (!halves.empty()) std::memcpy(halves.data(), d.row_keys.data(), 8 * d.row_keys.size());
-  r.row_keys = c.keyed ? operands->add(halves) : 0;
-  r.w = operands->add(d.w, c.dtype, c.offset);
-  r.dw = c.trains ? operands->add(d.dw, LETHE_F32, c.offset) : 0;
-  r.bias = c.bias ? operands->add(d.bias, c.dtype, c.offset) : 0;
-  r.dbias = c.bias && c.trains ? operands->add(d.dbias, LETHE_F32, c.offset) : 0;
-  r.residual = operands->add(d.residual, c.dtype, c.offset);
-  r.y = c.residual == Residual::kInPlace ? r.residual : blank(c.T * c.out);
-  r.u = blank(c.adapted * c.total_rank());
-  r.dy = operands->add(d.dy, c.dtype, c.offset);
-  r.du = blank(c.T * c.total_rank());
-  r.dx = c.wants_dx ? blank(c.T * c.in) : 0;
-  const lethe_ref all_a = c.stacked ? operands->add(d.a, c.dtype, c.offset) : 0;
-  const lethe_ref all_da = c.stacked ? operands->add(d.da, LETHE_F32, c.offset) : 0;
-  int64_t first = 0;
-  for (size_t n = 0; n < c.adapters.size(); first += c.adapters[n].rank, ++n) {
-    const Adapter &p = c.adapters[n];
-    const auto begin = static_cast<uint64_t>(first * c.in);
-    const int64_t count = p.rank * c.in;
-    r.a.push_back(c.stacked ? all_a + begin * static_cast<uint64_t>(element_bytes(c.dtype))
-                            : operands->add(part(d.a, first * c.in, count), c.dtype, c.offset));
-    r.da.push_back(p.frozen    ? 0
-                   : c.stacked ? all_da + begin * 4
-                               : operands->add(part(d.da, first * c.in, count), LETHE_F32, c.offset));
-    r.b.push_back(operands->add(d.b[n], c.dtype, c.offset));
-    r.db.push_back(p.frozen ? 0 : operands->add(d.db[n], LETHE_F32, c.offset));
-  }
-  expect(operands->upload(), "upload");
-  expect(lethe_linear_create(engine, c.dtype, c.out, c.in, r.w, r.dw, r.bias, r.dbias, &r.linear) == LETHE_OK,
-         "create");
-  for (size_t n = 0; n < c.adapters.size(); ++n) {
-    const Adapter &p = c.adapters[n];
-    expect(lethe_linear_adapter(engine, r.linear, p.first_out, p.part_out, p.rank, static_cast<float>(p.scale),
-                                p.dropout, p.key, r.a[n], r.b[n], r.da[n], r.db[n]) == LETHE_OK,
-           "adapter");
-  }
-  return r;
-}
-
-Numbers bounds(const Sums &s, double terms, int32_t stored) {
-  Numbers bound(s.value.size());
-  const double rounding = stored == LETHE_BF16 ? tolerance::kBf16Unit : tolerance::kUnit;
-  for (size_t i = 0; i < bound.size(); ++i) {
-    bound[i] = tolerance::linear::sum(terms) * s.magnitude[i] + rounding * std::fabs(s.value[i]);
-  }
-  return bound;
-}
-
-// Whether the backend that is tested is CUDA's, which stores y's and dx's low-rank part first.
-bool stores_parts = false;
-
-Numbers with_stored(Numbers bound, const Numbers &sizes, int32_t stored) {
-  if (!stores_parts || stored != LETHE_BF16) return bound;
-  for (size_t i = 0; i < bound.size(); ++i) bound[i] += tolerance::linear::kStoredPart * sizes[i];
-  return bound;
-}
-
-int64_t arena_bytes(const Case &c) {
-  return 16 * (c.T + 1) * (c.out + c.in + c.total_rank()) * 4 + 8 * (c.out + 1) * c.in +
-         16 * (c.total_rank() + 1) * (c.in + c.out) + 32768;
-}
-
-void forward_matches(lethe_engine *engine, const Case &c, uint64_t seed) {
-  const std::string name = "forward " + name_of(c);
-  const Data d = make_data(c, seed);
-  Operands operands(engine, arena_bytes(c));
-  const Refs r = make_linear(engine, c, d, &operands);
-  expect(lethe_linear_forward(engine, r.linear, c.T, c.adapted, r.x, c.residual == Residual::kNone ? 0 : r.residual,
-                              r.y, r.row_keys, r.u) == LETHE_OK,
-         name);
-  const int64_t R = c.total_rank();
-  const Numbers u = operands.read(r.u, c.adapted * R, c.dtype);
-  const Sums u_twin = twin_u(c, d);
-  expect_close(u, u_twin.value, bounds(u_twin, static_cast<double>(c.in + 2), c.dtype), name + " u");
-  const Sums y_twin = twin_y(c, d, u);
-  expect_close(
-      operands.read(r.y, c.T * c.out, c.dtype), y_twin.value,
-      with_stored(bounds(y_twin, static_cast<double>(c.in + R + 1), c.dtype), stored_outputs(c, d, u), c.dtype),
-      name + " y");
-  expect(operands.intact({r.y, r.u}), name + " writes nothing else");
-  expect(lethe_linear_close(engine, r.linear) == LETHE_OK, name + " close");
-}
-
-void backward_matches(lethe_engine *engine, Case c, uint64_t seed) {
-  c.adapted = c.T;
-  c.residual = Residual::kNone;
-  const std::string name = "backward " + name_of(c);
-  const Data d = make_data(c, seed);
-  Operands operands(engine, arena_bytes(c));
-  const Refs r = make_linear(engine, c, d, &operands);
-  const int64_t R = c.total_rank();
-  const auto terms = static_cast<double>(c.T + 1);
-  expect(lethe_linear_forward(engine, r.linear, c.T, c.T, r.x, 0, r.y, r.row_keys, r.u) == LETHE_OK, name);
-  expect(lethe_linear_backward(engine, r.linear, c.T, r.x, r.u, r.dy, r.row_keys, r.du, r.dx) == LETHE_OK, name);
-  const Numbers u = operands.read(r.u, c.T * R, c.dtype);
-  const Numbers du = operands.read(r.du, c.T * R, c.dtype);
-  const Sums du_twin = twin_du(c, d);
-  expect_close(du, du_twin.value, bounds(du_twin, static_cast<double>(c.out + 2), c.dtype), name + " du");
-  std::vector<lethe_ref> written = {r.y, r.u, r.du};
-  if (c.wants_dx) {
-    const Sums dx = twin_dx(c, d, du);
-    expect_close(operands.read(r.dx, c.T * c.in, c.dtype), dx.value,
-                 with_stored(bounds(dx, static_cast<double>(c.out + R), c.dtype), stored_inputs(c, d, du), c.dtype),
-                 name + " dx");
-    written.push_back(r.dx);
-  }
-  if (c.trains) {
-    const Sums dw = twin_outer(c.T, d.dw, d.dy, c.out, 0, c.out, d.x, c.in, 0, c.in);
-    expect_close(operands.read(r.dw, c.out * c.in, LETHE_F32), dw.value, bounds(dw, terms, LETHE_F32), name + " dw");
-    written.push_back(r.dw);
-    if (c.bias) {
-      Sums sums(c.out);
-      for (int64_t o = 0; o < c.out; ++o) {
-        sums.add(o, d.dbias[at(o)]);
-        for (int64_t t = 0; t < c.T; ++t) sums.add(o, d.dy[at(t * c.out + o)]);
-      }
-      expect_close(operands.read(r.dbias, c.out, LETHE_F32), sums.value, bounds(sums, terms, LETHE_F32),
-                   name + " dbias");
-      written.push_back(r.dbias);
-    }
-  }
-  int64_t first = 0;
-  for (size_t n = 0; n < c.adapters.size(); first += c.adapters[n].rank, ++n) {
-    const Adapter &p = c.adapters[n];
-    if (p.frozen) continue;
-    const Numbers start(d.da.begin() + first * c.in, d.da.begin() + (first + p.rank) * c.in);
-    const Sums da = twin_outer(c.T, start, du, R, first, p.rank, masked(c, d, p), c.in, 0, c.in);
-    const Sums db = twin_outer(c.T, d.db[n], d.dy, c.out, p.first_out, p.part_out, u, R, first, p.rank);
-    expect_close(operands.read(r.da[n], p.rank * c.in, LETHE_F32), da.value, bounds(da, terms, LETHE_F32),
-                 name + " da");
-    expect_close(operands.read(r.db[n], p.part_out * p.rank, LETHE_F32), db.value, bounds(db, terms, LETHE_F32),
-                 name + " db");
-    written.push_back(r.da[n]);
-    written.push_back(r.db[n]);
-  }
-  expect(operands.intact(written), name + " writes nothing else");
-  expect(lethe_linear_close(engine, r.linear) == LETHE_OK, name + " close");
-}
 
 std::vector<Case> cases() {
   std::vector<Case> all;
@@ -221,6 +66,32 @@ std::vector<Case> cases() {
       all.push_back({dtype, 9, 7, 64, 48, residual, {{8, 16, 8, 2.0}, {40, 8, 8, 2.0}}, true, true, true, 0, true});
       all.push_back({dtype, 9, 9, 64, 48, residual, {{40, 24, 3, 2.0}, {0, 16, 5, 0.5}}, true, true, true, 1, true});
     }
+    // Equal parts, which one batch takes: in equal steps of memory, and in unequal ones behind a frozen adapter.
+    for (const bool stacked : {true, false}) {
+      all.push_back(
+          {dtype, 9, 7, 64, 48, Residual::kSeparate, {{0, 32, 8, 2.0}, {32, 32, 8, 2.0}}, stacked, false, true, 0});
+      all.push_back({dtype,
+                     9,
+                     7,
+                     70,
+                     48,
+                     Residual::kNone,
+                     {{0, 16, 8, 2.0}, {16, 16, 8, 2.0, true}, {32, 16, 8, 2.0}, {48, 16, 8, 0.5}, {65, 5, 8, 0.5}},
+                     stacked,
+                     true,
+                     true,
+                     stacked ? 0 : 1});
+    }
+    // Sums that CUDA splits: over the inputs; over the outputs of one adapter, of two that lie together, of two that do
+    // not.
+    all.push_back({dtype, 5, 4, 9, 8192, Residual::kNone, {{0, 5, 4, 2.0}, {5, 4, 3, 2.0}}, true, false, true, 0});
+    all.push_back(
+        {dtype, 5, 4, 9, 9216, Residual::kNone, {{0, 9, 4, 2.0, false, 0.3f, 4}}, true, false, true, 1, false, true});
+    all.push_back({dtype, 5, 5, 8200, 9, Residual::kNone, {{3, 8192, 4, 2.0}}, true, false, true, 0});
+    for (const bool stacked : {true, false}) {
+      all.push_back(
+          {dtype, 4, 4, 16384, 7, Residual::kNone, {{0, 8192, 3, 2.0}, {8192, 8192, 3, 2.0}}, stacked, false, true, 0});
+    }
     // More adapters than one pass over dx takes, and ranks, rows and columns that cross its tiles.
     std::vector<Adapter> many;
     for (int64_t n = 0; n < 18; ++n) many.push_back({n, 2, n == 4 ? 37 : 1, 0.5, n == 3, n % 3 == 1 ? 0.0f : 0.4f, 70});
@@ -230,46 +101,6 @@ std::vector<Case> cases() {
 }
 
 // ---- bits ----
-
-// A layer and its rows, of which a call takes some.
-class Layer {
- public:
-  Layer(lethe_engine *engine, const Case &c, const Data &d)
-      : engine_(engine), c_(c), operands_(engine, arena_bytes(c)), r_(make_linear(engine, c, d, &operands_)) {}
-  ~Layer() { expect(lethe_linear_close(engine_, r_.linear) == LETHE_OK, "close"); }
-  Layer(const Layer &) = delete;
-  Layer &operator=(const Layer &) = delete;
-
-  // The keys of the rows from `first` on.
-  lethe_ref keys(int64_t first) const { return r_.row_keys == 0 ? 0 : r_.row_keys + 8 * static_cast<uint64_t>(first); }
-
-  // y, and dx where it is wanted, of the rows [first, first + T), of which the first `adapted` are.
-  Numbers rows(int64_t first, int64_t T, int64_t adapted) {
-    const auto bytes = static_cast<uint64_t>(first * element_bytes(c_.dtype));
-    const auto in = bytes * static_cast<uint64_t>(c_.in);
-    const auto out = bytes * static_cast<uint64_t>(c_.out);
-    if (c_.residual == Residual::kInPlace) operands_.upload();
-    const lethe_ref residual = c_.residual == Residual::kNone ? 0 : r_.residual + out;
-    expect(lethe_linear_forward(engine_, r_.linear, T, adapted, r_.x + in, residual, r_.y + out, keys(first), r_.u) ==
-               LETHE_OK,
-           "forward");
-    Numbers y = operands_.read(r_.y + out, T * c_.out, c_.dtype);
-    if (c_.wants_dx) {
-      expect(lethe_linear_backward(engine_, r_.linear, T, r_.x + in, r_.u, r_.dy + out, keys(first), r_.du,
-                                   r_.dx + in) == LETHE_OK,
-             "backward");
-      const Numbers dx = operands_.read(r_.dx + in, T * c_.in, c_.dtype);
-      y.insert(y.end(), dx.begin(), dx.end());
-    }
-    return y;
-  }
-
- private:
-  lethe_engine *engine_;
-  Case c_;
-  Operands operands_;
-  Refs r_;
-};
 
 void rows_do_not_depend_on_their_batch(lethe_engine *engine) {
   // CUDA promises it for row counts that share an algorithm: those up to 128 are the first.
@@ -357,10 +188,11 @@ void bad_dropout_is_refused(lethe_engine *engine) {
   expect(lethe_linear_close(engine, r.linear) == LETHE_OK, "close");
 }
 
-void a_zero_b_changes_nothing(lethe_engine *engine) {
+void a_zero_b_changes_nothing(lethe_engine *engine, int64_t spare_columns) {
   for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
     for (const auto residual : {Residual::kNone, Residual::kSeparate, Residual::kInPlace}) {
       Case c{dtype, 70, 70, 211, 130, residual, {{0, 100, 8, 2.0}, {100, 111, 3, 2.0}}, true, false, false, 0};
+      c.spare_columns = spare_columns;
       Data d = make_data(c, 6);
       for (Numbers &b : d.b) std::fill(b.begin(), b.end(), 0.0);
       Layer layer(engine, c, d);
@@ -373,6 +205,140 @@ void a_zero_b_changes_nothing(lethe_engine *engine) {
       expect_equal(plain.rows(0, 70, 70), base, name_of(c) + " no adapter");
     }
   }
+}
+
+// ---- weights with spare columns and rows ----
+
+// The case on a frozen weight with room for its adapters: just so much, more, or none in a direction.
+Case with_room(Case c, int variant) {
+  c.trains = false;
+  const int64_t R = c.total_rank();
+  c.spare_columns = variant % 4 == 3 ? 0 : variant % 2 == 0 ? (R + 15) / 16 * 16 : R + variant % 4;
+  c.spare_rows = variant % 4 == 1 ? 0 : variant % 3 == 0 ? R : R + 5;
+  return c;
+}
+
+int count(const std::string &text, const std::string &part) {
+  int n = 0;
+  for (size_t i = text.find(part); i != std::string::npos; i = text.find(part, i + 1)) ++n;
+  return n;
+}
+
+// How many products and kernels a call takes.
+template <class Call>
+std::pair<int, int> launched(lethe_engine *engine, Call &&call) {
+  expect(lethe_record_launches(engine, 1) == LETHE_OK, "record");
+  expect(call() == LETHE_OK, "the call");
+  int64_t needed = 0;
+  expect(lethe_launches(engine, nullptr, 0, &needed) == LETHE_OK, "launches");
+  std::string text(at(needed), '\0');
+  expect(lethe_launches(engine, text.data(), needed, &needed) == LETHE_OK, "launches");
+  expect(lethe_record_launches(engine, 0) == LETHE_OK, "record no more");
+  return {count(text, R"("gemm")"), count(text, R"("kernel")")};
+}
+
+// Adapters that a model lays out side by side: however many, u and du are one product, and with room so are y and dx.
+void few_products(lethe_engine *engine, bool room) {
+  Case c{LETHE_BF16, 9, 9, 64, 48, Residual::kSeparate, {{0, 32, 8, 2.0}, {32, 32, 8, 2.0}}, true, false, true, 0};
+  if (room) c = with_room(c, 0);
+  const Data d = make_data(c, 4);
+  Operands operands(engine, arena_bytes(c));
+  const Refs r = make_linear(engine, c, d, &operands);
+  const auto forward = launched(
+      engine, [&] { return lethe_linear_forward(engine, r.linear, c.T, c.adapted, r.x, r.residual, r.y, 0, r.u); });
+  expect(forward == (room ? std::make_pair(2, 1) : std::make_pair(3, 0)), name_of(c) + " forward's launches");
+  const auto backward =
+      launched(engine, [&] { return lethe_linear_backward(engine, r.linear, c.T, r.x, r.u, r.dy, 0, r.du, r.dx); });
+  expect(backward == (room ? std::make_pair(4, 1) : std::make_pair(5, 0)), name_of(c) + " backward's launches");
+  expect(lethe_linear_close(engine, r.linear) == LETHE_OK, "close");
+}
+
+// Linears that share a weight and its room, in turn: neither sees what the other left there.
+void room_is_shared(lethe_engine *engine) {
+  const Case c = with_room({LETHE_BF16, 9, 6, 64, 48, Residual::kNone, {{0, 64, 7, 2.0}}, true, false, true, 0}, 0);
+  const Data d = make_data(c, 12);
+  Operands operands(engine, arena_bytes(c));
+  const Refs r = make_linear(engine, c, d, &operands);
+  lethe_linear base = 0;
+  expect(lethe_linear_create_strided(engine, c.dtype, c.out, c.in, c.in + c.spare_columns, c.spare_rows, r.w, 0,
+                                     &base) == LETHE_OK,
+         "a second linear");
+  const auto outputs = [&](lethe_linear linear, int64_t adapted) {
+    expect(lethe_linear_forward(engine, linear, c.T, adapted, r.x, 0, r.y, 0, r.u) == LETHE_OK, "forward");
+    return operands.read(r.y, c.T * c.out, c.dtype);
+  };
+  const Numbers without = outputs(base, 0), with = outputs(r.linear, c.adapted);
+  expect(with != without, "adapters act");
+  expect_equal(outputs(base, 0), without, "the base after adapters");
+  expect_equal(outputs(r.linear, 0), without, "no adapted row");
+  expect_equal(outputs(r.linear, c.adapted), with, "adapters after the base");
+  for (const lethe_linear linear : {base, r.linear}) expect(lethe_linear_close(engine, linear) == LETHE_OK, "close");
+}
+
+void room_that_is_too_small_is_refused(lethe_engine *engine, bool has_use) {
+  lethe_linear linear = 0;
+  Operands operands(engine, 1 << 14);
+  const lethe_ref w = operands.add(Numbers(24 * 20), LETHE_F32), a = operands.add(Numbers(20 * 16), LETHE_F32);
+  int64_t stride = 0, rows = 0;
+  expect(lethe_linear_spare(engine, LETHE_F32, 24, 16, 8, &stride, &rows) == LETHE_OK && stride == 16 && rows == 0,
+         "no room is asked for");
+  expect(lethe_linear_create_strided(engine, LETHE_F32, 20, 16, 15, 4, w, 0, &linear) == LETHE_INVALID_ARGUMENT,
+         "a stride below the width");
+  expect(lethe_linear_create_strided(engine, LETHE_F32, 300, 16, 20, 4, w, 0, &linear) == LETHE_OUT_OF_BOUNDS,
+         "a weight that leaves its buffer");
+  expect(lethe_linear_create_strided(engine, LETHE_F32, 20, 16, 16, 0, w, 0, &linear) == LETHE_OK, "packed");
+  expect(lethe_linear_close(engine, linear) == LETHE_OK, "close");
+  const int status = lethe_linear_create_strided(engine, LETHE_F32, 20, 16, 20, 4, w, 0, &linear);
+  if (!has_use) {
+    expect(status == LETHE_UNSUPPORTED && std::strstr(lethe_error_trace(), "create the linear packed") != nullptr,
+           "no use for room");
+    return;
+  }
+  expect(status == LETHE_OK, "room for four");
+  expect(lethe_linear_adapter(engine, linear, 0, 20, 3, 1, 0, 0, a, a, 0, 0) == LETHE_OK, "three fit");
+  expect(lethe_linear_adapter(engine, linear, 0, 20, 2, 1, 0, 0, a, a, 0, 0) == LETHE_OUT_OF_BOUNDS &&
+             std::strstr(lethe_error_trace(), "4 spare columns") != nullptr,
+         "five do not");
+  // Seventeen of rank 1.
+  expect(lethe_linear_close(engine, linear) == LETHE_OK, "close");
+  expect(lethe_linear_create_strided(engine, LETHE_F32, 4, 16, 36, 0, w, 0, &linear) == LETHE_OK, "room for twenty");
+  for (int i = 0; i < 17; ++i) {
+    expect(lethe_linear_adapter(engine, linear, 0, 4, 1, 1, 0, 0, a, a, 0, 0) == LETHE_OK, "one of seventeen");
+  }
+  expect(lethe_linear_forward(engine, linear, 1, 1, a, 0, a + 256, 0, a + 512) == LETHE_UNSUPPORTED &&
+             std::strstr(lethe_error_trace(), "17 adapters") != nullptr,
+         "too many adapters");
+  expect(lethe_linear_close(engine, linear) == LETHE_OK, "close");
+}
+
+// LETHE_LORA_FORM decides what linear_spare asks for; the description says which it is.
+void the_form_is_named(const char *backend, const char *plugins) {
+  const auto described = [&](const char *form) {
+    setenv("LETHE_LORA_FORM", form, 1);
+    lethe_engine *engine = nullptr;
+    const int status = lethe_engine_open(backend, plugins, 1, &engine);
+    unsetenv("LETHE_LORA_FORM");
+    std::string said(1024, '\0');
+    if (engine == nullptr) return std::make_pair(status, std::string(lethe_error_trace()));
+    lethe_engine_describe(engine, said.data(), 1024);
+    const struct { int64_t out, in, stride, rows; } shapes[] = {{64, 40, 72, 0}, {40, 64, 64, 32}, {40, 40, 40, 0}};
+    for (const auto &s : shapes) {
+      int64_t stride = 0, rows = 0;
+      expect(lethe_linear_spare(engine, LETHE_BF16, s.out, s.in, 24, &stride, &rows) == LETHE_OK, "spare");
+      const bool packed = std::strcmp(form, "augmented") != 0;
+      expect(stride == (packed ? s.in : s.stride) && rows == (packed ? 0 : s.rows), "the room that is asked for");
+    }
+    expect(lethe_engine_close(engine) == LETHE_OK, "close");
+    return std::make_pair(status, said);
+  };
+  expect(described("augmented").second.find(R"("lora_form":"augmented")") != std::string::npos, "augmented");
+  for (const char *form : {"", "plain"}) {
+    expect(described(form).second.find(R"("lora_form":"plain")") != std::string::npos, "plain");
+  }
+  const auto unknown = described("fused");
+  expect(unknown.first == LETHE_INVALID_ARGUMENT &&
+             unknown.second.find("LETHE_LORA_FORM=fused; give plain or augmented") != std::string::npos,
+         "an unknown form");
 }
 
 }  // namespace
@@ -392,7 +358,21 @@ int main(int argc, char **argv) {
       forward_matches(engine, c, ++seed);
       backward_matches(engine, c, ++seed);
     }
-    a_zero_b_changes_nothing(engine);
+    a_zero_b_changes_nothing(engine, 0);
+    room_that_is_too_small_is_refused(engine, stores_parts);
+    if (stores_parts) {
+      a_zero_b_changes_nothing(engine, 16);
+      int variant = 0;
+      for (const Case &c : cases()) {
+        if (c.adapters.size() > 16) continue;
+        forward_matches(engine, with_room(c, ++variant), ++seed);
+        backward_matches(engine, with_room(c, variant), ++seed);
+      }
+      few_products(engine, false);
+      few_products(engine, true);
+      room_is_shared(engine);
+      the_form_is_named(backend, plugins);
+    }
     for (const int32_t threads : {1, 2, 3}) {
       if (stores_parts && threads > 1) break;  // of the host, which it does not use
       lethe_engine *other = nullptr;

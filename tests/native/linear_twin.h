@@ -30,7 +30,8 @@ struct Case {
   bool stacked, trains, wants_dx;
   int64_t offset;
   bool bias = false;
-  bool keyed = false;  // calls give row keys
+  bool keyed = false;                         // calls give row keys
+  int64_t spare_columns = 0, spare_rows = 0;  // of the weight
   int64_t total_rank() const {
     int64_t r = 0;
     for (const Adapter &a : adapters) r += a.rank;
@@ -42,7 +43,9 @@ inline std::string name_of(const Case &c) {
   return std::string(c.dtype == LETHE_BF16 ? "bf16" : "fp32") + " T=" + std::to_string(c.T) +
          " adapted=" + std::to_string(c.adapted) + " out=" + std::to_string(c.out) + " in=" + std::to_string(c.in) +
          " R=" + std::to_string(c.total_rank()) + " residual=" + std::to_string(static_cast<int>(c.residual)) +
-         " offset=" + std::to_string(c.offset) + (c.bias ? " bias" : "") + (c.keyed ? " keyed" : "");
+         " offset=" + std::to_string(c.offset) + (c.bias ? " bias" : "") + (c.keyed ? " keyed" : "") +
+         (c.spare_columns > 0 ? " columns+" + std::to_string(c.spare_columns) : "") +
+         (c.spare_rows > 0 ? " rows+" + std::to_string(c.spare_rows) : "");
 }
 
 // a[R, in] holds the adapters' A one below the other; b[i] is adapter i's [part_out, rank].
@@ -211,6 +214,8 @@ inline Numbers stored_outputs(const Case &c, const Data &d, const Numbers &u) {
         magnitude += std::fabs(part);
         ++roundings;
       }
+      // In the product itself they are not stored.
+      if (c.spare_columns > 0) value = residual, magnitude = 0, roundings = 0;
       // Of overlapping adapters each is a rounding, in an order of the backend's.
       sizes[at(t * c.out + o)] = roundings > 1 ? roundings * magnitude : roundings * std::fabs(value);
       if (c.bias) sizes[at(t * c.out + o)] += std::fabs(value + d.bias[at(o)]);
@@ -224,6 +229,7 @@ inline Numbers stored_inputs(const Case &c, const Data &d, const Numbers &du) {
   const int64_t R = c.total_rank();
   const bool any_drops =
       std::any_of(c.adapters.begin(), c.adapters.end(), [&](const Adapter &p) { return drops(c, p); });
+  if (c.spare_rows > 0 && !any_drops) return sizes;
   for (int64_t t = 0; t < c.T; ++t) {
     for (int64_t i = 0; i < c.in; ++i) {
       double value = 0;

@@ -183,10 +183,21 @@ class OneBlock {
     int64_t first, out, in;
   };
 
-  lethe_linear linear(int64_t out, int64_t in) {
+  // A linear with so many adapters, its weight with the room that the engine asks for: none, or LETHE_LORA_FORM says
+  // so.
+  lethe_linear linear(int64_t out, int64_t in, int64_t adapters) {
     lethe_linear made = 0;
     const lethe_ref w = random(out * in, 1.0f / std::sqrt(static_cast<float>(in)));
-    ok(lethe_linear_create(engine_, dtype_, out, in, w, 0, 0, 0, &made), "linear");
+    int64_t stride = 0, spare_rows = 0;
+    ok(lethe_linear_spare(engine_, dtype_, out, in, adapters * s_.rank, &stride, &spare_rows), "spare");
+    lethe_ref placed = w;
+    if (stride != in || spare_rows != 0) {
+      std::vector<int32_t> rows;
+      for (int64_t row = 0; row < out; ++row) rows.push_back(static_cast<int32_t>(row));
+      placed = storage((out + spare_rows) * stride);
+      ok(lethe_gather_rows(engine_, dtype_, out, in, out, w, in, put(rows), placed, stride), "gather");
+    }
+    ok(lethe_linear_create_strided(engine_, dtype_, out, in, stride, spare_rows, placed, 0, &made), "linear");
     return made;
   }
 
@@ -194,10 +205,10 @@ class OneBlock {
     w1_ = random(s_.d, 0.5f);
     w2_ = random(s_.d, 0.5f);
     w3_ = random(s_.d, 0.5f);
-    qkv_ = linear(s_.qkv(), s_.d);
-    o_ = linear(s_.d, s_.q());
-    gate_up_ = linear(2 * s_.f, s_.d);
-    down_ = linear(s_.d, s_.f);
+    qkv_ = linear(s_.qkv(), s_.d, 3);
+    o_ = linear(s_.d, s_.q(), 1);
+    gate_up_ = linear(2 * s_.f, s_.d, 2);
+    down_ = linear(s_.d, s_.f, 1);
     head_ = random(s_.V * s_.d, 0.3f);
     x0_ = random(s_.T * s_.d, 1.0f);
     const std::vector<Part> parts = {
@@ -212,14 +223,21 @@ class OneBlock {
     second_ = floats(parameters_);
     gradients_ = floats(parameters_);
     state_ = floats(LETHE_UPDATE_STATE);
+    // As a model lays them out: the A of a linear's parts side by side, then their B.
     int64_t used = 0;
-    for (const Part &p : parts) {
-      const int64_t a = used, b = used + s_.rank * p.in;
-      used = b + s_.rank * p.out;
-      ok(lethe_linear_adapter(engine_, p.linear, p.first, p.out, s_.rank, 2.0f, 0.0f, 0, at(adapters_, a),
-                              at(adapters_, b), gradients_ + static_cast<lethe_ref>(4 * a),
-                              gradients_ + static_cast<lethe_ref>(4 * b)),
-         "adapter");
+    for (size_t i = 0; i < parts.size();) {
+      size_t end = i;
+      int64_t a = used;
+      for (; end < parts.size() && parts[end].linear == parts[i].linear; ++end) used += s_.rank * parts[end].in;
+      for (; i < end; ++i) {
+        const Part &p = parts[i];
+        ok(lethe_linear_adapter(engine_, p.linear, p.first, p.out, s_.rank, 2.0f, 0.0f, 0, at(adapters_, a),
+                                at(adapters_, used), gradients_ + static_cast<lethe_ref>(4 * a),
+                                gradients_ + static_cast<lethe_ref>(4 * used)),
+           "adapter");
+        a += s_.rank * p.in;
+        used += s_.rank * p.out;
+      }
     }
     mean_ = floats(s_.d);
     ok(lethe_head_mean(engine_, dtype_, s_.d, s_.V, head_, mean_), "head mean");

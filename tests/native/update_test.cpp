@@ -181,7 +181,7 @@ void what_is_not_finite_changes_nothing(lethe_engine *engine) {
 int main(int argc, char **argv) {
   using namespace lethe::test;
   return run_tests("update_test", argc, argv, [](lethe_engine *engine, const char *plugins, const char *backend) {
-    for (const int64_t n : {0, 1, 15, 16, 17, 1000, 40000}) {
+    for (const int64_t n : {0, 1, 15, 16, 17, 1000, 40000, 100003}) {
       norm_and_clip(engine, n, 1.0, 1.0f, n % 3);
       norm_and_clip(engine, n, 1e-4, 1.0f, 0);
       norm_and_clip(engine, n, 1e30, 0.0f, 1);
