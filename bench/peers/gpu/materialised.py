@@ -32,7 +32,7 @@ class Flash(Provider):
 class Efficient(Provider):
     """Its backward wants the weight's gradient, too: the work of training the head is in its time."""
 
-    name = "efficient-ce (weight's gradient, too)"
+    name = "efficient-ce-trained"
 
     def __init__(self, function):
         self.function = function
