@@ -6,7 +6,7 @@ Run: python bench/peers/gpu/main.py --plugins java/lethe/target/native --prefix 
 Inputs are made once. Each result is compared with double precision before anything is timed; then all take turns. Cases stand in the order of
 their importance; what the time does not allow is listed as NOT RUN. A peer that cannot be had is ABSENT with the reason.
 --cases: parts of names, such as S2/, /NPO, linear, step. --graphs asks, in a process of its own, what can be captured into CUDA graphs.
-Exit status: 0, 1 a result of Lethe or the call of a peer is wrong, 2 misuse.
+Exit status: 0, 1 a result of Lethe or the call of a peer is wrong, or nothing was timed, 2 misuse.
 """
 
 import argparse
@@ -125,9 +125,7 @@ def ask_graphs(options):
             try:
                 call = provider.prepare(case, inputs)
                 if provider is bench.own:
-                    engine.use_stream(torch.cuda.current_stream())
                     call = call.passes
-                call()
                 print(json.dumps(dict(provider=provider.name, loss=case.loss, graph=capturable(call))), flush=True)
             except Exception:  # noqa: BLE001 - what a peer lacks is told by the timed run
                 continue

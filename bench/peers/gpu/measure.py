@@ -84,14 +84,14 @@ def summary(ms):
 
 
 def capturable(call):
-    """Whether a call can be written into a CUDA graph; to be asked in a process of its own, as a failure may spoil the context."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        call()
-    torch.cuda.current_stream().wait_stream(side)
+    """Whether a call can be written into a CUDA graph; to be asked in a process of its own, as a failure may spoil the context.
+
+    Captured on the current stream, which must not be the null one: Lethe works on it, too.
+    """
+    call()
+    torch.cuda.synchronize()
     try:
-        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=torch.cuda.current_stream()):
             call()
         torch.cuda.synchronize()
         return True

@@ -204,11 +204,11 @@ public final class StepBench implements Callable<Integer> {
   }
 
   /** Processor time of all threads of this process. */
-  private static long processorNanos() {
+  static long processorNanos() {
     return ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class).getProcessCpuTime();
   }
 
-  private static void putTimes(Map<String, Object> result, double[] ms) {
+  static void putTimes(Map<String, Object> result, double[] ms) {
     double[] sorted = ms.clone();
     Arrays.sort(sorted);
     int half = sorted.length / 2;
@@ -267,7 +267,7 @@ public final class StepBench implements Callable<Integer> {
   }
 
   /** VmHWM of this process: all of it, the JVM and loading included. */
-  private static double peakMegabytes() {
+  static double peakMegabytes() {
     try {
       for (String line :
           Files.readAllLines(Path.of("/proc/self/status"), StandardCharsets.US_ASCII)) {

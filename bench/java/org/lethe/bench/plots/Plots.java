@@ -25,6 +25,9 @@ import org.lethe.report.SvgChart;
  * which file it was drawn from, and that file's SHA-256.
  */
 public final class Plots {
+  /** Characters of a note's line. */
+  private static final int MOST_IN_LINE = 84;
+
   private Plots() {}
 
   /**
@@ -92,7 +95,7 @@ public final class Plots {
             Series s = series(curve);
             if (!s.x().isEmpty()) {
               series.add(s);
-              notes.add(exponents(curve));
+              notes.addAll(exponents(curve));
             }
           }
           if (!series.isEmpty()) {
@@ -128,18 +131,27 @@ public final class Plots {
     return new Series(curve.path("subject").asText(), x, y);
   }
 
-  private static String exponents(JsonNode curve) {
-    StringBuilder words = new StringBuilder(curve.path("subject").asText()).append(": exponent");
-    String separator = " ";
+  /** Lines that fit the picture. */
+  private static List<String> exponents(JsonNode curve) {
+    List<String> lines = new ArrayList<>();
+    StringBuilder line = new StringBuilder(curve.path("subject").asText()).append(": exponent ");
+    String separator = "";
     for (JsonNode s : curve.path("stretches")) {
-      words
-          .append(separator)
-          .append(String.format(Locale.ROOT, "%.2f", s.path("exponent").asDouble()))
-          .append(" up to ")
-          .append(brief(s.path("to").asDouble()));
+      String words =
+          separator
+              + String.format(Locale.ROOT, "%.2f", s.path("exponent").asDouble())
+              + " up to "
+              + brief(s.path("to").asDouble());
+      if (line.length() + words.length() > MOST_IN_LINE) {
+        lines.add(line + ",");
+        line.setLength(0);
+        words = "    " + words.substring(2);
+      }
+      line.append(words);
       separator = ", ";
     }
-    return words.toString();
+    lines.add(line.toString());
+    return lines;
   }
 
   static String brief(double x) {

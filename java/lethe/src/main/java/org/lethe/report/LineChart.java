@@ -114,7 +114,12 @@ final class LineChart {
     for (Axis.Tick tick : x.ticks()) {
       double at = xPixel(tick.at());
       line("tick", at, HEIGHT - BOTTOM, at, HEIGHT - BOTTOM + 5);
-      text("middle", at, HEIGHT - BOTTOM + 18, tick.label());
+      boolean overflows = at + tick.label().length() * DIGIT / 2.0 > WIDTH;
+      text(
+          overflows ? "end" : "middle",
+          overflows ? WIDTH - 2 : at,
+          HEIGHT - BOTTOM + 18,
+          tick.label());
     }
     line("axis", left, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM);
     markers();
