@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from provider import Provider, labels, mean_of_valid
+from provider import Provider, Unsupported, labels, mean_of_valid
 
 
 def logits(x, inputs):
@@ -57,14 +57,17 @@ class CloserLook(Eager):
 class Compiled(Provider):
     """torch.compile of the eager losses, one graph for each shape."""
 
-    def __init__(self, mode=None):
-        self.name = "torch-compile" + ("" if mode is None else "-" + mode)
-        self.mode = mode
+    name = "torch-compile"
+
+    def __init__(self, every_loss):
+        self.every_loss = every_loss
 
     def prepare(self, case, inputs):
+        if not self.every_loss and case.loss not in ("GD", "ME"):
+            raise Unsupported("compiling takes half a minute: GD and ME alone, unless --providers names torch-compile")
         eager, parts = Eager(), inputs.parts(case.loss)
         torch._dynamo.reset()
-        loss = torch.compile(lambda x: sum(eager.part(x, part, inputs) for part in parts), dynamic=False, mode=self.mode)
+        loss = torch.compile(lambda x: sum(eager.part(x, part, inputs) for part in parts), dynamic=False)
 
         def call():
             x = inputs.leaf()
@@ -75,4 +78,4 @@ class Compiled(Provider):
 
 
 def load(options):
-    return [Eager(), CloserLook(), Compiled()]
+    return [Eager(), CloserLook(), Compiled("torch-compile" in options.providers)]

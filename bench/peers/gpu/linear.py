@@ -74,7 +74,7 @@ class LinearBench:
     def __init__(self, options, meter, engine):
         self.options, self.meter, self.engine = options, meter, engine
         self.dtype = torch.float32 if options.dtype == "fp32" else torch.bfloat16
-        self.absent = {}
+        self.absent, self.linears = {}, []
         try:
             import peft  # noqa: F401
         except ImportError as e:
@@ -120,6 +120,8 @@ class LinearBench:
                 entry["launches"] = self.engine.launches(call) if entry["provider"] == "lethe" else self.meter.launches(call)
                 tokens, inner, outer, rank = case
                 entry["tflop_per_s"] = tokens * (4 * inner * outer + 6 * rank * (inner + outer)) / entry["ms_median"] / 1e9
+        while self.linears:
+            self.engine.call("linear_close", self.linears.pop())
         self.engine.forget()
         return entries
 
@@ -132,6 +134,7 @@ class LinearBench:
         da, db = gradients[: d.rank * d.inner].view(d.rank, d.inner), gradients[d.rank * d.inner :].view(d.outer, d.rank)
         linear = ctypes.c_uint64()
         engine.call("linear_create", dtype, d.outer, d.inner, d.w, None, None, None, ctypes.byref(linear))
+        self.linears.append(linear)
         engine.call("linear_adapter", linear, 0, d.outer, d.rank, SCALE, 0.0, ctypes.c_uint64(0), d.a, d.b, da, db)
 
         def call():

@@ -93,6 +93,8 @@ class Run:
             begin = time.monotonic()
             entries = work()
             self.document["results"] += entries
+            # A run that is cut off leaves what it had.
+            report.write(self.options.prefix, self.document)
             for e in entries:
                 took = f"{e['ms_median']:10.3f} ms" if "ms_median" in e else f"{e['status']}: {e.get('why', '')}"
                 print(f"{e['family']:<9} {e['case']:<24} {e['provider']:<24} {took}  {e['status']} {e.get('error', 0):.1e}", flush=True)
@@ -104,7 +106,8 @@ class Run:
         if not self.meter.cuda or not self.document["results"]:
             return
         words = [sys.executable, __file__, "--graphs", "--plugins", self.options.plugins, "--prefix", "-", "--device", self.options.device]
-        run = subprocess.run(words, capture_output=True, text=True, timeout=GRAPH_SECONDS, check=False)
+        seconds = max(1, min(GRAPH_SECONDS, self.left() + GRAPH_SECONDS))
+        run = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
         for line in run.stdout.splitlines():
             found = json.loads(line)
             for e in self.document["results"]:
