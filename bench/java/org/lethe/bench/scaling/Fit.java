@@ -87,7 +87,7 @@ final class Fit {
 
   /** Neighbouring intervals of one behaviour together. */
   List<Stretch> stretches() {
-    List<Stretch> stretches = new ArrayList<>();
+    List<int[]> ranges = new ArrayList<>();
     List<Double> local = local();
     int begin = 0;
     for (int i = 0; i < local.size(); i++) {
@@ -97,12 +97,26 @@ final class Fit {
         // A stretch reaches to where the next begins.
         int end = Math.min(i + 1, local.size() - 1);
         if (end > begin) {
-          stretches.add(stretch(begin, end));
+          join(ranges, begin, end);
         }
         begin = end;
       }
     }
-    return stretches;
+    return ranges.stream().map(range -> stretch(range[0], range[1])).toList();
+  }
+
+  /** Adds a range, to the last one where both behave alike as wholes. */
+  private void join(List<int[]> ranges, int begin, int end) {
+    int[] last = ranges.isEmpty() ? null : ranges.get(ranges.size() - 1);
+    boolean alike =
+        last != null
+            && behaviour(slope(last[0], last[1], Point::median))
+                == behaviour(slope(begin, end, Point::median));
+    if (alike) {
+      last[1] = end;
+    } else {
+      ranges.add(new int[] {begin, end});
+    }
   }
 
   private Stretch stretch(int begin, int end) {

@@ -51,6 +51,17 @@ class FitTest {
   }
 
   @Test
+  void neighboursThatBehaveAlikeAreOneStretch() {
+    // One disturbed point: its neighbours' exponents leave the range, the wholes around it do not.
+    List<Point> points = points(x -> x == 1024 ? 1.25 * x : x, x -> x);
+    List<Fit.Stretch> stretches = new Fit(points).stretches();
+    for (int i = 1; i < stretches.size(); i++) {
+      boolean both = stretches.get(i - 1).linear() && stretches.get(i).linear();
+      assertFalse(both, stretches.toString());
+    }
+  }
+
+  @Test
   void pointsThatWereNotRunAreLeftOutOfTheFit() {
     List<Point> points = points(x -> x, x -> x);
     points.add(Point.notRun(131072, 1, 1, "no memory"));
