@@ -42,18 +42,6 @@ struct Case {
   bool full_only = false;  // another case has the same small shape
 };
 
-struct HeadShape {
-  int64_t n, width, V;
-  std::vector<int32_t> kinds;  // in turn
-};
-struct HeadWork {
-  Work work;
-  lethe_ref h, w;
-  int64_t sources;
-  std::vector<int32_t> labels;
-};
-HeadWork head_work(Device &device, int32_t dtype, const HeadShape &shape);
-
 std::vector<Case> memory_cases();
 std::vector<Case> matrix_cases();
 // augmented: also in the form that only some backends have.

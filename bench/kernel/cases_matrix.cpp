@@ -53,7 +53,12 @@ Work attention(Device &d, int32_t dtype, const AttentionShape &s) {
           dense};
 }
 
-HeadWork make_head(Device &d, int32_t dtype, const HeadShape &s) {
+struct HeadShape {
+  int64_t n, width, V;
+  std::vector<int32_t> kinds;  // in turn
+};
+
+Work head(Device &d, int32_t dtype, const HeadShape &s) {
   const int64_t size = element_bytes(dtype);
   std::vector<int32_t> records;
   int64_t references = 0;
@@ -74,20 +79,15 @@ HeadWork make_head(Device &d, int32_t dtype, const HeadShape &s) {
   const lethe_ref dh = d.bytes(s.n * s.width * size), workspace = d.bytes(workspace_bytes);
   require(lethe_head_mean(d.engine(), dtype, s.width, s.V, w, mean));
   const double product = 2 * static_cast<double>(s.width) * static_cast<double>(s.V);
-  std::vector<int32_t> labels;
-  for (int64_t i = 0; i < s.n; ++i) labels.push_back(records[static_cast<size_t>(i * LETHE_ROW_FIELDS + 1)]);
-  Work work = {[=, &d] {
-                 require(lethe_head_forward(d.engine(), dtype, s.n, sources, s.width, s.V, references, 0, h, w, 0, 0,
-                                            mean, rows, 0, stats, dh, workspace, workspace_bytes));
-               },
-               {{dh, s.n * s.width, dtype}},
-               static_cast<double>(size * s.V * s.width),
-               product * static_cast<double>(2 * s.n + references),
-               {{0, s.V, s.width}, {0, s.width, s.V}}};
-  return {std::move(work), h, w, sources, std::move(labels)};
+  return {[=, &d] {
+            require(lethe_head_forward(d.engine(), dtype, s.n, sources, s.width, s.V, references, 0, h, w, 0, 0, mean,
+                                       rows, 0, stats, dh, workspace, workspace_bytes));
+          },
+          {{dh, s.n * s.width, dtype}},
+          static_cast<double>(size * s.V * s.width),
+          product * static_cast<double>(2 * s.n + references),
+          {{0, s.V, s.width}, {0, s.width, s.V}}};
 }
-
-Work head(Device &d, int32_t dtype, const HeadShape &s) { return make_head(d, dtype, s).work; }
 
 void add_attention(std::vector<Case> *all) {
   for (const int64_t length : {100, 2048}) {
@@ -124,8 +124,6 @@ void add_heads(std::vector<Case> *all) {
 }
 
 }  // namespace
-
-HeadWork head_work(Device &d, int32_t dtype, const HeadShape &shape) { return make_head(d, dtype, shape); }
 
 std::vector<Case> matrix_cases() {
   std::vector<Case> all;

@@ -4,8 +4,6 @@
 //              [--command TEXT]
 //   checks every op against the CPU, times it, and writes PREFIX.json and PREFIX.md; --small: small shapes alone;
 //   --complete: an op that the backend has not is a failure; --only: ops whose name begins so.
-// kernel_bench head PLUGIN_DIR BACKEND DIR
-//   the head's gradient for each loss at a small shape, raw in DIR, for bench/gpu/head_peer.py to look at
 // Exit status: 0 all well (a limit that is missed is shown, and is no failure), 1 a wrong result, 2 misuse, 3 no
 // device, 4 no cuBLASLt.
 #include <algorithm>
@@ -189,52 +187,11 @@ int run(const Options &options) {
   return wrong || (absent && options.complete) ? 1 : 0;
 }
 
-// Raw numbers as they lie on the device.
-bool dump(Device &device, lethe_ref ref, int64_t bytes, const std::string &path) {
-  std::vector<char> content(static_cast<size_t>(bytes));
-  require(lethe_read(device.engine(), ref, content.data(), bytes));
-  std::FILE *file = std::fopen(path.c_str(), "wb");
-  if (file == nullptr) return false;
-  const bool written = std::fwrite(content.data(), 1, content.size(), file) == content.size();
-  return (std::fclose(file) == 0) && written;
-}
-
-int dump_heads(const Options &options) {
-  Device device(options.plugins.c_str(), options.backend, 1);
-  const struct {
-    const char *name;
-    int32_t kind;
-  } losses[] = {{"ME", LETHE_ROW_UNIFORM_KL}, {"NLL", LETHE_ROW_NLL}, {"KL", LETHE_ROW_REFERENCE_KL}};
-  for (const auto &loss : losses) {
-    const HeadShape shape = {64, 256, 4003, {loss.kind}};
-    const HeadWork work = head_work(device, LETHE_BF16, shape);
-    work.work.call();
-    const std::string path = options.prefix + "/" + loss.name;
-    std::FILE *json = std::fopen((path + ".json").c_str(), "w");
-    if (json == nullptr) return 2;
-    std::fprintf(json, "{\"n\":%lld,\"d\":%lld,\"V\":%lld,\"sources\":%lld,\"labels\":[",
-                 static_cast<long long>(shape.n), static_cast<long long>(shape.width), static_cast<long long>(shape.V),
-                 static_cast<long long>(work.sources));
-    for (size_t i = 0; i < work.labels.size(); ++i) std::fprintf(json, "%s%d", i == 0 ? "" : ",", work.labels[i]);
-    std::fputs("]}\n", json);
-    const bool written = std::fclose(json) == 0 && dump(device, work.h, work.sources * shape.width * 2, path + ".h") &&
-                         dump(device, work.w, shape.V * shape.width * 2, path + ".w") &&
-                         dump(device, work.work.outputs[0].ref, shape.n * shape.width * 2, path + ".dh");
-    if (!written) return 2;
-    device.free_all();
-  }
-  return 0;
-}
-
 bool parse(int argc, char **argv, Options *o) {
   if (argc < 4) return false;
   o->verb = argv[1];
   o->plugins = argv[2];
   o->backend = argv[3];
-  if (o->verb == "head") {
-    if (argc == 5) o->prefix = argv[4];
-    return argc == 5;
-  }
   for (int i = 4; i < argc; ++i) {
     const std::string option = argv[i];
     if (option == "--small") {
@@ -267,7 +224,6 @@ int main(int argc, char **argv) {
   }
   try {
     if (options.verb == "run") return run(options);
-    if (options.verb == "head") return dump_heads(options);
     std::puts(Device(options.plugins.c_str(), options.backend, 1).description().c_str());
     return 0;
   } catch (const Failure &failure) {

@@ -19,10 +19,10 @@ expect() {
 # A tree with one empty file for each that a bundle must have.
 fake_tree() {
   local tree=$1 abi=lib/natives/org/lethe/internal/abi/linux-x86_64 op
-  mkdir -p "$tree"/{runtime/bin,runtime/lib/server,bench/gpu,lib,$abi,lib/natives/org/bytedeco/dnnl/linux-x86_64,tests/native} \
+  mkdir -p "$tree"/{runtime/bin,runtime/lib/server,bench/gpu,bench/peers/gpu,lib,$abi,lib/natives/org/bytedeco/dnnl/linux-x86_64,tests/native} \
     "$tree"/tests/golden/{llama-tiny,families}
   (cd "$tree"
-    touch README.md LICENSE COMMIT runtime/lib/server/libjvm.so bench/gpu/{run,head_peer.py} lib/lethe{,-bench,-tests}.jar \
+    touch README.md LICENSE COMMIT runtime/lib/server/libjvm.so bench/gpu/run bench/peers/gpu/main.py lib/lethe{,-bench,-tests}.jar \
       lib/{javacpp,tokenizers,slf4j-simple,junit-jupiter-engine,junit-platform-launcher}-1.jar $abi/libjniAbi.so \
       $abi/liblethe{,_cpu_avx2,_cpu_avx512,_cuda}.so lib/natives/org/bytedeco/dnnl/linux-x86_64/lib{dnnl.so.3,gomp.so.1} \
       tests/native/{kernel,head}_bench
@@ -60,7 +60,7 @@ expect "nothing built to run" 2 "./lethe test builds all" "$work/bare/bench/gpu/
 expect "an unknown verb" 2 "usage: bench/gpu/run" "$repo/bench/gpu/run" fly
 natives=${LETHE_NATIVE_BUILD:-$repo/java/lethe/target/native}
 if [[ -x $natives/bench/kernel_bench && -e $natives/liblethe_cuda.so ]]; then
-  for verb in check bench peers e2e; do
+  for verb in check bench peers scaling e2e; do
     LETHE_NATIVE_BUILD=$natives CUDA_VISIBLE_DEVICES='' expect "$verb without a device" 3 "no CUDA device" \
       "$repo/bench/gpu/run" "$verb"
   done

@@ -14,6 +14,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -98,14 +99,8 @@ public final class DeviceSteps implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    ModelConfig one =
-        small
-            ? llama(1003, 64, 2, 4, 2, 16, 96, true)
-            : llama(128256, 2048, 16, 32, 8, 64, 8192, true);
-    ModelConfig seven =
-        small
-            ? llama(1003, 96, 2, 4, 4, 24, 160, false)
-            : llama(32000, 4096, 32, 32, 32, 128, 11008, false);
+    ModelConfig one = model(small ? "tiny-tied" : "1B");
+    ModelConfig seven = model(small ? "tiny" : "7B");
     BaseStorage plain = BaseStorage.PLAIN;
     List<Map<String, Object>> results = new ArrayList<>();
     for (String name : METHODS) {
@@ -119,6 +114,18 @@ public final class DeviceSteps implements Callable<Integer> {
     results.add(alone("Llama 2 7B", seven, codes, method, 2, small ? 12 : 256));
     write(results);
     return failed ? 1 : 0;
+  }
+
+  /** Sizes by name: those of Llama 3.2 1B and Llama 2 7B, and two tiny ones. */
+  static ModelConfig model(String name) {
+    return switch (name) {
+      case "1B" -> llama(128256, 2048, 16, 32, 8, 64, 8192, true);
+      case "7B" -> llama(32000, 4096, 32, 32, 32, 128, 11008, false);
+      case "tiny" -> llama(1003, 96, 2, 4, 4, 24, 160, false);
+      case "tiny-tied" -> llama(1003, 64, 2, 4, 2, 16, 96, true);
+      default ->
+          throw new UserException("no model is called " + name + "; 1B, 7B, tiny, tiny-tied are");
+    };
   }
 
   private static ModelConfig llama(
@@ -266,7 +273,8 @@ public final class DeviceSteps implements Callable<Integer> {
     }
   }
 
-  private static Map<String, Long> counted(List<String> lines) {
+  /** How many of each kind a list of launches has. */
+  static Map<String, Long> counted(List<String> lines) {
     Map<String, Long> counts = new LinkedHashMap<>();
     for (String what : List.of("kernel", "gemm", "copy", "wait", "alloc", "graph")) {
       counts.put(what, lines.stream().filter(l -> l.contains("\"" + what + "\":")).count());

@@ -48,7 +48,7 @@ public final class StepBench implements Callable<Integer> {
   // The peer's.
   private static final double BETA = 0.1;
   private static final double ME_COEFFICIENT = 0.1;
-  private static final double LEARNING_RATE = 1e-4;
+  static final double LEARNING_RATE = 1e-4;
   private static final double WEIGHT_DECAY = 0.01;
   // Storage's own rounding allows a bf16 loss no closer look.
   private static final double FP32_TOLERANCE = 1e-4;
@@ -121,7 +121,7 @@ public final class StepBench implements Callable<Integer> {
   @Override
   public Integer call() {
     Dtype storage = dtype.equals("bf16") ? Dtype.BF16 : Dtype.F32;
-    Method objective = objective();
+    Method objective = objective(method, Positions.valueOf(mePositions.toUpperCase(Locale.ROOT)));
     List<List<StepSequence>> batches = Rows.read(rows, objective);
     int context =
         batches.stream()
@@ -129,7 +129,7 @@ public final class StepBench implements Callable<Integer> {
             .mapToInt(s -> s.tokens().ids().length)
             .max()
             .orElseThrow();
-    TrainSettings settings = settings();
+    TrainSettings settings = settings(warmup + steps, tokensPerMicroBatch);
     try (Backend backend = Backend.open("cpu", threads);
         Model loaded = ModelDirectory.load(new Ops(backend, storage), model, context)) {
       ReferenceCache cache = referenceCache(loaded, objective, batches);
@@ -223,11 +223,11 @@ public final class StepBench implements Callable<Integer> {
   }
 
   /** Processor time of all threads of this process. */
-  private static long processorNanos() {
+  static long processorNanos() {
     return ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class).getProcessCpuTime();
   }
 
-  private static void putTimes(Map<String, Object> result, double[] ms) {
+  static void putTimes(Map<String, Object> result, double[] ms) {
     double[] sorted = ms.clone();
     Arrays.sort(sorted);
     int half = sorted.length / 2;
@@ -237,11 +237,15 @@ public final class StepBench implements Callable<Integer> {
     result.put("ms_all", ms);
   }
 
-  private Method objective() {
+  /**
+   * A method with the peers' coefficients and β.
+   *
+   * @param ofEntropy the positions that ME looks at; KL looks at all
+   */
+  static Method objective(String method, Positions ofEntropy) {
     MethodConfig named = MethodConfig.of(method);
     boolean entropy = named.forget().equalsIgnoreCase("ME");
     boolean kl = named.retain().equalsIgnoreCase("KL");
-    Positions ofEntropy = Positions.valueOf(mePositions.toUpperCase(Locale.ROOT));
     return Methods.create(
         named
             .withBeta(BETA)
@@ -250,9 +254,9 @@ public final class StepBench implements Callable<Integer> {
                 entropy ? ofEntropy : Positions.ANSWER, kl ? Positions.ALL : Positions.ANSWER));
   }
 
-  private TrainSettings settings() {
-    TrainSettings d =
-        TrainSettings.of(Math.max(1, warmup + steps), LEARNING_RATE, Schedule.CONSTANT, 0);
+  /** The peers' learning rate and decay, held constant. */
+  static TrainSettings settings(int steps, int tokensPerMicroBatch) {
+    TrainSettings d = TrainSettings.of(Math.max(1, steps), LEARNING_RATE, Schedule.CONSTANT, 0);
     return new TrainSettings(
             d.steps(),
             d.learningRate(),
@@ -283,7 +287,7 @@ public final class StepBench implements Callable<Integer> {
   }
 
   /** VmHWM of this process: all of it, the JVM and loading included. */
-  private static double peakMegabytes() {
+  static double peakMegabytes() {
     try {
       for (String line :
           Files.readAllLines(Path.of("/proc/self/status"), StandardCharsets.US_ASCII)) {

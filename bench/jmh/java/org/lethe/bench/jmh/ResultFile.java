@@ -17,6 +17,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import org.lethe.bench.Machine;
 import org.lethe.kernels.Backend;
 import org.lethe.report.Table;
 

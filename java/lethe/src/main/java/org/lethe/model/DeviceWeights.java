@@ -48,10 +48,19 @@ public final class DeviceWeights implements WeightSource {
     if (parameter.vector()) {
       return false;
     }
-    // A sequence of its own for each tensor.
-    long sequence = seed * order.size() + order.indexOf(name);
+    long sequence = sequence(seed, order.size(), order.indexOf(name));
     ops.randomNormal(parameter.elements(), sequence, 0, DEVIATION, target);
     return true;
+  }
+
+  /**
+   * The sequence of normal numbers that a tensor holds, one of its own for each.
+   *
+   * @param tensors how many the layout has
+   * @param index the tensor's place in it
+   */
+  public static long sequence(long seed, int tensors, int index) {
+    return seed * tensors + index;
   }
 
   @Override

@@ -50,6 +50,7 @@ record Axis(double low, double high, boolean log, List<Tick> ticks) {
     return switch (scale) {
       case UNIT -> outwards(Math.min(0, low), Math.max(1, high));
       case FROM_ZERO -> outwards(Math.min(0, low), Math.max(high, Double.MIN_NORMAL));
+      case LOG -> logarithmic(low, high);
       case AUTO -> low > 0 && high / low > LOG_RATIO ? logarithmic(low, high) : auto(low, high);
     };
   }
@@ -107,7 +108,7 @@ record Axis(double low, double high, boolean log, List<Tick> ticks) {
 
   private static Axis logarithmic(double low, double high) {
     int from = (int) StrictMath.floor(StrictMath.log10(low));
-    int to = (int) StrictMath.ceil(StrictMath.log10(high));
+    int to = Math.max(from + 1, (int) StrictMath.ceil(StrictMath.log10(high)));
     int stride = (to - from + MOST_DECADES - 1) / MOST_DECADES;
     List<Tick> ticks = new ArrayList<>();
     // The outermost powers of ten may be no double.

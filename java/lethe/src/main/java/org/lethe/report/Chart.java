@@ -38,7 +38,9 @@ public record Chart(
     /** From 0 to 1: probabilities and shares, comparable between charts. */
     UNIT,
     /** From 0: amounts. */
-    FROM_ZERO
+    FROM_ZERO,
+    /** Logarithmic whatever the values span; all are positive. */
+    LOG
   }
 
   /**

@@ -10,8 +10,8 @@ import java.util.TreeSet;
 
 /** Draws a chart as inline SVG under a legend; colours come from the page's style sheet. */
 final class LineChart {
-  private static final int WIDTH = 560;
-  private static final int HEIGHT = 300;
+  static final int WIDTH = 560;
+  static final int HEIGHT = 300;
   private static final int RIGHT = 18;
   private static final int TOP = 30;
   private static final int BOTTOM = 46;
@@ -27,7 +27,7 @@ final class LineChart {
   private static final int MOST_DOTS = 60;
 
   /** Classes c0, c1, ... of the style sheet. */
-  private static final int COLOURS = 8;
+  static final int COLOURS = 8;
 
   private final Chart chart;
   private final Axis x;
@@ -45,8 +45,40 @@ final class LineChart {
 
   /** The chart, or a sentence where no value is finite. */
   static String html(Chart chart) {
-    double[] xs = {Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY};
-    double[] ys = {Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY};
+    double[] xs = empty();
+    double[] ys = empty();
+    widen(chart, xs, ys);
+    if (xs[0] > xs[1]) {
+      return "<p>" + Html.escape(chart.title()) + ": no finite values.</p>\n";
+    }
+    chart.markers().forEach(marker -> widen(xs, marker.x()));
+    Axis x = Axis.overSteps(xs[0], xs[1]);
+    LineChart drawn = new LineChart(chart, x, Axis.over(ys[0], ys[1], chart.scale()));
+    drawn.legend();
+    return drawn.draw();
+  }
+
+  /** The frame and the curves without a legend, over a logarithmic abscissa; all x are positive. */
+  static String overLog(Chart chart) {
+    double[] xs = empty();
+    double[] ys = empty();
+    widen(chart, xs, ys);
+    Axis x = Axis.over(xs[0], xs[1], Chart.Scale.LOG);
+    return new LineChart(chart, x, Axis.over(ys[0], ys[1], chart.scale())).draw();
+  }
+
+  /** Whether any value can be drawn. */
+  static boolean hasValues(Chart chart) {
+    double[] xs = empty();
+    widen(chart, xs, empty());
+    return xs[0] <= xs[1];
+  }
+
+  private static double[] empty() {
+    return new double[] {Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY};
+  }
+
+  private static void widen(Chart chart, double[] xs, double[] ys) {
     for (Series series : chart.series()) {
       for (int i = 0; i < series.x().size(); i++) {
         if (isFinite(series, i)) {
@@ -55,12 +87,6 @@ final class LineChart {
         }
       }
     }
-    if (xs[0] > xs[1]) {
-      return "<p>" + Html.escape(chart.title()) + ": no finite values.</p>\n";
-    }
-    chart.markers().forEach(marker -> widen(xs, marker.x()));
-    Axis x = Axis.overSteps(xs[0], xs[1]);
-    return new LineChart(chart, x, Axis.over(ys[0], ys[1], chart.scale())).draw();
   }
 
   private static void widen(double[] range, double value) {
@@ -73,7 +99,6 @@ final class LineChart {
   }
 
   private String draw() {
-    legend();
     String name = Html.escape(chart.title());
     out.format(
         "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\""
@@ -89,7 +114,12 @@ final class LineChart {
     for (Axis.Tick tick : x.ticks()) {
       double at = xPixel(tick.at());
       line("tick", at, HEIGHT - BOTTOM, at, HEIGHT - BOTTOM + 5);
-      text("middle", at, HEIGHT - BOTTOM + 18, tick.label());
+      boolean overflows = at + tick.label().length() * DIGIT / 2.0 > WIDTH;
+      text(
+          overflows ? "end" : "middle",
+          overflows ? WIDTH - 2 : at,
+          HEIGHT - BOTTOM + 18,
+          tick.label());
     }
     line("axis", left, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM);
     markers();

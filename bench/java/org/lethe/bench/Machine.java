@@ -1,4 +1,4 @@
-package org.lethe.bench.jmh;
+package org.lethe.bench;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;

@@ -1,0 +1,2 @@
+/** Pictures of committed results. */
+package org.lethe.bench.plots;
