@@ -37,7 +37,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of a value below changes. */
-#define LETHE_ABI 3
+#define LETHE_ABI 4
 
 enum lethe_status {
   LETHE_OK = 0,

@@ -389,7 +389,8 @@ public final class DeviceSteps implements Callable<Integer> {
             + "The demo, judged: "
             + all.get("demo")
             + "\n\n"
-            + "| model | base | method | tokens | ms | tokens/s | TFLOP/s | GB | launches | verdict |\n"
+            + "| model | base | method | tokens | ms | tokens/s | TFLOP/s | GB | launches | verdict"
+            + " |\n"
             + "|---|---|---|---|---|---|---|---|---|---|\n"
             + table,
         StandardCharsets.UTF_8);

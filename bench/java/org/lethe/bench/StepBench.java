@@ -129,7 +129,9 @@ public final class StepBench implements Callable<Integer> {
             .mapToInt(s -> s.tokens().ids().length)
             .max()
             .orElseThrow();
-    TrainSettings settings = settings(warmup + steps, tokensPerMicroBatch);
+    TrainSettings settings =
+        settings(warmup + steps, tokensPerMicroBatch)
+            .with(new MemorySettings(memoryBudget * 1_000_000, MemorySettings.Activations.AUTO));
     try (Backend backend = Backend.open("cpu", threads);
         Model loaded = ModelDirectory.load(new Ops(backend, storage), model, context)) {
       ReferenceCache cache = referenceCache(loaded, objective, batches);
@@ -193,7 +195,7 @@ public final class StepBench implements Callable<Integer> {
       result.put("gemm_only_ms", Math.round(flops / rate * 1e5) / 100.0);
       double share = flops / rate * 1e3 / (double) result.get("ms_median");
       result.put("gemm_share", Math.round(share * 1e3) / 1e3);
-      double alone = GemmFloor.alone(loaded, objective, batches.get(0));
+      double alone = GemmFloor.alone(loaded, objective, batches.get(0), (int) shared[0]);
       result.put("own_gemm_ms", Math.round(alone * 1e2) / 1e2);
       share = alone / (double) result.get("ms_median");
       result.put("own_gemm_share", Math.round(share * 1e3) / 1e3);
@@ -258,18 +260,17 @@ public final class StepBench implements Callable<Integer> {
   static TrainSettings settings(int steps, int tokensPerMicroBatch) {
     TrainSettings d = TrainSettings.of(Math.max(1, steps), LEARNING_RATE, Schedule.CONSTANT, 0);
     return new TrainSettings(
-            d.steps(),
-            d.learningRate(),
-            d.schedule(),
-            d.warmupSteps(),
-            d.beta1(),
-            d.beta2(),
-            d.eps(),
-            WEIGHT_DECAY,
-            d.maxGradientNorm(),
-            tokensPerMicroBatch,
-            d.onNonFinite())
-        .with(new MemorySettings(memoryBudget * 1_000_000, MemorySettings.Activations.AUTO));
+        d.steps(),
+        d.learningRate(),
+        d.schedule(),
+        d.warmupSteps(),
+        d.beta1(),
+        d.beta2(),
+        d.eps(),
+        WEIGHT_DECAY,
+        d.maxGradientNorm(),
+        tokensPerMicroBatch,
+        d.onNonFinite());
   }
 
   private ReferenceCache referenceCache(

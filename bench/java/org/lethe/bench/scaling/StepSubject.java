@@ -46,7 +46,7 @@ final class StepSubject implements Subject {
     double ends = 4 * d + 3 * d + 2 * c.queryWidth() + 2 * c.kvWidth() + 3 * f;
     double adapters = 6 * t * s.rank() * ends * c.layers();
     double attention = AttentionSubject.flops(s, c.queryWidth()) * c.layers();
-    return GemmFloor.flops(c, method(), sequences(s)) + adapters + attention;
+    return GemmFloor.flops(c, method(), sequences(s), 0) + adapters + attention;
   }
 
   /** The model alone; what a step takes beside it is known when it is there. */

@@ -71,10 +71,12 @@ public final class GemmFloor {
    * own weights: the median of a few passes. A product is what the device's linear layer does
    * without adapters, results rounded to storage included; the head's two come in chunks as it cuts
    * them on a host.
+   *
+   * @param shared tokens that the step leaves out
    */
-  public static double alone(Model model, Method method, List<StepSequence> step) {
+  public static double alone(Model model, Method method, List<StepSequence> step, int shared) {
     ModelConfig c = model.config();
-    int tokens = step.stream().mapToInt(s -> s.tokens().ids().length).sum();
+    int tokens = step.stream().mapToInt(s -> s.tokens().ids().length).sum() - shared;
     int rows = step.stream().mapToInt(s -> s.tokens().ids().length - first(method, s)).sum();
     int chunk = Math.max(2, Math.min(rows, CHUNK_BYTES / (c.vocabularySize() * Float.BYTES)));
     try (OwnProducts products = new OwnProducts(model, tokens, chunk)) {
