@@ -4,7 +4,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 
 namespace {
@@ -47,18 +50,36 @@ cudaError_t allocate(void **address, size_t bytes) {
   return cudaSuccess;
 }
 
+// The streams that were made here, with their late copies.
+struct Stream {
+  std::deque<std::function<cudaError_t()>> late;
+  size_t done = 0;  // of all that were ever late
+};
+std::mutex streams_mutex;
+std::map<cudaStream_t, Stream> streams;
+
+Stream *stream_of(cudaStream_t stream) {
+  const std::lock_guard<std::mutex> lock(streams_mutex);
+  const auto at = streams.find(stream);
+  return at == streams.end() ? nullptr : &at->second;
+}
+
+size_t all_late(cudaStream_t stream) {
+  const Stream *s = stream_of(stream);
+  return s == nullptr ? 0 : s->done + s->late.size();
+}
+
 // Does a stream's late copies, up to so many of all that it ever had.
 cudaError_t catch_up(cudaStream_t stream, size_t count) {
-  for (; stream != nullptr && stream->done < count && !stream->late.empty(); ++stream->done) {
-    const cudaError_t error = stream->late.front()();
-    stream->late.pop_front();
+  Stream *s = stream_of(stream);
+  for (; s != nullptr && s->done < count && !s->late.empty(); ++s->done) {
+    const cudaError_t error = s->late.front()();
+    s->late.pop_front();
     if (error != cudaSuccess) return error;
   }
   return state.lost;
 }
-cudaError_t catch_up(cudaStream_t stream) {
-  return stream == nullptr ? state.lost : catch_up(stream, stream->done + stream->late.size());
-}
+cudaError_t catch_up(cudaStream_t stream) { return catch_up(stream, all_late(stream)); }
 
 cudaError_t release(void *address) {
   const cudaError_t refused = unless_capturing();
@@ -170,11 +191,14 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const vo
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
   *stream = new CUstream_st();
+  const std::lock_guard<std::mutex> lock(streams_mutex);
+  streams[*stream];
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   catch_up(stream);
-  delete stream;
+  const std::lock_guard<std::mutex> lock(streams_mutex);
+  if (streams.erase(stream) > 0) delete stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -196,7 +220,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   event->milliseconds = std::chrono::duration<double, std::milli>(now).count();
   event->stream = stream;
-  event->behind = stream == nullptr ? 0 : stream->done + stream->late.size();
+  event->behind = all_late(stream);
   return state.lost;
 }
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
@@ -231,8 +255,9 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
     return state.lost;
   };
-  if (kind != cudaMemcpyDefault || lethe::cuda::shim::captures(stream)) return lethe::cuda::shim::put(stream, work);
-  stream->late.emplace_back(work);
+  Stream *beside = kind == cudaMemcpyDefault && !lethe::cuda::shim::captures(stream) ? stream_of(stream) : nullptr;
+  if (beside == nullptr) return lethe::cuda::shim::put(stream, work);
+  beside->late.emplace_back(work);
   return state.lost;
 }
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {

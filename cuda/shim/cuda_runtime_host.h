@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -34,16 +33,15 @@ struct CUgraph_st {
 using cudaGraph_t = CUgraph_st *;
 using cudaGraphExec_t = CUgraph_st *;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
-// Copies of the default kind, which go beside the kernels, are done as late as CUDA allows: when an event behind them
-// is waited for. What does not wait then works with what stood there before.
+// A stream begins with where its work is written down, null where it is done; a caller's own has that, too. Copies of
+// the default kind, which go beside the kernels on a stream made here, are done as late as CUDA allows: when an event
+// behind them is waited for. What does not wait then works with what stood there before.
 struct CUstream_st {
   cudaGraph_t captured = nullptr;
-  std::deque<std::function<cudaError_t()>> late;
-  size_t done = 0;  // of all that were ever late
 };
 using cudaStream_t = CUstream_st *;
 struct CUevent_st {
-  CUstream_st *stream = nullptr;
+  cudaStream_t stream = nullptr;
   size_t behind = 0;  // late copies that came before it
   double milliseconds = 0;
 };

@@ -24,9 +24,13 @@ import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.method.Positions;
+import org.lethe.model.DeviceWeights;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.ModelConfig;
 import org.lethe.run.GemmFloor;
+import org.lethe.run.Shapes;
+import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.Schedule;
@@ -49,13 +53,19 @@ public final class StepBench implements Callable<Integer> {
   private static final double BETA = 0.1;
   private static final double ME_COEFFICIENT = 0.1;
   static final double LEARNING_RATE = 1e-4;
+  private static final long SEED = 1;
   private static final double WEIGHT_DECAY = 0.01;
   // Storage's own rounding allows a bf16 loss no closer look.
   private static final double FP32_TOLERANCE = 1e-4;
   private static final double BF16_TOLERANCE = 1e-2;
 
-  @Option(names = "--model", required = true, description = "Hugging Face directory")
+  @Option(names = "--model", description = "Hugging Face directory")
   Path model;
+
+  @Option(
+      names = "--shape",
+      description = "in place of --model: random weights in the sizes that lethe plan knows")
+  String shape;
 
   @Option(names = "--rows", required = true, description = "JSON of make_rows.py")
   Path rows;
@@ -133,13 +143,24 @@ public final class StepBench implements Callable<Integer> {
         settings(warmup + steps, tokensPerMicroBatch)
             .with(new MemorySettings(memoryBudget * 1_000_000, MemorySettings.Activations.AUTO));
     try (Backend backend = Backend.open("cpu", threads);
-        Model loaded = ModelDirectory.load(new Ops(backend, storage), model, context)) {
+        Model loaded = load(new Ops(backend, storage), context)) {
       ReferenceCache cache = referenceCache(loaded, objective, batches);
       loaded.addLora(LoraConfig.all(rank, alpha), 0);
       try (Step step = Step.fitted(loaded, objective, settings, cache, batches, Sharding.none())) {
         return time(loaded, objective, batches, step, storage);
       }
     }
+  }
+
+  private Model load(Ops ops, int context) {
+    if ((shape == null) == (model == null)) {
+      throw new UserException("give one of --model and --shape");
+    }
+    if (model != null) {
+      return ModelDirectory.load(ops, model, context);
+    }
+    ModelConfig sizes = Shapes.of(shape).withContextLength(context);
+    return Model.load(ops, sizes, new DeviceWeights(sizes, SEED));
   }
 
   private int time(
@@ -210,6 +231,8 @@ public final class StepBench implements Callable<Integer> {
     result.put("alpha", alpha);
     result.put("me_positions", mePositions);
     result.put("threads", threads);
+    long planned = DeviceCosts.of(true).overheadBytes() + loaded.ops().backend().allocatedBytes();
+    result.put("planned_MB", Math.round(planned / 1e5) / 10.0);
     result.put("budget_MB", memoryBudget);
     result.put("piece_tokens", step.fit().piece());
     result.put("recomputed_layers", step.fit().policy().recomputed());

@@ -23,8 +23,8 @@ class CudaStreamsTest {
   @SuppressWarnings("try") // The scope works by being open.
   void aStreamGoesInAndComesOut() {
     try (Backend backend = Shim.open();
-        // The shim's streams are opaque: any address is one.
-        BytePointer place = new BytePointer(1L);
+        // The shim's streams begin with a pointer, null while nothing is captured.
+        BytePointer place = new BytePointer(8L).zero();
         PointerScope scope = new PointerScope()) {
       CUstream_st own = CudaStreams.of(backend);
       assertFalse(own.isNull());

@@ -50,7 +50,7 @@ final class FakeNccl {
 
     int aborts;
     private final ncclComm communicator = new ncclComm(Pointer.malloc(1));
-    private final CUstream_st stream = new CUstream_st(Pointer.malloc(1));
+    private final CUstream_st stream = new CUstream_st(Pointer.calloc(1, 8));
     private final int rank;
     private final Deque<Runnable> work = new ArrayDeque<>();
     private final Set<Long> memory = new HashSet<>();

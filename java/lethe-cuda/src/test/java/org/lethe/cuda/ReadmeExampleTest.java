@@ -42,7 +42,7 @@ class ReadmeExampleTest {
   void theExampleRuns() {
     try (Backend backend = Shim.open();
         FloatPointer floats = new FloatPointer(1f, -2.5f, 1 + 0x1p-8f);
-        BytePointer place = new BytePointer(1L)) {
+        BytePointer place = new BytePointer(8L).zero()) {
       short[] seen = new short[3];
       CUstream_st stream = new CUstream_st(place);
       example(
