@@ -66,7 +66,7 @@ int graph_launch(Device *device, lethe_graph id) {
 int graph_close(Device *device, lethe_graph id) {
   return run(device, __func__, [&] {
     const auto at = device->graphs.find(id);
-    const cudaGraphExec_t exec = at->second.exec;
+    cudaGraphExec_t exec = at->second.exec;
     device->graphs.erase(at);
     LETHE_CUDA_CALL(device, cudaGraphExecDestroy(exec));
     free_old_scratch(device);

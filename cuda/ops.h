@@ -18,9 +18,9 @@ int copy_aside(Device *device, void *dst, const void *src, int64_t bytes, int64_
 int wait_aside(Device *device, int64_t ticket);
 int synchronize(Device *device);
 int graph_begin(Device *device);
-int graph_end(Device *device, lethe_graph *graph);
-int graph_launch(Device *device, lethe_graph graph);
-int graph_close(Device *device, lethe_graph graph);
+int graph_end(Device *device, lethe_graph *id);
+int graph_launch(Device *device, lethe_graph id);
+int graph_close(Device *device, lethe_graph id);
 // Gives up what is being captured, and all graphs.
 void close_graphs(Device *device);
 int convert(Device *device, int64_t n, int32_t src_dtype, const void *src, int32_t dst_dtype, void *dst);

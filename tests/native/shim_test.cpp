@@ -138,7 +138,7 @@ void captures() {
   expect(cudaStreamEndCapture(stream, &graph) == cudaSuccess && sum == 1 && copy == 0, "nothing has run");
   expect(cudaGraphInstantiateWithFlags(&exec, graph, 0) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess,
          "a graph");
-  expect(cudaGraphLaunch(exec, stream) == cudaSuccess && sum == 6 && copy == 6, "all has run");
+  expect(cudaGraphLaunch(exec, stream) == cudaSuccess && more == 7 && sum == 6 && copy == 6, "all has run");
   expect(cudaGraphLaunch(exec, stream) == cudaSuccess && sum == 11 && copy == 11, "and runs again");
   lethe_shim_fail_launch(0, cudaErrorLaunchFailure);
   expect(cudaGraphLaunch(exec, stream) == cudaErrorLaunchFailure, "a launch inside of it may fail");

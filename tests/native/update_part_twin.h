@@ -38,6 +38,7 @@ inline std::vector<float> dynamic_maps() {
 // Maps of equal steps: whatever ascends is a map.
 inline std::vector<float> linear_maps() {
   std::vector<float> maps;
+  maps.reserve(512);
   for (int i = 0; i < 256; ++i) maps.push_back(static_cast<float>(i - 127) / 128);
   for (int i = 0; i < 256; ++i) maps.push_back(static_cast<float>(i) / 255);
   return maps;

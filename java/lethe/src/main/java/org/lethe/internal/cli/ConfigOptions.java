@@ -36,7 +36,12 @@ final class ConfigOptions {
    * @throws org.lethe.UserException naming file, line and key
    */
   <R extends Record> R load(Class<R> type) {
-    List<String> all = new ArrayList<>();
+    return load(type, List.of());
+  }
+
+  /** The same for a verb that gives keys itself; what the user says comes after. */
+  <R extends Record> R load(Class<R> type, List<String> given) {
+    List<String> all = new ArrayList<>(given);
     if (overwrite) {
       all.add("overwrite=true");
     }

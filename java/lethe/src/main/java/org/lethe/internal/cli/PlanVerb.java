@@ -77,7 +77,8 @@ final class PlanVerb implements Callable<Integer> {
     if (task == Task.EVALUATE) {
       throw new UserException("--for is evaluate, must be finetune or unlearn");
     }
-    RunConfig config = options.load(RunConfig.class);
+    // Nothing is written.
+    RunConfig config = options.load(RunConfig.class, List.of("output=none"));
     MemoryForecast plan = Planning.plan(config, Optional.ofNullable(shape), task, rowTokens);
     json.print(console, facts(plan), () -> console.out().print(text(plan)));
     return plan.fits() ? ExitCode.OK : ExitCode.ENVIRONMENT;
@@ -110,7 +111,7 @@ final class PlanVerb implements Callable<Integer> {
             plan.model() + " on " + plan.device() + ": " + plan.training(),
             List.of("part", "memory"),
             rows);
-    StringBuilder text = new StringBuilder(table.plain());
+    StringBuilder text = new StringBuilder(table.title()).append("\n\n").append(table.plain());
     text.append("\nPieces of at most ").append(plan.piece()).append(" tokens; ");
     text.append(plan.recomputed()).append(" of ").append(plan.layers());
     text.append(" layers computed again in the backward pass.\n");
