@@ -60,7 +60,7 @@ void draw(uint64_t seed, uint64_t t, uint64_t index, uint32_t *draws) {
     philox::rounds(x, seed);
     for (int i = 0; i < kLanes; ++i) {
       uint32_t *of_counter = draws + begin + int64_t{i} * kDraws;
-      for (int word = 0; word < 4; ++word) {
+      for (int64_t word = 0; word < 4; ++word) {
         of_counter[2 * word] = x[word][i] & 0xffffu;
         of_counter[2 * word + 1] = x[word][i] >> 16;
       }
