@@ -15,6 +15,7 @@ public final class OwnProducts implements AutoCloseable {
   private final int tokens;
   private final Arena arena;
   private final long narrow;
+  private final long gradient;
   private final long wide;
   private final List<Long> linears = new ArrayList<>();
   private final long head;
@@ -40,9 +41,11 @@ public final class OwnProducts implements AutoCloseable {
     this.arena = new Arena(ops.backend(), "products");
     long rows = Math.max((long) tokens * widest, (long) chunk * c.vocabularySize());
     long n = arena.reserve((long) Math.max(tokens, chunk) * widest, ops.dtype());
+    long g = arena.reserve((long) Math.max(tokens, chunk) * widest, ops.dtype());
     long w = arena.reserve(rows, ops.dtype());
     arena.allocate();
     this.narrow = arena.at(n);
+    this.gradient = arena.at(g);
     this.wide = arena.at(w);
   }
 
@@ -54,7 +57,7 @@ public final class OwnProducts implements AutoCloseable {
     for (int i = linears.size() - 1; i >= 0; i--) {
       // Nothing below the first product wants a gradient.
       if (i > 0) {
-        ops.linearBackward(linears.get(i), tokens, narrow, 0, wide, 0, 0, narrow);
+        ops.linearBackward(linears.get(i), tokens, narrow, 0, wide, 0, 0, gradient);
       }
     }
   }
@@ -62,7 +65,7 @@ public final class OwnProducts implements AutoCloseable {
   /** The head's two products over some rows. */
   public void head(int rows) {
     ops.linearForward(head, rows, rows, narrow, 0, wide, 0, 0);
-    ops.linearBackward(head, rows, narrow, 0, wide, 0, 0, narrow);
+    ops.linearBackward(head, rows, narrow, 0, wide, 0, 0, gradient);
   }
 
   @Override
