@@ -242,7 +242,7 @@ typedef struct lethe_backend {
   int (*graph_end)(lethe_device *device, lethe_graph *graph);
   int (*graph_launch)(lethe_device *device, lethe_graph graph);
   int (*graph_close)(lethe_device *device, lethe_graph graph);
-  /* Whether `bytes` bytes of `address` can be lent to the device; may be null: all host memory can. */
+  /* Whether `bytes` bytes of `address` can be given to the device; may be null: all host memory can. */
   int (*wrap)(lethe_device *device, void *address, int64_t bytes);
 
   int (*alloc)(lethe_device *device, int64_t bytes, void **address);

@@ -161,6 +161,10 @@ class PlanningTest {
     MemoryForecast plan = plan("llama-3.2-1b", "device=cuda:63", "dtype=bf16");
     assertTrue(plan.available().isEmpty() && plan.fits());
     assertEquals(600_000_000, plan.parts().get("libraries"));
+    MemoryForecast moved =
+        plan("llama-3.2-1b", "device=cuda:63", "dtype=bf16", "memory.activations=offload");
+    assertEquals(16, moved.offloaded());
+    assertTrue(moved.parts().get("activations") < plan.parts().get("activations"));
   }
 
   @Test

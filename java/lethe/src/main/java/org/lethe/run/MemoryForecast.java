@@ -14,6 +14,7 @@ import java.util.OptionalLong;
  * @param piece tokens of the largest piece that a step is cut into
  * @param limit the train.tokens_per_micro_batch that cuts it so
  * @param recomputed layers whose activations are computed again
+ * @param offloaded layers whose activations are kept on the host
  * @param layers of the model
  * @param available bytes that may be taken; empty where neither a budget nor the device says
  * @param bound what says so
@@ -27,6 +28,7 @@ public record MemoryForecast(
     int piece,
     int limit,
     int recomputed,
+    int offloaded,
     int layers,
     OptionalLong available,
     String bound,

@@ -133,6 +133,7 @@ public final class Planning {
         fit.piece(),
         fit.limit(),
         fit.policy().recomputed(),
+        fit.policy().offloaded(),
         training.model().layers(),
         available,
         budget > 0 ? "memory.budget" : memory == null ? "" : "the device",

@@ -101,7 +101,9 @@ final class TrainingRun implements TrainingLoop.Hooks {
         + fit.policy().recomputed()
         + " of "
         + layers
-        + " layers computed again";
+        + " layers computed again, "
+        + fit.policy().offloaded()
+        + " kept on the host";
   }
 
   private TrainingLoop.Outcome judge(TrainingLoop.Outcome outcome) {

@@ -354,16 +354,7 @@ public final class Step implements AutoCloseable {
     if (update[Ops.UPDATE_FINITE] == 0) {
       return notFinite("gradient", index, g, norm, learningRate, sequences);
     }
-    return new StepReport(
-        index,
-        g.loss(),
-        g.parts(),
-        norm,
-        learningRate,
-        g.tokens(),
-        g.sharedTokens(),
-        g.microBatches(),
-        true);
+    return report(index, g, norm, learningRate, true);
   }
 
   /**
@@ -393,6 +384,11 @@ public final class Step implements AutoCloseable {
       gradients(plan, state);
     }
     model.refreshHeadMean();
+    return report(index, g, norm, learningRate, true);
+  }
+
+  private static StepReport report(
+      int index, Gradients g, double norm, double learningRate, boolean applied) {
     return new StepReport(
         index,
         g.loss(),
@@ -402,7 +398,7 @@ public final class Step implements AutoCloseable {
         g.tokens(),
         g.sharedTokens(),
         g.microBatches(),
-        true);
+        applied);
   }
 
   private float[] updateState() {
@@ -572,16 +568,7 @@ public final class Step implements AutoCloseable {
               + ". Lower train.learning_rate, or set train.on_non_finite=skip to go on without such"
               + " steps");
     }
-    return new StepReport(
-        index,
-        g.loss(),
-        g.parts(),
-        norm,
-        learningRate,
-        g.tokens(),
-        g.sharedTokens(),
-        g.microBatches(),
-        false);
+    return report(index, g, norm, learningRate, false);
   }
 
   private static MicroBatch.Layout layout(

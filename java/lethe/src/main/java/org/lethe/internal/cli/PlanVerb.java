@@ -96,6 +96,7 @@ final class PlanVerb implements Callable<Integer> {
     facts.put("tokens_per_micro_batch", plan.limit());
     facts.put("largest_piece_tokens", plan.piece());
     facts.put("recomputed_layers", plan.recomputed());
+    facts.put("offloaded_layers", plan.offloaded());
     facts.put("layers", plan.layers());
     facts.put("fits", plan.fits());
     facts.put("remedies", plan.remedies());
@@ -114,7 +115,8 @@ final class PlanVerb implements Callable<Integer> {
     StringBuilder text = new StringBuilder(table.title()).append("\n\n").append(table.plain());
     text.append("\nPieces of at most ").append(plan.piece()).append(" tokens; ");
     text.append(plan.recomputed()).append(" of ").append(plan.layers());
-    text.append(" layers computed again in the backward pass.\n");
+    text.append(" layers computed again in the backward pass, ");
+    text.append(plan.offloaded()).append(" kept on the host.\n");
     if (plan.available().isEmpty()) {
       text.append("Not known: the memory of the device, which is not here; give memory.budget.\n");
     } else {
