@@ -6,21 +6,38 @@ using lethe::guarded;
 using lethe::kByte;
 using lethe::Operands;
 
+namespace {
+
+// What every way to a new buffer asks first; *buffer is 0 then.
+int require_new_buffer(lethe_engine *engine, const char *call, int64_t bytes, lethe_ref *buffer) {
+  LETHE_TRY(lethe_engine::check(engine));
+  LETHE_TRY(engine->refuse_capture(call));
+  if (buffer == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "buffer must not be null");
+  *buffer = 0;
+  if (bytes < 1 || bytes >= lethe::kMaxBufferBytes) {
+    return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "bytes is " + std::to_string(bytes) + ", must be between 1 and 2^40 - 1");
+  }
+  return engine->require_slot();
+}
+
+}  // namespace
+
 extern "C" {
 
 int lethe_buffer_alloc(lethe_engine *engine, int64_t bytes, lethe_ref *buffer) {
   return guarded(__func__, [&] {
-    LETHE_TRY(lethe_engine::check(engine));
-    LETHE_TRY(engine->refuse_capture("lethe_buffer_alloc"));
-    if (buffer == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "buffer must not be null");
-    *buffer = 0;
-    if (bytes < 1 || bytes >= lethe::kMaxBufferBytes) {
-      return LETHE_FAIL(LETHE_INVALID_ARGUMENT,
-                        "bytes is " + std::to_string(bytes) + ", must be between 1 and 2^40 - 1");
-    }
-    LETHE_TRY(engine->require_slot());
+    LETHE_TRY(require_new_buffer(engine, "lethe_buffer_alloc", bytes, buffer));
     void *address = nullptr;
     LETHE_TRY(engine->backend->alloc(engine->device, bytes, &address));
+    return engine->enter(address, bytes, true, buffer);
+  });
+}
+
+int lethe_buffer_alloc_host(lethe_engine *engine, int64_t bytes, lethe_ref *buffer) {
+  return guarded(__func__, [&] {
+    LETHE_TRY(require_new_buffer(engine, "lethe_buffer_alloc_host", bytes, buffer));
+    void *address = nullptr;
+    LETHE_TRY(LETHE_CALL(engine, alloc_host, bytes, &address));
     return engine->enter(address, bytes, true, buffer);
   });
 }

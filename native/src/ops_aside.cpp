@@ -1,4 +1,4 @@
-// Host memory that the device reaches, and copies beside the engine's other work.
+// Copies beside the engine's other work.
 #include "check.h"
 
 using lethe::guarded;
@@ -6,23 +6,6 @@ using lethe::kByte;
 using lethe::Operands;
 
 extern "C" {
-
-int lethe_buffer_alloc_host(lethe_engine *engine, int64_t bytes, lethe_ref *buffer) {
-  return guarded(__func__, [&] {
-    LETHE_TRY(lethe_engine::check(engine));
-    LETHE_TRY(engine->refuse_capture("lethe_buffer_alloc_host"));
-    if (buffer == nullptr) return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "buffer must not be null");
-    *buffer = 0;
-    if (bytes < 1 || bytes >= lethe::kMaxBufferBytes) {
-      return LETHE_FAIL(LETHE_INVALID_ARGUMENT,
-                        "bytes is " + std::to_string(bytes) + ", must be between 1 and 2^40 - 1");
-    }
-    LETHE_TRY(engine->require_slot());
-    void *address = nullptr;
-    LETHE_TRY(LETHE_CALL(engine, alloc_host, bytes, &address));
-    return engine->enter(address, bytes, true, buffer);
-  });
-}
 
 int lethe_copy_aside(lethe_engine *engine, lethe_ref dst, lethe_ref src, int64_t bytes, int64_t *ticket) {
   return guarded(__func__, [&] {

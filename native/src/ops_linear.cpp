@@ -85,6 +85,12 @@ void add_weights(Operands *operands, const Linear &linear, bool gradients, bool 
   args->total_rank = linear.total_rank;
 }
 
+lethe_linear enter(lethe_engine *engine, Linear &&created) {
+  created.open = true;
+  engine->linears.push_back(std::move(created));
+  return engine->linears.size();
+}
+
 }  // namespace
 
 extern "C" {
@@ -111,9 +117,7 @@ int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_
     created.dw = dw;
     created.b = b;
     created.db = db;
-    created.open = true;
-    engine->linears.push_back(std::move(created));
-    *linear = engine->linears.size();
+    *linear = enter(engine, std::move(created));
     return static_cast<int>(LETHE_OK);
   });
 }
@@ -137,9 +141,7 @@ int lethe_linear_create_nf4(lethe_engine *engine, int32_t dtype, int64_t out, in
     created.w = scratch;
     created.b = b;
     created.block = block;
-    created.open = true;
-    engine->linears.push_back(std::move(created));
-    *linear = engine->linears.size();
+    *linear = enter(engine, std::move(created));
     return static_cast<int>(LETHE_OK);
   });
 }
