@@ -44,6 +44,7 @@ public final class DeviceSuite {
           "org.lethe.train.QuantizedBaseStepTest",
           "org.lethe.train.OptimizerConfigTest",
           "org.lethe.train.ActivationPolicyTest",
+          "org.lethe.train.EmbeddingPlacementTest",
           "org.lethe.train.ResumeBitsTest",
           "org.lethe.checkpoint.PeftGoldenTest",
           "org.lethe.checkpoint.QuantizedBaseTest",

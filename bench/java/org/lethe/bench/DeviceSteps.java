@@ -22,6 +22,7 @@ import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.model.BaseStorage;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.DeviceWeights;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
@@ -219,7 +220,7 @@ public final class DeviceSteps implements Callable<Integer> {
       long free = backend.memory().free();
       long least = free;
       Ops ops = new Ops(backend, Dtype.BF16);
-      try (Model model = Model.load(ops, config, new DeviceWeights(config, SEED), base)) {
+      try (Model model = Model.load(ops, config, new DeviceWeights(config, SEED), WeightPlacement.of(base))) {
         model.addLora(LoraConfig.all(8, 16), SEED);
         float[] before = model.lora().values();
         List<StepSequence> sequences =

@@ -36,6 +36,7 @@ import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.ModelLogits;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.WeightSource;
 
 /** Models whose linears stay in 4-bit codes: how they are loaded, and what is refused. */
@@ -58,7 +59,7 @@ class QuantizedBaseTest {
   }
 
   private Model load(Path path, Dtype dtype, BaseStorage storage) {
-    return ModelDirectory.load(new Ops(backend, dtype), path, CONTEXT, storage);
+    return ModelDirectory.load(new Ops(backend, dtype), path, CONTEXT, WeightPlacement.of(storage));
   }
 
   /** Another directory with the same model, its linears quantised or, with null, dequantised. */
@@ -155,7 +156,7 @@ class QuantizedBaseTest {
   void itTakesTheBytesThatAreSaid(Dtype dtype, BaseStorage storage) {
     long before = backend.allocatedBytes();
     try (Model model = load(Goldens.path("llama-tiny"), dtype, storage)) {
-      long bytes = Model.bytes(model.config(), dtype, storage);
+      long bytes = Model.bytes(model.config(), dtype, WeightPlacement.of(storage));
       assertEquals(bytes, backend.allocatedBytes() - before);
       ModelLogits.of(model, SEQUENCES, false);
       assertEquals(bytes, backend.allocatedBytes() - before);
@@ -190,7 +191,7 @@ class QuantizedBaseTest {
     Map<BaseStorage, Long> said =
         Map.of(BaseStorage.PLAIN, plain, BaseStorage.NF4, nf4, BaseStorage.NF4_DOUBLE, nf4Double);
     for (BaseStorage storage : BaseStorage.values()) {
-      long bytes = Model.bytes(c, Dtype.BF16, storage);
+      long bytes = Model.bytes(c, Dtype.BF16, WeightPlacement.of(storage));
       double expected =
           linears * bits.get(storage) / 8 + rest + (storage.quantized() ? scratch : 0);
       // Each of 7 linears and their scales begin on 64 bytes; the head's mean row is there, too.
@@ -207,7 +208,7 @@ class QuantizedBaseTest {
     Ops ops = new Ops(backend, Dtype.F32);
     String name = "model.layers.1.mlp.down_proj.weight";
     try (Model plain = Model.load(ops, config, source);
-        Model quantised = Model.load(ops, config, source, BaseStorage.NF4)) {
+        Model quantised = Model.load(ops, config, source, WeightPlacement.of(BaseStorage.NF4))) {
       float[] before = floats(weights(plain, name));
       float[] after = floats(weights(quantised, name));
       for (int block = 0; block < before.length; block += 64) {

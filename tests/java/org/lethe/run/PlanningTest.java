@@ -21,12 +21,12 @@ import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
-import org.lethe.model.BaseStorage;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.OptimizerConfig;
 import org.lethe.model.RandomWeights;
+import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Schedule;
@@ -100,7 +100,7 @@ class PlanningTest {
               new PlannedTraining(
                   sizes,
                   dtype,
-                  BaseStorage.PLAIN,
+                  WeightPlacement.PLAIN,
                   full ? null : lora,
                   OptimizerConfig.DEFAULT,
                   trained,
@@ -165,6 +165,38 @@ class PlanningTest {
         plan("llama-3.2-1b", "device=cuda:63", "dtype=bf16", "memory.activations=offload");
     assertEquals(16, moved.offloaded());
     assertTrue(moved.parts().get("activations") < plan.parts().get("activations"));
+  }
+
+  @Test
+  void anEmbeddingOnTheHostIsARemedyOfDevicesAlone() {
+    String[] given = {"device=cuda:63", "dtype=bf16", "quantize_base=nf4_double", ""};
+    given[3] = "memory.activations=recompute";
+    long whole = plan("llama-3-8b", given).parts().get("weights");
+    given[3] = "memory.embedding=host";
+    assertWithin(whole - 2L * 128256 * 4096, plan("llama-3-8b", given).parts().get("weights"));
+    given[3] = "memory.budget=6.5GB";
+    assertEquals(List.of("memory.embedding=host"), plan("llama-3-8b", given).remedies());
+    for (String[] refused :
+        List.of(
+            new String[] {"llama-3.2-1b", "device=cuda:63", "tie_word_embeddings"},
+            new String[] {"llama-3-8b", "device=cpu", "the device is the host"})) {
+      UserException e =
+          assertThrows(
+              UserException.class,
+              () -> plan(refused[0], refused[1], "memory.embedding=host"),
+              refused[0]);
+      assertTrue(e.getMessage().contains(refused[2]), e.getMessage());
+    }
+    UserException e =
+        assertThrows(
+            UserException.class,
+            () ->
+                plan(
+                    "llama-2-7b",
+                    "device=cuda:63",
+                    "memory.embedding=host",
+                    "train.full_parameters=true"));
+    assertTrue(e.getMessage().contains("memory.embedding"), e.getMessage());
   }
 
   @Test

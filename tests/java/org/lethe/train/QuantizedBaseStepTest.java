@@ -33,6 +33,7 @@ import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 import org.lethe.model.Model;
 import org.lethe.model.ModelLogits;
+import org.lethe.model.WeightPlacement;
 
 /**
  * A base that stays in 4-bit codes against a plain model of the weights that those codes mean,
@@ -69,8 +70,8 @@ class QuantizedBaseStepTest {
     TrainSettings settings = GoldenSteps.settings(2, 1e-2, 4096, TrainSettings.OnNonFinite.STOP);
     List<int[]> sequences = new ArrayList<>();
     GoldenSteps.all().subList(0, 2).forEach(s -> sequences.add(Arrays.copyOf(s.tokens().ids(), 6)));
-    try (Model model = ModelDirectory.load(ops, path, CONTEXT, storage);
-        Model trains = ModelDirectory.load(ops, path, CONTEXT, storage)) {
+    try (Model model = ModelDirectory.load(ops, path, CONTEXT, WeightPlacement.of(storage));
+        Model trains = ModelDirectory.load(ops, path, CONTEXT, WeightPlacement.of(storage))) {
       float[] base = ModelLogits.of(model, sequences, false);
       AdapterDirectory.load(model, Goldens.path("llama-tiny/adapter"), true);
       float[] adapted = ModelLogits.of(model, sequences, true);

@@ -12,11 +12,11 @@ import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
-import org.lethe.model.BaseStorage;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Parameter;
 import org.lethe.model.ParameterNames;
+import org.lethe.model.WeightPlacement;
 
 /**
  * A model in Hugging Face's layout: {@code config.json}, {@code model.safetensors} (or shards with
@@ -45,18 +45,18 @@ public final class ModelDirectory {
    * @param contextLength positions wanted, at most the model's own
    */
   public static Model load(Ops ops, Path directory, int contextLength) {
-    return load(ops, directory, contextLength, BaseStorage.PLAIN);
+    return load(ops, directory, contextLength, WeightPlacement.PLAIN);
   }
 
   /**
-   * The same with the layers' linears kept in another way. Codes of that very layout are taken as
-   * they are stored; other weights are quantised as they are read.
+   * The same with weights kept in another way. Codes of that very layout are taken as they are
+   * stored; other weights are quantised as they are read.
    */
-  public static Model load(Ops ops, Path directory, int contextLength, BaseStorage storage) {
+  public static Model load(Ops ops, Path directory, int contextLength, WeightPlacement placement) {
     ModelConfig sizes = config(directory).model().withContextLength(contextLength);
     try (ModelWeights tensors = ModelWeights.open(directory)) {
       requireTiedHead(tensors, sizes, directory);
-      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory), storage);
+      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory), placement);
     }
   }
 

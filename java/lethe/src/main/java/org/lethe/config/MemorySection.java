@@ -2,7 +2,7 @@ package org.lethe.config;
 
 import java.util.Optional;
 
-/** How much memory training may take, and what becomes of activations. */
+/** How much memory training may take, and what is where in it. */
 public record MemorySection(
     @Doc(
             "What a run may use of its device, such as 8GB or 7.5GiB; steps are cut and layers"
@@ -13,7 +13,12 @@ public record MemorySection(
                 + " (to the host, as many layers as the budget asks), or auto (kept, but computed"
                 + " again for as many layers as the budget asks)")
         @Default("auto")
-        Activations activations) {
+        Activations activations,
+    @Doc(
+            "Where a frozen embedding is: device, or host, which spares a CUDA device its bytes and"
+                + " is read over the bus row by row; the head is on the device either way")
+        @Default("device")
+        Embedding embedding) {
 
   /** What becomes of activations. */
   public enum Activations {
@@ -21,6 +26,12 @@ public record MemorySection(
     KEEP,
     RECOMPUTE,
     OFFLOAD
+  }
+
+  /** Where the embedding is. */
+  public enum Embedding {
+    DEVICE,
+    HOST
   }
 
   public MemorySection {

@@ -83,7 +83,7 @@ public final class LanguageModel implements AutoCloseable {
       ExampleEncoder encoder =
           new ExampleEncoder(tokenizer, template, sizes.contextLength(), options.longSequence());
       Ops ops = new Ops(backend, options.dtype());
-      Model model = ModelDirectory.load(ops, directory, sizes.contextLength(), options.base());
+      Model model = ModelDirectory.load(ops, directory, sizes.contextLength(), options.weights());
       return new LanguageModel(engine, directory, model, tokenizer, encoder, config);
     } catch (RuntimeException e) {
       tokenizer.close();
@@ -96,7 +96,7 @@ public final class LanguageModel implements AutoCloseable {
    * alone.
    */
   public static long predictedBytes(Path directory, LoadOptions options) {
-    return Model.bytes(sizes(directory, options), options.dtype(), options.base());
+    return Model.bytes(sizes(directory, options), options.dtype(), options.weights());
   }
 
   /** The model's sizes, with the context that it was loaded with. */

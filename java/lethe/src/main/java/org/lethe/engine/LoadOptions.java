@@ -5,13 +5,15 @@ import org.lethe.UserException;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.kernels.Dtype;
 import org.lethe.model.BaseStorage;
+import org.lethe.model.WeightPlacement;
 
 /**
  * How a model is loaded.
  *
  * @param dtype storage of weights and activations; statistics, master weights and moments are fp32
  *     either way
- * @param base how the linears of the layers are kept; in 4-bit codes they are frozen
+ * @param weights how the linears of the layers are kept (in 4-bit codes they are frozen), and where
+ *     the embedding is
  * @param contextLength tokens of the longest sequence; 0, or more than the model's own: the model's
  *     own
  * @param promptTemplate a text with {@code {question}} in it; empty for the tokenizer's chat
@@ -20,14 +22,18 @@ import org.lethe.model.BaseStorage;
  */
 public record LoadOptions(
     Dtype dtype,
-    BaseStorage base,
+    WeightPlacement weights,
     int contextLength,
     Optional<String> promptTemplate,
     ExampleEncoder.LongSequence longSequence) {
   /** fp32, all of the model's context, its chat template; answers that are too long are cut. */
   public static final LoadOptions DEFAULT =
       new LoadOptions(
-          Dtype.F32, BaseStorage.PLAIN, 0, Optional.empty(), ExampleEncoder.LongSequence.TRUNCATE);
+          Dtype.F32,
+          WeightPlacement.PLAIN,
+          0,
+          Optional.empty(),
+          ExampleEncoder.LongSequence.TRUNCATE);
 
   /** Refuses a context that is negative. */
   public LoadOptions {
@@ -39,21 +45,33 @@ public record LoadOptions(
 
   /** The same with weights and activations in bf16: half the memory. */
   public LoadOptions bf16() {
-    return new LoadOptions(Dtype.BF16, base, contextLength, promptTemplate, longSequence);
+    return new LoadOptions(Dtype.BF16, weights, contextLength, promptTemplate, longSequence);
   }
 
   /** The same with the layers' linears kept in another way, such as in 4 bits under adapters. */
   public LoadOptions withBase(BaseStorage storage) {
-    return new LoadOptions(dtype, storage, contextLength, promptTemplate, longSequence);
+    return with(weights.with(storage));
+  }
+
+  /**
+   * The same with the embedding in the host's memory, frozen: a device of little memory is spared
+   * it, and reads of it over its bus what a batch needs.
+   */
+  public LoadOptions withEmbeddingOnHost() {
+    return with(weights.withEmbeddingOnHost());
+  }
+
+  private LoadOptions with(WeightPlacement placement) {
+    return new LoadOptions(dtype, placement, contextLength, promptTemplate, longSequence);
   }
 
   /** The same with a shorter context. */
   public LoadOptions withContextLength(int tokens) {
-    return new LoadOptions(dtype, base, tokens, promptTemplate, longSequence);
+    return new LoadOptions(dtype, weights, tokens, promptTemplate, longSequence);
   }
 
   /** The same with a plain prompt instead of the chat template. */
   public LoadOptions withPromptTemplate(String template) {
-    return new LoadOptions(dtype, base, contextLength, Optional.of(template), longSequence);
+    return new LoadOptions(dtype, weights, contextLength, Optional.of(template), longSequence);
   }
 }

@@ -4,6 +4,8 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import org.lethe.InternalFaultException;
 import org.lethe.kernels.Arena;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.model.quant.DynamicMap;
@@ -12,18 +14,21 @@ import org.lethe.model.quant.NestedScales;
 /**
  * Where a model's parameters stand in its arena. Plain ones stand together, as their layout has
  * them; linears in 4-bit codes stand behind them, with one piece of memory for all, into which the
- * weight that is needed is dequantised.
+ * weight that is needed is dequantised. An embedding on the host has a buffer of its own.
  */
-final class BaseWeights {
+final class BaseWeights implements AutoCloseable {
   private final Arena arena;
   private final Dtype dtype;
+  private final WeightPlacement placement;
   private final BaseStorage storage;
+  private final Parameter embedding;
   private final Layout plain;
   private final long first;
   private final Map<String, Codes> codes = new LinkedHashMap<>();
   private final Map<String, Float> offsets = new LinkedHashMap<>();
   private long scratch;
   private long map;
+  private Buffer host;
 
   /**
    * A weight in codes: byte offsets of what it consists of.
@@ -33,27 +38,30 @@ final class BaseWeights {
    */
   record Codes(Parameter parameter, long packed, long scales, long nestedScales) {}
 
-  private BaseWeights(Arena arena, Dtype dtype, BaseStorage storage, Layout plain) {
+  private BaseWeights(Arena arena, ModelConfig config, Dtype dtype, WeightPlacement placement) {
     this.arena = arena;
     this.dtype = dtype;
-    this.storage = storage;
-    this.plain = plain;
+    this.placement = placement;
+    this.storage = placement.linears();
+    this.plain = ModelLayout.placed(config, placement);
+    this.embedding = ModelLayout.of(config).parameter(ParameterNames.EMBEDDING);
     this.first = arena.reserve(plain.elements(), dtype);
   }
 
-  /** Reserves the memory of all parameters. */
-  static BaseWeights reserve(Arena arena, ModelConfig config, Dtype dtype, BaseStorage storage) {
-    if (!storage.quantized()) {
-      return new BaseWeights(arena, dtype, storage, ModelLayout.of(config));
+  /** Reserves the device's memory of all parameters. */
+  static BaseWeights reserve(
+      Arena arena, ModelConfig config, Dtype dtype, WeightPlacement placement) {
+    BaseWeights made = new BaseWeights(arena, config, dtype, placement);
+    if (!placement.linears().quantized()) {
+      return made;
     }
-    BaseWeights made = new BaseWeights(arena, dtype, storage, ModelLayout.withoutLinears(config));
     Model.projections(config).values().forEach(made::reserveCodes);
     long largest = 0;
     for (Model.Group group : ModelLayout.groups(config)) {
       largest = Math.max(largest, (long) group.out() * group.in());
     }
     made.scratch = arena.reserve(largest, dtype);
-    made.map = arena.reserve(storage.nested() ? DynamicMap.SIZE : 0, Dtype.F32);
+    made.map = arena.reserve(placement.linears().nested() ? DynamicMap.SIZE : 0, Dtype.F32);
     return made;
   }
 
@@ -66,6 +74,17 @@ final class BaseWeights {
         storage.nested()
             ? new Codes(p, packed, arena.reserveBytes(blocks), arena.reserve(groups, Dtype.F32))
             : new Codes(p, packed, arena.reserve(blocks, Dtype.F32), 0));
+  }
+
+  /** Takes the host's memory of what stands there. */
+  void takeHost(Backend backend) {
+    if (placement.embeddingOnHost()) {
+      host = backend.allocateHost(embedding.elements() * dtype.bytes(), "the embedding");
+    }
+  }
+
+  WeightPlacement placement() {
+    return placement;
   }
 
   BaseStorage storage() {
@@ -81,9 +100,18 @@ final class BaseWeights {
     return first;
   }
 
-  /** The byte offset of a plain parameter. */
+  /** The memory in which a plain parameter stands. */
+  Buffer buffer(String name) {
+    return isOnHost(name) ? host : arena.buffer();
+  }
+
+  /** The byte offset of a plain parameter in its {@link #buffer}. */
   long offset(String name) {
-    return first + plain.parameter(name).offset() * dtype.bytes();
+    return isOnHost(name) ? 0 : first + plain.parameter(name).offset() * dtype.bytes();
+  }
+
+  private boolean isOnHost(String name) {
+    return placement.embeddingOnHost() && name.equals(ParameterNames.EMBEDDING);
   }
 
   /** Whether a parameter is kept in codes. */
@@ -153,5 +181,13 @@ final class BaseWeights {
         arena.at(map),
         arena.at(c.nestedScales()),
         offsets.get(c.parameter().name()));
+  }
+
+  /** Gives the host's memory back; the arena is its owner's. */
+  @Override
+  public void close() {
+    if (host != null) {
+      host.close();
+    }
   }
 }

@@ -51,24 +51,30 @@ public final class Model implements AutoCloseable {
     }
   }
 
-  private Model(Ops ops, ModelConfig config, BaseStorage storage) {
+  private Model(Ops ops, ModelConfig config, WeightPlacement placement) {
+    placement.requirePossible(config, ops.backend().isHost());
     this.ops = ops;
     this.config = config;
     this.layout = layout(config);
     this.arena = new Arena(ops.backend(), "weights");
-    this.weights = BaseWeights.reserve(arena, config, ops.dtype(), storage);
+    this.weights = BaseWeights.reserve(arena, config, ops.dtype(), placement);
     this.offsets = Offsets.reserve(arena, config);
     MemoryPlan.take(arena::allocate, this::plan);
+    weights.takeHost(ops.backend());
   }
 
   private MemoryPlan plan() {
-    BaseStorage storage = weights.storage();
+    WeightPlacement placement = weights.placement();
+    boolean moves = !config.tiedHead() && !ops.backend().isHost();
     return new MemoryPlan()
         .part("weights", arena.bytes())
-        .remedy("dtype=bf16", arena.bytes() - bytes(config, Dtype.BF16, storage))
+        .remedy("dtype=bf16", arena.bytes() - bytes(config, Dtype.BF16, placement))
         .remedy(
             "quantize_base=nf4_double, under adapters,",
-            arena.bytes() - bytes(config, ops.dtype(), BaseStorage.NF4_DOUBLE))
+            arena.bytes() - bytes(config, ops.dtype(), placement.with(BaseStorage.NF4_DOUBLE)))
+        .remedy(
+            "memory.embedding=host, under adapters,",
+            moves ? arena.bytes() - bytes(config, ops.dtype(), placement.withEmbeddingOnHost()) : 0)
         .remedy("a model with fewer parameters, another device, or device=cpu");
   }
 
@@ -85,13 +91,13 @@ public final class Model implements AutoCloseable {
 
   /** Bytes on its device of a frozen model of these sizes: what loading it will take. */
   public static long bytes(ModelConfig config, Dtype dtype) {
-    return bytes(config, dtype, BaseStorage.PLAIN);
+    return bytes(config, dtype, WeightPlacement.PLAIN);
   }
 
-  /** The same with the layers' linears kept in another way. */
-  public static long bytes(ModelConfig config, Dtype dtype, BaseStorage storage) {
+  /** The same with weights kept in another way; what is on the host does not count. */
+  public static long bytes(ModelConfig config, Dtype dtype, WeightPlacement placement) {
     Arena planned = new Arena(null);
-    BaseWeights.reserve(planned, config, dtype, storage);
+    BaseWeights.reserve(planned, config, dtype, placement);
     Offsets.reserve(planned, config);
     return planned.bytes();
   }
@@ -101,12 +107,13 @@ public final class Model implements AutoCloseable {
    * errors.
    */
   public static Model load(Ops ops, ModelConfig config, WeightSource source) {
-    return load(ops, config, source, BaseStorage.PLAIN);
+    return load(ops, config, source, WeightPlacement.PLAIN);
   }
 
-  /** The same with the layers' linears kept in another way. */
-  public static Model load(Ops ops, ModelConfig config, WeightSource source, BaseStorage storage) {
-    Model model = new Model(ops, config, storage);
+  /** The same with weights kept in another way. */
+  public static Model load(
+      Ops ops, ModelConfig config, WeightSource source, WeightPlacement placement) {
+    Model model = new Model(ops, config, placement);
     try {
       model.checkNames(source);
       model.readWeights(source);
@@ -145,6 +152,11 @@ public final class Model implements AutoCloseable {
   /** The ops of its device, in its storage. */
   public Ops ops() {
     return ops;
+  }
+
+  /** How and where it keeps its weights. */
+  public WeightPlacement placement() {
+    return weights.placement();
   }
 
   /** How it keeps the weights of its layers' linears. */
@@ -316,6 +328,11 @@ public final class Model implements AutoCloseable {
               + " no gradients; load them plain (quantize_base=none), or train adapters"
               + " (train.full_parameters=false)");
     }
+    if (weights.placement().embeddingOnHost()) {
+      throw new UserException(
+          "all weights are to train, but the embedding is kept on the host, where it is frozen; set"
+              + " memory.embedding=device, or train adapters (train.full_parameters=false)");
+    }
     if (adapters.hasFrozen()) {
       throw new UserException(
           "all weights train, and adapters lie on them; merge the adapters into the model first");
@@ -336,7 +353,7 @@ public final class Model implements AutoCloseable {
 
   /** The ref of a weight in storage; one that is kept in codes has none. */
   public long weight(String name) {
-    return arena.at(weights.offset(name));
+    return weights.buffer(name).at(weights.offset(name));
   }
 
   /** The linear of a group, without adapters. */
@@ -364,9 +381,10 @@ public final class Model implements AutoCloseable {
       weights.dequantize(ops, name);
     }
     long first = quantized ? weights.scratch() : weights.offset(name);
+    Buffer buffer = quantized ? arena.buffer() : weights.buffer(name);
     for (long done = 0; done < size; ) {
       int piece = (int) Math.min(staging.capacity(), size - done);
-      staging.read(arena.buffer(), first + done, piece);
+      staging.read(buffer, first + done, piece);
       consumer.accept(staging.bytes().clear().limit(piece));
       done += piece;
     }
@@ -457,6 +475,7 @@ public final class Model implements AutoCloseable {
     if (trainable != null) {
       trainable.close();
     }
+    weights.close();
     arena.close();
   }
 
@@ -551,7 +570,8 @@ public final class Model implements AutoCloseable {
     Dtype stored = source.dtype(p.name());
     int width = ops.dtype().bytes();
     long first = weights.offset(p.name());
-    if (source.write(p.name(), ops, arena.at(first))) {
+    Buffer buffer = weights.buffer(p.name());
+    if (source.write(p.name(), ops, buffer.at(first))) {
       return;
     }
     int pieceElements = staging.capacity() / Float.BYTES;
@@ -561,10 +581,10 @@ public final class Model implements AutoCloseable {
       source.read(p.name(), done * stored.bytes(), staging.bytes().clear().limit(size));
       long target = first + done * width;
       if (stored == ops.dtype()) {
-        staging.write(arena.buffer(), target, size);
+        staging.write(buffer, target, size);
       } else {
         staging.write(other, 0, size);
-        ops.convert(n, stored, other.at(0), ops.dtype(), arena.at(target));
+        ops.convert(n, stored, other.at(0), ops.dtype(), buffer.at(target));
       }
       done += n;
     }

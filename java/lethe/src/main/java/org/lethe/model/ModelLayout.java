@@ -15,17 +15,19 @@ final class ModelLayout {
    * projections that one GEMM computes stand side by side, as its weights do.
    */
   static Layout of(ModelConfig c) {
-    return of(c, true);
+    return of(c, true, true);
   }
 
-  /** The same without the weights of the layers' linears. */
-  static Layout withoutLinears(ModelConfig c) {
-    return of(c, false);
+  /** The same without what a placement keeps elsewhere, or in another form. */
+  static Layout placed(ModelConfig c, WeightPlacement placement) {
+    return of(c, !placement.linears().quantized(), !placement.embeddingOnHost());
   }
 
-  private static Layout of(ModelConfig c, boolean linears) {
+  private static Layout of(ModelConfig c, boolean linears, boolean embedding) {
     Layout.Builder builder = new Layout.Builder();
-    builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
+    if (embedding) {
+      builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
+    }
     for (int layer = 0; linears && layer < c.layers(); layer++) {
       for (Model.Group group : groups(c)) {
         builder.align();

@@ -8,6 +8,7 @@ import org.lethe.checkpoint.ModelConfigFile;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.config.AdapterSection;
 import org.lethe.config.DataConfig;
+import org.lethe.config.MemorySection;
 import org.lethe.config.RunConfig;
 import org.lethe.config.ViewSection;
 import org.lethe.data.ExampleEncoder;
@@ -18,6 +19,7 @@ import org.lethe.kernels.Ops;
 import org.lethe.model.BaseStorage;
 import org.lethe.model.Model;
 import org.lethe.model.View;
+import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
 
 /**
@@ -58,7 +60,8 @@ public final class LoadedModel implements AutoCloseable {
       tokenizer.requireVocabulary(file.model().vocabularySize());
       int context = contextLength(config, file.model().contextLength());
       backend = openBackend(config);
-      Model model = ModelDirectory.load(ops(config, backend), directory, context, storage(config));
+      Model model =
+          ModelDirectory.load(ops(config, backend), directory, context, placement(config));
       startFrom(model, config.adapters());
       nameViews(model, config.views());
       model.optimizer(Settings.optimizer(config.train()));
@@ -119,13 +122,16 @@ public final class LoadedModel implements AutoCloseable {
     return new Ops(backend, config.dtype() == RunConfig.Dtype.BF16 ? Dtype.BF16 : Dtype.F32);
   }
 
-  /** How the model's linears are to be kept. */
-  static BaseStorage storage(RunConfig config) {
-    return switch (config.quantizeBase()) {
-      case NONE -> BaseStorage.PLAIN;
-      case NF4 -> BaseStorage.NF4;
-      case NF4_DOUBLE -> BaseStorage.NF4_DOUBLE;
-    };
+  /** How and where the model's weights are to be kept. */
+  static WeightPlacement placement(RunConfig config) {
+    BaseStorage linears =
+        switch (config.quantizeBase()) {
+          case NONE -> BaseStorage.PLAIN;
+          case NF4 -> BaseStorage.NF4;
+          case NF4_DOUBLE -> BaseStorage.NF4_DOUBLE;
+        };
+    return new WeightPlacement(
+        linears, config.memory().embedding() == MemorySection.Embedding.HOST);
   }
 
   static Path modelDirectory(RunConfig config) {

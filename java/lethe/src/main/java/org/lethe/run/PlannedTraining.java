@@ -8,7 +8,6 @@ import org.lethe.kernels.Dtype;
 import org.lethe.method.Method;
 import org.lethe.model.ActivationPolicy;
 import org.lethe.model.AdapterWidths;
-import org.lethe.model.BaseStorage;
 import org.lethe.model.Head;
 import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
@@ -16,6 +15,7 @@ import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.OptimizerConfig;
 import org.lethe.model.Trainable;
+import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.Graphs;
 import org.lethe.train.MemorySettings;
@@ -28,7 +28,7 @@ import org.lethe.train.TrainSettings;
 /**
  * A training that nothing was loaded of: what of a device it would take.
  *
- * @param base how the weights of the layers' linears are kept
+ * @param weights how and where those that are frozen are kept
  * @param lora null: all weights train
  * @param optimizer what is kept of each parameter that trains
  * @param step sequences as long as the longest of the run's
@@ -37,7 +37,7 @@ import org.lethe.train.TrainSettings;
 record PlannedTraining(
     ModelConfig model,
     Dtype dtype,
-    BaseStorage base,
+    WeightPlacement weights,
     LoraConfig lora,
     OptimizerConfig optimizer,
     Method method,
@@ -47,31 +47,31 @@ record PlannedTraining(
     DeviceCosts costs) {
 
   PlannedTraining with(Dtype other) {
-    return with(other, base, lora, optimizer, settings);
+    return with(other, weights, lora, optimizer, settings);
   }
 
-  PlannedTraining with(BaseStorage other) {
+  PlannedTraining with(WeightPlacement other) {
     return with(dtype, other, lora, optimizer, settings);
   }
 
   /** Adapters in place of all weights, whose gradients exist at once. */
   PlannedTraining with(LoraConfig other) {
     OptimizerConfig whole = new OptimizerConfig(optimizer.master(), optimizer.moments(), false);
-    return with(dtype, base, other, whole, settings);
+    return with(dtype, weights, other, whole, settings);
   }
 
   PlannedTraining with(OptimizerConfig other) {
-    return with(dtype, base, lora, other, settings);
+    return with(dtype, weights, lora, other, settings);
   }
 
   PlannedTraining with(MemorySettings.Activations activations) {
     MemorySettings bounds = new MemorySettings(settings.memory().budget(), activations);
-    return with(dtype, base, lora, optimizer, settings.with(bounds));
+    return with(dtype, weights, lora, optimizer, settings.with(bounds));
   }
 
   private PlannedTraining with(
       Dtype other,
-      BaseStorage kept,
+      WeightPlacement kept,
       LoraConfig adapters,
       OptimizerConfig state,
       TrainSettings bounds) {
@@ -83,7 +83,7 @@ record PlannedTraining(
   Map<String, Long> fixed() {
     Map<String, Long> parts = new LinkedHashMap<>();
     parts.put("libraries", costs.overheadBytes());
-    parts.put("weights", Model.bytes(model, dtype, base));
+    parts.put("weights", Model.bytes(model, dtype, weights));
     if (lora == null) {
       parts.put("gradients and optimizer", Trainable.bytes(model, dtype, optimizer));
     } else {

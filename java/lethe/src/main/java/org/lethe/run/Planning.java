@@ -21,6 +21,7 @@ import org.lethe.model.Head;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.OptimizerConfig;
+import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Parity;
@@ -99,18 +100,21 @@ public final class Planning {
         Settings.train(config.train(), config.train().batchSize())
             .with(Parity.NONE)
             .with(Settings.memory(config.memory()));
+    boolean host = !config.device().startsWith(CUDA);
+    WeightPlacement weights = LoadedModel.placement(config);
+    weights.requirePossible(model, host);
     LoraConfig lora = config.train().fullParameters() ? null : FineTune.loraConfig(config, model);
     return new PlannedTraining(
         model,
         dtype(config),
-        LoadedModel.storage(config),
+        weights,
         lora,
         Settings.optimizer(config.train()),
         method,
         settings,
         step,
         workspace,
-        DeviceCosts.of(!config.device().startsWith(CUDA)));
+        DeviceCosts.of(host));
   }
 
   private static MemoryForecast forecast(
@@ -148,6 +152,7 @@ public final class Planning {
   }
 
   private static String described(PlannedTraining training) {
+    BaseStorage linears = training.weights().linears();
     String what =
         training.lora() == null ? "all weights" : "adapters of rank " + training.lora().rank();
     return training.method().name()
@@ -155,7 +160,8 @@ public final class Planning {
         + what
         + ", "
         + (training.dtype() == Dtype.BF16 ? "bf16" : "fp32")
-        + (training.base() == BaseStorage.PLAIN ? "" : ", linears in " + training.base());
+        + (linears == BaseStorage.PLAIN ? "" : ", linears in " + linears)
+        + (training.weights().embeddingOnHost() ? ", the embedding on the host" : "");
   }
 
   /** Settings that make it fit: one by one, and when none does, one on top of the other. */
@@ -204,8 +210,16 @@ public final class Planning {
     if (training.dtype() == Dtype.F32) {
       changes.add(new Change("dtype=bf16", t -> t.with(Dtype.BF16)));
     }
-    if (training.base() == BaseStorage.PLAIN && training.lora() != null) {
-      changes.add(new Change("quantize_base=nf4_double", t -> t.with(BaseStorage.NF4_DOUBLE)));
+    WeightPlacement weights = training.weights();
+    if (weights.linears() == BaseStorage.PLAIN && training.lora() != null) {
+      changes.add(
+          new Change(
+              "quantize_base=nf4_double", t -> t.with(t.weights().with(BaseStorage.NF4_DOUBLE))));
+    }
+    boolean moves = !training.model().tiedHead() && !training.costs().host();
+    if (moves && !weights.embeddingOnHost() && training.lora() != null) {
+      changes.add(
+          new Change("memory.embedding=host", t -> t.with(t.weights().withEmbeddingOnHost())));
     }
     OptimizerConfig o = training.optimizer();
     if (o.moments() == OptimizerConfig.Moments.FP32) {

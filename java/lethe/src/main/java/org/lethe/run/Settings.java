@@ -105,7 +105,7 @@ final class Settings {
   }
 
   /**
-   * Refuses to train all weights where they are to be kept in 4-bit codes.
+   * Refuses to train all weights where some are to be kept in 4-bit codes or on the host.
    *
    * @throws UserException naming both keys
    */
@@ -120,6 +120,14 @@ final class Settings {
                   ? "scratch trains all weights of a new model; set quantize_base=none"
                   : "train.full_parameters is true; train adapters (train.full_parameters=false),"
                       + " or set quantize_base=none"));
+    }
+    if (all && c.memory().embedding() == MemorySection.Embedding.HOST) {
+      throw new UserException(
+          "memory.embedding is host, where the embedding is frozen, but "
+              + (c.scratch().isPresent()
+                  ? "scratch trains all weights of a new model; set memory.embedding=device"
+                  : "train.full_parameters is true; train adapters (train.full_parameters=false),"
+                      + " or set memory.embedding=device"));
     }
   }
 

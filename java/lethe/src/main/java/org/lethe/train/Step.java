@@ -186,8 +186,8 @@ public final class Step implements AutoCloseable {
     long again = memory.activations(budget, ActivationPolicy.recompute(model.config().layers()));
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
-        Model.bytes(model.config(), Dtype.F32, model.storage())
-            - Model.bytes(model.config(), Dtype.BF16, model.storage());
+        Model.bytes(model.config(), Dtype.F32, model.placement())
+            - Model.bytes(model.config(), Dtype.BF16, model.placement());
     return new MemoryPlan()
         .part("activations of " + budget + " tokens", activations)
         .part("head", heads)

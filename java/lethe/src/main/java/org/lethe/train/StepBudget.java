@@ -8,6 +8,7 @@ import org.lethe.model.ActivationPolicy;
 import org.lethe.model.BaseStorage;
 import org.lethe.model.MemoryPlan;
 import org.lethe.model.Model;
+import org.lethe.model.WeightPlacement;
 
 /** Cuts the steps of a training so that it stays within its {@link MemorySettings#budget}. */
 final class StepBudget {
@@ -52,8 +53,15 @@ final class StepBudget {
     long codes =
         model.trainsWeights()
             ? 0
-            : Model.bytes(model.config(), model.ops().dtype(), model.storage())
-                - Model.bytes(model.config(), model.ops().dtype(), BaseStorage.NF4_DOUBLE);
+            : bytes(model, model.placement())
+                - bytes(model, model.placement().with(BaseStorage.NF4_DOUBLE));
+    boolean moves =
+        !model.trainsWeights() && !model.config().tiedHead() && !model.ops().backend().isHost();
+    long embedding =
+        moves
+            ? bytes(model, model.placement())
+                - bytes(model, model.placement().withEmbeddingOnHost())
+            : 0;
     MemoryPlan plan =
         new MemoryPlan()
             .part("model, adapters, optimizer and libraries", held)
@@ -66,8 +74,13 @@ final class StepBudget {
                     : 0)
             .remedy("dtype=bf16", wide ? narrower : 0)
             .remedy("quantize_base=nf4_double", codes)
+            .remedy("memory.embedding=host", embedding)
             .remedy("shorter rows (data.context_length)");
     return new UserException(
         "memory.budget is " + Backend.amount(bounds.budget()) + ", which is too little" + plan);
+  }
+
+  private static long bytes(Model model, WeightPlacement placement) {
+    return Model.bytes(model.config(), model.ops().dtype(), placement);
   }
 }
