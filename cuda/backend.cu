@@ -373,7 +373,8 @@ void record_launch(Device *device, const Shape &s) {
   record(device, std::string(R"({"op":")") + device->fault.op + R"(","kernel":")" + s.name + R"(","grid":[)" +
                      std::to_string(s.grid.x) + "," + std::to_string(s.grid.y) + "," + std::to_string(s.grid.z) +
                      R"(],"threads":)" + std::to_string(s.threads) + R"(,"shared":)" + std::to_string(s.shared) +
-                     R"(,"bytes":)" + std::to_string(s.bytes) + "}");
+                     R"(,"bytes":)" + std::to_string(s.bytes) +
+                     (s.cluster > 1 ? R"(,"cluster":)" + std::to_string(s.cluster) : "") + "}");
 }
 
 // Says what was asked for, what is free, and what this engine holds; the rest is known to the caller alone.
