@@ -78,12 +78,20 @@ foreach(op ${shim_ops})
   add_sanitized_test(${op})
 endforeach()
 
-# The machine at fault.
-add_executable(device_fault_test ${CMAKE_SOURCE_DIR}/../tests/native/device_fault_test.cpp)
-target_link_libraries(device_fault_test PRIVATE lethe lethe_warnings ${CMAKE_DL_LIBS})
-add_dependencies(device_fault_test lethe_cuda_shim)
-add_test(NAME cuda-shim-device-fault COMMAND device_fault_test ${CMAKE_BINARY_DIR})
-add_sanitized_test(device_fault)
+# The machine at fault, and machines of several sizes: the shim's knobs.
+foreach(name device_fault head_form)
+  string(REPLACE _ - test ${name})
+  add_executable(${name}_test ${CMAKE_SOURCE_DIR}/../tests/native/${name}_test.cpp)
+  target_link_libraries(${name}_test PRIVATE lethe lethe_warnings ${CMAKE_DL_LIBS})
+  add_dependencies(${name}_test lethe_cuda_shim)
+  add_test(NAME cuda-shim-${test} COMMAND ${name}_test ${CMAKE_BINARY_DIR})
+  add_sanitized_test(${name})
+endforeach()
+# The head's cases with rows on chip.
+foreach(op head head_pass)
+  add_test(NAME cuda-shim-${op}-onchip COMMAND ${op}_test ${CMAKE_BINARY_DIR} cuda_shim)
+  set_tests_properties(cuda-shim-${op}-onchip PROPERTIES ENVIRONMENT LETHE_HEAD_ROWS=auto)
+endforeach()
 
 # The chain from the head rows' hidden states to the updated adapters, beside the CPU's.
 add_executable(chain_test ${CMAKE_SOURCE_DIR}/../tests/native/chain_test.cpp)

@@ -18,9 +18,8 @@ using lethe::test::HeadLaunch;
 int faults = 0;
 
 void shim_rows(const HeadLaunch &l, unsigned threads, unsigned blocks) {
-  const HeadRows a = {l.rows,     l.V,           l.ld,      l.z,          l.delta, l.second,
-                      l.delta_of, l.second_of,   l.records, l.row_params, l.bias,  l.soft_cap,
-                      l.means,    l.coefficient, l.stats,   l.gradient};
+  const HeadRows a = {l.rows,    l.V,          l.ld,   l.z,        l.delta, l.second,      l.delta_of, l.second_of,
+                      l.records, l.row_params, l.bias, l.soft_cap, l.means, l.coefficient, l.stats,    l.gradient};
   while (blocks > 0 && lethe::cuda::head_rows_onchip_shape(a, threads, blocks).shared > kMostSharedBytes) blocks *= 2;
   const cudaError_t status = blocks == 0 ? lethe::cuda::head_rows(a, threads, nullptr)
                                          : lethe::cuda::head_rows_onchip(a, threads, blocks, nullptr);
