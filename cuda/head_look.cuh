@@ -237,12 +237,12 @@ __device__ inline void smoothed_look(const Columns &c, const Softmax &m, float (
 // Second look: writes the gradient of the block's part of a row to `row`, and sums its share of the divergence.
 // kInPlace: what it reads stands there, too, and in bf16 the gradient of a tile lies over logits of columns half as far
 // into the row. Once all threads have loaded tile k, tiles up to 2k can be stored over what has been read: so the
-// threads meet at tiles 0, 1, 3, 7,
-// ...
+// threads meet at tiles 0, 1, 3, 7, ...
 template <bool kReference, bool kInPlace>
 __device__ float second_look(const Columns &c, const Softmax &m, float *row, int gradient) {
   float value = 0;
   const int threads = static_cast<int>(blockDim.x);
+  const bool meets = kInPlace && gradient == LETHE_BF16;
   for (int tile = 0; tile * threads < c.end - c.begin; ++tile) {
     const int group = c.begin + tile * threads + static_cast<int>(threadIdx.x);
     if (!kInPlace && group >= c.end) return value;
@@ -250,8 +250,7 @@ __device__ float second_look(const Columns &c, const Softmax &m, float *row, int
     float z[kGroup], delta[kGroup] = {};
     load_group(c.z_at(begin), begin, c.V, -infinity(), z);
     if (kReference) load_group(c.delta_at(begin), begin, c.V, 0.0f, delta);
-    if (kInPlace && gradient == LETHE_BF16 && (tile & (tile + 1)) == 0)
-      __syncthreads();  // loads of tiles <= tile are done
+    if (meets && (tile & (tile + 1)) == 0) __syncthreads();  // loads of tiles <= tile are done
     if (group >= c.end) continue;
     float g[kGroup];
     for (int i = 0; i < kGroup; ++i) {

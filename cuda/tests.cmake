@@ -15,11 +15,11 @@ endfunction()
 add_row_test(head_shim_test ${CMAKE_CURRENT_SOURCE_DIR} $<TARGET_OBJECTS:lethe_shim>)
 target_compile_options(head_shim_test PRIVATE -O2)
 add_test(NAME head-shim COMMAND head_shim_test full)
-add_test(NAME head-shim-onchip-1 COMMAND head_shim_test full 1)
-add_test(NAME head-shim-onchip-2 COMMAND head_shim_test full 2)
+# The whole list for each size of cluster, in parts that take a few seconds.
 foreach(part 0 1 2)
-  add_test(NAME head-shim-onchip-4-${part} COMMAND head_shim_test full 4 ${part} 3)
-  add_test(NAME head-shim-onchip-8-${part} COMMAND head_shim_test full 8 ${part} 3)
+  foreach(blocks 1 2 4 8)
+    add_test(NAME head-shim-onchip-${blocks}-${part} COMMAND head_shim_test full ${blocks} ${part} 3)
+  endforeach()
 endforeach()
 
 add_row_test(head_shim_sanitized_test ${CMAKE_CURRENT_SOURCE_DIR} ${shim_runtime}

@@ -17,10 +17,12 @@ using lethe::test::HeadLaunch;
 
 int faults = 0;
 
+// A cluster has about as many threads as a block alone.
 void shim_rows(const HeadLaunch &l, unsigned threads, unsigned blocks) {
   const HeadRows a = {l.rows,    l.V,          l.ld,   l.z,        l.delta, l.second,      l.delta_of, l.second_of,
                       l.records, l.row_params, l.bias, l.soft_cap, l.means, l.coefficient, l.stats,    l.gradient};
   while (blocks > 0 && lethe::cuda::head_rows_onchip_shape(a, threads, blocks).shared > kMostSharedBytes) blocks *= 2;
+  if (blocks > 0) threads = std::max(threads / blocks / kWarp, 1u) * kWarp;
   const cudaError_t status = blocks == 0 ? lethe::cuda::head_rows(a, threads, nullptr)
                                          : lethe::cuda::head_rows_onchip(a, threads, blocks, nullptr);
   if (status == cudaSuccess) return;
@@ -38,13 +40,11 @@ int main(int argc, char **argv) {
   const auto blocks = static_cast<unsigned>(number(2, 0));
   const auto part = static_cast<size_t>(number(3, 0)), parts = static_cast<size_t>(number(4, separate ? 3 : 1));
   lethe::test::HeadChecker checker("head shim", separate);
-  // Few threads make many tiles; many make warps with nothing to do. Every case meets both over its dtypes. A cluster
-  // has about as many as a block alone.
+  // Few threads make many tiles; many make warps with nothing to do. Every case meets both over its dtypes.
   checker.run(
       [blocks](const HeadLaunch &l) {
         const bool few = (l.V + l.gradient) % 2 == 0;
-        const unsigned threads = few ? 32 : l.V < 5000 ? 96 : 512;
-        shim_rows(l, blocks == 0 ? threads : std::max(threads / blocks / kWarp, 1u) * kWarp, blocks);
+        shim_rows(l, few ? 32 : l.V < 5000 ? 96 : 512, blocks);
       },
       list == "full", parts, part);
   return checker.report();
