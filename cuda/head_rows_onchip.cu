@@ -8,6 +8,7 @@ namespace lethe::cuda {
 namespace {
 
 constexpr unsigned kMostBlocks = 8;  // of a cluster, on every device that has them
+
 // What a block brings to a meeting of its cluster, and what all have brought.
 template <class T>
 struct Meeting {

@@ -62,6 +62,11 @@ Status launch_on(Stream stream, const Shape &shape, void (*kernel)(Parameters...
   config.stream = stream;
   cudaLaunchAttribute attribute = {};
   if (shape.cluster > 1) {
+    // Compiled for an older architecture it takes a cluster for one block (cluster.cuh).
+    cudaFuncAttributes compiled = {};
+    const Status status = cudaFuncGetAttributes(&compiled, kernel);
+    if (status != cudaSuccess) return status;
+    if (compiled.ptxVersion < 90) return cudaErrorNoKernelImageForDevice;
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim.x = shape.cluster;
     attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
