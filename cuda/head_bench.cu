@@ -165,6 +165,24 @@ void launch_form(const HeadRows &a, int64_t references, unsigned plain_blocks, u
   rows_in(last, lethe::cuda::kHeadThreads, reference_blocks);
 }
 
+struct Table {
+  std::vector<int32_t> records, delta_of;
+  int32_t references = 0;
+};
+// Rows of these kinds in turn, those with a reference last, as in a chunk of the head.
+Table make_table(const Kinds &kinds, int64_t rows, int64_t V, lethe::test::Random *random) {
+  std::vector<int> of_rows;
+  for (int64_t i = 0; i < rows; ++i) of_rows.push_back(kinds.cycle[static_cast<size_t>(i) % kinds.cycle.size()]);
+  std::stable_partition(of_rows.begin(), of_rows.end(), [](int k) { return !lethe::test::is_reference_kind(k); });
+  Table table;
+  for (int32_t i = 0; i < static_cast<int32_t>(rows); ++i) {
+    const int kind = of_rows[static_cast<size_t>(i)];
+    table.records.insert(table.records.end(), {i, static_cast<int32_t>(random->below(V)), kind, -1, -1});
+    table.delta_of.push_back(lethe::test::is_reference_kind(kind) ? table.references++ : -1);
+  }
+  return table;
+}
+
 Result time_case(bool on_chip, const Kinds &kinds, int64_t rows, int64_t V) {
   constexpr int kTimes = 25;
   constexpr size_t kFlush = size_t{256} << 20;  // beyond any L2
@@ -174,22 +192,13 @@ Result time_case(bool on_chip, const Kinds &kinds, int64_t rows, int64_t V) {
     row[v] = static_cast<float>(3 * random.normal());
     delta_row[v] = static_cast<float>(0.1 * random.normal());
   }
-  std::vector<int32_t> records, delta_of;
-  int32_t references = 0;
-  std::vector<int> row_kinds;
-  for (int64_t i = 0; i < rows; ++i) row_kinds.push_back(kinds.cycle[static_cast<size_t>(i) % kinds.cycle.size()]);
-  std::stable_partition(row_kinds.begin(), row_kinds.end(), [](int k) { return !lethe::test::is_reference_kind(k); });
-  for (int64_t i = 0; i < rows; ++i) {
-    const int kind = row_kinds[static_cast<size_t>(i)];
-    const bool reference = lethe::test::is_reference_kind(kind);
-    records.insert(records.end(), {static_cast<int32_t>(i), static_cast<int32_t>(random.below(V)), kind, -1, -1});
-    delta_of.push_back(reference ? references++ : -1);
-  }
+  const Table table = make_table(kinds, rows, V, &random);
+  const int32_t references = table.references;
   const size_t row_bytes = row.size() * sizeof(float), count = static_cast<size_t>(rows) * row.size();
   DeviceArray<float> pristine(count), z(count), delta(static_cast<size_t>(references) * row.size());
   DeviceArray<float> stats(static_cast<size_t>(rows * LETHE_STATISTICS));
   DeviceArray<char> flush(kFlush);
-  const DeviceArray<int32_t> device_records(records), device_delta_of(delta_of);
+  const DeviceArray<int32_t> records(table.records), delta_of(table.delta_of);
   const DeviceArray<float> means(std::vector<float>(static_cast<size_t>(rows), 0.0f));
   for (int64_t i = 0; i < rows; ++i) {
     require(cudaMemcpy(pristine.get() + i * V, row.data(), row_bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
@@ -198,22 +207,16 @@ Result time_case(bool on_chip, const Kinds &kinds, int64_t rows, int64_t V) {
     }
   }
   const unsigned plain_blocks = on_chip ? blocks_of(V, false) : 0, reference_blocks = on_chip ? blocks_of(V, true) : 0;
-  const HeadRows a = {rows,
-                      V,
-                      V,
-                      z.get(),
-                      references > 0 ? delta.get() : nullptr,
-                      nullptr,
-                      device_delta_of.get(),
-                      nullptr,
-                      device_records.get(),
-                      nullptr,
-                      nullptr,
-                      0.0f,
-                      means.get(),
-                      nullptr,
-                      stats.get(),
-                      LETHE_BF16};
+  HeadRows a = {};
+  a.rows = rows;
+  a.V = a.ld = V;
+  a.z = z.get();
+  a.delta = references > 0 ? delta.get() : nullptr;
+  a.delta_of = delta_of.get();
+  a.records = records.get();
+  a.means = means.get();
+  a.stats = stats.get();
+  a.gradient = LETHE_BF16;
   const auto before = [&] {
     require(cudaMemcpyAsync(z.get(), pristine.get(), count * sizeof(float), cudaMemcpyDeviceToDevice), "cudaMemcpy");
     require(cudaMemsetAsync(flush.get(), 0, kFlush), "cudaMemset");
