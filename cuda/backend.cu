@@ -1,6 +1,5 @@
 // The CUDA backend's table: opening a device, what it is, and where errors of the runtime become statuses.
 #include <cstdio>
-#include <cstdlib>
 
 #include "gemm.h"
 
@@ -155,22 +154,12 @@ int prepare(Device *device, const char *plugin_dir) {
   return open_blas(device, plugin_dir);
 }
 
-int read_lora_form(Device *device) {
-  const char *given = std::getenv("LETHE_LORA_FORM");
-  if (given == nullptr || *given == '\0') return LETHE_OK;
-  const std::string form = given;
-  device->augments = form == "augmented";
-  if (device->augments || form == "plain") return LETHE_OK;
-  return LETHE_CUDA_FAIL(device, LETHE_INVALID_ARGUMENT,
-                         "the environment has LETHE_LORA_FORM=" + form + "; give plain or augmented, or unset it");
-}
-
 int open(const lethe_host *host, const char *plugin_dir, int32_t ordinal, int32_t, Device **opened) {
   try {
     auto device = std::make_unique<Device>();
     device->host = host;
     device->ordinal = ordinal;
-    LETHE_CUDA_TRY(read_lora_form(device.get()));
+    LETHE_CUDA_TRY(read_forms(device.get()));
     LETHE_CUDA_TRY(check_device(host, ordinal, &device->properties));
     Device *raw = device.release();
     const int status = prepare(raw, plugin_dir);
@@ -195,9 +184,9 @@ int describe(Device *device, char *out, int64_t capacity) {
     const cudaDeviceProp &p = device->properties;
     const int written = std::snprintf(
         out, static_cast<size_t>(capacity),
-        R"({"backend":"cuda","device":"%s","capability":"%d.%d","multiprocessors":%d,"memory":%lld,"driver":%d,"runtime":%d,"blas":"%s","lora_form":"%s"})",
+        R"({"backend":"cuda","device":"%s","capability":"%d.%d","multiprocessors":%d,"memory":%lld,"driver":%d,"runtime":%d,"blas":"%s",%s})",
         p.name, p.major, p.minor, p.multiProcessorCount, static_cast<long long>(p.totalGlobalMem), driver, runtime,
-        blas_version(device).c_str(), device->augments ? "augmented" : "plain");
+        blas_version(device).c_str(), forms_text(device).c_str());
     if (written < 0 || written >= capacity) {
       return LETHE_CUDA_FAIL(device, LETHE_INVALID_ARGUMENT, "capacity is too small for the description");
     }
@@ -373,7 +362,8 @@ void record_launch(Device *device, const Shape &s) {
   record(device, std::string(R"({"op":")") + device->fault.op + R"(","kernel":")" + s.name + R"(","grid":[)" +
                      std::to_string(s.grid.x) + "," + std::to_string(s.grid.y) + "," + std::to_string(s.grid.z) +
                      R"(],"threads":)" + std::to_string(s.threads) + R"(,"shared":)" + std::to_string(s.shared) +
-                     R"(,"bytes":)" + std::to_string(s.bytes) + "}");
+                     R"(,"bytes":)" + std::to_string(s.bytes) +
+                     (s.cluster > 1 ? R"(,"cluster":)" + std::to_string(s.cluster) : "") + "}");
 }
 
 // Says what was asked for, what is free, and what this engine holds; the rest is known to the caller alone.

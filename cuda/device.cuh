@@ -33,6 +33,9 @@ struct OldScratch {
   void *address;
   int64_t bytes;
 };
+// How rows of logits are looked at (head_rows.cuh): twice; once, from shared memory, or not at all; once where they
+// fit.
+enum class HeadForm { kTwoLooks, kOnChip, kAuto };
 class Aside;  // aside.cu
 struct AsideDelete {
   void operator()(Aside *aside) const;
@@ -62,6 +65,7 @@ struct lethe_device {
   // Why the context is beyond use; "" as long as it is not.
   std::string lost;
   bool augments = false;  // LETHE_LORA_FORM=augmented: linear_spare asks for room beside and below weights
+  lethe::cuda::HeadForm head_form = lethe::cuda::HeadForm::kTwoLooks;  // LETHE_HEAD_ROWS
   // Graphs by id; ids are not used again.
   std::unordered_map<uint64_t, lethe::cuda::Graph> graphs;
   uint64_t next_graph = 1;
@@ -96,6 +100,11 @@ int fail_cuda(Device *device, cudaError_t error, const char *file, int line, con
     const int lethe_status_ = (call);                    \
     if (lethe_status_ != LETHE_OK) return lethe_status_; \
   } while (0)
+
+// Reads from the environment which of an op's forms are used; refuses what it does not know.
+int read_forms(Device *device);
+// What it read, as members of a JSON object.
+std::string forms_text(const Device *device);
 
 // Refuses an op on a lost device, and makes the device current for the calling thread.
 int enter(Device *device);

@@ -117,6 +117,7 @@ class Pass {
 
   int run() {
     LETHE_CUDA_TRY(check_workspace(device_, a_, forward_));
+    LETHE_CUDA_TRY(check_form());
     LETHE_CUDA_TRY(take_scratch());
     LETHE_CUDA_TRY(plan_head(device_, a_, order_));
     if (a_.bias != nullptr) LETHE_CUDA_TRY(widen_bias(device_, a_.dtype, a_.V, a_.bias, bias_, bias_mean_));
@@ -134,6 +135,23 @@ class Pass {
   }
 
  private:
+  // Blocks that keep a row on chip, its reference's beside it where it has one; 0: two looks.
+  unsigned row_blocks(bool references) const {
+    const cudaDeviceProp &p = device_->properties;
+    if (device_->head_form == HeadForm::kTwoLooks) return 0;
+    return head_rows_cluster(a_.V, references, static_cast<int64_t>(p.sharedMemPerBlockOptin), p.major);
+  }
+  int check_form() const {
+    if (device_->head_form != HeadForm::kOnChip || row_blocks(a_.references > 0) > 0) return LETHE_OK;
+    const cudaDeviceProp &p = device_->properties;
+    return LETHE_CUDA_FAIL(device_, LETHE_UNSUPPORTED,
+                           "the environment has LETHE_HEAD_ROWS=on_chip, and a row of " + std::to_string(a_.V) +
+                               (a_.references > 0 ? " logits with its reference's" : " logits") +
+                               " does not fit into shared memory: " + std::to_string(p.sharedMemPerBlockOptin) +
+                               " bytes a block, " + (p.major >= 9 ? "8 blocks" : "one block") +
+                               " for a row on this device; give auto or two_looks, or unset it");
+  }
+
   int take_scratch() {
     Pieces pieces;
     const int64_t order = pieces.add<int32_t>(forward_ ? a_.n : 0);
@@ -227,12 +245,35 @@ class Pass {
     r.gradient = a_.dh_rows != nullptr ? a_.dtype : static_cast<int32_t>(LETHE_I32);
     r.order = order();
     r.closed = device_->fault.closed;
-    const auto threads =
-        static_cast<unsigned>(std::min<int64_t>(kHeadThreads, ceil_div(ceil_div(a_.V, 4) + 1, kWarp) * kWarp));
-    Shape shape = head_rows_shape(r, threads);
-    shape.bytes += (chunk_.deltas + chunk_.seconds) * a_.V * 4;
+    const int64_t plain = chunk_.rows - chunk_.deltas;
+    const unsigned of_plain = row_blocks(false), of_references = row_blocks(true);
+    if (plain == 0 || chunk_.deltas == 0 || of_plain + of_references == 0) {
+      return launch_rows(r, chunk_.deltas > 0 ? of_references : of_plain);
+    }
+    // Each kind has a launch of its own: a row's bits depend on its cluster, which must not depend on who is in its
+    // chunk.
+    HeadRows first = r, last = r;
+    first.rows = plain;
+    first.delta = nullptr;
+    first.delta_of = nullptr;
+    last.rows = chunk_.deltas;
+    last.z += plain * r.ld;
+    last.delta_of += plain;
+    last.second_of += plain;
+    last.order += plain;
+    if (r.means != nullptr) last.means += plain;
+    LETHE_CUDA_TRY(launch_rows(first, of_plain));
+    return launch_rows(last, of_references);
+  }
+
+  int launch_rows(const HeadRows &r, unsigned blocks) {
+    const int64_t groups = ceil_div(a_.V, 4 * std::max(blocks, 1u)) + 1;
+    const auto threads = static_cast<unsigned>(std::min<int64_t>(kHeadThreads, ceil_div(groups, kWarp) * kWarp));
+    Shape shape = blocks == 0 ? head_rows_shape(r, threads) : head_rows_onchip_shape(r, threads, blocks);
+    if (r.delta != nullptr) shape.bytes += (chunk_.deltas + chunk_.seconds) * a_.V * 4;
     if (device_->recording) record_launch(device_, shape);
-    const Status status = head_rows(r, threads, device_->stream);
+    const Status status =
+        blocks == 0 ? head_rows(r, threads, device_->stream) : head_rows_onchip(r, threads, blocks, device_->stream);
     return status == cudaSuccess ? static_cast<int>(LETHE_OK)
                                  : fail_cuda(device_, status, __FILE__, __LINE__, shape.name);
   }

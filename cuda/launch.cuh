@@ -20,9 +20,10 @@ struct Grid {
 struct Shape {
   const char *name;
   Grid grid;
-  unsigned threads;   // of a block; a multiple of 32
-  size_t shared = 0;  // bytes of dynamic shared memory
-  int64_t bytes = 0;  // what the kernel reads and writes at least, for records
+  unsigned threads;      // of a block; a multiple of 32
+  size_t shared = 0;     // bytes of dynamic shared memory
+  int64_t bytes = 0;     // what the kernel reads and writes at least, for records
+  unsigned cluster = 1;  // blocks of one cluster, neighbours in x; more than one: compute capability 9.0 and newer
 };
 
 #if defined(LETHE_CUDA_SHIM)
@@ -35,7 +36,7 @@ Status launch_on(Stream stream, const Shape &shape, void (*kernel)(Parameters...
   const Status lost = shim::lost();
   if (lost != cudaSuccess) return lost;
   try {
-    shim::launch({shape.grid.x, shape.grid.y, shape.grid.z}, shape.threads, shape.shared,
+    shim::launch({shape.grid.x, shape.grid.y, shape.grid.z}, shape.threads, shape.shared, shape.cluster,
                  [&] { kernel(arguments...); });
   } catch (const shim::ShimError &e) {
     shim::set_error(cudaErrorLaunchFailure, (std::string(shape.name) + ": " + e.what()).c_str());
@@ -59,6 +60,19 @@ Status launch_on(Stream stream, const Shape &shape, void (*kernel)(Parameters...
   config.blockDim = dim3(shape.threads);
   config.dynamicSmemBytes = shape.shared;
   config.stream = stream;
+  cudaLaunchAttribute attribute = {};
+  if (shape.cluster > 1) {
+    // Compiled for an older architecture it takes a cluster for one block (cluster.cuh).
+    cudaFuncAttributes compiled = {};
+    const Status status = cudaFuncGetAttributes(&compiled, kernel);
+    if (status != cudaSuccess) return status;
+    if (compiled.ptxVersion < 90) return cudaErrorNoKernelImageForDevice;
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = shape.cluster;
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 

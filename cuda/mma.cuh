@@ -78,7 +78,8 @@ void load_matrices(uint32_t (&to)[4], const bf16 *row) {
   shim::MatrixLoad mine = {&row->bits, to};
   shim::warp_meet(&mine, shim::load_matrices<kTransposed>);
 }
-inline void copy_16_async(bf16 *to, const bf16 *from, bool there) {
+template <class T>
+void copy_16_async(T *to, const T *from, bool there) {
   if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16 != 0) {
     throw shim::ShimError("an asynchronous copy off 16 bytes");
   }
@@ -119,7 +120,8 @@ __device__ void load_matrices(uint32_t (&to)[4], const bf16 *row) {
   }
 }
 // Zeros unless it is `there`; `from` is an address in global memory in either case.
-__device__ inline void copy_16_async(bf16 *to, const bf16 *from, bool there) {
+template <class T>
+__device__ void copy_16_async(T *to, const T *from, bool there) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(there ? 16 : 0)
                : "memory");

@@ -2,21 +2,30 @@
 # tail that is off by one, and what else a kernel of its kind gets wrong. Their tests must fail.
 
 # ---- the head's row kernel ----
-add_mutant(head_store_barrier_dropped head_rows.cu "/loads of tiles/s/__syncthreads();//")
-add_mutant(head_store_barrier_once head_rows.cu "/loads of tiles/s/(tile & (tile + 1)) == 0/tile == 0/")
+add_mutant(head_store_barrier_dropped head_look.cuh "/loads of tiles/s/__syncthreads();//")
+add_mutant(head_store_barrier_once head_look.cuh "/loads of tiles/s/(tile & (tile + 1)) == 0/tile == 0/")
 add_mutant(head_written_barrier_dropped common.cuh "/partial is written/s/__syncthreads();//")
 add_mutant(head_largest_barrier_dropped common.cuh "/largest is written/s/__syncthreads();//")
-add_mutant(head_tail_short head_rows.cu "s/begin + i < V ? row/begin + i < V - 1 ? row/")
-add_mutant(head_tail_long head_rows.cu "s/begin + i < V) row/begin + i <= V) row/")
-add_mutant(head_finished_barrier_dropped head_logits.cuh "/logits are written/s/__syncthreads();//")
-add_mutant(head_cap_slope_dropped head_rows.cu "s/m.scale . m.cap.slope(z.i.) ./m.scale */")
+add_mutant(head_tail_short head_look.cuh "s/begin + i < V ? from/begin + i < V - 1 ? from/")
+add_mutant(head_tail_long head_look.cuh "s/begin + i < V) row/begin + i <= V) row/")
+add_mutant(head_finished_barrier_dropped head_rows.cu "/logits are written/s/__syncthreads();//")
+add_mutant(head_cap_slope_dropped head_look.cuh "s/m.scale . m.cap.slope(z.i.) ./m.scale */")
 add_mutant(head_cap_difference head_logits.cuh "s/cap . s . ((1.0f - t) . (1.0f + t))/cap * s/")
 add_mutant(head_mix_sign head_logits.cuh "s/d -= mix ./d += mix */")
-add_mutant(head_mix_from_policy head_logits.cuh "s/cap.difference(u + delta.v., rises/cap.difference(u, rises/")
+add_mutant(head_mix_from_policy head_logits.cuh "s/cap.difference(u + .delta, rises/cap.difference(u, rises/")
 add_mutant(head_label_shift_sign head_logits.cuh "s/d - label_shift/d + label_shift/")
-add_mutant(head_smoothed_ratio head_rows.cu "s/p . m.mean_ratio - p/p - p/")
-add_mutant(head_margin_sign head_rows.cu "s/: -m.uniform;/: m.uniform;/")
-add_mutant(head_sign head_rows.cu "s/m.mean_delta - delta . m.beta/delta * m.beta - m.mean_delta/")
+add_mutant(head_smoothed_ratio head_look.cuh "s/p . m.mean_ratio - p/p - p/")
+add_mutant(head_margin_sign head_look.cuh "s/: -m.uniform;/: m.uniform;/")
+add_mutant(head_sign head_look.cuh "s/m.mean_delta - delta . m.beta/delta * m.beta - m.mean_delta/")
+
+# ---- the same with the row on chip, in clusters ----
+add_mutant(onchip_cluster_barrier_dropped head_rows_onchip.cu "/all blocks' sums are there/s/cluster_sync();//" 4)
+add_mutant(onchip_block_barrier_dropped head_rows_onchip.cu "/all blocks' sums are here/s/__syncthreads();//" 4)
+add_mutant(onchip_end_unmet head_rows_onchip.cu "/it may end/s/cluster_sync();/static_cast<void>(0);/" 2)
+add_mutant(onchip_rank_wrong head_rows_onchip.cu "s/cluster_shared(meeting, threadIdx.x)/cluster_shared(meeting, 0)/" 4)
+add_mutant(onchip_part_short head_rows_onchip.cu "s/: c.begin + each;/: c.begin + each - 1;/" 2)
+add_mutant(onchip_tail_short head_rows_onchip.cu "s/begin + i < c.V) to/begin + i < c.V - 1) to/" 1)
+add_mutant(onchip_copy_unwaited head_rows_onchip.cu "s/copies_wait<0>();/copies_wait<1>();/" 1)
 
 # ---- ops ----
 # One or two a kernel in every build; the rest with -DLETHE_ALL_FAULTS=ON (Maven profile faults): each is a build of its own.

@@ -2,25 +2,36 @@
 
 set(CMAKE_BUILD_WITH_INSTALL_RPATH OFF)
 
-# ---- the head's row kernel alone ----
+# ---- the head's row kernels alone ----
 add_library(lethe_shim OBJECT ${shim_runtime} ${CMAKE_SOURCE_DIR}/../tests/native/head_shim_test.cpp)
 shim_settings(lethe_shim ${CMAKE_CURRENT_SOURCE_DIR} -O2)
 
 function(add_row_test name kernel_dir)
-  wrap_kernels(wrapped ${name} ${kernel_dir} head_rows.cu)
+  wrap_kernels(wrapped ${name} ${kernel_dir} head_rows.cu head_rows_onchip.cu)
   add_executable(${name} ${wrapped} ${ARGN})
   shim_settings(${name} ${kernel_dir})
 endfunction()
 
 add_row_test(head_shim_test ${CMAKE_CURRENT_SOURCE_DIR} $<TARGET_OBJECTS:lethe_shim>)
 target_compile_options(head_shim_test PRIVATE -O2)
-add_test(NAME head-shim COMMAND head_shim_test)
+add_test(NAME head-shim COMMAND head_shim_test full)
+# The whole list for each size of cluster, in parts that take a few seconds.
+foreach(part 0 1 2)
+  foreach(blocks 1 2 4 8)
+    add_test(NAME head-shim-onchip-${blocks}-${part} COMMAND head_shim_test full ${blocks} ${part} 3)
+  endforeach()
+endforeach()
 
 add_row_test(head_shim_sanitized_test ${CMAKE_CURRENT_SOURCE_DIR} ${shim_runtime}
   ${CMAKE_SOURCE_DIR}/../tests/native/head_shim_test.cpp)
 target_compile_options(head_shim_sanitized_test PRIVATE -O1 -g ${sanitizers})
 target_link_options(head_shim_sanitized_test PRIVATE ${sanitizers})
 add_test(NAME head-shim-sanitized COMMAND head_shim_sanitized_test separate)
+# Parts of the short list, which turns through its kinds of logits by tens; each has one of the long rows at its end.
+add_test(NAME head-shim-sanitized-onchip-1 COMMAND head_shim_sanitized_test separate 1 0 7)
+add_test(NAME head-shim-sanitized-onchip-2 COMMAND head_shim_sanitized_test separate 2 6 7)
+add_test(NAME head-shim-sanitized-onchip-4 COMMAND head_shim_sanitized_test separate 4 2 11)
+add_test(NAME head-shim-sanitized-onchip-8 COMMAND head_shim_sanitized_test separate 8 5 17)
 
 # ---- matrix products alone, over the twin of cuBLASLt: add_gemm_test(name twin's folder, objects, options...) ----
 function(add_gemm_test name folder objects)
@@ -67,12 +78,20 @@ foreach(op ${shim_ops})
   add_sanitized_test(${op})
 endforeach()
 
-# The machine at fault.
-add_executable(device_fault_test ${CMAKE_SOURCE_DIR}/../tests/native/device_fault_test.cpp)
-target_link_libraries(device_fault_test PRIVATE lethe lethe_warnings ${CMAKE_DL_LIBS})
-add_dependencies(device_fault_test lethe_cuda_shim)
-add_test(NAME cuda-shim-device-fault COMMAND device_fault_test ${CMAKE_BINARY_DIR})
-add_sanitized_test(device_fault)
+# The machine at fault, and machines of several sizes: the shim's knobs.
+foreach(name device_fault head_form)
+  string(REPLACE _ - test ${name})
+  add_executable(${name}_test ${CMAKE_SOURCE_DIR}/../tests/native/${name}_test.cpp)
+  target_link_libraries(${name}_test PRIVATE lethe lethe_warnings ${CMAKE_DL_LIBS})
+  add_dependencies(${name}_test lethe_cuda_shim)
+  add_test(NAME cuda-shim-${test} COMMAND ${name}_test ${CMAKE_BINARY_DIR})
+  add_sanitized_test(${name})
+endforeach()
+# The head's cases with rows on chip.
+foreach(op head head_pass)
+  add_test(NAME cuda-shim-${op}-onchip COMMAND ${op}_test ${CMAKE_BINARY_DIR} cuda_shim)
+  set_tests_properties(cuda-shim-${op}-onchip PROPERTIES ENVIRONMENT LETHE_HEAD_ROWS=auto)
+endforeach()
 
 # The chain from the head rows' hidden states to the updated adapters, beside the CPU's.
 add_executable(chain_test ${CMAKE_SOURCE_DIR}/../tests/native/chain_test.cpp)
@@ -99,7 +118,8 @@ foreach(name graph head_tune)
 endforeach()
 
 # ---- planted faults ----
-# A kernel with a planted fault must fail by the cases: add_mutant(name file sed-expression).
+# A kernel with a planted fault must fail by the cases: add_mutant(name file sed-expression [blocks]); blocks: of the
+# cluster that keeps a row on chip.
 function(add_mutant name file change)
   set(copy ${CMAKE_CURRENT_BINARY_DIR}/${name})
   add_custom_command(
@@ -109,14 +129,18 @@ function(add_mutant name file change)
     COMMAND bash -c "cp *.cu *.cuh *.h ${copy} && cp -r shim ${copy}/shim"
     COMMAND sed -i.sound "${change}" ${copy}/${file}
     COMMAND bash -c "! cmp -s ${copy}/${file} ${copy}/${file}.sound"
-    DEPENDS head_rows.cu ${cuda_headers}
+    DEPENDS head_rows.cu head_rows_onchip.cu ${cuda_headers}
     WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
     COMMENT "Planting a fault: ${name}"
     VERBATIM)
   add_custom_target(${name} DEPENDS ${copy}/${file})
   add_row_test(${name}_test ${copy} $<TARGET_OBJECTS:lethe_shim>)
   add_dependencies(${name}_test ${name})
-  add_test(NAME mutant-${name} COMMAND ${name}_test small)
+  set(arguments small)
+  if(ARGN)
+    set(arguments small ${ARGN} 0 3)
+  endif()
+  add_test(NAME mutant-${name} COMMAND ${name}_test ${arguments})
   set_tests_properties(mutant-${name} PROPERTIES PASS_REGULAR_EXPRESSION "head shim: FAILED [1-9][0-9]* of")
 endfunction()
 # The same for an op: add_op_mutant(name test file sed-expression source...). The fault is planted in `file`; `sources`

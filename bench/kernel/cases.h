@@ -39,12 +39,13 @@ struct Case {
   double limit;                         // share of the ceiling that is asked for; 0: none
   std::function<Work(Device &)> small;  // at a shape that the CPU does in a moment
   std::function<Work(Device &)> full;
-  bool full_only = false;  // another case has the same small shape
+  bool full_only = false;           // another case has the same small shape
+  const char *head_rows = nullptr;  // LETHE_HEAD_ROWS of the engine that is timed; null: as the environment has it
 };
 
 std::vector<Case> memory_cases();
-std::vector<Case> matrix_cases();
-// augmented: also in the form that only some backends have.
+// forms, augmented: also in the forms that only some backends have.
+std::vector<Case> matrix_cases(bool forms);
 std::vector<Case> linear_cases(bool augmented);
 // A linear without adapters: the rate that matrix products reach.
 Work plain_linear(Device &device, int32_t dtype, int64_t rows, int64_t out, int64_t in);

@@ -123,11 +123,30 @@ void add_heads(std::vector<Case> *all) {
   }
 }
 
+// Few columns of hidden states: the products are little beside the row kernel, the same for both of its forms.
+void add_head_rows(std::vector<Case> *all) {
+  for (const int64_t V : {int64_t{32000}, int64_t{50257}, kLargeVocabulary, int64_t{256000}}) {
+    for (const char *form : {"two_looks", "on_chip"}) {
+      for (const int32_t kind : {LETHE_ROW_UNIFORM_KL, LETHE_ROW_REFERENCE_KL}) {
+        if (V == 256000 && kind == LETHE_ROW_REFERENCE_KL)
+          continue;  // both rows are more than eight blocks have anywhere
+        const HeadShape full = {1024, 64, V, {kind}}, small = {13, 64, 1003, {kind}};
+        all->push_back(
+            {std::string("head_rows ") + form,
+             std::string(kind == LETHE_ROW_UNIFORM_KL ? "ME" : "KL") + ", 1024 rows, d 64, V " + std::to_string(V),
+             LETHE_BF16, Ceiling::kNone, 0, [small](Device &d) { return head(d, LETHE_BF16, small); },
+             [full](Device &d) { return head(d, LETHE_BF16, full); }, V != 32000, form});
+      }
+    }
+  }
+}
+
 }  // namespace
 
-std::vector<Case> matrix_cases() {
+std::vector<Case> matrix_cases(bool forms) {
   std::vector<Case> all;
   add_heads(&all);
+  if (forms) add_head_rows(&all);
   add_attention(&all);
   return all;
 }

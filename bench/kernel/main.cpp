@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <thread>
 
 #include "report.h"
@@ -76,7 +78,7 @@ class Bench {
  public:
   Bench(const Options &options, Device *device, Device *twin) : options_(options), device_(*device), twin_(*twin) {
     const Work copy = copy_work(device_, options.small ? 1 << 16 : int64_t{1} << 29);
-    copy_rate_ = copy.bytes / (time(copy).median * 1e-3);
+    copy_rate_ = copy.bytes / (time(device_, copy).median * 1e-3);
     device_.free_all();
   }
 
@@ -88,29 +90,44 @@ class Bench {
     m.shape = options_.small ? "small" : c.shape;
     m.dtype = c.dtype;
     try {
-      check(c, device_, twin_, &m);
-      if (m.status == "timed") measure_full(c, &m);
+      Device &device = engine_of(c);
+      check(c, device, twin_, &m);
+      if (m.status == "timed") measure_full(c, device, &m);
     } catch (const Failure &failure) {
       const bool absent = failure.status == LETHE_UNSUPPORTED || failure.status == LETHE_OUT_OF_MEMORY;
       m.status = absent ? "absent" : "wrong";
       m.why = failure.trace.substr(0, failure.trace.find('\n'));
     }
+    for (auto &form : forms_) form.second->free_all();
     device_.free_all();
     twin_.free_all();
     return m;
   }
 
  private:
-  Device::Times time(const Work &work) {
-    return device_.time(work.call, options_.small ? 3 : kSamples, options_.small ? kSmallSeconds : kMostSeconds);
+  // An engine reads the form of the row kernel when it opens.
+  Device &engine_of(const Case &c) {
+    if (c.head_rows == nullptr) return device_;
+    std::unique_ptr<Device> &device = forms_[c.head_rows];
+    if (device != nullptr) return *device;
+    const char *given = std::getenv(kHeadRows);
+    const std::string before = given == nullptr ? "" : given;
+    setenv(kHeadRows, c.head_rows, 1);
+    device = std::make_unique<Device>(options_.plugins.c_str(), options_.backend, 1);
+    setenv(kHeadRows, before.c_str(), 1);
+    return *device;
   }
 
-  void measure_full(const Case &c, Measured *m) {
-    const Work work = options_.small ? c.small(device_) : c.full(device_);
+  Device::Times time(Device &device, const Work &work) {
+    return device.time(work.call, options_.small ? 3 : kSamples, options_.small ? kSmallSeconds : kMostSeconds);
+  }
+
+  void measure_full(const Case &c, Device &device, Measured *m) {
+    const Work work = options_.small ? c.small(device) : c.full(device);
     m->bytes = work.bytes;
     m->flops = work.flops;
-    m->times = time(work);
-    m->launches = device_.launches(work.call);
+    m->times = time(device, work);
+    m->launches = device.launches(work.call);
     const double seconds = m->times.median * 1e-3;
     if (c.ceiling == Ceiling::kCopy) {
       m->ceiling = "copy";
@@ -140,7 +157,7 @@ class Bench {
       double &known = rates_[p];
       const double of_this = 2.0 * static_cast<double>(p[0]) * static_cast<double>(p[1]) * static_cast<double>(p[2]);
       if (known == 0) {
-        known = of_this / (time(plain_linear(device_, LETHE_BF16, p[0], p[1], p[2])).median * 1e-3);
+        known = of_this / (time(device_, plain_linear(device_, LETHE_BF16, p[0], p[1], p[2])).median * 1e-3);
         device_.free_all();
       }
       flops += of_this;
@@ -151,6 +168,8 @@ class Bench {
 
   const Options &options_;
   Device &device_, &twin_;
+  static constexpr const char *kHeadRows = "LETHE_HEAD_ROWS";
+  std::map<std::string, std::unique_ptr<Device>> forms_;
   double copy_rate_ = 0;
   std::map<std::vector<int64_t>, double> rates_;
 };
@@ -159,7 +178,7 @@ int run(const Options &options) {
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   Device device(options.plugins.c_str(), options.backend, threads), twin(options.plugins.c_str(), "cpu", threads);
   Bench bench(options, &device, &twin);
-  std::vector<Case> cases = matrix_cases();
+  std::vector<Case> cases = matrix_cases(!device.is_cpu());
   for (Case &c : linear_cases(!device.is_cpu())) cases.push_back(std::move(c));
   for (Case &c : memory_cases()) cases.push_back(std::move(c));
   std::vector<Measured> all;

@@ -5,11 +5,12 @@
 #include <csetjmp>
 #include <cstdlib>
 #include <memory>
-#include <new>
+#include <utility>
 #include <vector>
 
+#include "shared_memory.h"
+
 #if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -21,8 +22,9 @@ namespace {
 
 constexpr size_t kStackBytes = size_t{64} << 10;
 
-enum class State { kReady, kMeeting, kBarrier, kDone };
-constexpr const char *kStateNames[] = {"runs", "waits for its warp", "waits at a barrier", "has returned"};
+enum class State { kReady, kMeeting, kBarrier, kCluster, kDone };
+constexpr const char *kStateNames[] = {"runs", "waits for its warp", "waits at a barrier",
+                                       "waits at a barrier of the cluster", "has returned"};
 
 struct AsyncCopy {
   void *to;
@@ -48,12 +50,15 @@ struct Fiber {
 #endif
 };
 
-// One block's threads and who runs.
+// The threads of one cluster's blocks, block after block, and who runs.
 struct Block {
   std::vector<Fiber> fibers;
   unsigned running = 0;
   bool barrier_or = false;
-  void *dynamic_shared = nullptr;
+  std::vector<DynamicShared> *shared = nullptr;  // of each block
+  std::string fault;                             // what the fiber that ran found
+  unsigned phase = 0;                            // barriers of the cluster that are behind
+  std::vector<bool> ended, maps;                 // each block: has returned; uses another's memory in this phase
   const std::function<void()> *kernel = nullptr;
   ucontext_t scheduler;
 #if defined(__SANITIZE_ADDRESS__)
@@ -115,8 +120,9 @@ void wait(State state) {
 
 void resume(unsigned thread) {
   block.running = thread;
-  current.thread.x = thread;
+  current.thread.x = thread % current.block_size.x;
   to_fiber(&block.fibers[thread]);
+  if (!block.fault.empty()) throw ShimError(std::exchange(block.fault, ""));
 }
 
 bool all(unsigned begin, unsigned end, State state) {
@@ -127,11 +133,14 @@ bool all(unsigned begin, unsigned end, State state) {
 }
 
 [[noreturn]] void diverged(unsigned begin, unsigned end) {
+  const unsigned threads = current.block_size.x;
+  const auto states = [&](unsigned t) {
+    return std::to_string(t % threads) + " " + kStateNames[static_cast<int>(block.fibers[t].state)];
+  };
   for (unsigned t = begin + 1; t < end; ++t) {
     if (block.fibers[t].state != block.fibers[begin].state) {
-      throw ShimError("block " + std::to_string(current.block.x) + ": thread " + std::to_string(begin) + " " +
-                      kStateNames[static_cast<int>(block.fibers[begin].state)] + ", thread " + std::to_string(t) + " " +
-                      kStateNames[static_cast<int>(block.fibers[t].state)]);
+      throw ShimError("block " + std::to_string(current.block.x) + ": thread " + states(begin) + ", thread " +
+                      states(t));
     }
   }
   throw ShimError("block " + std::to_string(current.block.x) + ": lanes of a warp meet for different things");
@@ -148,14 +157,14 @@ void meet(unsigned begin) {
   for (unsigned lane = 0; lane < kLanes; ++lane) block.fibers[begin + lane].state = State::kReady;
 }
 
-// Runs a warp until its lanes all wait at the block's barrier or have all returned.
+// Runs a warp until its lanes all wait at the same barrier or have all returned.
 void run_warp(unsigned begin) {
   const unsigned end = begin + kLanes;
   for (;;) {
     for (unsigned t = begin; t < end; ++t) {
       if (block.fibers[t].state == State::kReady) resume(t);
     }
-    if (all(begin, end, State::kBarrier) || all(begin, end, State::kDone)) return;
+    if (all(begin, end, State::kBarrier) || all(begin, end, State::kCluster) || all(begin, end, State::kDone)) return;
     if (!all(begin, end, State::kMeeting)) diverged(begin, end);
     meet(begin);
   }
@@ -173,65 +182,81 @@ void make_fibers(unsigned threads) {
   }
 }
 
-void run_block(unsigned threads) {
-  for (unsigned t = 0; t < threads; ++t) {
+// Runs a block until its threads all wait at a barrier of the cluster or have all returned.
+void run_block(unsigned first, unsigned threads) {
+  const unsigned end = first + threads;
+  for (;;) {
+    for (unsigned begin = first; begin < end; begin += kLanes) run_warp(begin);
+    if (all(first, end, State::kCluster)) return;
+    if (all(first, end, State::kDone)) break;
+    if (!all(first, end, State::kBarrier)) diverged(first, end);
+    block.barrier_or = false;
+    for (unsigned t = first; t < end; ++t) block.barrier_or |= block.fibers[t].barrier_value;
+    for (unsigned t = first; t < end; ++t) block.fibers[t].state = State::kReady;
+  }
+  for (unsigned t = first; t < end; ++t) {
+    if (!block.fibers[t].copies.empty()) {
+      throw ShimError("thread " + std::to_string(t - first) + " has returned with a copy that it did not wait for");
+    }
+  }
+}
+
+// Runs the next part of one of a cluster's blocks, whose first is at `base`.
+void run_part(unsigned base, unsigned rank, unsigned threads) {
+  current.block.x = base + rank;
+  current.cluster_rank = rank;
+  const unsigned first = rank * threads;
+  if (block.ended[rank]) return;
+  run_block(first, threads);
+  if (block.fibers[first].state != State::kDone) return;
+  if (block.maps[rank]) {
+    throw ShimError("block " + std::to_string(current.block.x) +
+                    " used another's shared memory, which may have ended, and has returned without a barrier of the "
+                    "cluster behind it");
+  }
+  block.ended[rank] = true;
+  if (current.cluster_size > 1) (*block.shared)[rank].forget(true);  // others may have its address
+}
+
+// Whoever begins changes from part to part: an order that only luck gives is not relied upon.
+void run_cluster(unsigned base, unsigned threads, unsigned size) {
+  for (unsigned t = 0; t < size * threads; ++t) {
     Fiber &fiber = block.fibers[t];
     fiber.state = State::kReady;
     fiber.copies.clear();
     fiber.copy_groups = 0;
   }
-  for (;;) {
-    for (unsigned begin = 0; begin < threads; begin += kLanes) run_warp(begin);
-    if (all(0, threads, State::kDone)) break;
-    if (!all(0, threads, State::kBarrier)) diverged(0, threads);
-    block.barrier_or = false;
-    for (unsigned t = 0; t < threads; ++t) block.barrier_or |= block.fibers[t].barrier_value;
-    for (unsigned t = 0; t < threads; ++t) block.fibers[t].state = State::kReady;
-  }
-  for (unsigned t = 0; t < threads; ++t) {
-    if (!block.fibers[t].copies.empty()) {
-      throw ShimError("thread " + std::to_string(t) + " has returned with a copy that it did not wait for");
+  block.ended.assign(size, false);
+  for (block.phase = 0;; ++block.phase) {
+    block.maps.assign(size, false);
+    for (unsigned i = 0; i < size; ++i) run_part(base, (block.phase + i) % size, threads);
+    if (all(0, size * threads, State::kDone)) return;
+    for (unsigned rank = 0; rank < size; ++rank) {
+      if (block.ended[rank]) {
+        throw ShimError("block " + std::to_string(base + rank) +
+                        " has returned, another one of its cluster waits at a barrier of the cluster");
+      }
     }
+    for (unsigned t = 0; t < size * threads; ++t) block.fibers[t].state = State::kReady;
   }
 }
 
-// The block's dynamic shared memory: just as large as asked, so that a sanitizer sees its ends.
-class DynamicShared {
- public:
-  explicit DynamicShared(size_t bytes) : bytes_(bytes) {
-    if (bytes == 0) return;
-    memory_ = std::malloc(bytes + kAlignment);
-    if (memory_ == nullptr) throw std::bad_alloc();
-    const auto address = reinterpret_cast<uintptr_t>(memory_);
-    // The end stays the allocation's end; what the alignment leaves over lies in front.
-    start_ = static_cast<char *>(memory_) + (kAlignment - address % kAlignment) % kAlignment;
-    slack_ = kAlignment - static_cast<size_t>(start_ - static_cast<char *>(memory_));
-#if defined(__SANITIZE_ADDRESS__)
-    __asan_poison_memory_region(start_ + bytes, slack_);
-#endif
-    block.dynamic_shared = start_;
+// Why a block may not use the memory of another one of its cluster; "" if it may.
+std::string why_not(const DynamicShared &own, const void *mine, unsigned rank) {
+  std::string why;
+  if (rank >= current.cluster_size) {
+    why = " of " + std::to_string(current.cluster_size);
+  } else if (!own.has(mine)) {
+    why = " at an address that is not the block's own dynamic shared memory";
+  } else if (rank != current.cluster_rank && block.phase == 0) {
+    why = " in front of any barrier of the cluster: it may not have begun";
+  } else if (block.ended[rank]) {
+    why = ", which has returned";
   }
-  ~DynamicShared() {
-#if defined(__SANITIZE_ADDRESS__)
-    if (memory_ != nullptr) __asan_unpoison_memory_region(start_ + bytes_, slack_);
-#endif
-    std::free(memory_);
-    block.dynamic_shared = nullptr;
-  }
-  DynamicShared(const DynamicShared &) = delete;
-  DynamicShared &operator=(const DynamicShared &) = delete;
-
-  // All bits set: NaN in fp32 and in bf16.
-  void forget() const {
-    if (memory_ != nullptr) std::memset(start_, 0xff, bytes_);
-  }
-
- private:
-  static constexpr size_t kAlignment = 1024;
-  size_t bytes_, slack_ = 0;
-  void *memory_ = nullptr;
-  char *start_ = nullptr;
-};
+  if (why.empty()) return why;
+  return "block " + std::to_string(current.block.x) + ": shared memory of the cluster's block " + std::to_string(rank) +
+         why;
+}
 
 }  // namespace
 
@@ -244,6 +269,17 @@ bool barrier_or(bool mine) {
   block.fibers[block.running].barrier_value = mine;
   wait(State::kBarrier);
   return block.barrier_or;
+}
+
+void cluster_barrier() { wait(State::kCluster); }
+
+void *cluster_shared(void *mine, unsigned rank) {
+  const DynamicShared &own = (*block.shared)[current.cluster_rank];
+  block.fault = why_not(own, mine, rank);
+  if (!block.fault.empty()) to_scheduler();  // which throws it
+  if (rank == current.cluster_rank) return mine;
+  block.maps[current.cluster_rank] = true;
+  return (*block.shared)[rank].start() + (static_cast<char *>(mine) - own.start());
 }
 
 void warp_meet(void *mine, Meeting meeting) {
@@ -286,9 +322,10 @@ void copy_wait(int groups_left) {
   fiber.copies.resize(kept);
 }
 
-void *dynamic_shared() { return block.dynamic_shared; }
+void *dynamic_shared() { return (*block.shared)[current.cluster_rank].start(); }
 
-void launch(Dim3 grid, unsigned threads, size_t dynamic_shared_bytes, const std::function<void()> &kernel) {
+void launch(Dim3 grid, unsigned threads, size_t dynamic_shared_bytes, unsigned cluster,
+            const std::function<void()> &kernel) {
   if (threads == 0 || threads > 1024 || threads % kLanes != 0) {
     throw ShimError("a block of " + std::to_string(threads) + " threads: the shim runs whole warps, 32 at most");
   }
@@ -296,21 +333,27 @@ void launch(Dim3 grid, unsigned threads, size_t dynamic_shared_bytes, const std:
     throw ShimError("a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " +
                     std::to_string(grid.z) + " blocks");
   }
+  if (cluster == 0 || cluster > kMostCluster || grid.x % cluster != 0) {
+    throw ShimError("clusters of " + std::to_string(cluster) + " in " + std::to_string(grid.x) + " blocks");
+  }
   if (dynamic_shared_bytes > kMostSharedBytes) {
     throw ShimError(std::to_string(dynamic_shared_bytes) + " bytes of shared memory exceed the " +
                     std::to_string(kMostSharedBytes) + " of the smallest device");
   }
-  if (block.fibers.size() < threads) make_fibers(threads);
+  if (block.fibers.size() < cluster * threads) make_fibers(cluster * threads);
   block.kernel = &kernel;
   current.block_size = {threads, 1, 1};
   current.grid = grid;
-  const DynamicShared shared(dynamic_shared_bytes);
+  current.cluster_size = cluster;
+  std::vector<DynamicShared> shared;
+  for (unsigned rank = 0; rank < cluster; ++rank) shared.emplace_back(dynamic_shared_bytes);
+  block.shared = &shared;
   try {
     for (current.block.z = 0; current.block.z < grid.z; ++current.block.z) {
       for (current.block.y = 0; current.block.y < grid.y; ++current.block.y) {
-        for (current.block.x = 0; current.block.x < grid.x; ++current.block.x) {
-          shared.forget();
-          run_block(threads);
+        for (unsigned base = 0; base < grid.x; base += cluster) {
+          for (const DynamicShared &memory : shared) memory.forget(false);
+          run_cluster(base, threads, cluster);
         }
       }
     }

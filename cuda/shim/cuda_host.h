@@ -1,8 +1,10 @@
 // A host shim for CUDA kernels: blocks run one after the other, a block's threads are fibers that switch at barriers
-// and where a warp's lanes meet. With it a .cu file compiles as C++ and runs under a debugger, a sanitizer, or in a
-// test without a GPU. cuda_runtime_host.h is the runtime that goes with it.
+// and where a warp's lanes meet; the blocks of a cluster take turns at the cluster's barriers. With it a .cu file
+// compiles as C++ and runs under a debugger, a sanitizer, or in a test without a GPU. cuda_runtime_host.h is the
+// runtime that goes with it.
 //
-// What it finds beyond wrong results: a barrier or a warp's meeting that only part of the threads reaches (ShimError);
+// What it finds beyond wrong results: a barrier, of a block or a cluster, or a warp's meeting that only part of the
+// threads reaches (ShimError); another block's shared memory used before it has begun or after it may have ended;
 // asynchronous copies that nobody waited for; reads of shared memory that nobody wrote (it starts as NaN); with a
 // sanitizer, accesses outside of shared and device memory. What it does not: races between barriers, which on fibers
 // have one outcome.
@@ -22,7 +24,8 @@
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
-// One block at a time, so that one copy serves; static storage has a sanitizer's red zones at its ends.
+// One block at a time, so that one copy serves; static storage has a sanitizer's red zones at its ends. A cluster's
+// blocks share the copy: what lives across a barrier of the cluster belongs into dynamic shared memory.
 #define __shared__ static
 
 struct alignas(16) float4 {
@@ -56,15 +59,23 @@ struct ShimError : std::runtime_error {
 constexpr unsigned kLanes = 32;
 // What a block may have on sm_86, sm_89 and sm_120, the devices with the least.
 constexpr size_t kMostSharedBytes = size_t{99} << 10;
+constexpr unsigned kMostCluster = 8;  // blocks that every device with clusters takes
 
 struct Indices {
   Dim3 thread, block, block_size, grid;
+  unsigned cluster_rank = 0, cluster_size = 1;
 };
 extern Indices current;  // of the fiber that runs
 
 void barrier();
 // The same, and whether any thread of the block brought true.
 bool barrier_or(bool mine);
+
+// All threads of the cluster's blocks.
+void cluster_barrier();
+// Where the same place of the block's dynamic shared memory lies in that of another block of the cluster. From the
+// first barrier of the cluster to the last: no block's memory is sure to be there before or behind them.
+void *cluster_shared(void *mine, unsigned rank);
 
 // All lanes of a warp bring something; `meet` sees what each brought and may write to it, then all go on.
 using Meeting = void (*)(void *(&brought)[kLanes]);
@@ -78,8 +89,9 @@ void copy_wait(int groups_left);
 // The block's dynamic shared memory.
 void *dynamic_shared();
 
-// Throws ShimError where a real launch would hang or be undefined.
-void launch(Dim3 grid, unsigned threads, size_t dynamic_shared_bytes, const std::function<void()> &kernel);
+// Throws ShimError where a real launch would hang or be undefined. `cluster`: blocks of one, neighbours in x.
+void launch(Dim3 grid, unsigned threads, size_t dynamic_shared_bytes, unsigned cluster,
+            const std::function<void()> &kernel);
 
 // What a lane brings to a shuffle: its bits, and the lane it wants to hear from.
 struct Shuffle {

@@ -20,6 +20,7 @@ struct State {
   int launch_error = 0;
   int device_error = 0;
   int major = 8, minor = 0;
+  size_t shared = size_t{99} << 10;
   cudaError_t lost = cudaSuccess;
   std::string message;
 };
@@ -123,6 +124,7 @@ void lethe_shim_set_device(int error, int major, int minor) {
   state.major = major;
   state.minor = minor;
 }
+void lethe_shim_set_shared(int64_t bytes) { state.shared = static_cast<size_t>(bytes); }
 const char *lethe_shim_message(void) { return state.message.c_str(); }
 
 }  // extern "C"
@@ -166,7 +168,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal) {
   properties->minor = state.minor;
   properties->multiProcessorCount = 4;
   properties->totalGlobalMem = state.total;
-  properties->sharedMemPerBlockOptin = size_t{99} << 10;
+  properties->sharedMemPerBlockOptin = state.shared;
   properties->l2CacheSize = size_t{1} << 20;
   return cudaSuccess;
 }

@@ -132,6 +132,8 @@ __attribute__((visibility("default"))) void lethe_shim_set_memory(int64_t bytes)
 __attribute__((visibility("default"))) void lethe_shim_fail_launch(int launches, int error);
 // cudaGetDeviceCount answers this error from now on (0: none), or finds no device of sm_80 or newer.
 __attribute__((visibility("default"))) void lethe_shim_set_device(int error, int major, int minor);
+// A device that is asked for its properties says that a block may have so many bytes of shared memory.
+__attribute__((visibility("default"))) void lethe_shim_set_shared(int64_t bytes);
 // What the last ShimError said; "" when there was none.
 __attribute__((visibility("default"))) const char *lethe_shim_message(void);
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string>
 
+#include "cluster.cuh"
 #include "launch.cuh"
 
 namespace {
@@ -29,12 +30,15 @@ cudaError_t run(size_t shared, void (*kernel)(Parameters...), Arguments... argum
   const cudaError_t status = launch_on(nullptr, Shape{"kernel", {2}, kThreads, shared}, kernel, arguments...);
   return status;
 }
+void expect_caught(cudaError_t status, const char *what, const char *message) {
+  expect(status == cudaErrorLaunchFailure, what);
+  expect(std::strstr(lethe_shim_message(), message) != nullptr, what);
+  lethe_shim_fail_launch(-1, cudaSuccess);
+}
 template <class... Parameters, class... Arguments>
 void caught(const char *what, const char *message, size_t shared, void (*kernel)(Parameters...),
             Arguments... arguments) {
-  expect(run(shared, kernel, arguments...) == cudaErrorLaunchFailure, what);
-  expect(std::strstr(lethe_shim_message(), message) != nullptr, what);
-  lethe_shim_fail_launch(-1, cudaSuccess);
+  expect_caught(run(shared, kernel, arguments...), what, message);
 }
 
 void sound_kernel(int *out) {
@@ -82,6 +86,135 @@ void unwritten_kernel(float *out) {
   const auto *shared = static_cast<const float *>(lethe::cuda::shim::dynamic_shared());
   if (threadIdx.x == 0) out[0] = shared[5];
 }
+// ---- clusters ----
+
+using lethe::cuda::cluster_rank;
+using lethe::cuda::cluster_shared;
+using lethe::cuda::cluster_size;
+using lethe::cuda::cluster_sync;
+constexpr size_t kClusterShared = kThreads * sizeof(int);
+
+// Each block sums what thread t of all blocks of its cluster wrote, in the order of ranks.
+void sound_cluster_kernel(int *out) {
+  int *mine = lethe::cuda::dynamic_shared<int>();
+  mine[threadIdx.x] = static_cast<int>(blockIdx.x * 100 + threadIdx.x);
+  __syncthreads();
+  cluster_sync();
+  int sum = 0;
+  for (unsigned rank = 0; rank < cluster_size(); ++rank) sum = 3 * sum + cluster_shared(mine, rank)[threadIdx.x];
+  cluster_sync();
+  out[blockIdx.x * kThreads + threadIdx.x] = sum * 10 + static_cast<int>(cluster_rank());
+}
+void cluster_barrier_of_some_threads_kernel() {
+  if (threadIdx.x < 40) cluster_sync();
+}
+void cluster_barrier_of_some_warps_kernel() {
+  if (threadIdx.x < 32) {
+    cluster_sync();
+  } else {
+    __syncthreads();
+  }
+}
+void cluster_barrier_of_one_block_kernel() {
+  if (cluster_rank() == 1) cluster_sync();
+}
+void cluster_barriers_unequal_kernel() {
+  cluster_sync();
+  if (cluster_rank() != 0) cluster_sync();
+}
+// The read may come before the write: what block `from` reads is not there yet, or nobody may know that it is.
+void cluster_unmet_kernel(float *out) {
+  auto *mine = lethe::cuda::dynamic_shared<float>();
+  cluster_sync();
+  mine[0] = 1;
+  if (threadIdx.x == 0) out[blockIdx.x] = *cluster_shared(mine, 1 - cluster_rank());
+  cluster_sync();
+}
+void cluster_read_at_once_kernel(float *out) {
+  out[0] = *cluster_shared(lethe::cuda::dynamic_shared<float>(), 1 - cluster_rank());
+  cluster_sync();
+}
+void cluster_read_last_kernel(float *out, unsigned reader) {
+  auto *mine = lethe::cuda::dynamic_shared<float>();
+  mine[0] = 1;
+  cluster_sync();
+  if (cluster_rank() == reader) out[0] = *cluster_shared(mine, 1 - reader);
+}
+// An address that was asked for in time, and used too late.
+void cluster_read_late_kernel(float *out) {
+  auto *mine = lethe::cuda::dynamic_shared<float>();
+  mine[0] = 1;
+  cluster_sync();
+  const float *other = cluster_shared(mine, 1 - cluster_rank());
+  cluster_sync();
+  if (threadIdx.x == 0) out[blockIdx.x] = *other;
+}
+void cluster_rank_outside_kernel() {
+  cluster_sync();
+  cluster_shared(lethe::cuda::dynamic_shared<int>(), 2);
+  cluster_sync();
+}
+void cluster_static_kernel() {
+  __shared__ int own;
+  cluster_sync();
+  cluster_shared(&own, 1);
+  cluster_sync();
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t run_cluster(unsigned blocks, unsigned cluster, void (*kernel)(Parameters...), Arguments... arguments) {
+  return launch_on(nullptr, Shape{"kernel", {blocks}, kThreads, kClusterShared, 0, cluster}, kernel, arguments...);
+}
+template <class... Parameters, class... Arguments>
+void caught_in_cluster(const char *what, const char *message, void (*kernel)(Parameters...), Arguments... arguments) {
+  expect_caught(run_cluster(4, 2, kernel, arguments...), what, message);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+template <class Body>
+bool ends(Body &&body);
+#endif
+
+void clusters() {
+  for (const unsigned cluster : {1u, 2u, 4u, 8u}) {
+    int out[16 * kThreads] = {};
+    expect(run_cluster(16, cluster, sound_cluster_kernel, &out[0]) == cudaSuccess, "a sound kernel of clusters");
+    bool right = true;
+    for (unsigned b = 0; b < 16; ++b) {
+      for (unsigned t = 0; t < kThreads; ++t) {
+        int sum = 0;
+        for (unsigned r = 0; r < cluster; ++r) sum = 3 * sum + static_cast<int>((b / cluster * cluster + r) * 100 + t);
+        right = right && out[b * kThreads + t] == sum * 10 + static_cast<int>(b % cluster);
+      }
+    }
+    expect(right, "its sums");
+  }
+  float out[4] = {};
+  caught_in_cluster("a cluster's barrier that part of a warp reaches", "waits at a barrier of the cluster",
+                    cluster_barrier_of_some_threads_kernel);
+  caught_in_cluster("a cluster's barrier beside a block's", "waits at a barrier of the cluster, thread 32 waits at a",
+                    cluster_barrier_of_some_warps_kernel);
+  caught_in_cluster("a cluster's barrier that one block reaches", "block 0 has returned, another",
+                    cluster_barrier_of_one_block_kernel);
+  caught_in_cluster("a block with one barrier less", "block 0 has returned, another", cluster_barriers_unequal_kernel);
+  caught_in_cluster("a read before all have begun", "may not have begun", cluster_read_at_once_kernel, &out[0]);
+  caught_in_cluster("a read without a barrier behind it", "may have ended", cluster_read_last_kernel, &out[0], 1u);
+  caught_in_cluster("a read of what has ended", "which has returned", cluster_read_last_kernel, &out[0], 0u);
+  caught_in_cluster("a rank outside the cluster", "block 2 of 2", cluster_rank_outside_kernel);
+  caught_in_cluster("memory that is not dynamic", "not the block's own", cluster_static_kernel);
+  expect(run_cluster(2, 2, cluster_unmet_kernel, &out[0]) == cudaSuccess && std::isnan(out[0]) != std::isnan(out[1]),
+         "a read that no barrier parts from the write sees what it may see at worst");
+#if defined(__SANITIZE_ADDRESS__)
+  expect(ends([&] { run_cluster(2, 2, cluster_read_late_kernel, &out[0]); }), "a read of a block that has ended");
+#else
+  expect(
+      run_cluster(2, 2, cluster_read_late_kernel, &out[0]) == cudaSuccess && std::isnan(out[0]) != std::isnan(out[1]),
+      "what a block leaves behind is NaN");
+#endif
+  expect_caught(run_cluster(3, 2, sound_kernel, nullptr), "a grid of no whole clusters", "clusters of 2 in 3 blocks");
+  expect_caught(run_cluster(16, 16, sound_kernel, nullptr), "too large a cluster", "clusters of 16");
+}
+
 #if defined(__SANITIZE_ADDRESS__)
 void shared_outside_kernel(int at) { static_cast<volatile char *>(lethe::cuda::shim::dynamic_shared())[at] = 1; }
 void device_outside_kernel(float *data, int at, float *out) { *out = data[at]; }
@@ -182,6 +315,7 @@ int main() {
   expect(launch_on(nullptr, Shape{"kernel", {1}, 48}, divergent_barrier_kernel) == cudaErrorLaunchFailure,
          "half a warp is refused");
   lethe_shim_fail_launch(-1, cudaSuccess);
+  clusters();
   captures();
 #if defined(__SANITIZE_ADDRESS__)
   accesses_outside();
