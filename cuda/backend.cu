@@ -155,14 +155,16 @@ int prepare(Device *device, const char *plugin_dir) {
   return open_blas(device, plugin_dir);
 }
 
-int read_lora_form(Device *device) {
-  const char *given = std::getenv("LETHE_LORA_FORM");
+// Whether the environment asks for an op's other form.
+int read_form(Device *device, const char *variable, const char *other, bool *asked) {
+  const char *given = std::getenv(variable);
   if (given == nullptr || *given == '\0') return LETHE_OK;
   const std::string form = given;
-  device->augments = form == "augmented";
-  if (device->augments || form == "plain") return LETHE_OK;
-  return LETHE_CUDA_FAIL(device, LETHE_INVALID_ARGUMENT,
-                         "the environment has LETHE_LORA_FORM=" + form + "; give plain or augmented, or unset it");
+  *asked = form == other;
+  if (*asked || form == "plain") return LETHE_OK;
+  return LETHE_CUDA_FAIL(
+      device, LETHE_INVALID_ARGUMENT,
+      std::string("the environment has ") + variable + "=" + form + "; give plain or " + other + ", or unset it");
 }
 
 int open(const lethe_host *host, const char *plugin_dir, int32_t ordinal, int32_t, Device **opened) {
@@ -170,7 +172,8 @@ int open(const lethe_host *host, const char *plugin_dir, int32_t ordinal, int32_
     auto device = std::make_unique<Device>();
     device->host = host;
     device->ordinal = ordinal;
-    LETHE_CUDA_TRY(read_lora_form(device.get()));
+    LETHE_CUDA_TRY(read_form(device.get(), "LETHE_LORA_FORM", "augmented", &device->augments));
+    LETHE_CUDA_TRY(read_form(device.get(), "LETHE_HEAD_FORM", "fused", &device->fuses_head));
     LETHE_CUDA_TRY(check_device(host, ordinal, &device->properties));
     Device *raw = device.release();
     const int status = prepare(raw, plugin_dir);
@@ -195,9 +198,9 @@ int describe(Device *device, char *out, int64_t capacity) {
     const cudaDeviceProp &p = device->properties;
     const int written = std::snprintf(
         out, static_cast<size_t>(capacity),
-        R"({"backend":"cuda","device":"%s","capability":"%d.%d","multiprocessors":%d,"memory":%lld,"driver":%d,"runtime":%d,"blas":"%s","lora_form":"%s"})",
+        R"({"backend":"cuda","device":"%s","capability":"%d.%d","multiprocessors":%d,"memory":%lld,"driver":%d,"runtime":%d,"blas":"%s","lora_form":"%s","head_form":"%s"})",
         p.name, p.major, p.minor, p.multiProcessorCount, static_cast<long long>(p.totalGlobalMem), driver, runtime,
-        blas_version(device).c_str(), device->augments ? "augmented" : "plain");
+        blas_version(device).c_str(), device->augments ? "augmented" : "plain", device->fuses_head ? "fused" : "plain");
     if (written < 0 || written >= capacity) {
       return LETHE_CUDA_FAIL(device, LETHE_INVALID_ARGUMENT, "capacity is too small for the description");
     }

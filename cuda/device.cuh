@@ -61,7 +61,8 @@ struct lethe_device {
   int *tickets = nullptr;  // device memory, 0 between launches: blocks of one launch count themselves with it
   // Why the context is beyond use; "" as long as it is not.
   std::string lost;
-  bool augments = false;  // LETHE_LORA_FORM=augmented: linear_spare asks for room beside and below weights
+  bool augments = false;    // LETHE_LORA_FORM=augmented: linear_spare asks for room beside and below weights
+  bool fuses_head = false;  // LETHE_HEAD_FORM=fused: head passes that can take the fused form do (head_fused.cuh)
   // Graphs by id; ids are not used again.
   std::unordered_map<uint64_t, lethe::cuda::Graph> graphs;
   uint64_t next_graph = 1;

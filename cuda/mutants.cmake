@@ -39,7 +39,7 @@ add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i 
 add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
 add_op_mutant(gradient_norm_barrier_dropped update update.cu "/who is last is known/s/__syncthreads();//" update.cu)
 add_op_mutant(graph_of_failed_calls graph graph.cu "s/failed = device->capture_failed/failed = false/" graph.cu)
-add_op_mutant(head_chunk_unbounded head_tune head_plan.cu "s/std::min(least, chosen->second)/least/" head_plan.cu)
+add_op_mutant(head_chunk_unbounded head_tune head_plan.cu "s/std::min(most, chosen->second)/most/" head_plan.cu)
 add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
 add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
 add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"

@@ -1,0 +1,118 @@
+// Between the fused head's products: a row's sums from those of its tiles, in a fixed order, its statistics, and what
+// the second product needs of it.
+#include "head_fused.cuh"
+#include "head_statistics.cuh"
+
+namespace lethe::cuda::fused {
+namespace {
+
+constexpr unsigned kRowThreads = 128;
+
+__device__ void add_part(Running *r, const Part &part, float beta) {
+  r->above += part.above;
+  if (part.max > r->max) {
+    r->rescale(part.max, beta);
+    r->argmax = part.argmax;
+  }
+  if (part.max == -infinity()) {
+    r->e += part.e;  // 0, or NaN
+    return;
+  }
+  const float x = floored((part.max - r->max) * beta), f = fast_exp(x);
+  r->ezz += f * (part.ezz + x * (2 * part.ez + x * part.e));
+  r->ez += f * (part.ez + x * part.e);
+  r->e += f * part.e;
+}
+
+__device__ Running sum_parts(const Part *parts, int tiles, float beta) {
+  Running r = {};
+  r.max = -infinity();
+  for (int tile = static_cast<int>(threadIdx.x); tile < tiles; tile += static_cast<int>(blockDim.x)) {
+    add_part(&r, parts[tile], beta);
+  }
+  const Largest largest = block_largest({r.max, r.argmax});
+  r.rescale(largest.value, beta);
+  r.argmax = largest.index;
+  float sums[] = {r.e, r.ez, r.ezz, r.above};
+  block_sum(sums);
+  r.e = sums[0];
+  r.ez = sums[1];
+  r.ezz = sums[2];
+  r.above = sums[3];
+  return r;
+}
+
+// 2^exponent twice in bf16; 0 where it would be subnormal.
+__device__ inline uint32_t power_pair(float exponent) {
+  if (!(exponent >= -126.0f)) return 0;
+  const uint32_t bits = static_cast<uint32_t>(static_cast<int>(exponent < 127.0f ? exponent : 127.0f) + 127) << 7;
+  return bits | bits << 16;
+}
+
+// What the second product leaves out of a row's gradient (native/cpu/head_rows.cpp has the formulas of kinds).
+// `weighed`: what E holds of the label's column, as a probability less the row's centre.
+__device__ Ends ends_of(const Softmax &m, float scaled_max, float centre, float z_label, float weighed, int64_t V) {
+  Ends ends = {0.0f, 0.0f, 0.0f, -1};
+  if (m.kind == LETHE_ROW_STATISTICS) return ends;
+  if (m.kind == LETHE_ROW_LOGIT_MARGIN) {
+    const float broken = m.broken ? nan() : 0.0f;
+    return {broken, -m.beta, m.beta, m.argmax};
+  }
+  const float count = static_cast<float>(V);
+  ends.scale = m.beta * (m.inverse_sum / scaled_max);
+  ends.of_mean = m.beta * (m.kind == LETHE_ROW_UNIFORM_KL ? count * centre - 1.0f : count * centre);
+  if (m.label < 0) return ends;
+  const float p = m.kind == LETHE_ROW_NLL ? m.at_label : fast_exp(floored((z_label - m.max) * m.beta)) * m.inverse_sum;
+  ends.of_column = m.beta * (p - (weighed + centre));
+  ends.column = m.label;
+  return ends;
+}
+
+__global__ void __launch_bounds__(kRowThreads) head_fused_rows_kernel(Chunk c) {
+  if (*c.closed != 0) return;
+  const int64_t index = blockIdx.x;
+  const Row row = c.row[index];
+  const float mean = c.means[index];
+  const Part *parts = c.parts + index * c.tiles;
+  Running r = sum_parts(parts, c.tiles, row.beta);
+
+  Softmax m = {};
+  m.label = row.label;
+  m.kind = row.kind;
+  m.beta = row.beta;
+  const Others apart = others_of(r, m.beta);
+  const float others_max = r.max, others = r.e;
+  if (m.label >= 0) add_label(&r, m.label, row.label_logit, 0.0f, false, m.beta);
+  take_sums(&m, r, others_max, others, c.V);
+
+  if (threadIdx.x == 0) {
+    write_stats<false>(m, r, row.label_logit, apart, mean, 0.0f, c.stats + c.order[index] * LETHE_STATISTICS);
+  }
+  if (c.weights == nullptr) return;
+  const Scale scale(m.beta);
+  const float power = scale.power(m.max, -infinity());
+  for (int tile = static_cast<int>(threadIdx.x); tile < c.tiles; tile += static_cast<int>(blockDim.x)) {
+    c.powers[tile * c.power_ld + index] = power_pair(scale.power(parts[tile].max, mean) - power);
+  }
+  if (threadIdx.x != 0) return;
+  const float scaled_max = scale.weight(m.max, power);
+  const bool centred = fabsf(mean) < infinity();
+  const float centre = centred ? fast_exp(floored((mean - m.max) * m.beta)) * m.inverse_sum : 0.0f;
+  float weighed = 0.0f;
+  if (m.label >= 0) {
+    const Part &at = parts[m.label / kColumns];
+    const float factor = __uint_as_float(power_pair(scale.power(at.max, mean) - power) << 16);
+    weighed = -rounded<bf16>(at.centre) * factor * (m.inverse_sum / scaled_max);
+  }
+  c.ends[index] = ends_of(m, scaled_max, centre, row.label_logit, weighed, c.V);
+}
+
+}  // namespace
+
+int rows(Device *device, const Chunk &c) {
+  const int64_t moved = int64_t{c.rows} * (int64_t{c.tiles} * 36 + LETHE_STATISTICS * 4 + 32);
+  const Shape shape = {"head_fused_rows", {static_cast<unsigned>(c.rows)}, kRowThreads, 0, moved};
+  return launch(device, shape, head_fused_rows_kernel, c);
+}
+
+}  // namespace lethe::cuda::fused
