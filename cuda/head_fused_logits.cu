@@ -111,6 +111,25 @@ __device__ inline Largest quad_largest(Largest x) {
   return x;
 }
 
+// The quad's words as a matrix, transposed: word i of lane q is what was word q of lane i.
+__device__ inline void quad_transpose(uint32_t (&words)[4]) {
+  const unsigned lane = threadIdx.x;
+#pragma unroll
+  for (unsigned step = 1; step <= 2; step *= 2) {
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+      if ((i & step) != 0) continue;
+      const bool upper = (lane & step) != 0;
+      const uint32_t got = __shfl_xor_sync(kAllLanes, upper ? words[i] : words[i + step], step);
+      if (upper) {
+        words[i] = got;
+      } else {
+        words[i + step] = got;
+      }
+    }
+  }
+}
+
 // What the four warps of a row tell each other.
 struct Shared {
   Largest largest[kAcross][kRows];
@@ -134,25 +153,34 @@ __device__ Largest finish_row(float (&z)[kWarpColumns / 8][4], int half, const C
   return quad_largest(largest);
 }
 
-// A row's sums over a thread's columns, and its weights.
+// A row's sums over a thread's columns, and the warp's weights of the row, 16 bytes a lane.
 __device__ float4 sum_row(const float (&z)[kWarpColumns / 8][4], int half, const Row &row, float max, float unit,
                           float centre, bf16 *to) {
   float4 sum = {0, 0, 0, 0};
   const float base = max == -infinity() ? 0.0f : max;
 #pragma unroll
-  for (int t = 0; t < kWarpColumns / 8; ++t) {
-    float weight[2];
+  for (int group = 0; group < kWarpColumns / 8; group += 4) {
+    uint32_t words[4];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const float logit = z[t][2 * half + i];
-      const float x = floored((logit - base) * row.beta), e = fast_exp(x);
-      sum.x += e;
-      sum.y += e * x;
-      sum.z += e * x * x;
-      sum.w += logit > row.label_logit ? 1.0f : 0.0f;
-      weight[i] = e * unit - centre;
+    for (int t = 0; t < 4; ++t) {
+      float weight[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float logit = z[group + t][2 * half + i];
+        const float x = floored((logit - base) * row.beta), e = fast_exp(x);
+        sum.x += e;
+        sum.y += e * x;
+        sum.z += e * x * x;
+        sum.w += logit > row.label_logit ? 1.0f : 0.0f;
+        weight[i] = e * unit - centre;
+      }
+      words[t] = pack_bf16(weight[0], weight[1]);
     }
-    if (to != nullptr) *reinterpret_cast<uint32_t *>(to + 8 * t) = pack_bf16(weight[0], weight[1]);
+    quad_transpose(words);
+    if (to != nullptr) {
+      const int lane = static_cast<int>(threadIdx.x % 4);
+      *reinterpret_cast<uint4 *>(to + 8 * (group + lane)) = uint4{words[0], words[1], words[2], words[3]};
+    }
   }
   return {quad_sum(sum.x), quad_sum(sum.y), quad_sum(sum.z), quad_sum(sum.w)};
 }
@@ -196,7 +224,7 @@ __device__ void finish_tile(const Chunk &c, Tile &z, const Place &place, Shared 
     const float mean = there ? c.means[row + r] : 0.0f, max = largest_of(*shared, r).value;
     const Scale scale(own.beta);
     const float power = scale.power(max, mean);
-    bf16 *to = there && c.weights != nullptr ? c.weights + (row + r) * ld + column + place.column_of(0) : nullptr;
+    bf16 *to = there && c.weights != nullptr ? c.weights + (row + r) * ld + column + place.column : nullptr;
     const float4 sum = sum_row(z[i], half, own, max, scale.weight(max, power), scale.weight(mean, power), to);
     if (place.lane % 4 == 0) shared->sums[place.across][r] = sum;
   }
