@@ -13,6 +13,7 @@ test_of() {
     dropout* | gemm* | linear*) echo linear ;;
     embedding* | index* | gather*) echo rows ;;
     head_rows.cu | head_logits.cuh) echo head_rows ;;
+    head_fused*) echo head_fused ;;
     head*) echo head ;;
     memory.cu) echo chain ;;
     nf4*) echo quantize ;;

@@ -68,7 +68,7 @@ __device__ Ends ends_of(const Softmax &m, float scaled_max, float centre, float 
   return ends;
 }
 
-__global__ void __launch_bounds__(kRowThreads) head_fused_rows_kernel(Chunk c) {
+__global__ void __launch_bounds__(kRowThreads, 8) head_fused_rows_kernel(Chunk c) {
   if (*c.closed != 0) return;
   const int64_t index = blockIdx.x;
   const Row row = c.row[index];

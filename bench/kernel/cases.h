@@ -40,10 +40,12 @@ struct Case {
   std::function<Work(Device &)> small;  // at a shape that the CPU does in a moment
   std::function<Work(Device &)> full;
   bool full_only = false;  // another case has the same small shape
+  bool fused = false;      // on an engine that was opened with LETHE_HEAD_FORM=fused
 };
 
 std::vector<Case> memory_cases();
-std::vector<Case> matrix_cases();
+// fused: also the head's form that only some backends have.
+std::vector<Case> matrix_cases(bool fused);
 // augmented: also in the form that only some backends have.
 std::vector<Case> linear_cases(bool augmented);
 // A linear without adapters: the rate that matrix products reach.

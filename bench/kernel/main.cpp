@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <thread>
 
 #include "report.h"
@@ -74,9 +76,11 @@ void check(const Case &c, Device &device, Device &twin, Measured *m) {
 
 class Bench {
  public:
-  Bench(const Options &options, Device *device, Device *twin) : options_(options), device_(*device), twin_(*twin) {
+  // fused: the device with the head's fused form, or null.
+  Bench(const Options &options, Device *device, Device *fused, Device *twin)
+      : options_(options), device_(*device), fused_(fused), twin_(*twin) {
     const Work copy = copy_work(device_, options.small ? 1 << 16 : int64_t{1} << 29);
-    copy_rate_ = copy.bytes / (time(copy).median * 1e-3);
+    copy_rate_ = copy.bytes / (time(device_, copy).median * 1e-3);
     device_.free_all();
   }
 
@@ -87,30 +91,31 @@ class Bench {
     m.name = c.name;
     m.shape = options_.small ? "small" : c.shape;
     m.dtype = c.dtype;
+    Device &device = c.fused ? *fused_ : device_;
     try {
-      check(c, device_, twin_, &m);
-      if (m.status == "timed") measure_full(c, &m);
+      check(c, device, twin_, &m);
+      if (m.status == "timed") measure_full(c, device, &m);
     } catch (const Failure &failure) {
       const bool absent = failure.status == LETHE_UNSUPPORTED || failure.status == LETHE_OUT_OF_MEMORY;
       m.status = absent ? "absent" : "wrong";
       m.why = failure.trace.substr(0, failure.trace.find('\n'));
     }
-    device_.free_all();
+    device.free_all();
     twin_.free_all();
     return m;
   }
 
  private:
-  Device::Times time(const Work &work) {
-    return device_.time(work.call, options_.small ? 3 : kSamples, options_.small ? kSmallSeconds : kMostSeconds);
+  Device::Times time(Device &device, const Work &work) {
+    return device.time(work.call, options_.small ? 3 : kSamples, options_.small ? kSmallSeconds : kMostSeconds);
   }
 
-  void measure_full(const Case &c, Measured *m) {
-    const Work work = options_.small ? c.small(device_) : c.full(device_);
+  void measure_full(const Case &c, Device &device, Measured *m) {
+    const Work work = options_.small ? c.small(device) : c.full(device);
     m->bytes = work.bytes;
     m->flops = work.flops;
-    m->times = time(work);
-    m->launches = device_.launches(work.call);
+    m->times = time(device, work);
+    m->launches = device.launches(work.call);
     const double seconds = m->times.median * 1e-3;
     if (c.ceiling == Ceiling::kCopy) {
       m->ceiling = "copy";
@@ -125,7 +130,7 @@ class Bench {
         }
         if (p[0] == 0) p[0] = options_.small ? 13 : 512;
       }
-      device_.free_all();
+      device.free_all();
       m->ceiling = "products";
       m->ceiling_rate = products_rate(products);
       m->share = work.flops / seconds / m->ceiling_rate;
@@ -140,7 +145,7 @@ class Bench {
       double &known = rates_[p];
       const double of_this = 2.0 * static_cast<double>(p[0]) * static_cast<double>(p[1]) * static_cast<double>(p[2]);
       if (known == 0) {
-        known = of_this / (time(plain_linear(device_, LETHE_BF16, p[0], p[1], p[2])).median * 1e-3);
+        known = of_this / (time(device_, plain_linear(device_, LETHE_BF16, p[0], p[1], p[2])).median * 1e-3);
         device_.free_all();
       }
       flops += of_this;
@@ -150,16 +155,25 @@ class Bench {
   }
 
   const Options &options_;
-  Device &device_, &twin_;
+  Device &device_, *fused_, &twin_;
   double copy_rate_ = 0;
   std::map<std::vector<int64_t>, double> rates_;
 };
 
+// The form of the head is a device's from when it is opened.
+std::unique_ptr<Device> opened(const Options &options, int threads, const char *form) {
+  setenv("LETHE_HEAD_FORM", form, 1);
+  return std::make_unique<Device>(options.plugins.c_str(), options.backend, threads);
+}
+
 int run(const Options &options) {
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  Device device(options.plugins.c_str(), options.backend, threads), twin(options.plugins.c_str(), "cpu", threads);
-  Bench bench(options, &device, &twin);
-  std::vector<Case> cases = matrix_cases();
+  const std::unique_ptr<Device> plain = opened(options, threads, "plain");
+  Device &device = *plain;
+  const std::unique_ptr<Device> fused = device.is_cpu() ? nullptr : opened(options, threads, "fused");
+  Device twin(options.plugins.c_str(), "cpu", threads);
+  Bench bench(options, &device, fused.get(), &twin);
+  std::vector<Case> cases = matrix_cases(fused != nullptr);
   for (Case &c : linear_cases(!device.is_cpu())) cases.push_back(std::move(c));
   for (Case &c : memory_cases()) cases.push_back(std::move(c));
   std::vector<Measured> all;

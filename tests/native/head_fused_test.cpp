@@ -52,7 +52,8 @@ Problem make_fused(Engine *e, int32_t dtype, int64_t n, int64_t d, int64_t V, co
       double norm = 0;
       const float *row = p.w.values.data() + label * d;
       for (int64_t j = 0; j < d; ++j) norm += static_cast<double>(row[j]) * static_cast<double>(row[j]);
-      for (int64_t j = 0; j < d; ++j) h[static_cast<size_t>(i * d + j)] = static_cast<float>(look.label * row[j] / norm);
+      for (int64_t j = 0; j < d; ++j)
+        h[static_cast<size_t>(i * d + j)] = static_cast<float>(look.label * row[j] / norm);
     }
     p.records.insert(p.records.end(), {static_cast<int32_t>(i), static_cast<int32_t>(label), kind, -1, -1});
     p.params.insert(p.params.end(), {static_cast<float>(0.5 + random.uniform()), 0, 0, 0});
@@ -94,10 +95,10 @@ Result forward(Engine *e, const Problem &p, double share, int64_t rows = -1, boo
   const Stored dh = store(e, p.dtype, std::vector<float>(count, kBefore));
   const lethe_ref workspace = e->put(std::vector<char>(static_cast<size_t>(bytes)));
   Result result;
-  result.status = settled(
-      e->engine, lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, counts.references, counts.seconds,
-                                    p.h.ref, p.w.ref, p.bias.ref, p.soft_cap, p.mean, p.rows, p.row_params, stats,
-                                    gradient ? dh.ref : 0, workspace, bytes));
+  result.status =
+      settled(e->engine, lethe_head_forward(e->engine, p.dtype, n, p.sources, p.d, p.V, counts.references,
+                                            counts.seconds, p.h.ref, p.w.ref, p.bias.ref, p.soft_cap, p.mean, p.rows,
+                                            p.row_params, stats, gradient ? dh.ref : 0, workspace, bytes));
   result.trace = lethe_error_trace();
   result.stats = e->get<float>(stats, static_cast<size_t>(n * LETHE_STATISTICS));
   result.dh_rows = load(e, p.dtype, dh.ref, count);
