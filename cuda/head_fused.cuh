@@ -7,7 +7,9 @@
 //   dh = scale sum_v 2^(k - k_m) E[v] w[v] + of_mean mean(w) + of_column w[column]
 // What E lacks of a gradient is a multiple of the mean row of W and one of a single row, both of which the epilogue
 // adds in fp32: p - 1/V loses nothing where all p are near 1/V, as E is then small itself, and p[y] - 1 where p[y] is
-// near 1. So the kinds whose gradient is the softmax beside such rows have this form; plan_head refuses the others.
+// near 1. of_mean makes a row's coefficients sum to 0, as the exact ones do, whatever E's rounding adds up to: what W's
+// rows have in common has no part in the error. So the kinds whose gradient is the softmax beside such rows have this
+// form; plan_head refuses the others.
 #pragma once
 
 #include "device.cuh"
@@ -34,7 +36,7 @@ struct alignas(16) Part {
   int32_t argmax;
   float e, ez, ezz, above;
   float centre;  // c 2^-k
-  float unused;
+  float kept;    // the sum of E as it is stored
 };
 
 // What the second product's epilogue needs of a row; column -1: none.

@@ -38,6 +38,12 @@ __device__ void load_stage(const Chunk &c, bf16 *stage, int64_t row, int64_t col
 __device__ void multiply(Tile &c, const bf16 *stage, const Place &place) {
   const bf16 *left = stage + place.row * kPitch, *right = stage + kLeft + place.column;
   const auto *powers = reinterpret_cast<const uint32_t *>(stage + kLeft + kRight);
+  uint32_t power[kWarpRows / 16][2];
+#pragma unroll
+  for (int i = 0; i < kWarpRows / 16; ++i) {
+    power[i][0] = powers[place.row_of(i, 0)];
+    power[i][1] = powers[place.row_of(i, 1)];
+  }
 #pragma unroll
   for (int k = 0; k < kDepth; k += 16) {
     uint32_t a[kWarpRows / 16][4];
@@ -47,9 +53,8 @@ __device__ void multiply(Tile &c, const bf16 *stage, const Place &place) {
       // Registers 0 and 2 are of the upper row, 1 and 3 of the lower one.
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const uint32_t power = powers[place.row_of(i, half)];
-        a[i][half] = times_bf16(a[i][half], power);
-        a[i][half + 2] = times_bf16(a[i][half + 2], power);
+        a[i][half] = times_bf16(a[i][half], power[i][half]);
+        a[i][half + 2] = times_bf16(a[i][half + 2], power[i][half]);
       }
     }
 #pragma unroll

@@ -130,10 +130,21 @@ __device__ inline void quad_transpose(uint32_t (&words)[4]) {
   }
 }
 
+struct Sums {
+  float e, ez, ezz, above, kept;  // of Part
+
+  __device__ void add(const Sums &other) {
+    e += other.e;
+    ez += other.ez;
+    ezz += other.ezz;
+    above += other.above;
+    kept += other.kept;
+  }
+};
 // What the four warps of a row tell each other.
 struct Shared {
   Largest largest[kAcross][kRows];
-  float4 sums[kAcross][kRows];  // e, e x, e x^2, how many are above the label's
+  Sums sums[kAcross][kRows];
 };
 
 // Adds the bias, takes what is no column of the row's sums out, and gives the row's largest in these columns.
@@ -153,10 +164,11 @@ __device__ Largest finish_row(float (&z)[kWarpColumns / 8][4], int half, const C
   return quad_largest(largest);
 }
 
-// A row's sums over a thread's columns, and the warp's weights of the row, 16 bytes a lane.
-__device__ float4 sum_row(const float (&z)[kWarpColumns / 8][4], int half, const Row &row, float max, float unit,
-                          float centre, bf16 *to) {
-  float4 sum = {0, 0, 0, 0};
+// A row's sums over a thread's columns, of which those in front of `left` are there, and the warp's weights of the row,
+// 16 bytes a lane.
+__device__ Sums sum_row(const float (&z)[kWarpColumns / 8][4], int half, int64_t left, const Row &row, float max,
+                        float unit, float centre, bf16 *to) {
+  Sums sums = {};
   const float base = max == -infinity() ? 0.0f : max;
 #pragma unroll
   for (int group = 0; group < kWarpColumns / 8; group += 4) {
@@ -168,13 +180,14 @@ __device__ float4 sum_row(const float (&z)[kWarpColumns / 8][4], int half, const
       for (int i = 0; i < 2; ++i) {
         const float logit = z[group + t][2 * half + i];
         const float x = floored((logit - base) * row.beta), e = fast_exp(x);
-        sum.x += e;
-        sum.y += e * x;
-        sum.z += e * x * x;
-        sum.w += logit > row.label_logit ? 1.0f : 0.0f;
-        weight[i] = e * unit - centre;
+        sums.e += e;
+        sums.ez += e * x;
+        sums.ezz += e * x * x;
+        sums.above += logit > row.label_logit ? 1.0f : 0.0f;
+        weight[i] = 8 * (group + t) + i < left ? e * unit - centre : 0.0f;
       }
       words[t] = pack_bf16(weight[0], weight[1]);
+      sums.kept += __uint_as_float(words[t] << 16) + __uint_as_float(words[t] & 0xffff0000u);
     }
     quad_transpose(words);
     if (to != nullptr) {
@@ -182,7 +195,7 @@ __device__ float4 sum_row(const float (&z)[kWarpColumns / 8][4], int half, const
       *reinterpret_cast<uint4 *>(to + 8 * (group + lane)) = uint4{words[0], words[1], words[2], words[3]};
     }
   }
-  return {quad_sum(sum.x), quad_sum(sum.y), quad_sum(sum.z), quad_sum(sum.w)};
+  return {quad_sum(sums.e), quad_sum(sums.ez), quad_sum(sums.ezz), quad_sum(sums.above), quad_sum(sums.kept)};
 }
 
 __device__ Largest largest_of(const Shared &shared, int row) {
@@ -194,16 +207,10 @@ __device__ Largest largest_of(const Shared &shared, int row) {
 
 __device__ Part part_of(const Shared &shared, int row, float centre) {
   const Largest largest = largest_of(shared, row);
-  Part part = {largest.value, largest.index, 0, 0, 0, 0, centre, 0};
+  Sums sums = shared.sums[0][row];
 #pragma unroll
-  for (int i = 0; i < kAcross; ++i) {
-    const float4 sum = shared.sums[i][row];
-    part.e += sum.x;
-    part.ez += sum.y;
-    part.ezz += sum.z;
-    part.above += sum.w;
-  }
-  return part;
+  for (int i = 1; i < kAcross; ++i) sums.add(shared.sums[i][row]);
+  return {largest.value, largest.index, sums.e, sums.ez, sums.ezz, sums.above, centre, sums.kept};
 }
 
 __device__ void finish_tile(const Chunk &c, Tile &z, const Place &place, Shared *shared, int64_t row, int tile) {
@@ -225,8 +232,9 @@ __device__ void finish_tile(const Chunk &c, Tile &z, const Place &place, Shared 
     const Scale scale(own.beta);
     const float power = scale.power(max, mean);
     bf16 *to = there && c.weights != nullptr ? c.weights + (row + r) * ld + column + place.column : nullptr;
-    const float4 sum = sum_row(z[i], half, own, max, scale.weight(max, power), scale.weight(mean, power), to);
-    if (place.lane % 4 == 0) shared->sums[place.across][r] = sum;
+    const Sums sums = sum_row(z[i], half, c.V - column - place.column_of(0), own, max, scale.weight(max, power),
+                              scale.weight(mean, power), to);
+    if (place.lane % 4 == 0) shared->sums[place.across][r] = sums;
   }
   __syncthreads();  // the sums are there
   const int r = static_cast<int>(threadIdx.x);

@@ -49,23 +49,23 @@ __device__ inline uint32_t power_pair(float exponent) {
   return bits | bits << 16;
 }
 
+// A row as E holds it: its unit as a probability, the sum of what is stored, what is stored of the label's column, and
+// what was taken off every column, a probability.
+struct Kept {
+  float unit, sum, label, centre;
+};
+
 // What the second product leaves out of a row's gradient (native/cpu/head_rows.cpp has the formulas of kinds).
-// `weighed`: what E holds of the label's column, as a probability less the row's centre.
-__device__ Ends ends_of(const Softmax &m, float scaled_max, float centre, float z_label, float weighed, int64_t V) {
-  Ends ends = {0.0f, 0.0f, 0.0f, -1};
-  if (m.kind == LETHE_ROW_STATISTICS) return ends;
-  if (m.kind == LETHE_ROW_LOGIT_MARGIN) {
-    const float broken = m.broken ? nan() : 0.0f;
-    return {broken, -m.beta, m.beta, m.argmax};
+__device__ Ends ends_of(const Softmax &m, const Kept &kept, float z_label) {
+  if (m.kind == LETHE_ROW_STATISTICS) return {0.0f, 0.0f, 0.0f, -1};
+  if (m.kind == LETHE_ROW_LOGIT_MARGIN) return {m.broken ? nan() : 0.0f, -m.beta, m.beta, m.argmax};
+  float of_label = 0.0f;
+  if (m.label >= 0) {
+    const float p = fast_exp(floored((z_label - m.max) * m.beta)) * m.inverse_sum;
+    of_label = (m.kind == LETHE_ROW_NLL ? m.at_label : p) - (kept.unit * kept.label + kept.centre);
   }
-  const float count = static_cast<float>(V);
-  ends.scale = m.beta * (m.inverse_sum / scaled_max);
-  ends.of_mean = m.beta * (m.kind == LETHE_ROW_UNIFORM_KL ? count * centre - 1.0f : count * centre);
-  if (m.label < 0) return ends;
-  const float p = m.kind == LETHE_ROW_NLL ? m.at_label : fast_exp(floored((z_label - m.max) * m.beta)) * m.inverse_sum;
-  ends.of_column = m.beta * (p - (weighed + centre));
-  ends.column = m.label;
-  return ends;
+  const float of_mean = -(kept.unit * kept.sum + of_label);
+  return {m.beta * kept.unit, m.beta * of_mean, m.beta * of_label, m.label};
 }
 
 __global__ void __launch_bounds__(kRowThreads, 8) head_fused_rows_kernel(Chunk c) {
@@ -91,20 +91,22 @@ __global__ void __launch_bounds__(kRowThreads, 8) head_fused_rows_kernel(Chunk c
   if (c.weights == nullptr) return;
   const Scale scale(m.beta);
   const float power = scale.power(m.max, -infinity());
+  float kept[1] = {0.0f};
   for (int tile = static_cast<int>(threadIdx.x); tile < c.tiles; tile += static_cast<int>(blockDim.x)) {
-    c.powers[tile * c.power_ld + index] = power_pair(scale.power(parts[tile].max, mean) - power);
+    const uint32_t pair = power_pair(scale.power(parts[tile].max, mean) - power);
+    c.powers[tile * c.power_ld + index] = pair;
+    kept[0] += __uint_as_float(pair << 16) * parts[tile].kept;
   }
+  block_sum(kept);
   if (threadIdx.x != 0) return;
-  const float scaled_max = scale.weight(m.max, power);
-  const bool centred = fabsf(mean) < infinity();
-  const float centre = centred ? fast_exp(floored((mean - m.max) * m.beta)) * m.inverse_sum : 0.0f;
-  float weighed = 0.0f;
+  Kept own = {m.inverse_sum / scale.weight(m.max, power), kept[0], 0.0f, 0.0f};
+  if (fabsf(mean) < infinity()) own.centre = fast_exp(floored((mean - m.max) * m.beta)) * m.inverse_sum;
   if (m.label >= 0) {
     const Part &at = parts[m.label / kColumns];
     const float factor = __uint_as_float(power_pair(scale.power(at.max, mean) - power) << 16);
-    weighed = -rounded<bf16>(at.centre) * factor * (m.inverse_sum / scaled_max);
+    own.label = -rounded<bf16>(at.centre) * factor;
   }
-  c.ends[index] = ends_of(m, scaled_max, centre, row.label_logit, weighed, c.V);
+  c.ends[index] = ends_of(m, own, row.label_logit);
 }
 
 }  // namespace

@@ -96,11 +96,11 @@ add_op_mutant(head_first_off_by_one head_pass head_combine.cu "s/keys.middle. < 
   head_combine.cu)
 add_op_mutant(head_fused_cut_short head_fused head_fused_gradient.cu "s/v + r < c.V/v + r < c.V - 1/"
   head_fused_gradient.cu)
-add_op_mutant(head_fused_halves_swapped head_fused head_fused_gradient.cu "s/place.row_of(i, half).;/place.row_of(i, 1 - half)];/"
+add_op_mutant(head_fused_halves_swapped head_fused head_fused_gradient.cu "s/powers.place.row_of(i, 1)./powers[place.row_of(i, 0)]/"
   head_fused_gradient.cu)
 add_op_mutant(head_fused_largest_barrier_dropped head_fused head_fused_logits.cu
   "/the largest are there/s/__syncthreads();//" head_fused_logits.cu)
-add_op_mutant(head_fused_mean_left_out head_fused head_fused_rows.cu "s/count . centre - 1.0f :/count * centre :/" head_fused_rows.cu)
+add_op_mutant(head_fused_mean_left_out head_fused head_fused_rows.cu "s/kept.unit . kept.sum + of_label/of_label/" head_fused_rows.cu)
 add_op_mutant(head_fused_sums_barrier_dropped head_fused head_fused_logits.cu
   "/the sums are there/s/__syncthreads();//" head_fused_logits.cu)
 add_op_mutant(head_gather_tail head_pass head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)

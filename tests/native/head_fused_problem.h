@@ -25,7 +25,7 @@ struct Look {
 inline constexpr Look kLooks[] = {{"near-uniform", 1e-3, 0, 0}, {"near-uniform, W with a mean", 1e-3, 1, 0},
                                   {"flat", 0.3, 0, 0},          {"flat, W with a mean", 1, 1, 0},
                                   {"random", 3, 0, 0},          {"peaky", 3, 0.3, 25},
-                                  {"steep", 100, 0, 0}};
+                                  {"steep", 100, 0, 0},         {"random, W with a mean", 3, 3, 0}};
 
 inline constexpr int kFusedKinds[] = {LETHE_ROW_NLL, LETHE_ROW_UNIFORM_KL, LETHE_ROW_STATISTICS,
                                       LETHE_ROW_LOGIT_MARGIN};
