@@ -17,41 +17,61 @@ struct RowBounds {
   double gradient;  // the length of what the row's gradient may be off
 };
 
-// To first order, in lengths of vectors. E is a weight less the row's centre, rounded to bf16; weights move with their
-// logits, exp, its argument and the sums; both are multiplied with rows of W and summed by tensor cores, which cut off;
-// the mean row's coefficient moves like a weight; what is stored is rounded to bf16 once.
+// Lengths of W's rows, and of what sets them apart from the mean row.
+struct Lengths {
+  std::vector<double> whole, apart;
+};
+inline Lengths lengths_of(const Problem &p) {
+  const auto d = static_cast<size_t>(p.d), V = static_cast<size_t>(p.V);
+  std::vector<double> mean(d, 0.0);
+  for (size_t i = 0; i < V * d; ++i) mean[i % d] += static_cast<double>(p.w.values[i]) / static_cast<double>(V);
+  Lengths l;
+  for (size_t v = 0; v < V; ++v) {
+    double whole = 0, apart = 0;
+    for (size_t j = 0; j < d; ++j) {
+      const auto x = static_cast<double>(p.w.values[v * d + j]);
+      whole += x * x;
+      apart += (x - mean[j]) * (x - mean[j]);
+    }
+    l.whole.push_back(std::sqrt(whole));
+    l.apart.push_back(std::sqrt(apart));
+  }
+  return l;
+}
+
+// To first order, in lengths of vectors. E is a weight less the row's centre, rounded to bf16 but for the label's,
+// whose coefficient is exact; weights move with their logits, exp, its argument and the sums. All of these errors add
+// up to 0 with the mean row's coefficient, but for its fp32, so that what rows of W have in common has no part in them.
+// Tensor cores cut their sums off; what is stored is rounded to bf16 once.
 inline RowBounds row_bounds(const Problem &p, int64_t i, const HeadTwin &twin, double dh) {
   const int32_t *record = p.records.data() + i * LETHE_ROW_FIELDS;
   const double beta = 1 / static_cast<double>(p.params[static_cast<size_t>(i * LETHE_ROW_PARAMS)]);
   const double h = length(p.h.values.data() + record[0] * p.d, p.d);
   const auto V = static_cast<double>(p.V);
   RowBounds b = {};
-  std::vector<double> w(static_cast<size_t>(p.V));
+  const Lengths w = lengths_of(p);
   double largest_bias = 0;
-  for (int64_t v = 0; v < p.V; ++v) {
-    w[static_cast<size_t>(v)] = length(p.w.values.data() + v * p.d, p.d);
-    if (p.bias.ref != 0) {
-      largest_bias = std::max(largest_bias, std::fabs(static_cast<double>(p.bias.values[static_cast<size_t>(v)])));
-    }
-  }
-  const double largest = *std::max_element(w.begin(), w.end());
+  for (const float x : p.bias.values) largest_bias = std::max(largest_bias, std::fabs(static_cast<double>(x)));
+  const double largest = *std::max_element(w.whole.begin(), w.whole.end());
   b.logits = tolerance::attention::kCut * beta *
              (tolerance::head::logit_error(p.d) * h * largest + tolerance::kUnit * (h * largest + largest_bias));
   const double centre = std::exp(twin.stats[LETHE_STAT_MEAN] - twin.stats[LETHE_STAT_LSE]);
   const double max = twin.stats[LETHE_STAT_MAX];
-  double rounded = 0, moved = 0, summed = 0, mean = 0;
+  double rounded = 0, moved = 0, kept = 0, summed = 0, mean = 0;
   const auto moves = [&](double z) {
     return 3 * b.logits + 2 * tolerance::head::kSum + 2 * tolerance::head::kExp +
            2 * tolerance::head::kArgument * std::fabs(z - max);
   };
-  for (size_t v = 0; v < w.size(); ++v) {
-    rounded += w[v] * std::fabs(twin.p[v] - centre);
-    moved += w[v] * (twin.p[v] * moves(twin.z[v]) + centre * moves(twin.stats[LETHE_STAT_MEAN]));
-    summed += w[v] * (twin.p[v] + centre);
-    mean += w[v] / V;
+  for (size_t v = 0; v < w.whole.size(); ++v) {
+    const double weight = std::fabs(twin.p[v] - centre);
+    if (static_cast<int32_t>(v) != record[1]) rounded += w.apart[v] * weight;
+    moved += w.apart[v] * (twin.p[v] * moves(twin.z[v]) + centre * moves(twin.stats[LETHE_STAT_MEAN]));
+    kept += w.whole[v] * weight;
+    summed += w.whole[v] * (twin.p[v] + centre);
+    mean += w.whole[v] / V;
   }
   const double chain = tolerance::attention::kCut * (V + 32) * tolerance::kUnit;
-  b.gradient = beta * (tolerance::kBf16Unit * rounded + moved + chain * (rounded + tolerance::kBf16Unit * summed) +
+  b.gradient = beta * (tolerance::kBf16Unit * rounded + moved + chain * (kept + tolerance::kBf16Unit * summed) +
                        (tolerance::head::kSum + 8 * tolerance::kUnit) * (mean * (1 + V * centre) + 2 * largest)) +
                (tolerance::kBf16Unit + 8 * tolerance::kUnit) * dh;
   return b;
