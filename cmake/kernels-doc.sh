@@ -12,7 +12,8 @@ test_of() {
     backend.cu) echo activation ;; # every test opens the device
     dropout* | gemm* | linear*) echo linear ;;
     embedding* | index* | gather*) echo rows ;;
-    head_rows* | head_look.cuh | head_logits.cuh) echo head_rows ;;
+    head_fused*) echo head_fused ;;
+    head_rows* | head_look.cuh | head_logits.cuh | head_statistics.cuh) echo head_rows ;;
     head*) echo head ;;
     memory.cu) echo chain ;;
     nf4*) echo quantize ;;

@@ -35,7 +35,7 @@ struct OldScratch {
 };
 // How rows of logits are looked at (head_rows.cuh): twice; once, from shared memory, or not at all; once where they
 // fit.
-enum class HeadForm { kTwoLooks, kOnChip, kAuto };
+enum class RowsForm { kTwoLooks, kOnChip, kAuto };
 class Aside;  // aside.cu
 struct AsideDelete {
   void operator()(Aside *aside) const;
@@ -65,7 +65,8 @@ struct lethe_device {
   // Why the context is beyond use; "" as long as it is not.
   std::string lost;
   bool augments = false;  // LETHE_LORA_FORM=augmented: linear_spare asks for room beside and below weights
-  lethe::cuda::HeadForm head_form = lethe::cuda::HeadForm::kTwoLooks;  // LETHE_HEAD_ROWS
+  lethe::cuda::RowsForm rows_form = lethe::cuda::RowsForm::kTwoLooks;  // LETHE_HEAD_ROWS
+  bool fuses_head = false;  // LETHE_HEAD_FORM=fused: head passes that can take the fused form do (head_fused.cuh)
   // Graphs by id; ids are not used again.
   std::unordered_map<uint64_t, lethe::cuda::Graph> graphs;
   uint64_t next_graph = 1;

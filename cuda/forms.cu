@@ -19,19 +19,24 @@ int unknown(Device *device, const char *name, const std::string &given, const ch
       std::string("the environment has ") + name + "=" + given + "; give " + known + ", or unset it");
 }
 
+// Whether it is the other form than the plain one.
+int read_other(Device *device, const char *name, const char *other, bool *asked) {
+  const std::string given = variable(name);
+  *asked = given == other;
+  if (*asked || given.empty() || given == "plain") return LETHE_OK;
+  return unknown(device, name, given, (std::string("plain or ") + other).c_str());
+}
+
 }  // namespace
 
 int read_forms(Device *device) {
-  const std::string lora = variable("LETHE_LORA_FORM");
-  device->augments = lora == "augmented";
-  if (!device->augments && !lora.empty() && lora != "plain") {
-    return unknown(device, "LETHE_LORA_FORM", lora, "plain or augmented");
-  }
+  LETHE_CUDA_TRY(read_other(device, "LETHE_LORA_FORM", "augmented", &device->augments));
+  LETHE_CUDA_TRY(read_other(device, "LETHE_HEAD_FORM", "fused", &device->fuses_head));
   const std::string rows = variable("LETHE_HEAD_ROWS");
   if (rows == "on_chip") {
-    device->head_form = HeadForm::kOnChip;
+    device->rows_form = RowsForm::kOnChip;
   } else if (rows == "auto") {
-    device->head_form = HeadForm::kAuto;
+    device->rows_form = RowsForm::kAuto;
   } else if (!rows.empty() && rows != "two_looks") {
     return unknown(device, "LETHE_HEAD_ROWS", rows, "two_looks, on_chip or auto");
   }
@@ -39,10 +44,11 @@ int read_forms(Device *device) {
 }
 
 std::string forms_text(const Device *device) {
-  const HeadForm rows = device->head_form;
-  return std::string(R"("lora_form":")") + (device->augments ? "augmented" : "plain") + R"(","head_rows":")" +
-         (rows == HeadForm::kOnChip ? "on_chip"
-          : rows == HeadForm::kAuto ? "auto"
+  const RowsForm rows = device->rows_form;
+  return std::string(R"("lora_form":")") + (device->augments ? "augmented" : "plain") + R"(","head_form":")" +
+         (device->fuses_head ? "fused" : "plain") + R"(","head_rows":")" +
+         (rows == RowsForm::kOnChip ? "on_chip"
+          : rows == RowsForm::kAuto ? "auto"
                                     : "two_looks") +
          "\"";
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gemm.h"
+#include "head_fused.cuh"
 #include "head_plan.cuh"
 #include "head_rows.cuh"
 #include "head_sums.cuh"
@@ -113,17 +114,21 @@ __global__ void __launch_bounds__(kRowThreads) head_scatter_kernel(Scatter s) {
 
 class Pass {
  public:
-  Pass(Device *device, const lethe_head_args &args, bool forward) : device_(device), a_(args), forward_(forward) {}
+  Pass(Device *device, const lethe_head_args &args, bool forward)
+      : device_(device), a_(args), forward_(forward), fused_(forward && takes_fused(device, args)) {}
 
   int run() {
     LETHE_CUDA_TRY(check_workspace(device_, a_, forward_));
     LETHE_CUDA_TRY(check_form());
     LETHE_CUDA_TRY(take_scratch());
-    LETHE_CUDA_TRY(plan_head(device_, a_, order_));
+    LETHE_CUDA_TRY(plan_head(device_, a_, order_, fused_));
     if (a_.bias != nullptr) LETHE_CUDA_TRY(widen_bias(device_, a_.dtype, a_.V, a_.bias, bias_, bias_mean_));
-    for (int64_t begin = 0; begin < a_.n;) {
+    int64_t begin = 0;
+    if (fused_) LETHE_CUDA_TRY(fused_chunks(&begin));
+    while (begin < a_.n) {
       chunk_ = next_chunk(device_, a_, begin);
       layout_ = head_layout(a_.dtype, a_.d, a_.V, chunk_);
+      LETHE_CUDA_TRY(gather(base_ + layout_.hidden));
       LETHE_CUDA_TRY(logits());
       LETHE_CUDA_TRY(rows());
       if (a_.dh_rows != nullptr) LETHE_CUDA_TRY(hidden_gradient());
@@ -138,11 +143,11 @@ class Pass {
   // Blocks that keep a row on chip, its reference's beside it where it has one; 0: two looks.
   unsigned row_blocks(bool references) const {
     const cudaDeviceProp &p = device_->properties;
-    if (device_->head_form == HeadForm::kTwoLooks) return 0;
+    if (device_->rows_form == RowsForm::kTwoLooks) return 0;
     return head_rows_cluster(a_.V, references, static_cast<int64_t>(p.sharedMemPerBlockOptin), p.major);
   }
   int check_form() const {
-    if (device_->head_form != HeadForm::kOnChip || row_blocks(a_.references > 0) > 0) return LETHE_OK;
+    if (device_->rows_form != RowsForm::kOnChip || row_blocks(a_.references > 0) > 0) return LETHE_OK;
     const cudaDeviceProp &p = device_->properties;
     return LETHE_CUDA_FAIL(device_, LETHE_UNSUPPORTED,
                            "the environment has LETHE_HEAD_ROWS=on_chip, and a row of " + std::to_string(a_.V) +
@@ -160,6 +165,7 @@ class Pass {
     const int64_t means = pieces.add<float>(a_.n);
     const int64_t bias = pieces.add<float>(a_.bias != nullptr ? a_.V : 0);
     const int64_t bias_mean = pieces.add<float>(1);
+    const int64_t fused_rows = pieces.add<fused::Row>(fused_ ? a_.n - a_.references : 0);
     char *memory = nullptr;
     LETHE_CUDA_TRY(scratch(device_, pieces.bytes(), &memory));
     const auto at = [memory](int64_t offset) { return static_cast<void *>(memory + offset); };
@@ -169,6 +175,7 @@ class Pass {
       second_of_ = static_cast<int32_t *>(at(second_of));
     }
     means_ = static_cast<float *>(at(means));
+    fused_rows_ = static_cast<fused::Row *>(at(fused_rows));
     if (a_.bias != nullptr) {
       bias_ = static_cast<float *>(at(bias));
       bias_mean_ = static_cast<float *>(at(bias_mean));
@@ -187,7 +194,6 @@ class Pass {
   int64_t gradient_ld() const { return a_.dtype == LETHE_BF16 ? 2 * ld() : ld(); }
 
   int logits() {
-    LETHE_CUDA_TRY(a_.dtype == LETHE_BF16 ? gather<bf16>() : gather<float>());
     return gemm(device_, {a_.dtype,
                           LETHE_F32,
                           chunk_.logit_rows(),
@@ -199,11 +205,13 @@ class Pass {
                           ld()});
   }
 
+  int gather(void *hidden) { return a_.dtype == LETHE_BF16 ? gather_rows<bf16>(hidden) : gather_rows<float>(hidden); }
+
   template <class T>
-  int gather() {
+  int gather_rows(void *hidden) {
     Gather g = {};
     g.h = a_.h;
-    g.hidden = base_ + layout_.hidden;
+    g.hidden = hidden;
     g.d = a_.d;
     g.rows = static_cast<int>(chunk_.rows);
     g.deltas = static_cast<int>(chunk_.deltas);
@@ -318,15 +326,58 @@ class Pass {
                           1.0f});
   }
 
+  // The rows without a reference, which stand first in the order.
+  int fused_chunks(int64_t *begin) {
+    const int64_t end = a_.n - a_.references;
+    const auto *h = static_cast<const bf16 *>(a_.h), *w = static_cast<const bf16 *>(a_.w);
+    LETHE_CUDA_TRY(fused::labels(
+        device_, {end, a_.d, a_.V, h, w, bias_, a_.rows, a_.row_params, order_, fused_rows_, device_->fault.closed}));
+    for (; *begin < end; *begin += chunk_.rows) {
+      chunk_ = next_fused_chunk(device_, a_, *begin);
+      const FusedLayout l = fused_layout(a_.d, a_.V, chunk_.rows);
+      LETHE_CUDA_TRY(gather(base_ + l.hidden));
+      const fused::Chunk c = fused_chunk(l);
+      LETHE_CUDA_TRY(fused::logits(device_, c));
+      LETHE_CUDA_TRY(fused::rows(device_, c));
+      if (a_.dh_rows != nullptr) LETHE_CUDA_TRY(fused::gradient(device_, c));
+    }
+    return LETHE_OK;
+  }
+
+  fused::Chunk fused_chunk(const FusedLayout &l) const {
+    fused::Chunk c = {};
+    c.rows = static_cast<int32_t>(chunk_.rows);
+    c.tiles = static_cast<int32_t>(fused::tiles_of(a_.V));
+    c.d = a_.d;
+    c.V = a_.V;
+    c.hidden = reinterpret_cast<const bf16 *>(base_ + l.hidden);
+    c.w = static_cast<const bf16 *>(a_.w);
+    c.bias = bias_;
+    c.mean = a_.mean;
+    c.means = means_;
+    c.row = fused_rows_ + chunk_.begin;
+    if (a_.dh_rows != nullptr) c.weights = reinterpret_cast<bf16 *>(base_);
+    c.parts = reinterpret_cast<fused::Part *>(base_ + l.parts);
+    c.powers = reinterpret_cast<uint32_t *>(base_ + l.powers);
+    c.power_ld = ceil_div(chunk_.rows, fused::kRows) * fused::kRows;
+    c.ends = reinterpret_cast<fused::Ends *>(base_ + l.ends);
+    c.order = order();
+    c.stats = a_.stats;
+    c.dh_rows = a_.dh_rows;
+    c.closed = device_->fault.closed;
+    return c;
+  }
+
   int bias_gradient() { return add_columns(device_, a_.dtype, chunk_.rows, a_.V, z(0), gradient_ld(), a_.db); }
 
   Device *device_;
   const lethe_head_args &a_;
-  bool forward_;
+  bool forward_, fused_;
   HeadChunk chunk_ = {};
   HeadLayout layout_ = {};
   char *base_ = nullptr;
   int32_t *order_ = nullptr, *delta_of_ = nullptr, *second_of_ = nullptr;
+  fused::Row *fused_rows_ = nullptr;
   float *means_ = nullptr, *bias_ = nullptr, *bias_mean_ = nullptr;
 };
 
@@ -340,6 +391,11 @@ int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t 
     rows = std::max<int64_t>(rows, 2);
     *least = head_layout(dtype, d, V, {0, 2, 2, 0}).bytes;
     *most = head_layout(dtype, d, V, {0, rows, rows, 0}).bytes;
+    // A row of few columns takes more in the fused form.
+    if (device->fuses_head) {
+      *least = std::max(*least, fused_layout(d, V, 1).bytes);
+      *most = std::max({*least, *most, std::min(kMostBytes, fused_layout(d, V, rows).bytes)});
+    }
     return static_cast<int>(LETHE_OK);
   });
 }

@@ -1,7 +1,9 @@
 #include <algorithm>
 
+#include "head_fused.cuh"
 #include "head_plan.cuh"
 #include "prefix.cuh"
+#include "vector.cuh"
 
 namespace lethe::cuda {
 namespace {
@@ -14,6 +16,7 @@ struct Plan {
   const float *params;
   int64_t n, sources, V, references, seconds;
   int32_t *order;  // null: no references
+  bool fused, gradient;
   Gate gate;
 };
 
@@ -32,6 +35,10 @@ __device__ Params params_of(const Plan &p, int64_t row) {
 }
 
 __device__ bool has_reference(int32_t kind) { return kind == LETHE_ROW_REFERENCE_KL || kind == LETHE_ROW_KL_REFERENCE; }
+// The kinds whose gradient is more than a softmax, a mean row and a row, or whose value asks for a second look.
+__device__ bool has_no_fused_form(int32_t kind, bool gradient) {
+  return kind == LETHE_ROW_UNIFORM_KL_EPS || (gradient && kind == LETHE_ROW_KL_UNIFORM);
+}
 __device__ bool finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 __device__ bool outside(int32_t index, int64_t bound) { return index < 0 || index >= bound; }
 
@@ -64,6 +71,7 @@ __device__ Finding check_row(const Plan &p, int64_t row) {
   const bool smoothed = r.kind == LETHE_ROW_UNIFORM_KL_EPS;
   if (smoothed && !(q.epsilon >= 1.175494351e-38f && finite(q.epsilon))) return {kHeadEpsilonNeeded, 0, 0};
   if (!smoothed && q.epsilon != 0) return {kHeadEpsilonAlien, 0, 0};
+  if (p.fused && has_no_fused_form(r.kind, p.gradient)) return {kHeadForm, r.kind, 0};
   return {kHeadSound, 0, 0};
 }
 
@@ -165,6 +173,9 @@ std::string problem_text(int problem, const Fault &f) {
       return "the temperature must be finite and above 0";
     case kHeadNoneToMove:
       return "label_shift and mix act on a reference; this kind has none";
+    case kHeadForm:
+      return std::string(f.value == LETHE_ROW_KL_UNIFORM ? "LETHE_ROW_KL_UNIFORM" : "LETHE_ROW_UNIFORM_KL_EPS") +
+             " has no fused form; unset LETHE_HEAD_FORM";
     case kHeadEpsilonNeeded:
       return "LETHE_ROW_UNIFORM_KL_EPS needs an epsilon above 0 that is no subnormal number";
     default:
@@ -178,8 +189,15 @@ HeadChunk chunk_of(const lethe_head_args &a, int64_t begin, int64_t rows) {
   return {begin, rows, from(a.n - a.references), from(a.n - a.seconds)};
 }
 
-bool fits(const lethe_head_args &a, const HeadChunk &chunk) {
-  return head_layout(a.dtype, a.d, a.V, chunk).bytes <= a.workspace_bytes;
+// The most of `left` rows for which fits(rows); at least one.
+template <class Fits>
+int64_t most_rows(int64_t left, Fits &&fits) {
+  int64_t least = 1, most = left;
+  while (least < most) {
+    const int64_t middle = (least + most + 1) / 2;
+    fits(middle) ? least = middle : most = middle - 1;
+  }
+  return least;
 }
 
 // Whole tiles, at least half of `most` rows, with which the product dH leaves the fewest multiprocessors idle in its
@@ -201,6 +219,14 @@ int64_t whole_waves(const Device *device, int64_t most, int64_t d) {
   return best;
 }
 
+// Of the `most` of `left` rows that fit.
+int64_t rows_of_chunk(const Device *device, const lethe_head_args &a, int64_t most, int64_t left) {
+  const auto chosen = device->head_chunks.find({a.dtype, a.d, a.V});
+  if (chosen != device->head_chunks.end()) return std::min(most, chosen->second);
+  const int64_t whole = most < left ? whole_waves(device, most, a.d) : 0;
+  return whole > 0 ? whole : most;
+}
+
 }  // namespace
 
 int head_fault(const Fault &f, std::string *message) {
@@ -214,15 +240,23 @@ int head_fault(const Fault &f, std::string *message) {
     return LETHE_INVALID_ARGUMENT;
   }
   *message = "row " + std::to_string(row) + ": " + problem_text(problem, f);
-  return problem <= kHeadSecond    ? LETHE_OUT_OF_BOUNDS
-         : problem == kHeadTrained ? LETHE_UNSUPPORTED
-                                   : LETHE_INVALID_ARGUMENT;
+  return problem <= kHeadSecond                            ? LETHE_OUT_OF_BOUNDS
+         : problem == kHeadTrained || problem == kHeadForm ? LETHE_UNSUPPORTED
+                                                           : LETHE_INVALID_ARGUMENT;
 }
 
-int plan_head(Device *device, const lethe_head_args &a, int32_t *order) {
-  const Plan plan = {a.rows,    a.row_params, a.n,
-                     a.sources, a.V,          a.references,
-                     a.seconds, order,        device->fault.gate("rows", head_fault)};
+int plan_head(Device *device, const lethe_head_args &a, int32_t *order, bool fused) {
+  const Plan plan = {a.rows,
+                     a.row_params,
+                     a.n,
+                     a.sources,
+                     a.V,
+                     a.references,
+                     a.seconds,
+                     order,
+                     fused,
+                     a.dh_rows != nullptr,
+                     device->fault.gate("rows", head_fault)};
   const auto threads = static_cast<unsigned>(std::min<int64_t>(kMostThreads, ceil_div(a.n, kWarp) * kWarp));
   const int64_t params = a.row_params == nullptr ? 0 : LETHE_ROW_PARAMS;
   const Shape shape = {"head_plan", {}, threads, 0, a.n * 4 * (LETHE_ROW_FIELDS + params + (order != nullptr ? 1 : 0))};
@@ -239,17 +273,36 @@ HeadLayout head_layout(int32_t dtype, int64_t d, int64_t V, const HeadChunk &chu
   return l;
 }
 
+FusedLayout fused_layout(int64_t d, int64_t V, int64_t rows) {
+  const auto aligned = [](int64_t bytes) { return ceil_div(bytes, kHeadAlignment) * kHeadAlignment; };
+  const int64_t tiles = fused::tiles_of(V);
+  FusedLayout l = {};
+  l.hidden = rows * tiles * fused::kColumns * 2;
+  l.parts = l.hidden + aligned(rows * d * 2);
+  l.powers = l.parts + aligned(rows * tiles * int64_t{sizeof(fused::Part)});
+  l.ends = l.powers + tiles * ceil_div(rows, fused::kRows) * fused::kRows * 4;
+  l.bytes = l.ends + aligned(rows * int64_t{sizeof(fused::Ends)}) + kHeadAlignment;
+  return l;
+}
+
+bool takes_fused(const Device *device, const lethe_head_args &a) {
+  return device->fuses_head && a.dtype == LETHE_BF16 && a.soft_cap == 0 && a.mean != nullptr &&
+         whole_rows<bf16>({a.h, a.w}, {a.d}) && fused_layout(a.d, a.V, 1).bytes <= a.workspace_bytes;
+}
+
+HeadChunk next_fused_chunk(const Device *device, const lethe_head_args &a, int64_t begin) {
+  const int64_t left = a.n - a.references - begin;
+  const int64_t most =
+      most_rows(left, [&](int64_t rows) { return fused_layout(a.d, a.V, rows).bytes <= a.workspace_bytes; });
+  return {begin, rows_of_chunk(device, a, most, left), 0, 0};
+}
+
 HeadChunk next_chunk(const Device *device, const lethe_head_args &a, int64_t begin) {
   const int64_t left = a.n - begin;
-  int64_t least = 1, most = left;
-  while (least < most) {
-    const int64_t middle = (least + most + 1) / 2;
-    fits(a, chunk_of(a, begin, middle)) ? least = middle : most = middle - 1;
-  }
-  const auto chosen = device->head_chunks.find({a.dtype, a.d, a.V});
-  if (chosen != device->head_chunks.end()) return chunk_of(a, begin, std::min(least, chosen->second));
-  const int64_t whole = least < left ? whole_waves(device, least, a.d) : 0;
-  return chunk_of(a, begin, whole > 0 ? whole : least);
+  const int64_t most = most_rows(left, [&](int64_t rows) {
+    return head_layout(a.dtype, a.d, a.V, chunk_of(a, begin, rows)).bytes <= a.workspace_bytes;
+  });
+  return chunk_of(a, begin, rows_of_chunk(device, a, most, left));
 }
 
 int check_workspace(const Device *device, const lethe_head_args &a, bool allow_reference) {

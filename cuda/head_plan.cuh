@@ -35,6 +35,7 @@ enum HeadProblem : int32_t {
   kHeadNoneToMove,
   kHeadEpsilonNeeded,
   kHeadEpsilonAlien,
+  kHeadForm,    // value is the kind
   kHeadCounts,  // value and bound are {references, seconds} of the call and of the rows, in 32 bits each
   kHeadProblems,
   kHeadSound = kHeadProblems
@@ -42,8 +43,9 @@ enum HeadProblem : int32_t {
 int head_fault(const Fault &fault, std::string *message);
 
 // Checks every record and its parameters; the first row at fault closes the gate. A forward pass (order not null) may
-// have references, as many as the call says, and gets its order[n].
-int plan_head(Device *device, const lethe_head_args &args, int32_t *order);
+// have references, as many as the call says, and gets its order[n]. `fused`: rows without a reference take the fused
+// form, and kinds that it does not have are at fault.
+int plan_head(Device *device, const lethe_head_args &args, int32_t *order, bool fused);
 
 // Rows of the order. Each needs its logits, the last `deltas` of them also their reference's difference from them, and
 // the last `seconds` also their second reference's from the first's.
@@ -61,6 +63,18 @@ struct HeadLayout {
 HeadLayout head_layout(int32_t dtype, int64_t d, int64_t V, const HeadChunk &chunk);
 // Elements from one row of logits to the next: rows start on 16 bytes.
 inline int64_t logit_stride(int64_t V) { return ceil_div(V, 4) * 4; }
+
+// The fused form (head_fused.cuh), which the device was opened for (LETHE_HEAD_FORM) and a forward pass can have:
+// storage is bf16, rows of d start on 16 bytes, there is no soft cap, the mean row is given, and a row fits the
+// workspace.
+bool takes_fused(const Device *device, const lethe_head_args &args);
+// How its chunk lies in the workspace: E, hidden rows, parts, powers, ends.
+struct FusedLayout {
+  int64_t hidden, parts, powers, ends, bytes;
+};
+FusedLayout fused_layout(int64_t d, int64_t V, int64_t rows);
+// The chunk that starts at `begin`, in front of the rows with a reference: as next_chunk, by this form's layout.
+HeadChunk next_fused_chunk(const Device *device, const lethe_head_args &args, int64_t begin);
 
 // The chunk that starts at `begin`: all rows left, or as many as fit the workspace, in whole tiles that fill the
 // device; where a chunk's rows were set (head_tune.cu), at most those. At least one row where check_workspace passed.

@@ -67,12 +67,14 @@ int least_time(Device *device, Clock *clock, const lethe_head_args *args, float 
 // 0 is the plan's own. Sizes that the workspace cuts down are that one again.
 std::vector<int64_t> candidates(const Device *device, const lethe_head_args &args) {
   std::vector<int64_t> rows = {0};
-  const int64_t own = next_chunk(device, args, 0).rows;
+  const bool fused = takes_fused(device, args) && args.references < args.n;
+  const int64_t own = (fused ? next_fused_chunk(device, args, 0) : next_chunk(device, args, 0)).rows;
+  const auto bytes = [&](int64_t tried) {
+    return fused ? fused_layout(args.d, args.V, tried).bytes
+                 : head_layout(args.dtype, args.d, args.V, {0, tried, 0, 0}).bytes;
+  };
   for (const int64_t tried : kTried) {
-    if (tried < args.n && tried != own &&
-        head_layout(args.dtype, args.d, args.V, {0, tried, 0, 0}).bytes <= args.workspace_bytes) {
-      rows.push_back(tried);
-    }
+    if (tried < args.n && tried != own && bytes(tried) <= args.workspace_bytes) rows.push_back(tried);
   }
   return rows;
 }

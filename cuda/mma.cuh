@@ -91,6 +91,10 @@ void copies_wait() {
   shim::copy_wait(kLeft);
 }
 inline float exp2_approx(float x) { return exp2f(x); }
+inline uint32_t times_bf16(uint32_t pair, uint32_t factors) {
+  const auto half = [&](int i) { return bf16_bits(shim::half_of(pair, i) * shim::half_of(factors, i)); };
+  return half(0) | static_cast<uint32_t>(half(1)) << 16;
+}
 inline uint32_t pack_bf16(float low, float high) {
   return bf16_bits(low) | static_cast<uint32_t>(bf16_bits(high)) << 16;
 }
@@ -136,6 +140,15 @@ __device__ inline float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+// Two products of bf16, each rounded.
+__device__ inline uint32_t times_bf16(uint32_t pair, uint32_t factors) {
+  __nv_bfloat162 x, y;
+  memcpy(&x, &pair, sizeof x);
+  memcpy(&y, &factors, sizeof y);
+  x = __hmul2(x, y);
+  memcpy(&pair, &x, sizeof x);
+  return pair;
 }
 __device__ inline uint32_t pack_bf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);

@@ -48,7 +48,12 @@ add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i 
 add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
 add_op_mutant(gradient_norm_barrier_dropped update update.cu "/who is last is known/s/__syncthreads();//" update.cu)
 add_op_mutant(graph_of_failed_calls graph graph.cu "s/failed = device->capture_failed/failed = false/" graph.cu)
-add_op_mutant(head_chunk_unbounded head_tune head_plan.cu "s/std::min(least, chosen->second)/least/" head_plan.cu)
+add_op_mutant(head_chunk_unbounded head_tune head_plan.cu "s/std::min(most, chosen->second)/most/" head_plan.cu)
+add_op_mutant(head_fused_power_of_another_tile head_fused head_fused_rows.cu "s/scale.power(parts.tile..max, mean)/scale.power(parts[0].max, mean)/"
+  head_fused_rows.cu)
+add_op_mutant(head_fused_stage_barrier_dropped head_fused head_fused.cuh "/the stage is there/s/__syncthreads();//"
+  head_fused_gradient.cu head_fused_logits.cu)
+add_op_mutant(head_fused_tail_short head_fused head_fused_logits.cu "s/if (v >= c.V ||/if (v >= c.V - 1 ||/" head_fused_logits.cu)
 add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
 add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
 add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"
@@ -98,6 +103,15 @@ add_op_mutant(head_delta_sign head head.cu "s/other.at(k) - x.at(k)/x.at(k) - ot
 add_op_mutant(head_equal_weights head_sample head_sample.cu "s/v <= last/v < last/" head_sample.cu)
 add_op_mutant(head_first_off_by_one head_pass head_combine.cu "s/keys.middle. < source/keys[middle] <= source/"
   head_combine.cu)
+add_op_mutant(head_fused_cut_short head_fused head_fused_gradient.cu "s/v + r < c.V/v + r < c.V - 1/"
+  head_fused_gradient.cu)
+add_op_mutant(head_fused_halves_swapped head_fused head_fused_gradient.cu "s/powers.place.row_of(i, 1)./powers[place.row_of(i, 0)]/"
+  head_fused_gradient.cu)
+add_op_mutant(head_fused_largest_barrier_dropped head_fused head_fused_logits.cu
+  "/the largest are there/s/__syncthreads();//" head_fused_logits.cu)
+add_op_mutant(head_fused_mean_left_out head_fused head_fused_rows.cu "s/kept.unit . kept.sum + of_label/of_label/" head_fused_rows.cu)
+add_op_mutant(head_fused_sums_barrier_dropped head_fused head_fused_logits.cu
+  "/the sums are there/s/__syncthreads();//" head_fused_logits.cu)
 add_op_mutant(head_gather_tail head_pass head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
 add_op_mutant(linear_chunk_last_unseen linear linear_bias.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/"
   linear_bias.cu)

@@ -104,9 +104,12 @@ set_tests_properties(cuda-shim-chain PROPERTIES ENVIRONMENT "LD_LIBRARY_PATH=${L
 add_test(NAME cuda-shim-chain-augmented COMMAND chain_test ${CMAKE_BINARY_DIR} cuda_shim)
 set_tests_properties(cuda-shim-chain-augmented PROPERTIES
   ENVIRONMENT "LD_LIBRARY_PATH=${LETHE_DNNL};OMP_WAIT_POLICY=passive;LETHE_LORA_FORM=augmented")
+add_test(NAME cuda-shim-chain-fused-head COMMAND chain_test ${CMAKE_BINARY_DIR} cuda_shim)
+set_tests_properties(cuda-shim-chain-fused-head PROPERTIES
+  ENVIRONMENT "LD_LIBRARY_PATH=${LETHE_DNNL};OMP_WAIT_POLICY=passive;LETHE_HEAD_FORM=fused")
 
-# Graphs, and the sizes of the head's chunks, beside it.
-foreach(name graph head_tune)
+# Graphs, the sizes of the head's chunks and its fused form, beside it.
+foreach(name graph head_tune head_fused)
   string(REPLACE _ - test ${name})
   add_executable(${name}_test ${CMAKE_SOURCE_DIR}/../tests/native/${name}_test.cpp)
   target_link_libraries(${name}_test PRIVATE lethe lethe_warnings)

@@ -39,8 +39,9 @@ struct Case {
   double limit;                         // share of the ceiling that is asked for; 0: none
   std::function<Work(Device &)> small;  // at a shape that the CPU does in a moment
   std::function<Work(Device &)> full;
-  bool full_only = false;           // another case has the same small shape
-  const char *head_rows = nullptr;  // LETHE_HEAD_ROWS of the engine that is timed; null: as the environment has it
+  bool full_only = false;  // another case has the same small shape
+  // Set in the environment while the engine opens that is timed: a form of an op; null: as the environment has it.
+  const char *variable = nullptr, *form = nullptr;
 };
 
 std::vector<Case> memory_cases();

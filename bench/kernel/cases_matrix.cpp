@@ -101,7 +101,7 @@ void add_attention(std::vector<Case> *all) {
   }
 }
 
-void add_heads(std::vector<Case> *all) {
+void add_heads(std::vector<Case> *all, bool fused) {
   const struct {
     const char *name;
     std::vector<int32_t> kinds;
@@ -119,6 +119,20 @@ void add_heads(std::vector<Case> *all) {
            LETHE_BF16, Ceiling::kProducts, full.V == kLargeVocabulary && full.width == 4096 ? kHeadOfProducts : 0,
            [small](Device &d) { return head(d, LETHE_BF16, small); },
            [full](Device &d) { return head(d, LETHE_BF16, full); }});
+      // The fused form has no reference rows.
+      if (!fused || (loss.kinds != losses[0].kinds && loss.kinds != losses[1].kinds)) continue;
+      Case other = all->back();
+      other.name += " fused";
+      other.limit = 0;
+      other.variable = "LETHE_HEAD_FORM";
+      other.form = "fused";
+      // No product is the library's, whose rows could be seen: those of a chunk, about.
+      other.full = [full](Device &d) {
+        Work work = head(d, LETHE_BF16, full);
+        for (std::vector<int64_t> &product : work.products) product[0] = std::min<int64_t>(full.n, 2048);
+        return work;
+      };
+      all->push_back(std::move(other));
     }
   }
 }
@@ -135,7 +149,7 @@ void add_head_rows(std::vector<Case> *all) {
             {std::string("head_rows ") + form,
              std::string(kind == LETHE_ROW_UNIFORM_KL ? "ME" : "KL") + ", 1024 rows, d 64, V " + std::to_string(V),
              LETHE_BF16, Ceiling::kNone, 0, [small](Device &d) { return head(d, LETHE_BF16, small); },
-             [full](Device &d) { return head(d, LETHE_BF16, full); }, V != 32000, form});
+             [full](Device &d) { return head(d, LETHE_BF16, full); }, V != 32000, "LETHE_HEAD_ROWS", form});
       }
     }
   }
@@ -145,7 +159,7 @@ void add_head_rows(std::vector<Case> *all) {
 
 std::vector<Case> matrix_cases(bool forms) {
   std::vector<Case> all;
-  add_heads(&all);
+  add_heads(&all, forms);
   if (forms) add_head_rows(&all);
   add_attention(&all);
   return all;

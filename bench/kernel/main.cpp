@@ -105,16 +105,16 @@ class Bench {
   }
 
  private:
-  // An engine reads the form of the row kernel when it opens.
+  // An engine reads which forms its ops have when it opens.
   Device &engine_of(const Case &c) {
-    if (c.head_rows == nullptr) return device_;
-    std::unique_ptr<Device> &device = forms_[c.head_rows];
+    if (c.variable == nullptr) return device_;
+    std::unique_ptr<Device> &device = forms_[std::string(c.variable) + "=" + c.form];
     if (device != nullptr) return *device;
-    const char *given = std::getenv(kHeadRows);
+    const char *given = std::getenv(c.variable);
     const std::string before = given == nullptr ? "" : given;
-    setenv(kHeadRows, c.head_rows, 1);
+    setenv(c.variable, c.form, 1);
     device = std::make_unique<Device>(options_.plugins.c_str(), options_.backend, 1);
-    setenv(kHeadRows, before.c_str(), 1);
+    setenv(c.variable, before.c_str(), 1);
     return *device;
   }
 
@@ -142,7 +142,7 @@ class Bench {
         }
         if (p[0] == 0) p[0] = options_.small ? 13 : 512;
       }
-      device_.free_all();
+      device.free_all();
       m->ceiling = "products";
       m->ceiling_rate = products_rate(products);
       m->share = work.flops / seconds / m->ceiling_rate;
@@ -168,7 +168,6 @@ class Bench {
 
   const Options &options_;
   Device &device_, &twin_;
-  static constexpr const char *kHeadRows = "LETHE_HEAD_ROWS";
   std::map<std::string, std::unique_ptr<Device>> forms_;
   double copy_rate_ = 0;
   std::map<std::vector<int64_t>, double> rates_;

@@ -26,7 +26,7 @@ fake_tree() {
       lib/{javacpp,tokenizers,slf4j-simple,junit-jupiter-engine,junit-platform-launcher}-1.jar $abi/libjniAbi.so \
       $abi/liblethe{,_cpu_avx2,_cpu_avx512,_cuda}.so lib/natives/org/bytedeco/dnnl/linux-x86_64/lib{dnnl.so.3,gomp.so.1} \
       tests/native/{kernel,head}_bench
-    for op in activation attention head linear linear_nf4 norm quantize random rotary rows update update_part; do
+    for op in activation attention head head_fused linear linear_nf4 norm quantize random rotary rows update update_part; do
       touch tests/native/${op}{,_small}_test
     done)
   cp "$repo/lethe" "$tree/lethe"
