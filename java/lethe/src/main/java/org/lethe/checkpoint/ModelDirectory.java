@@ -13,6 +13,7 @@ import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 import org.lethe.model.BaseStorage;
+import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Parameter;
@@ -53,10 +54,20 @@ public final class ModelDirectory {
    * they are stored; other weights are quantised as they are read.
    */
   public static Model load(Ops ops, Path directory, int contextLength, BaseStorage storage) {
+    return load(ops, directory, contextLength, storage, List.of());
+  }
+
+  /**
+   * The same for a model that is to carry adapters.
+   *
+   * @param adapters all that it will carry at one time
+   */
+  public static Model load(
+      Ops ops, Path directory, int contextLength, BaseStorage storage, List<LoraConfig> adapters) {
     ModelConfig sizes = config(directory).model().withContextLength(contextLength);
     try (ModelWeights tensors = ModelWeights.open(directory)) {
       requireTiedHead(tensors, sizes, directory);
-      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory), storage);
+      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory), storage, adapters);
     }
   }
 

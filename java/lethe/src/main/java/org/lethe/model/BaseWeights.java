@@ -41,10 +41,15 @@ final class BaseWeights {
     this.first = arena.reserve(plain.elements(), dtype);
   }
 
-  /** Reserves the memory of all parameters. */
-  static BaseWeights reserve(Arena arena, ModelConfig config, Dtype dtype, BaseStorage storage) {
+  /**
+   * Reserves the memory of all parameters.
+   *
+   * @param room for adapters in the weights of the layers' linears, where they are plain
+   */
+  static BaseWeights reserve(
+      Arena arena, ModelConfig config, Dtype dtype, BaseStorage storage, AdapterRoom room) {
     if (!storage.quantized()) {
-      return new BaseWeights(arena, dtype, storage, ModelLayout.of(config));
+      return new BaseWeights(arena, dtype, storage, ModelLayout.of(config, dtype, room));
     }
     BaseWeights made = new BaseWeights(arena, dtype, storage, ModelLayout.withoutLinears(config));
     Model.projections(config).values().forEach(made::reserveCodes);
@@ -81,9 +86,19 @@ final class BaseWeights {
     return first;
   }
 
+  /** A plain parameter, where it stands among them. */
+  Parameter parameter(String name) {
+    return plain.parameter(name);
+  }
+
   /** The byte offset of a plain parameter. */
   long offset(String name) {
     return first + plain.parameter(name).offset() * dtype.bytes();
+  }
+
+  /** Whether the plain parameters stand as they do in another layout. */
+  boolean standAs(Layout other) {
+    return plain.elements() == other.elements();
   }
 
   /** Whether a parameter is kept in codes. */

@@ -4,7 +4,10 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.BiFunction;
+import org.lethe.kernels.Dtype;
 import org.lethe.kernels.NormKind;
+import org.lethe.kernels.Ops;
 
 /** Which parameters a model has, and where they stand: what flags and names of its config say. */
 final class ModelLayout {
@@ -15,23 +18,32 @@ final class ModelLayout {
    * projections that one GEMM computes stand side by side, as its weights do.
    */
   static Layout of(ModelConfig c) {
-    return of(c, true);
+    return of(c, true, (layer, group) -> new Ops.Spare(group.in(), 0));
+  }
+
+  /** The same with room for adapters beside and below the weights of the layers' linears. */
+  static Layout of(ModelConfig c, Dtype storage, AdapterRoom room) {
+    return of(c, true, (layer, group) -> room.of(storage, layer, group));
   }
 
   /** The same without the weights of the layers' linears. */
   static Layout withoutLinears(ModelConfig c) {
-    return of(c, false);
+    return of(c, false, (layer, group) -> new Ops.Spare(group.in(), 0));
   }
 
-  private static Layout of(ModelConfig c, boolean linears) {
+  private static Layout of(
+      ModelConfig c, boolean linears, BiFunction<Integer, Model.Group, Ops.Spare> spares) {
     Layout.Builder builder = new Layout.Builder();
     builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
     for (int layer = 0; linears && layer < c.layers(); layer++) {
       for (Model.Group group : groups(c)) {
         builder.align();
+        Ops.Spare spare = spares.apply(layer, group);
         for (Projection.Part part : group.parts()) {
-          builder.matrix(ParameterNames.weight(layer, part.module()), part.out(), group.in());
+          String name = ParameterNames.weight(layer, part.module());
+          builder.matrix(name, part.out(), group.in(), spare.stride());
         }
+        builder.skip(spare.rows() * spare.stride());
       }
     }
     if (!c.tiedHead()) {

@@ -21,6 +21,7 @@ import org.lethe.model.Head;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.OptimizerConfig;
+import org.lethe.model.SpareRule;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Parity;
@@ -56,18 +57,24 @@ public final class Planning {
     }
     boolean cuda = config.device().startsWith(CUDA);
     try (Backend backend = Backend.open(config.device(), 1)) {
-      Head.Workspace workspace = Head.workspace(new Ops(backend, dtype(config)));
+      Ops ops = new Ops(backend, dtype(config));
+      Wants wants = new Wants(Head.workspace(ops), SpareRule.of(ops));
       return forecast(
-          config, shape, training(config, model, task, rowTokens, workspace), backend.memory());
+          config, shape, training(config, model, task, rowTokens, wants), backend.memory());
     } catch (EnvironmentException e) {
       if (!cuda) {
         throw e;
       }
       // A plan for another machine's device: only its memory is not known.
-      Head.Workspace workspace = Head.cudaWorkspace(dtype(config));
-      return forecast(config, shape, training(config, model, task, rowTokens, workspace), null);
+      Wants wants =
+          new Wants(
+              Head.cudaWorkspace(dtype(config)), SpareRule.cuda(System.getenv("LETHE_LORA_FORM")));
+      return forecast(config, shape, training(config, model, task, rowTokens, wants), null);
     }
   }
+
+  /** What a device wants of memory, as it alone knows. */
+  private record Wants(Head.Workspace workspace, SpareRule spare) {}
 
   private static ModelConfig model(RunConfig config, Optional<String> shape) {
     if (shape.isPresent() == config.model().isPresent()) {
@@ -89,7 +96,7 @@ public final class Planning {
   }
 
   private static PlannedTraining training(
-      RunConfig config, ModelConfig model, Task task, int rowTokens, Head.Workspace workspace) {
+      RunConfig config, ModelConfig model, Task task, int rowTokens, Wants wants) {
     Settings.requireTrainable(config);
     Settings.requireOptimizer(config, config.train().fullParameters());
     Method method = task == Task.FINETUNE ? Methods.fineTuning() : Settings.method(config.method());
@@ -109,7 +116,8 @@ public final class Planning {
         method,
         settings,
         step,
-        workspace,
+        wants.workspace(),
+        wants.spare(),
         DeviceCosts.of(!config.device().startsWith(CUDA)));
   }
 

@@ -52,7 +52,7 @@ final class StepBudget {
     long codes =
         model.trainsWeights()
             ? 0
-            : Model.bytes(model.config(), model.ops().dtype(), model.storage())
+            : model.bytes()
                 - Model.bytes(model.config(), model.ops().dtype(), BaseStorage.NF4_DOUBLE);
     MemoryPlan plan =
         new MemoryPlan()
