@@ -219,8 +219,10 @@ public final class DeviceSteps implements Callable<Integer> {
       long free = backend.memory().free();
       long least = free;
       Ops ops = new Ops(backend, Dtype.BF16);
-      try (Model model = Model.load(ops, config, new DeviceWeights(config, SEED), base)) {
-        model.addLora(LoraConfig.all(8, 16), SEED);
+      LoraConfig lora = LoraConfig.all(8, 16);
+      DeviceWeights weights = new DeviceWeights(config, SEED);
+      try (Model model = Model.load(ops, config, weights, base, List.of(lora))) {
+        model.addLora(lora, SEED);
         float[] before = model.lora().values();
         List<StepSequence> sequences =
             Bench.sequences(method, config.vocabularySize(), pairs, length);

@@ -16,6 +16,7 @@ import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.Positions;
+import org.lethe.model.BaseStorage;
 import org.lethe.model.DeviceWeights;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
@@ -77,8 +78,10 @@ public final class StepRounds implements Callable<Integer> {
     try (Backend backend = Backend.open(device, threads)) {
       long free = backend.memory().free();
       Ops ops = new Ops(backend, storage);
-      try (Model loaded = Model.load(ops, config, new DeviceWeights(config, SEED))) {
-        loaded.addLora(LoraConfig.all(rank, 2.0 * rank), SEED);
+      LoraConfig lora = LoraConfig.all(rank, 2.0 * rank);
+      DeviceWeights weights = new DeviceWeights(config, SEED);
+      try (Model loaded = Model.load(ops, config, weights, BaseStorage.PLAIN, List.of(lora))) {
+        loaded.addLora(lora, SEED);
         int largest = Step.largestPiece(objective, settings, null, List.of(sequences));
         try (Step step = new Step(loaded, objective, settings, null, largest)) {
           Map<String, Object> ready = new LinkedHashMap<>();
