@@ -21,7 +21,6 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
-import org.junit.jupiter.params.provider.EnumSource;
 import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
@@ -88,8 +87,12 @@ class LoraFormTest {
   }
 
   private Model golden(Dtype dtype, LoraConfig... adapters) {
-    return ModelDirectory.load(
-        new Ops(backend, dtype), GOLDEN, CONTEXT, BaseStorage.PLAIN, List.of(adapters));
+    return golden(dtype, BaseStorage.PLAIN, adapters);
+  }
+
+  private Model golden(Dtype dtype, BaseStorage storage, LoraConfig... adapters) {
+    Ops ops = new Ops(backend, dtype);
+    return ModelDirectory.load(ops, GOLDEN, CONTEXT, storage, List.of(adapters));
   }
 
   private static double tolerance(Dtype dtype) {
@@ -135,17 +138,15 @@ class LoraFormTest {
   }
 
   @ParameterizedTest
-  @EnumSource(
-      value = Dtype.class,
-      names = {"F32", "BF16"})
-  void weightsAreTheSameWhateverTheRoom(Dtype dtype) {
+  @CsvSource({"F32, PLAIN", "BF16, PLAIN", "BF16, NF4_DOUBLE"})
+  void weightsAreTheSameWhateverTheRoom(Dtype dtype, BaseStorage storage) {
     LoraConfig wide = LoraConfig.all(19, 8);
     ModelConfig sizes = ModelDirectory.config(GOLDEN).model().withContextLength(CONTEXT);
-    try (Model packed = golden(dtype);
-        Model roomy = golden(dtype, wide)) {
+    try (Model packed = golden(dtype, storage);
+        Model roomy = golden(dtype, storage, wide)) {
       Ops ops = packed.ops();
       AdapterRoom room = AdapterRoom.of(SpareRule.of(ops), sizes, List.of(wide));
-      assertEquals(roomy.bytes(), Model.bytes(sizes, dtype, BaseStorage.PLAIN, room));
+      assertEquals(roomy.bytes(), Model.bytes(sizes, dtype, storage, room));
       assertEquals(AUGMENTED, roomy.bytes() > packed.bytes());
       // Whole tensors, some rows at a time, and parts of a row.
       for (int staging : new int[] {1 << 20, 1024, 40}) {
@@ -153,8 +154,8 @@ class LoraFormTest {
       }
       assertEquals(packed.fingerprint(), roomy.fingerprint());
       for (WeightSource source : sources(sizes)) {
-        try (Model one = Model.load(ops, sizes, source);
-            Model other = Model.load(ops, sizes, source, BaseStorage.PLAIN, List.of(wide))) {
+        try (Model one = Model.load(ops, sizes, source, storage);
+            Model other = Model.load(ops, sizes, source, storage, List.of(wide))) {
           assertSame(weights(one, 1 << 20), weights(other, 1 << 20));
         }
       }
@@ -187,10 +188,10 @@ class LoraFormTest {
   private record Given(
       double loss, Map<String, float[]> gradients, List<Double> losses, float[] trained) {}
 
-  private Given train(Method method, Dtype dtype, boolean roomy) {
+  private Given train(Method method, Dtype dtype, BaseStorage storage, boolean roomy) {
     LoraConfig lora = AdapterDirectory.config(ADAPTER);
     TrainSettings settings = settings();
-    try (Model model = roomy ? golden(dtype, lora) : golden(dtype)) {
+    try (Model model = roomy ? golden(dtype, storage, lora) : golden(dtype, storage)) {
       AdapterDirectory.load(model, ADAPTER, true);
       double loss;
       Map<String, float[]> gradients;
@@ -245,11 +246,17 @@ class LoraFormTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"ME+GD, F32", "NPO+KL, F32", "DPO+GD, F32", "NPO+KL, BF16"})
-  void aTrainingAgreesWithThePlainForm(String name, Dtype dtype) {
+  @CsvSource({
+    "ME+GD, F32, PLAIN",
+    "NPO+KL, F32, PLAIN",
+    "DPO+GD, F32, PLAIN",
+    "NPO+KL, BF16, PLAIN",
+    "DPO+GD, F32, NF4"
+  })
+  void aTrainingAgreesWithThePlainForm(String name, Dtype dtype, BaseStorage storage) {
     Method method = Methods.create(MethodConfig.of(name));
-    Given plain = train(method, dtype, false);
-    Given other = train(method, dtype, true);
+    Given plain = train(method, dtype, storage, false);
+    Given other = train(method, dtype, storage, true);
     if (!AUGMENTED) {
       assertEquals(plain.loss(), other.loss());
       plain.gradients().forEach((n, g) -> assertArrayEquals(g, other.gradients().get(n), n));

@@ -342,13 +342,23 @@ public final class Ops {
 
   /**
    * A frozen weight {@code [out,in]} that stays in 4-bit codes, which {@link #linearNf4Part} gives,
-   * and is dequantised into {@code scratch[out,in]} when it is needed; linears may share that.
+   * and is dequantised into {@code scratch} when it is needed, where it lies as {@code spare} says;
+   * linears may share that.
    */
-  public long linearCreateNf4(long out, long in, long block, long scratch, long b) {
+  public long linearCreateNf4(long out, long in, Spare spare, long block, long scratch, long b) {
     try (LongPointer id = new LongPointer(1)) {
       Backend.check(
-          Abi.lethe_linear_create_nf4(
-              backend.handle(), dtype.code(), out, in, block, scratch, b, id));
+          Abi.lethe_linear_create_nf4_strided(
+              backend.handle(),
+              dtype.code(),
+              out,
+              in,
+              spare.stride(),
+              spare.rows(),
+              block,
+              scratch,
+              b,
+              id));
       return id.get();
     }
   }

@@ -44,7 +44,7 @@ final class BaseWeights {
   /**
    * Reserves the memory of all parameters.
    *
-   * @param room for adapters in the weights of the layers' linears, where they are plain
+   * @param room for adapters in the weights of the layers' linears, dequantised ones too
    */
   static BaseWeights reserve(
       Arena arena, ModelConfig config, Dtype dtype, BaseStorage storage, AdapterRoom room) {
@@ -54,8 +54,11 @@ final class BaseWeights {
     BaseWeights made = new BaseWeights(arena, dtype, storage, ModelLayout.withoutLinears(config));
     Model.projections(config).values().forEach(made::reserveCodes);
     long largest = 0;
-    for (Model.Group group : ModelLayout.groups(config)) {
-      largest = Math.max(largest, (long) group.out() * group.in());
+    for (int layer = 0; layer < config.layers(); layer++) {
+      for (Model.Group group : ModelLayout.groups(config)) {
+        Ops.Spare spare = room.of(dtype, layer, group);
+        largest = Math.max(largest, (group.out() + spare.rows()) * spare.stride());
+      }
     }
     made.scratch = arena.reserve(largest, dtype);
     made.map = arena.reserve(storage.nested() ? DynamicMap.SIZE : 0, Dtype.F32);
@@ -144,11 +147,13 @@ final class BaseWeights {
   /**
    * The linear of a group.
    *
+   * @param spare how its weight lies when it is dequantised
    * @param bias ref of its bias, or 0
    */
-  long linear(Ops ops, int layer, Model.Group group, long bias) {
+  long linear(Ops ops, int layer, Model.Group group, Ops.Spare spare, long bias) {
+    int block = Nf4Codes.BLOCK_SIZE;
     long linear =
-        ops.linearCreateNf4(group.out(), group.in(), Nf4Codes.BLOCK_SIZE, arena.at(scratch), bias);
+        ops.linearCreateNf4(group.out(), group.in(), spare, block, arena.at(scratch), bias);
     int firstOut = 0;
     for (Projection.Part part : group.parts()) {
       Codes c = codes(ParameterNames.weight(layer, part.module()));

@@ -125,10 +125,7 @@ public final class Model implements AutoCloseable {
       WeightSource source,
       BaseStorage storage,
       List<LoraConfig> adapters) {
-    AdapterRoom room =
-        storage.quantized()
-            ? AdapterRoom.NONE
-            : AdapterRoom.of(SpareRule.of(ops), config, adapters);
+    AdapterRoom room = AdapterRoom.of(SpareRule.of(ops), config, adapters);
     Model model = new Model(ops, config, storage, room);
     try {
       WeightLoader.load(ops, model.weights, config, source);
@@ -380,11 +377,11 @@ public final class Model implements AutoCloseable {
     String module = group.parts().get(0).module();
     String bias = ParameterNames.bias(layer, module);
     long b = group.bias() ? weight(bias) : 0;
+    Ops.Spare spare = room.of(ops.dtype(), layer, group);
     if (storage().quantized()) {
-      return weights.linear(ops, layer, group, b);
+      return weights.linear(ops, layer, group, spare, b);
     }
     String first = ParameterNames.weight(layer, module);
-    Ops.Spare spare = room.of(ops.dtype(), layer, group);
     if (spare.any(group.in())) {
       return ops.linearCreateStrided(group.out(), group.in(), spare, weight(first), b);
     }
