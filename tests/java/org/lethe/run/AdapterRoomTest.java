@@ -31,6 +31,7 @@ import org.lethe.model.AdapterRoom;
 import org.lethe.model.BaseStorage;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.ModelConfig;
 import org.lethe.model.SpareRule;
 import org.lethe.train.Schedule;
 import org.lethe.train.TrainSettings;
@@ -133,6 +134,27 @@ class AdapterRoomTest {
       long weights = plan.parts().get("weights") + (room == null ? 0 : room);
       assertEquals(loaded.model().bytes(), weights);
     }
+  }
+
+  /** What the documents say of a model of seven billion parameters. */
+  @Test
+  void theRoomOfSevenBillionParametersIsWhatIsSaid() {
+    ModelConfig sizes = Shapes.of("llama-2-7b");
+    SpareRule rule = SpareRule.cuda("augmented");
+    AdapterRoom room = AdapterRoom.of(rule, sizes, List.of(LoraConfig.all(16, 32)));
+    // Columns: 48 for q, k, v, 32 for gate and up; 16 rows for down.
+    long ranks = 3 * 4096 * 48L + 2 * 11008 * 32L + 16 * 11008L;
+    Map<BaseStorage, Long> said =
+        Map.of(
+            BaseStorage.PLAIN, 32 * ranks * Short.BYTES,
+            BaseStorage.NF4, 2 * 11008 * 32L * Short.BYTES);
+    said.forEach(
+        (storage, bytes) ->
+            assertEquals(
+                bytes,
+                Model.bytes(sizes, Dtype.BF16, storage, room)
+                    - Model.bytes(sizes, Dtype.BF16, storage)));
+    assertEquals(94, said.get(BaseStorage.PLAIN) / 1_000_000);
   }
 
   @Test
