@@ -109,7 +109,8 @@ int check_count(Device *device, const Args &a) {
   return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED,
                          std::to_string(a.adapter_count) +
                              " adapters on a weight with spare columns or rows, which takes " +
-                             std::to_string(kAugmentedParts) + "; merge some, or create the linear packed");
+                             std::to_string(kAugmentedParts) +
+                             "; merge some, or create the linear packed (without LETHE_LORA_FORM=augmented)");
 }
 
 Parts parts_of(const Args &a, bool outputs) {

@@ -118,6 +118,7 @@ add_op_mutant(linear_chunk_last_unseen linear linear_bias.cu "s/chunk < chunks; 
 add_op_mutant(linear_gap_short linear linear.cu "s/slice.first, a.adapted))/slice.first, a.adapted - 1))/" linear.cu)
 add_op_mutant(masked_mask_inverted linear dropout.cu "s/threshold ? 1.0f : 0.0f/threshold ? 0.0f : 1.0f/" dropout.cu)
 add_op_mutant(masked_row_last_unseen linear dropout.cu "s/row + r < rows;/row + r < rows - 1;/" dropout.cu)
+add_op_mutant(nf4_row_end_missed linear_nf4 nf4.cu "s/++place.column == place.width/++place.column > place.width/" nf4.cu)
 add_op_mutant(nf4_tail_short quantize nf4.cu "s/2 . i < left/2 * i + 1 < left/" nf4.cu)
 add_op_mutant(gradient_norm_chunk_unseen update update.cu "s/i < chunks; i += kSum/i < chunks - 1; i += kSum/" update.cu)
 add_op_mutant(norm_strips_barrier_dropped norm norm.cu "/the strips are written/s/__syncthreads();//" norm.cu)

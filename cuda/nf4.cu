@@ -165,13 +165,54 @@ __device__ inline float scale_of(const lethe_nf4_args &a, int64_t block) {
   return __fadd_rn(product, a.nested_offset);
 }
 
+// A place in rows that lie apart: number `column` of row `row`.
+struct Place {
+  int64_t width, stride, row, column;
+
+  __device__ int64_t at() const { return row * stride + column; }
+  // Moves on by fewer numbers than 2^31, with no division of 64 bits.
+  __device__ void advance(int by) {
+    column += by;
+    if (column < width) return;
+    const int64_t rows = width > by ? 1 : static_cast<uint32_t>(column) / static_cast<uint32_t>(width);
+    row += rows;
+    column -= rows * width;
+  }
+};
+
+// A group that begins at a place; kWhole: it is whole, in one row and aligned.
+template <bool kWhole, class T>
+__device__ void store_group_in_rows(const float (&from)[kGroup], T *to, int64_t left, Place place) {
+  if constexpr (kWhole) {
+    store_group<true>(from, to + place.at(), left);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) {
+      if (i >= left) return;
+      from_float(from[i], to + place.at());
+      if (++place.column == place.width) {
+        place.column = 0;
+        ++place.row;
+      }
+    }
+  }
+}
+
 // The table lies in sixteen banks of shared memory: lanes that want different values never wait for each other.
-template <class T, bool kWhole>
+template <class T, bool kWhole, bool kApart>
 __global__ void __launch_bounds__(kThreads) nf4_dequantize_kernel(lethe_nf4_args a, int block_bits) {
   __shared__ float values[kCodes];
-  if (threadIdx.x < kCodes) values[threadIdx.x] = value_of(static_cast<int>(threadIdx.x));
+#pragma unroll
+  for (int code = 0; code < kCodes; ++code) {
+    if (threadIdx.x == static_cast<unsigned>(code)) values[code] = value_of(code);
+  }
   __syncthreads();  // the table is written
   const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kGroups * kThreads + threadIdx.x) * kGroup;
+  Place place = {a.row, a.dst_stride, 0, begin};
+  if constexpr (kApart) {
+    place.row = quotient(begin, a.row);
+    place.column = begin - place.row * a.row;
+  }
   uint32_t words[kGroups];
   float scales[kGroups];
 #pragma unroll
@@ -186,7 +227,12 @@ __global__ void __launch_bounds__(kThreads) nf4_dequantize_kernel(lethe_nf4_args
     float x[kGroup];
 #pragma unroll
     for (int k = 0; k < kGroup; ++k) x[k] = values[words[i] >> shift_of(k) & 15] * scales[i];
-    store_group<kWhole>(x, static_cast<T *>(a.dst) + at, a.n - at);
+    if constexpr (!kApart) {
+      store_group<kWhole>(x, static_cast<T *>(a.dst) + at, a.n - at);
+    } else {
+      store_group_in_rows<kWhole>(x, static_cast<T *>(a.dst), a.n - at, place);
+      place.advance(static_cast<int>(kThreads) * kGroup);
+    }
   }
 }
 
@@ -226,8 +272,12 @@ int dequantize(Device *device, const lethe_nf4_args &a) {
                        kThreads,
                        0,
                        a.n * int64_t{sizeof(T)} + a.n / 2 + ceil_div(a.n, a.block) * (a.absmax == nullptr ? 1 : 4)};
-  return with_bool(aligned(a.dst, 16) && aligned(a.packed, 4), [&](auto is) {
-    return launch(device, shape, nf4_dequantize_kernel<T, decltype(is)::value>, a, block_bits);
+  const bool apart = a.row != 0 && a.dst_stride != a.row;
+  const bool whole_rows = !apart || (a.row % kGroup == 0 && a.dst_stride % kVector<T> == 0);
+  return with_bool(aligned(a.dst, 16) && aligned(a.packed, 4) && whole_rows, [&](auto is) {
+    return with_bool(apart, [&](auto rows) {
+      return launch(device, shape, nf4_dequantize_kernel<T, decltype(is)::value, decltype(rows)::value>, a, block_bits);
+    });
   });
 }
 

@@ -22,6 +22,8 @@ struct LinearShape {
   }
   int64_t adapters() const { return rank > 0 ? static_cast<int64_t>(parts.size()) : 0; }
   int64_t total_rank() const { return rank * adapters(); }
+  // Columns and rows for the adapters; the CPU has the plain form alone, and is what the other is compared with.
+  int64_t room(const Device &d) const { return augmented && !d.is_cpu() ? (total_rank() + 15) / 16 * 16 : 0; }
 };
 
 lethe_linear weight_in_codes(Device &d, int32_t dtype, const LinearShape &s) {
@@ -34,9 +36,10 @@ lethe_linear weight_in_codes(Device &d, int32_t dtype, const LinearShape &s) {
     eight = static_cast<int32_t>(state ^ state >> 16);
   }
   const lethe_ref packed = d.ints(codes), scales = d.normal(LETHE_F32, blocks, 0.02f, 1);
-  const lethe_ref scratch = d.bytes(n * element_bytes(dtype));
+  const int64_t room = s.room(d), stride = s.in + room;
+  const lethe_ref scratch = d.bytes((s.out() + room) * stride * element_bytes(dtype));
   lethe_linear handle = 0;
-  require(lethe_linear_create_nf4(d.engine(), dtype, s.out(), s.in, kBlock, scratch, 0, &handle));
+  require(lethe_linear_create_nf4_strided(d.engine(), dtype, s.out(), s.in, stride, room, kBlock, scratch, 0, &handle));
   require(lethe_linear_nf4_part(d.engine(), handle, 0, s.out(), packed, scales, 0, 0, 0, 0));
   return handle;
 }
@@ -44,15 +47,13 @@ lethe_linear weight_in_codes(Device &d, int32_t dtype, const LinearShape &s) {
 // The linear, its weight packed or, for the augmented form, with room for its adapters.
 lethe_linear make_linear(Device &d, int32_t dtype, const LinearShape &s) {
   if (s.nf4) return weight_in_codes(d, dtype, s);
-  const int64_t out = s.out();
+  const int64_t out = s.out(), room = s.room(d), stride = s.in + room;
   lethe_linear handle = 0;
-  // The CPU has the plain form alone, and is what the other is compared with.
-  if (!s.augmented || d.is_cpu()) {
+  if (room == 0) {
     const lethe_ref w = d.normal(dtype, out * s.in, 0.02f, 1);
     require(lethe_linear_create(d.engine(), dtype, out, s.in, w, 0, 0, 0, &handle));
     return handle;
   }
-  const int64_t room = (s.total_rank() + 15) / 16 * 16, stride = s.in + room;
   const lethe_ref packed = d.normal(dtype, out * s.in, 0.02f, 1);
   const lethe_ref w = d.bytes((out + room) * stride * element_bytes(dtype));
   std::vector<int32_t> rows(static_cast<size_t>(out));
@@ -146,8 +147,9 @@ std::vector<Case> linear_cases(bool augmented) {
   // Beside the plain ones of the same shapes.
   for (const int64_t rows : {kFewestRows, int64_t{2048}}) {
     for (const bool backward : {false, true}) {
-      add(&all, backward ? "linear_nf4_backward" : "linear_nf4_forward",
-          {rows, 4096, 8, {14336}, backward, false, true});
+      const std::string name = backward ? "linear_nf4_backward" : "linear_nf4_forward";
+      add(&all, name, {rows, 4096, 8, {14336}, backward, false, true});
+      if (augmented) add(&all, name + " augmented", {rows, 4096, 8, {14336}, backward, true, true});
     }
   }
   // One adapter each, then those of q, k, v and of gate, up.

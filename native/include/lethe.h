@@ -37,7 +37,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of a value below changes. */
-#define LETHE_ABI 4
+#define LETHE_ABI 5
 
 enum lethe_status {
   LETHE_OK = 0,
@@ -257,6 +257,11 @@ LETHE_API int lethe_linear_spare(lethe_engine *engine, int32_t dtype, int64_t ou
 LETHE_API int lethe_linear_create_strided(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in,
                                           int64_t w_stride, int64_t spare_rows, lethe_ref w, lethe_ref b,
                                           lethe_linear *linear);
+/* lethe_linear_create_nf4 whose scratch has such a layout: the weight is dequantised into rows w_stride apart, so that
+ * its adapters take part in its products at no copy of it. The bits of lethe_linear_create_strided. */
+LETHE_API int lethe_linear_create_nf4_strided(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in,
+                                              int64_t w_stride, int64_t spare_rows, int64_t block, lethe_ref scratch,
+                                              lethe_ref b, lethe_linear *linear);
 LETHE_API int lethe_linear_close(lethe_engine *engine, lethe_linear linear);
 /* x[T,in], y[T,out] in storage; residual[T,out] is added when not 0, and may be y itself. The adapters act on the first
  * `adapted` rows only (the rest see the base weight: reference rows stand at the end of a batch). row_keys[adapted]

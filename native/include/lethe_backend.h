@@ -62,6 +62,8 @@ typedef struct lethe_nf4_args {
   const float *nested_map;    /* [256] */
   const float *nested_absmax; /* [ceil(blocks/256)] */
   float nested_offset;
+  int64_t row, dst_stride; /* dequantize: dst's numbers stand in rows of `row` that lie dst_stride apart; row 0: side by
+                              side, as for backends without linear_spare. n is a multiple of row */
 } lethe_nf4_args;
 
 /* n rows between a strided table and a strided list. */

@@ -20,12 +20,15 @@ int lethe_engine::find_linear(lethe_linear id, Linear **linear) {
 namespace {
 
 // A weight in 4-bit codes: where it is dequantised to, and how.
-const void *add_codes_of(Operands *operands, const Linear &linear, std::vector<lethe_nf4_args> *codes) {
-  auto *scratch = operands->out<char>("scratch", linear.w, linear.dtype, {linear.out, linear.in});
+void *add_codes_of(Operands *operands, const Linear &linear, std::vector<lethe_nf4_args> *codes) {
+  const int64_t stride = linear.in + linear.spare_columns();
+  auto *scratch = operands->out<char>("scratch", linear.w, linear.dtype, {linear.out + linear.spare_rows, stride});
   int64_t rows = 0;
   for (const Nf4Part &part : linear.parts) {
     codes->push_back(lethe::add_codes(operands, linear.dtype, part.part_out * linear.in, linear.block, part));
-    codes->back().dst = scratch + part.first_out * linear.in * lethe::dtype_bytes(linear.dtype);
+    codes->back().dst = scratch + part.first_out * stride * lethe::dtype_bytes(linear.dtype);
+    codes->back().row = linear.spare_columns() > 0 ? linear.in : 0;
+    codes->back().dst_stride = stride;
     rows += part.part_out;
   }
   if (rows < linear.out) {
@@ -50,13 +53,15 @@ void add_weights(Operands *operands, const Linear &linear, bool gradients, bool 
   args->in = linear.in;
   args->w_stride = linear.in + linear.spare_columns();
   args->spare_rows = linear.spare_rows;
-  if (linear.spares()) {
+  if (linear.block != 0) {
+    void *const scratch = reads_weight ? add_codes_of(operands, linear, codes) : nullptr;
+    args->w = scratch;
+    if (linear.spares()) args->spare = scratch;
+  } else if (linear.spares()) {
     args->spare = operands->out("w", linear.w, linear.dtype, {linear.out + linear.spare_rows, args->w_stride});
     args->w = args->spare;
-  } else if (linear.block == 0) {
+  } else {
     args->w = operands->in("w", linear.w, linear.dtype, {linear.out, linear.in});
-  } else if (reads_weight) {
-    args->w = add_codes_of(operands, linear, codes);
   }
   if (gradients) {
     args->dw = operands->out_or_null<float>("dw", linear.dw, LETHE_F32, {linear.out, linear.in});
@@ -89,6 +94,46 @@ lethe_linear enter(lethe_engine *engine, Linear &&created) {
   created.open = true;
   engine->linears.push_back(std::move(created));
   return engine->linears.size();
+}
+
+// Enters a linear whose weight may have spare columns and rows, where the backend has a use for them.
+int enter_strided(lethe_engine *engine, Linear &&created, lethe_linear *linear) {
+  if (created.spares() && engine->backend->linear_spare == nullptr) {
+    return LETHE_FAIL(LETHE_UNSUPPORTED, std::string("backend '") + engine->backend->name +
+                                             "' has no use for spare columns and rows; create the linear packed");
+  }
+  *linear = enter(engine, std::move(created));
+  return LETHE_OK;
+}
+
+// [out,in], as it lies.
+struct Extent {
+  int64_t out, in, stride, spare_rows;
+};
+
+int create_nf4(lethe_engine *engine, int32_t dtype, const Extent &e, int64_t block, lethe_ref scratch, lethe_ref b,
+               lethe_linear *linear) {
+  Operands operands(engine);
+  operands.require(linear != nullptr, LETHE_INVALID_ARGUMENT, "linear must not be null");
+  operands.floating(dtype);
+  operands.positive("out", e.out);
+  operands.positive("in", e.in);
+  operands.size("spare_rows", e.spare_rows);
+  operands.require(e.stride >= e.in, LETHE_INVALID_ARGUMENT, "w_stride must be at least in");
+  lethe::require_block(&operands, block);
+  operands.out("scratch", scratch, dtype, {e.out + e.spare_rows, e.stride});
+  operands.in_or_null("b", b, dtype, {e.out});
+  LETHE_TRY(operands.finish());
+  Linear created;
+  created.dtype = dtype;
+  created.out = e.out;
+  created.in = e.in;
+  created.w_stride = e.stride;
+  created.spare_rows = e.spare_rows;
+  created.w = scratch;
+  created.b = b;
+  created.block = block;
+  return enter_strided(engine, std::move(created), linear);
 }
 
 }  // namespace
@@ -124,25 +169,14 @@ int lethe_linear_create(lethe_engine *engine, int32_t dtype, int64_t out, int64_
 
 int lethe_linear_create_nf4(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t block,
                             lethe_ref scratch, lethe_ref b, lethe_linear *linear) {
+  return guarded(__func__, [&] { return create_nf4(engine, dtype, {out, in, in, 0}, block, scratch, b, linear); });
+}
+
+int lethe_linear_create_nf4_strided(lethe_engine *engine, int32_t dtype, int64_t out, int64_t in, int64_t w_stride,
+                                    int64_t spare_rows, int64_t block, lethe_ref scratch, lethe_ref b,
+                                    lethe_linear *linear) {
   return guarded(__func__, [&] {
-    Operands operands(engine);
-    operands.require(linear != nullptr, LETHE_INVALID_ARGUMENT, "linear must not be null");
-    operands.floating(dtype);
-    operands.positive("out", out);
-    operands.positive("in", in);
-    lethe::require_block(&operands, block);
-    operands.out("scratch", scratch, dtype, {out, in});
-    operands.in_or_null("b", b, dtype, {out});
-    LETHE_TRY(operands.finish());
-    Linear created;
-    created.dtype = dtype;
-    created.out = out;
-    created.in = in;
-    created.w = scratch;
-    created.b = b;
-    created.block = block;
-    *linear = enter(engine, std::move(created));
-    return static_cast<int>(LETHE_OK);
+    return create_nf4(engine, dtype, {out, in, w_stride, spare_rows}, block, scratch, b, linear);
   });
 }
 
@@ -170,7 +204,8 @@ int lethe_linear_nf4_part(lethe_engine *engine, lethe_linear linear, int64_t fir
     const Nf4Part part = {first_out, part_out, packed, absmax, nested, nested_map, nested_absmax, nested_offset};
     lethe::add_codes(&operands, target->dtype, part_out * target->in, target->block, part);
     // Its scratch is written when the codes are read.
-    operands.out("scratch", target->w, target->dtype, {target->out, target->in});
+    operands.out("scratch", target->w, target->dtype,
+                 {target->out + target->spare_rows, target->in + target->spare_columns()});
     LETHE_TRY(operands.finish());
     target->parts.push_back(part);
     return static_cast<int>(LETHE_OK);
@@ -216,14 +251,7 @@ int lethe_linear_create_strided(lethe_engine *engine, int32_t dtype, int64_t out
     created.spare_rows = spare_rows;
     created.w = w;
     created.b = b;
-    created.open = true;
-    if (created.spares() && engine->backend->linear_spare == nullptr) {
-      return LETHE_FAIL(LETHE_UNSUPPORTED, std::string("backend '") + engine->backend->name +
-                                               "' has no use for spare columns and rows; create the linear packed");
-    }
-    engine->linears.push_back(std::move(created));
-    *linear = engine->linears.size();
-    return static_cast<int>(LETHE_OK);
+    return enter_strided(engine, std::move(created), linear);
   });
 }
 

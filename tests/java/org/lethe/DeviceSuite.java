@@ -34,6 +34,7 @@ public final class DeviceSuite {
           "org.lethe.model.GeneratorTest",
           "org.lethe.model.ViewTest",
           "org.lethe.train.LoraStepGoldenTest",
+          "org.lethe.train.LoraFormTest",
           "org.lethe.train.ViewMethodsGoldenTest",
           "org.lethe.train.PublishedMethodsTest",
           "org.lethe.train.DropoutTest",

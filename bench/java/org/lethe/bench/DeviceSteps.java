@@ -22,10 +22,10 @@ import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.model.BaseStorage;
-import org.lethe.model.WeightPlacement;
 import org.lethe.model.DeviceWeights;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
 import org.lethe.run.Bench;
 import org.lethe.run.GemmFloor;
@@ -220,8 +220,10 @@ public final class DeviceSteps implements Callable<Integer> {
       long free = backend.memory().free();
       long least = free;
       Ops ops = new Ops(backend, Dtype.BF16);
-      try (Model model = Model.load(ops, config, new DeviceWeights(config, SEED), WeightPlacement.of(base))) {
-        model.addLora(LoraConfig.all(8, 16), SEED);
+      LoraConfig lora = LoraConfig.all(8, 16);
+      DeviceWeights weights = new DeviceWeights(config, SEED);
+      try (Model model = Model.load(ops, config, weights, WeightPlacement.of(base), List.of(lora))) {
+        model.addLora(lora, SEED);
         float[] before = model.lora().values();
         List<StepSequence> sequences =
             Bench.sequences(method, config.vocabularySize(), pairs, length);

@@ -19,6 +19,7 @@ import org.lethe.method.Positions;
 import org.lethe.model.DeviceWeights;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Parameter;
 import org.lethe.train.Step;
@@ -77,8 +78,10 @@ public final class StepRounds implements Callable<Integer> {
     try (Backend backend = Backend.open(device, threads)) {
       long free = backend.memory().free();
       Ops ops = new Ops(backend, storage);
-      try (Model loaded = Model.load(ops, config, new DeviceWeights(config, SEED))) {
-        loaded.addLora(LoraConfig.all(rank, 2.0 * rank), SEED);
+      LoraConfig lora = LoraConfig.all(rank, 2.0 * rank);
+      DeviceWeights weights = new DeviceWeights(config, SEED);
+      try (Model loaded = Model.load(ops, config, weights, WeightPlacement.PLAIN, List.of(lora))) {
+        loaded.addLora(lora, SEED);
         int largest = Step.largestPiece(objective, settings, null, List.of(sequences));
         try (Step step = new Step(loaded, objective, settings, null, largest)) {
           Map<String, Object> ready = new LinkedHashMap<>();

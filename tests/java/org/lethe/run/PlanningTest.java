@@ -23,10 +23,11 @@ import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.OptimizerConfig;
 import org.lethe.model.RandomWeights;
-import org.lethe.model.WeightPlacement;
+import org.lethe.model.SpareRule;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Schedule;
@@ -107,6 +108,7 @@ class PlanningTest {
                   settings,
                   step,
                   org.lethe.model.Head.workspace(model.ops()),
+                  SpareRule.of(model.ops()),
                   new DeviceCosts(true, 0, 64));
           long fixed = planned.fixed().values().stream().mapToLong(v -> v).sum();
           assertWithin(backend.allocatedBytes(), fixed);

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
@@ -35,6 +36,7 @@ import org.lethe.model.Goldens;
 import org.lethe.model.GradientReader;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.WeightPlacement;
 
 /**
  * Every method's loss and adapter gradients against torch and PEFT, with random non-zero A and B.
@@ -52,7 +54,7 @@ class LoraStepGoldenTest {
   @BeforeAll
   void load() {
     backend = TestDevice.open(2);
-    model = ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64);
+    model = model(AdapterDirectory.config(Goldens.path("llama-tiny/adapter")));
     AdapterDirectory.load(model, Goldens.path("llama-tiny/adapter"), true);
     gradients = SafetensorsFile.open(Goldens.path("llama-tiny/lora_gradients.safetensors"));
     sequences = new ArrayList<>();
@@ -68,6 +70,13 @@ class LoraStepGoldenTest {
               new TokenSequence(ids, s.get("answerStart").asInt()),
               "golden"));
     }
+  }
+
+  /** With room for these adapters, where the device wants it. */
+  private Model model(LoraConfig... adapters) {
+    Ops ops = new Ops(backend, Dtype.F32);
+    Path path = Goldens.path("llama-tiny");
+    return ModelDirectory.load(ops, path, 64, WeightPlacement.PLAIN, List.of(adapters));
   }
 
   @AfterAll
@@ -171,9 +180,9 @@ class LoraStepGoldenTest {
 
   @Test
   void stepZeroOfNpoAndDpoIsExact() {
-    try (Model fresh =
-        ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64)) {
-      fresh.addLora(LoraConfig.all(4, 8), 7);
+    LoraConfig lora = LoraConfig.all(4, 8);
+    try (Model fresh = model(lora)) {
+      fresh.addLora(lora, 7);
       for (String name : List.of("NPO", "DPO")) {
         for (double beta : new double[] {0.1, 0.5, 2.5}) {
           Method method = Methods.create(MethodConfig.of(name).withBeta(beta));
@@ -192,8 +201,7 @@ class LoraStepGoldenTest {
 
   @Test
   void trainingWithoutAdaptersIsRefusedForAMethodWithAReference() {
-    try (Model full =
-        ModelDirectory.load(new Ops(backend, Dtype.F32), Goldens.path("llama-tiny"), 64)) {
+    try (Model full = model()) {
       Method npo = Methods.create(MethodConfig.of("NPO+GD"));
       assertThrows(UserException.class, () -> new Step(full, npo, settings(), null, 64));
       full.trainWeights();

@@ -32,8 +32,8 @@ import org.lethe.model.GradientReader;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 import org.lethe.model.Model;
-import org.lethe.model.ModelLogits;
 import org.lethe.model.WeightPlacement;
+import org.lethe.model.ModelLogits;
 
 /**
  * A base that stays in 4-bit codes against a plain model of the weights that those codes mean,
@@ -70,10 +70,13 @@ class QuantizedBaseStepTest {
     TrainSettings settings = GoldenSteps.settings(2, 1e-2, 4096, TrainSettings.OnNonFinite.STOP);
     List<int[]> sequences = new ArrayList<>();
     GoldenSteps.all().subList(0, 2).forEach(s -> sequences.add(Arrays.copyOf(s.tokens().ids(), 6)));
-    try (Model model = ModelDirectory.load(ops, path, CONTEXT, WeightPlacement.of(storage));
-        Model trains = ModelDirectory.load(ops, path, CONTEXT, WeightPlacement.of(storage))) {
+    Path adapter = Goldens.path("llama-tiny/adapter");
+    LoraConfig drops = new LoraConfig(4, 8, false, 0.1, LoraTargets.ALL, Map.of(), Map.of());
+    // With room for them, where the device wants it.
+    try (Model model = load(ops, path, storage, AdapterDirectory.config(adapter));
+        Model trains = load(ops, path, storage, drops)) {
       float[] base = ModelLogits.of(model, sequences, false);
-      AdapterDirectory.load(model, Goldens.path("llama-tiny/adapter"), true);
+      AdapterDirectory.load(model, adapter, true);
       float[] adapted = ModelLogits.of(model, sequences, true);
       double loss;
       Map<String, List<Float>> gradients = new TreeMap<>();
@@ -87,7 +90,7 @@ class QuantizedBaseStepTest {
           greedy.add(Arrays.stream(ids).boxed().toList());
         }
       }
-      trains.addLora(new LoraConfig(4, 8, false, 0.1, LoraTargets.ALL, Map.of(), Map.of()), 3);
+      trains.addLora(drops, 3);
       List<Double> losses = new ArrayList<>();
       try (Trainer trainer =
           new Trainer(
@@ -96,6 +99,10 @@ class QuantizedBaseStepTest {
       }
       return new Given(base, adapted, loss, gradients, losses, trains.lora().values(), greedy);
     }
+  }
+
+  private static Model load(Ops ops, Path path, BaseStorage storage, LoraConfig adapters) {
+    return ModelDirectory.load(ops, path, CONTEXT, WeightPlacement.of(storage), List.of(adapters));
   }
 
   private static List<Float> list(float[] values) {

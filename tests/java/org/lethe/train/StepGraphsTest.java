@@ -30,6 +30,7 @@ import org.lethe.method.Methods;
 import org.lethe.method.Role;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.RandomWeights;
 import org.lethe.model.Trainable;
@@ -64,11 +65,16 @@ class StepGraphsTest {
   }
 
   private Model model(String trains) {
-    Model model = Model.load(new Ops(backend, Dtype.F32), TINY, new RandomWeights(TINY, 1));
-    if (trains.equals("weights")) {
+    boolean weights = trains.equals("weights");
+    LoraConfig lora = LoraConfig.all(2, 4);
+    // With room for them, where the device wants it.
+    List<LoraConfig> adapters = weights ? List.of() : List.of(lora);
+    RandomWeights source = new RandomWeights(TINY, 1);
+    Ops ops = new Ops(backend, Dtype.F32);
+    Model model = Model.load(ops, TINY, source, WeightPlacement.PLAIN, adapters);
+    if (weights) {
       model.trainWeights();
     } else {
-      LoraConfig lora = LoraConfig.all(2, 4);
       model.addLora(trains.equals("dropout") ? withDropout(lora) : lora, 3);
     }
     return model;

@@ -8,12 +8,15 @@ import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
+import org.lethe.model.AdapterRoom;
 import org.lethe.model.Decoder;
 import org.lethe.model.DeviceWeights;
 import org.lethe.model.Head;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
+import org.lethe.model.SpareRule;
 import org.lethe.run.Bench;
 import org.lethe.run.GemmFloor;
 import org.lethe.train.Schedule;
@@ -52,7 +55,9 @@ final class StepSubject implements Subject {
   /** The model alone; what a step takes beside it is known when it is there. */
   @Override
   public long bytes(Ops ops, Sizes s) {
-    return Model.bytes(s.config(), ops.dtype());
+    LoraConfig lora = LoraConfig.all(s.rank(), 2.0 * s.rank());
+    AdapterRoom room = AdapterRoom.of(SpareRule.of(ops), s.config(), List.of(lora));
+    return Model.bytes(s.config(), ops.dtype(), WeightPlacement.PLAIN, room);
   }
 
   private static Method method() {
@@ -81,10 +86,12 @@ final class StepSubject implements Subject {
       ModelConfig config = s.config();
       TrainSettings settings = TrainSettings.of(1000, LEARNING_RATE, Schedule.CONSTANT, 0);
       sequences = sequences(s);
-      model = Model.load(ops, config, new DeviceWeights(config, SEED));
+      LoraConfig lora = LoraConfig.all(s.rank(), 2.0 * s.rank());
+      DeviceWeights weights = new DeviceWeights(config, SEED);
+      model = Model.load(ops, config, weights, WeightPlacement.PLAIN, List.of(lora));
       Step made = null;
       try {
-        model.addLora(LoraConfig.all(s.rank(), 2.0 * s.rank()), SEED);
+        model.addLora(lora, SEED);
         int largest = Step.largestPiece(method(), settings, null, List.of(sequences));
         long needed = Decoder.bytes(model, largest, true) + Head.bytes(model, largest, largest);
         if (needed > ops.backend().memory().free()) {

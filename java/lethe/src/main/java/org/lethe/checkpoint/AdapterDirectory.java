@@ -28,6 +28,11 @@ public final class AdapterDirectory {
     return model.addFrozen(name, read.config(), read.values());
   }
 
+  /** What a directory's adapter is, by its configuration alone. */
+  public static LoraConfig config(Path directory) {
+    return PeftConfigFile.read(AdapterFiles.configFile(directory)).lora();
+  }
+
   /** A directory's adapter as this model would hold it. */
   private record Values(LoraConfig config, float[] values) {}
 

@@ -12,6 +12,7 @@ import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
+import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.Parameter;
@@ -49,14 +50,29 @@ public final class ModelDirectory {
   }
 
   /**
-   * The same with weights kept in another way. Codes of that very layout are taken as they are
-   * stored; other weights are quantised as they are read.
+   * The same with weights kept in another way. Codes of that very layout are taken as
+   * they are stored; other weights are quantised as they are read.
    */
-  public static Model load(Ops ops, Path directory, int contextLength, WeightPlacement placement) {
+  public static Model load(
+      Ops ops, Path directory, int contextLength, WeightPlacement placement) {
+    return load(ops, directory, contextLength, placement, List.of());
+  }
+
+  /**
+   * The same for a model that is to carry adapters.
+   *
+   * @param adapters all that it will carry at one time
+   */
+  public static Model load(
+      Ops ops,
+      Path directory,
+      int contextLength,
+      WeightPlacement placement,
+      List<LoraConfig> adapters) {
     ModelConfig sizes = config(directory).model().withContextLength(contextLength);
     try (ModelWeights tensors = ModelWeights.open(directory)) {
       requireTiedHead(tensors, sizes, directory);
-      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory), placement);
+      return Model.load(ops, sizes, new CheckpointWeights(tensors, directory), placement, adapters);
     }
   }
 

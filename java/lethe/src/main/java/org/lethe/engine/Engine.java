@@ -14,6 +14,8 @@ import java.util.function.Function;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
+import org.lethe.kernels.Ops;
+import org.lethe.model.SpareRule;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -95,6 +97,17 @@ public final class Engine implements AutoCloseable {
   /** Bytes on the device that are allocated now. */
   public long allocatedBytes() {
     return call(Backend::allocatedBytes);
+  }
+
+  /**
+   * What loading a model will take of this device's memory, in bytes, with room for the adapters of
+   * the options where the device wants it.
+   */
+  public long predictedBytes(Path directory, LoadOptions options) {
+    return call(
+        own ->
+            LanguageModel.predictedBytes(
+                directory, options, SpareRule.of(new Ops(own, options.dtype()))));
   }
 
   /** Loads a model in fp32 with all of its context; see the other form. */

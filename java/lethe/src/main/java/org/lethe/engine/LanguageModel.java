@@ -26,10 +26,12 @@ import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.Methods;
 import org.lethe.method.Positions;
+import org.lethe.model.AdapterRoom;
 import org.lethe.model.Generator;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
+import org.lethe.model.SpareRule;
 import org.lethe.train.Scorer;
 
 /**
@@ -83,7 +85,9 @@ public final class LanguageModel implements AutoCloseable {
       ExampleEncoder encoder =
           new ExampleEncoder(tokenizer, template, sizes.contextLength(), options.longSequence());
       Ops ops = new Ops(backend, options.dtype());
-      Model model = ModelDirectory.load(ops, directory, sizes.contextLength(), options.weights());
+      Model model =
+          ModelDirectory.load(
+              ops, directory, sizes.contextLength(), options.weights(), options.adapters());
       return new LanguageModel(engine, directory, model, tokenizer, encoder, config);
     } catch (RuntimeException e) {
       tokenizer.close();
@@ -93,10 +97,16 @@ public final class LanguageModel implements AutoCloseable {
 
   /**
    * What loading a model will take of the device's memory, in bytes, by its {@code config.json}
-   * alone.
+   * alone; {@link Engine#predictedBytes} also knows what its device wants for adapters.
    */
   public static long predictedBytes(Path directory, LoadOptions options) {
-    return Model.bytes(sizes(directory, options), options.dtype(), options.weights());
+    return predictedBytes(directory, options, SpareRule.PACKED);
+  }
+
+  static long predictedBytes(Path directory, LoadOptions options, SpareRule rule) {
+    ModelConfig sizes = sizes(directory, options);
+    AdapterRoom room = AdapterRoom.of(rule, sizes, options.adapters());
+    return Model.bytes(sizes, options.dtype(), options.weights(), room);
   }
 
   /** The model's sizes, with the context that it was loaded with. */

@@ -305,14 +305,60 @@ public final class Ops {
   }
 
   /**
-   * A frozen weight {@code [out,in]} that stays in 4-bit codes, which {@link #linearNf4Part} gives,
-   * and is dequantised into {@code scratch[out,in]} when it is needed; linears may share that.
+   * How a frozen weight {@code [out,in]} lies.
+   *
+   * @param stride elements from row to row, at least {@code in}
+   * @param rows spare rows of that stride behind the last one
    */
-  public long linearCreateNf4(long out, long in, long block, long scratch, long b) {
+  public record Spare(long stride, long rows) {
+    /** Whether a weight with rows of {@code in} numbers has columns or rows to spare. */
+    public boolean any(long in) {
+      return stride > in || rows > 0;
+    }
+  }
+
+  /**
+   * How the device wants a frozen weight {@code [out,in]} to lie whose adapters have {@code rank}
+   * ranks in all: {@code in} and 0 where it has no use for more.
+   */
+  public Spare linearSpare(long out, long in, long rank) {
+    try (LongPointer stride = new LongPointer(1);
+        LongPointer rows = new LongPointer(1)) {
+      Backend.check(
+          Abi.lethe_linear_spare(backend.handle(), dtype.code(), out, in, rank, stride, rows));
+      return new Spare(stride.get(), rows.get());
+    }
+  }
+
+  /** {@link #linearCreate} for a frozen weight that lies so; its adapters must fit. */
+  public long linearCreateStrided(long out, long in, Spare spare, long w, long b) {
     try (LongPointer id = new LongPointer(1)) {
       Backend.check(
-          Abi.lethe_linear_create_nf4(
-              backend.handle(), dtype.code(), out, in, block, scratch, b, id));
+          Abi.lethe_linear_create_strided(
+              backend.handle(), dtype.code(), out, in, spare.stride(), spare.rows(), w, b, id));
+      return id.get();
+    }
+  }
+
+  /**
+   * A frozen weight {@code [out,in]} that stays in 4-bit codes, which {@link #linearNf4Part} gives,
+   * and is dequantised into {@code scratch} when it is needed, where it lies as {@code spare} says;
+   * linears may share that.
+   */
+  public long linearCreateNf4(long out, long in, Spare spare, long block, long scratch, long b) {
+    try (LongPointer id = new LongPointer(1)) {
+      Backend.check(
+          Abi.lethe_linear_create_nf4_strided(
+              backend.handle(),
+              dtype.code(),
+              out,
+              in,
+              spare.stride(),
+              spare.rows(),
+              block,
+              scratch,
+              b,
+              id));
       return id.get();
     }
   }

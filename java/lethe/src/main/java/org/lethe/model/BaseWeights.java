@@ -38,27 +38,35 @@ final class BaseWeights implements AutoCloseable {
    */
   record Codes(Parameter parameter, long packed, long scales, long nestedScales) {}
 
-  private BaseWeights(Arena arena, ModelConfig config, Dtype dtype, WeightPlacement placement) {
+  private BaseWeights(
+      Arena arena, ModelConfig config, Dtype dtype, WeightPlacement placement, AdapterRoom room) {
     this.arena = arena;
     this.dtype = dtype;
     this.placement = placement;
     this.storage = placement.linears();
-    this.plain = ModelLayout.placed(config, placement);
+    this.plain = ModelLayout.of(config, dtype, placement, room);
     this.embedding = ModelLayout.of(config).parameter(ParameterNames.EMBEDDING);
     this.first = arena.reserve(plain.elements(), dtype);
   }
 
-  /** Reserves the device's memory of all parameters. */
+  /**
+   * Reserves the device's memory of all parameters.
+   *
+   * @param room for adapters in the weights of the layers' linears, dequantised ones too
+   */
   static BaseWeights reserve(
-      Arena arena, ModelConfig config, Dtype dtype, WeightPlacement placement) {
-    BaseWeights made = new BaseWeights(arena, config, dtype, placement);
+      Arena arena, ModelConfig config, Dtype dtype, WeightPlacement placement, AdapterRoom room) {
+    BaseWeights made = new BaseWeights(arena, config, dtype, placement, room);
     if (!placement.linears().quantized()) {
       return made;
     }
     Model.projections(config).values().forEach(made::reserveCodes);
     long largest = 0;
-    for (Model.Group group : ModelLayout.groups(config)) {
-      largest = Math.max(largest, (long) group.out() * group.in());
+    for (int layer = 0; layer < config.layers(); layer++) {
+      for (Model.Group group : ModelLayout.groups(config)) {
+        Ops.Spare spare = room.of(dtype, layer, group);
+        largest = Math.max(largest, (group.out() + spare.rows()) * spare.stride());
+      }
     }
     made.scratch = arena.reserve(largest, dtype);
     made.map = arena.reserve(placement.linears().nested() ? DynamicMap.SIZE : 0, Dtype.F32);
@@ -100,6 +108,11 @@ final class BaseWeights implements AutoCloseable {
     return first;
   }
 
+  /** A plain parameter, where it stands among them. */
+  Parameter parameter(String name) {
+    return isOnHost(name) ? embedding : plain.parameter(name);
+  }
+
   /** The memory in which a plain parameter stands. */
   Buffer buffer(String name) {
     return isOnHost(name) ? host : arena.buffer();
@@ -112,6 +125,11 @@ final class BaseWeights implements AutoCloseable {
 
   private boolean isOnHost(String name) {
     return placement.embeddingOnHost() && name.equals(ParameterNames.EMBEDDING);
+  }
+
+  /** Whether the plain parameters stand as they do in another layout. */
+  boolean standAs(Layout other) {
+    return plain.elements() == other.elements();
   }
 
   /** Whether a parameter is kept in codes. */
@@ -157,11 +175,13 @@ final class BaseWeights implements AutoCloseable {
   /**
    * The linear of a group.
    *
+   * @param spare how its weight lies when it is dequantised
    * @param bias ref of its bias, or 0
    */
-  long linear(Ops ops, int layer, Model.Group group, long bias) {
+  long linear(Ops ops, int layer, Model.Group group, Ops.Spare spare, long bias) {
+    int block = Nf4Codes.BLOCK_SIZE;
     long linear =
-        ops.linearCreateNf4(group.out(), group.in(), Nf4Codes.BLOCK_SIZE, arena.at(scratch), bias);
+        ops.linearCreateNf4(group.out(), group.in(), spare, block, arena.at(scratch), bias);
     int firstOut = 0;
     for (Projection.Part part : group.parts()) {
       Codes c = codes(ParameterNames.weight(layer, part.module()));

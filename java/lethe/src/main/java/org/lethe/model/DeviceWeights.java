@@ -43,13 +43,21 @@ public final class DeviceWeights implements WeightSource {
   }
 
   @Override
-  public boolean write(String name, Ops ops, long target) {
+  public boolean write(String name, Ops ops, long target, long stride) {
     Parameter parameter = layout.parameter(name);
     if (parameter.vector()) {
       return false;
     }
     long sequence = sequence(seed, order.size(), order.indexOf(name));
-    ops.randomNormal(parameter.elements(), sequence, 0, DEVIATION, target);
+    long columns = parameter.columns();
+    if (stride == columns) {
+      ops.randomNormal(parameter.elements(), sequence, 0, DEVIATION, target);
+      return true;
+    }
+    for (long row = 0; row < parameter.rows(); row++) {
+      long at = target + row * stride * ops.dtype().bytes();
+      ops.randomNormal(columns, sequence, row * columns, DEVIATION, at);
+    }
     return true;
   }
 

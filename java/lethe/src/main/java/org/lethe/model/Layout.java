@@ -65,10 +65,21 @@ public final class Layout {
     }
 
     Builder matrix(String name, long rows, long columns) {
+      return matrix(name, rows, columns, columns);
+    }
+
+    /** One whose rows stand {@code stride} elements apart. */
+    Builder matrix(String name, long rows, long columns, long stride) {
       if (decayed >= 0) {
         throw new InternalFaultException("matrix " + name + " after the first vector");
       }
-      return add(name, rows, columns, false);
+      return add(name, rows, columns, false, stride);
+    }
+
+    /** Leaves room behind the last matrix. */
+    Builder skip(long count) {
+      next += count;
+      return this;
     }
 
     Builder vector(String name, long columns) {
@@ -76,12 +87,12 @@ public final class Layout {
         align();
         decayed = next;
       }
-      return add(name, 1, columns, true);
+      return add(name, 1, columns, true, columns);
     }
 
-    private Builder add(String name, long rows, long columns, boolean vector) {
-      parameters.put(name, new Parameter(name, rows, columns, vector, next));
-      next += rows * columns;
+    private Builder add(String name, long rows, long columns, boolean vector, long stride) {
+      parameters.put(name, new Parameter(name, rows, columns, vector, next, stride));
+      next += rows * stride;
       return this;
     }
 

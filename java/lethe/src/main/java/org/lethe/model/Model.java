@@ -3,18 +3,14 @@ package org.lethe.model;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
-import java.util.TreeSet;
 import org.lethe.Hashes;
 import org.lethe.UserException;
 import org.lethe.kernels.Arena;
-import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -33,6 +29,7 @@ public final class Model implements AutoCloseable {
   private final Layout layout;
   private final Arena arena;
   private final BaseWeights weights;
+  private final AdapterRoom room;
   private final Offsets offsets;
   private final Adapters adapters = new Adapters();
   private final Map<View, List<Layer>> layers = new HashMap<>();
@@ -51,30 +48,33 @@ public final class Model implements AutoCloseable {
     }
   }
 
-  private Model(Ops ops, ModelConfig config, WeightPlacement placement) {
+  private Model(Ops ops, ModelConfig config, WeightPlacement placement, AdapterRoom room) {
     placement.requirePossible(config, ops.backend().isHost());
     this.ops = ops;
     this.config = config;
     this.layout = layout(config);
+    this.room = room;
     this.arena = new Arena(ops.backend(), "weights");
-    this.weights = BaseWeights.reserve(arena, config, ops.dtype(), placement);
+    this.weights = BaseWeights.reserve(arena, config, ops.dtype(), placement, room);
     this.offsets = Offsets.reserve(arena, config);
     MemoryPlan.take(arena::allocate, this::plan);
     weights.takeHost(ops.backend());
   }
 
   private MemoryPlan plan() {
-    WeightPlacement placement = weights.placement();
+    WeightPlacement own = weights.placement();
+    WeightPlacement codes = own.with(BaseStorage.NF4_DOUBLE);
+    WeightPlacement moved = own.withEmbeddingOnHost();
     boolean moves = !config.tiedHead() && !ops.backend().isHost();
     return new MemoryPlan()
         .part("weights", arena.bytes())
-        .remedy("dtype=bf16", arena.bytes() - bytes(config, Dtype.BF16, placement))
+        .remedy("dtype=bf16", arena.bytes() - bytes(config, Dtype.BF16, own, room))
         .remedy(
             "quantize_base=nf4_double, under adapters,",
-            arena.bytes() - bytes(config, ops.dtype(), placement.with(BaseStorage.NF4_DOUBLE)))
+            arena.bytes() - bytes(config, ops.dtype(), codes, room))
         .remedy(
             "memory.embedding=host, under adapters,",
-            moves ? arena.bytes() - bytes(config, ops.dtype(), placement.withEmbeddingOnHost()) : 0)
+            moves ? arena.bytes() - bytes(config, ops.dtype(), moved, room) : 0)
         .remedy("a model with fewer parameters, another device, or device=cpu");
   }
 
@@ -96,8 +96,14 @@ public final class Model implements AutoCloseable {
 
   /** The same with weights kept in another way; what is on the host does not count. */
   public static long bytes(ModelConfig config, Dtype dtype, WeightPlacement placement) {
+    return bytes(config, dtype, placement, AdapterRoom.NONE);
+  }
+
+  /** The same with room for adapters in the weights of its linears. */
+  public static long bytes(
+      ModelConfig config, Dtype dtype, WeightPlacement placement, AdapterRoom room) {
     Arena planned = new Arena(null);
-    BaseWeights.reserve(planned, config, dtype, placement);
+    BaseWeights.reserve(planned, config, dtype, placement, room);
     Offsets.reserve(planned, config);
     return planned.bytes();
   }
@@ -113,10 +119,26 @@ public final class Model implements AutoCloseable {
   /** The same with weights kept in another way. */
   public static Model load(
       Ops ops, ModelConfig config, WeightSource source, WeightPlacement placement) {
-    Model model = new Model(ops, config, placement);
+    return load(ops, config, source, placement, List.of());
+  }
+
+  /**
+   * The same for a model that is to carry adapters: a device that wants them in the products of its
+   * weights gets room for them there. Without, or where it wants none, adapters have products of
+   * their own.
+   *
+   * @param adapters all that it will carry at one time
+   */
+  public static Model load(
+      Ops ops,
+      ModelConfig config,
+      WeightSource source,
+      WeightPlacement placement,
+      List<LoraConfig> adapters) {
+    AdapterRoom room = AdapterRoom.of(SpareRule.of(ops), config, adapters);
+    Model model = new Model(ops, config, placement, room);
     try {
-      model.checkNames(source);
-      model.readWeights(source);
+      WeightLoader.load(ops, model.weights, config, source);
       model.writeRotaryTables();
       model.refreshHeadMean();
       model.sourceHash = source.hash();
@@ -221,6 +243,7 @@ public final class Model implements AutoCloseable {
    * @param values fp32 in the order of {@link Lora#layout}
    */
   public Lora addFrozen(String name, LoraConfig loraConfig, float[] values) {
+    requireRoom(loraConfig);
     Lora added = Lora.of(ops, config, loraConfig, values, null);
     adapters.add(name, added);
     return added;
@@ -242,6 +265,7 @@ public final class Model implements AutoCloseable {
   /** Adds fresh adapters; the base stays frozen. */
   public Lora addLora(LoraConfig loraConfig, long seed) {
     requireFrozen();
+    requireRoom(loraConfig);
     return own(Lora.fresh(ops, config, loraConfig, seed, adapterOptimizer()));
   }
 
@@ -253,7 +277,14 @@ public final class Model implements AutoCloseable {
    */
   public Lora addLora(LoraConfig loraConfig, float[] values, boolean trains) {
     requireFrozen();
+    requireRoom(loraConfig);
     return own(Lora.of(ops, config, loraConfig, values, trains ? adapterOptimizer() : null));
+  }
+
+  private void requireRoom(LoraConfig added) {
+    List<LoraConfig> carried = new ArrayList<>(List.of(added));
+    adapters.widest().adapters().forEach(w -> carried.add(w.adapter().config()));
+    room.requireFit(config, ops.dtype(), carried);
   }
 
   private Lora own(Lora lora) {
@@ -337,6 +368,11 @@ public final class Model implements AutoCloseable {
       throw new UserException(
           "all weights train, and adapters lie on them; merge the adapters into the model first");
     }
+    if (!weights.standAs(layout)) {
+      throw new UserException(
+          "all weights are to train, but those of the layers were loaded with room for adapters;"
+              + " load the model without (LoadOptions.withAdapters of none)");
+    }
     UpdateGroups groups = UpdateGroups.of(config, layout);
     trainable =
         MemoryPlan.take(
@@ -361,30 +397,37 @@ public final class Model implements AutoCloseable {
     String module = group.parts().get(0).module();
     String bias = ParameterNames.bias(layer, module);
     long b = group.bias() ? weight(bias) : 0;
+    Ops.Spare spare = room.of(ops.dtype(), layer, group);
     if (storage().quantized()) {
-      return weights.linear(ops, layer, group, b);
+      return weights.linear(ops, layer, group, spare, b);
     }
     String first = ParameterNames.weight(layer, module);
+    if (spare.any(group.in())) {
+      return ops.linearCreateStrided(group.out(), group.in(), spare, weight(first), b);
+    }
     long db = group.bias() ? gradient(bias) : 0;
     return ops.linearCreate(group.out(), group.in(), weight(first), gradient(first), b, db);
   }
 
+  /** Bytes of its device that the weights take, with what is derived of them. */
+  public long bytes() {
+    return arena.bytes();
+  }
+
   /**
    * Copies a parameter, in storage, to little-endian host memory: {@code staging} limits the
-   * pieces. One that is kept in codes is dequantised.
+   * pieces. One that is kept in codes is dequantised, room for adapters left out.
    */
   public void readWeight(String name, Staging staging, PieceConsumer consumer) {
-    Parameter p = layout.parameter(name);
-    long size = p.elements() * ops.dtype().bytes();
-    boolean quantized = weights.isQuantized(name);
-    if (quantized) {
-      weights.dequantize(ops, name);
+    if (!weights.isQuantized(name)) {
+      new WeightTransfer(ops, weights, staging).read(name, consumer);
+      return;
     }
-    long first = quantized ? weights.scratch() : weights.offset(name);
-    Buffer buffer = quantized ? arena.buffer() : weights.buffer(name);
+    weights.dequantize(ops, name);
+    long size = layout.parameter(name).elements() * ops.dtype().bytes();
     for (long done = 0; done < size; ) {
       int piece = (int) Math.min(staging.capacity(), size - done);
-      staging.read(buffer, first + done, piece);
+      staging.read(arena.buffer(), weights.scratch() + done, piece);
       consumer.accept(staging.bytes().clear().limit(piece));
       done += piece;
     }
@@ -507,87 +550,6 @@ public final class Model implements AutoCloseable {
       }
     }
     layers.clear();
-  }
-
-  private void checkNames(WeightSource source) {
-    Set<String> missing = new TreeSet<>(layout.parameters().keySet());
-    missing.removeAll(source.names());
-    if (!missing.isEmpty()) {
-      throw new UserException(
-          source.place()
-              + ": lacks "
-              + missing.size()
-              + " tensors that config.json asks for, '"
-              + missing.iterator().next()
-              + "' first; get config.json and weights that belong together");
-    }
-    Set<String> extra = new TreeSet<>(source.names());
-    extra.removeAll(layout.parameters().keySet());
-    // A tied checkpoint may repeat the embedding as lm_head; old Llama files carry the rotary
-    // frequencies.
-    extra.removeIf(n -> n.endsWith("rotary_emb.inv_freq"));
-    if (config.tiedHead()) {
-      extra.remove(ParameterNames.HEAD);
-    }
-    if (!extra.isEmpty()) {
-      throw new UserException(
-          source.place()
-              + ": has "
-              + extra.size()
-              + " tensors that config.json does not ask for, '"
-              + extra.iterator().next()
-              + "' first; get config.json and weights that belong together");
-    }
-  }
-
-  private void readWeights(WeightSource source) {
-    try (Staging staging = new Staging(STAGING_BYTES);
-        Buffer other = ops.backend().allocate(STAGING_BYTES)) {
-      Nf4Loader quantized = new Nf4Loader(ops, weights, staging, other);
-      quantized.writeMap();
-      for (Parameter p : layout.parameters().values()) {
-        if (!Arrays.equals(source.shape(p.name()), p.shape())) {
-          throw new UserException(
-              source.place()
-                  + ": tensor '"
-                  + p.name()
-                  + "' has the shape "
-                  + Arrays.toString(source.shape(p.name()))
-                  + ", by config.json "
-                  + Arrays.toString(p.shape())
-                  + "; get config.json and weights that belong together");
-        }
-        if (weights.isQuantized(p.name())) {
-          quantized.load(source, p.name());
-        } else {
-          readWeight(source, p, staging, other);
-        }
-      }
-    }
-  }
-
-  private void readWeight(WeightSource source, Parameter p, Staging staging, Buffer other) {
-    Dtype stored = source.dtype(p.name());
-    int width = ops.dtype().bytes();
-    long first = weights.offset(p.name());
-    Buffer buffer = weights.buffer(p.name());
-    if (source.write(p.name(), ops, buffer.at(first))) {
-      return;
-    }
-    int pieceElements = staging.capacity() / Float.BYTES;
-    for (long done = 0; done < p.elements(); ) {
-      int n = (int) Math.min(pieceElements, p.elements() - done);
-      int size = n * stored.bytes();
-      source.read(p.name(), done * stored.bytes(), staging.bytes().clear().limit(size));
-      long target = first + done * width;
-      if (stored == ops.dtype()) {
-        staging.write(buffer, target, size);
-      } else {
-        staging.write(other, 0, size);
-        ops.convert(n, stored, other.at(0), ops.dtype(), buffer.at(target));
-      }
-      done += n;
-    }
   }
 
   // Angles are rounded to fp32 where Hugging Face rounds them, so that positions turn by the same.

@@ -4,7 +4,10 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.BiFunction;
+import org.lethe.kernels.Dtype;
 import org.lethe.kernels.NormKind;
+import org.lethe.kernels.Ops;
 
 /** Which parameters a model has, and where they stand: what flags and names of its config say. */
 final class ModelLayout {
@@ -15,25 +18,35 @@ final class ModelLayout {
    * projections that one GEMM computes stand side by side, as its weights do.
    */
   static Layout of(ModelConfig c) {
-    return of(c, true, true);
+    return of(c, WeightPlacement.PLAIN, (layer, group) -> new Ops.Spare(group.in(), 0));
   }
 
-  /** The same without what a placement keeps elsewhere, or in another form. */
-  static Layout placed(ModelConfig c, WeightPlacement placement) {
-    return of(c, !placement.linears().quantized(), !placement.embeddingOnHost());
+  /**
+   * The same without what a placement keeps elsewhere or in another form, and with room for
+   * adapters beside and below the weights of the layers' linears.
+   */
+  static Layout of(ModelConfig c, Dtype storage, WeightPlacement placement, AdapterRoom room) {
+    return of(c, placement, (layer, group) -> room.of(storage, layer, group));
   }
 
-  private static Layout of(ModelConfig c, boolean linears, boolean embedding) {
+  private static Layout of(
+      ModelConfig c,
+      WeightPlacement placement,
+      BiFunction<Integer, Model.Group, Ops.Spare> spares) {
+    boolean linears = !placement.linears().quantized();
     Layout.Builder builder = new Layout.Builder();
-    if (embedding) {
+    if (!placement.embeddingOnHost()) {
       builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
     }
     for (int layer = 0; linears && layer < c.layers(); layer++) {
       for (Model.Group group : groups(c)) {
         builder.align();
+        Ops.Spare spare = spares.apply(layer, group);
         for (Projection.Part part : group.parts()) {
-          builder.matrix(ParameterNames.weight(layer, part.module()), part.out(), group.in());
+          String name = ParameterNames.weight(layer, part.module());
+          builder.matrix(name, part.out(), group.in(), spare.stride());
         }
+        builder.skip(spare.rows() * spare.stride());
       }
     }
     if (!c.tiedHead()) {

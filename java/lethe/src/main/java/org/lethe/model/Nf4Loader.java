@@ -93,7 +93,7 @@ final class Nf4Loader {
     Parameter p = to.parameter();
     float[] scales =
         new float[weights.storage().nested() ? (int) Nf4Codes.blocks(p.elements()) : 0];
-    boolean made = source.write(p.name(), ops, arena.at(weights.scratch()));
+    boolean made = source.write(p.name(), ops, arena.at(weights.scratch()), p.columns());
     Dtype stored = made ? ops.dtype() : source.dtype(p.name());
     Ops quantizing = new Ops(ops.backend(), stored);
     for (long done = 0; done < p.elements(); ) {

@@ -8,11 +8,18 @@ package org.lethe.model;
  * @param columns last extent
  * @param vector whether the file's shape is {@code [columns]}
  * @param offset first element in the arena
+ * @param stride elements there from row to row, at least {@code columns}
  */
-public record Parameter(String name, long rows, long columns, boolean vector, long offset) {
+public record Parameter(
+    String name, long rows, long columns, boolean vector, long offset, long stride) {
   /** Number of its elements. */
   public long elements() {
     return rows * columns;
+  }
+
+  /** Whether there is nothing between its rows. */
+  public boolean packed() {
+    return stride == columns;
   }
 
   /** Its shape: [rows, columns], or [columns] for a vector. */

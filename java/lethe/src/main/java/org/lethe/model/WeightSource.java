@@ -33,9 +33,10 @@ public interface WeightSource {
    * Writes a tensor straight into the device's memory, in the storage of {@code ops}.
    *
    * @param target the ref of its first element
+   * @param stride elements there from row to row
    * @return false when it is to be had from {@link #read} alone
    */
-  default boolean write(String name, Ops ops, long target) {
+  default boolean write(String name, Ops ops, long target, long stride) {
     return false;
   }
 

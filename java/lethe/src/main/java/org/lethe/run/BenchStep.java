@@ -7,6 +7,7 @@ import org.lethe.kernels.Staging;
 import org.lethe.method.Method;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.RandomWeights;
 import org.lethe.model.Trainable;
 import org.lethe.train.Schedule;
@@ -29,8 +30,11 @@ final class BenchStep {
   private BenchStep() {}
 
   static Bench.Timing time(Ops ops, Bench.Options options, Method method) {
-    try (Model model = Model.load(ops, options.model(), new RandomWeights(options.model(), SEED))) {
-      model.addLora(LoraConfig.all(RANK, ALPHA), SEED);
+    LoraConfig lora = LoraConfig.all(RANK, ALPHA);
+    RandomWeights weights = new RandomWeights(options.model(), SEED);
+    try (Model model =
+        Model.load(ops, options.model(), weights, WeightPlacement.PLAIN, List.of(lora))) {
+      model.addLora(lora, SEED);
       List<StepSequence> sequences =
           Bench.sequences(
               method, options.model().vocabularySize(), options.pairs(), options.length());

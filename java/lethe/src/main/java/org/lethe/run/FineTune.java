@@ -93,7 +93,7 @@ public final class FineTune {
   }
 
   private static List<StepReport> trainGiven(Job job) {
-    try (LoadedModel loaded = LoadedModel.open(job.config())) {
+    try (LoadedModel loaded = LoadedModel.openToTrain(job.config())) {
       Job settled = job.with(HeadChunk.settle(job.config(), loaded.model()));
       try (RunFolder folder = settled.open(loaded.backend())) {
         return trainAndSave(settled, loaded, LoadedModel.modelDirectory(job.config()), folder);

@@ -1,7 +1,9 @@
 package org.lethe.run;
 
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.ModelConfigFile;
@@ -17,7 +19,9 @@ import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.model.BaseStorage;
+import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
+import org.lethe.model.ModelConfig;
 import org.lethe.model.View;
 import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
@@ -46,13 +50,34 @@ public final class LoadedModel implements AutoCloseable {
     this.config = config;
   }
 
-  /** Opens {@code config.model} as the configuration says; adapters are not loaded. */
+  /**
+   * Opens {@code config.model} as the configuration says; adapters are not loaded, but there is
+   * room for those that it names.
+   */
   public static LoadedModel open(RunConfig config) {
-    return open(config, modelDirectory(config));
+    return open(config, List.of());
   }
 
-  /** Opens another directory as the configuration says. */
-  static LoadedModel open(RunConfig config, Path directory) {
+  /**
+   * The same with room for others.
+   *
+   * @param others adapters that the configuration does not name
+   */
+  public static LoadedModel open(RunConfig config, List<LoraConfig> others) {
+    return open(config, modelDirectory(config), model -> others);
+  }
+
+  /** The same with room for the adapters that a training begins with. */
+  static LoadedModel openToTrain(RunConfig config) {
+    boolean fresh = !config.train().fullParameters() && config.adapter().isEmpty();
+    return open(
+        config,
+        modelDirectory(config),
+        model -> fresh ? List.of(FineTune.loraConfig(config, model)) : List.of());
+  }
+
+  private static LoadedModel open(
+      RunConfig config, Path directory, Function<ModelConfig, List<LoraConfig>> others) {
     ModelConfigFile file = ModelDirectory.config(directory);
     Tokenizer tokenizer = Tokenizer.load(directory);
     Backend backend = null;
@@ -60,8 +85,10 @@ public final class LoadedModel implements AutoCloseable {
       tokenizer.requireVocabulary(file.model().vocabularySize());
       int context = contextLength(config, file.model().contextLength());
       backend = openBackend(config);
+      List<LoraConfig> adapters = new ArrayList<>(named(config));
+      adapters.addAll(others.apply(file.model()));
       Model model =
-          ModelDirectory.load(ops(config, backend), directory, context, placement(config));
+          ModelDirectory.load(ops(config, backend), directory, context, placement(config), adapters);
       startFrom(model, config.adapters());
       nameViews(model, config.views());
       model.optimizer(Settings.optimizer(config.train()));
@@ -81,6 +108,15 @@ public final class LoadedModel implements AutoCloseable {
     int context = contextLength(config, file.model().contextLength());
     model.optimizer(Settings.optimizer(config.train()));
     return new LoadedModel(backend, model, tokenizer, encoder(config, tokenizer, context), file);
+  }
+
+  /** The adapters that a configuration names: all may lie on the model at one time. */
+  private static List<LoraConfig> named(RunConfig config) {
+    List<LoraConfig> adapters = new ArrayList<>();
+    config.adapters().forEach(a -> adapters.add(AdapterDirectory.config(a.path())));
+    config.views().forEach(v -> adapters.add(AdapterDirectory.config(v.path())));
+    config.adapter().ifPresent(directory -> adapters.add(AdapterDirectory.config(directory)));
+    return adapters;
   }
 
   private static void startFrom(Model model, List<AdapterSection> adapters) {

@@ -7,6 +7,7 @@ import java.util.Optional;
 import org.lethe.kernels.Dtype;
 import org.lethe.method.Method;
 import org.lethe.model.ActivationPolicy;
+import org.lethe.model.AdapterRoom;
 import org.lethe.model.AdapterWidths;
 import org.lethe.model.Head;
 import org.lethe.model.Lora;
@@ -14,6 +15,7 @@ import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.OptimizerConfig;
+import org.lethe.model.SpareRule;
 import org.lethe.model.Trainable;
 import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
@@ -33,6 +35,7 @@ import org.lethe.train.TrainSettings;
  * @param optimizer what is kept of each parameter that trains
  * @param step sequences as long as the longest of the run's
  * @param workspace of the device's head
+ * @param spare how the device wants the weights of linears with adapters to lie
  */
 record PlannedTraining(
     ModelConfig model,
@@ -44,6 +47,7 @@ record PlannedTraining(
     TrainSettings settings,
     List<StepSequence> step,
     Head.Workspace workspace,
+    SpareRule spare,
     DeviceCosts costs) {
 
   PlannedTraining with(Dtype other) {
@@ -76,14 +80,19 @@ record PlannedTraining(
       OptimizerConfig state,
       TrainSettings bounds) {
     return new PlannedTraining(
-        model, other, kept, adapters, state, method, bounds, step, workspace, costs);
+        model, other, kept, adapters, state, method, bounds, step, workspace, spare, costs);
   }
 
   /** What does not depend on how a step is cut. */
   Map<String, Long> fixed() {
     Map<String, Long> parts = new LinkedHashMap<>();
     parts.put("libraries", costs.overheadBytes());
-    parts.put("weights", Model.bytes(model, dtype, weights));
+    long packed = Model.bytes(model, dtype, weights);
+    parts.put("weights", packed);
+    long room = lora == null ? 0 : Model.bytes(model, dtype, weights, room()) - packed;
+    if (room > 0) {
+      parts.put("room for adapters beside weights", room);
+    }
     if (lora == null) {
       parts.put("gradients and optimizer", Trainable.bytes(model, dtype, optimizer));
     } else {
@@ -92,6 +101,10 @@ record PlannedTraining(
       parts.put("adapters, gradients and optimizer", copies + state);
     }
     return parts;
+  }
+
+  private AdapterRoom room() {
+    return AdapterRoom.of(spare, model, List.of(lora));
   }
 
   StepMemory memory() {

@@ -21,6 +21,7 @@ import org.lethe.model.Head;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.OptimizerConfig;
+import org.lethe.model.SpareRule;
 import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
@@ -57,18 +58,24 @@ public final class Planning {
     }
     boolean cuda = config.device().startsWith(CUDA);
     try (Backend backend = Backend.open(config.device(), 1)) {
-      Head.Workspace workspace = Head.workspace(new Ops(backend, dtype(config)));
+      Ops ops = new Ops(backend, dtype(config));
+      Wants wants = new Wants(Head.workspace(ops), SpareRule.of(ops));
       return forecast(
-          config, shape, training(config, model, task, rowTokens, workspace), backend.memory());
+          config, shape, training(config, model, task, rowTokens, wants), backend.memory());
     } catch (EnvironmentException e) {
       if (!cuda) {
         throw e;
       }
       // A plan for another machine's device: only its memory is not known.
-      Head.Workspace workspace = Head.cudaWorkspace(dtype(config));
-      return forecast(config, shape, training(config, model, task, rowTokens, workspace), null);
+      Wants wants =
+          new Wants(
+              Head.cudaWorkspace(dtype(config)), SpareRule.cuda(System.getenv("LETHE_LORA_FORM")));
+      return forecast(config, shape, training(config, model, task, rowTokens, wants), null);
     }
   }
+
+  /** What a device wants of memory, as it alone knows. */
+  private record Wants(Head.Workspace workspace, SpareRule spare) {}
 
   private static ModelConfig model(RunConfig config, Optional<String> shape) {
     if (shape.isPresent() == config.model().isPresent()) {
@@ -90,7 +97,7 @@ public final class Planning {
   }
 
   private static PlannedTraining training(
-      RunConfig config, ModelConfig model, Task task, int rowTokens, Head.Workspace workspace) {
+      RunConfig config, ModelConfig model, Task task, int rowTokens, Wants wants) {
     Settings.requireTrainable(config);
     Settings.requireOptimizer(config, config.train().fullParameters());
     Method method = task == Task.FINETUNE ? Methods.fineTuning() : Settings.method(config.method());
@@ -113,7 +120,8 @@ public final class Planning {
         method,
         settings,
         step,
-        workspace,
+        wants.workspace(),
+        wants.spare(),
         DeviceCosts.of(host));
   }
 
@@ -214,7 +222,8 @@ public final class Planning {
     if (weights.linears() == BaseStorage.PLAIN && training.lora() != null) {
       changes.add(
           new Change(
-              "quantize_base=nf4_double", t -> t.with(t.weights().with(BaseStorage.NF4_DOUBLE))));
+              "quantize_base=nf4_double",
+              t -> t.with(t.weights().with(BaseStorage.NF4_DOUBLE))));
     }
     boolean moves = !training.model().tiedHead() && !training.costs().host();
     if (moves && !weights.embeddingOnHost() && training.lora() != null) {

@@ -83,7 +83,7 @@ public final class Unlearn {
     Settings.requireOptimizer(given, given.train().fullParameters());
     Rows rows = Rows.read(given);
     Optional<Resumption> resumption = Resumption.of(given, resumed, listener);
-    try (LoadedModel loaded = LoadedModel.open(given)) {
+    try (LoadedModel loaded = LoadedModel.openToTrain(given)) {
       RunConfig config = HeadChunk.settle(given, loaded.model());
       // Before the output directory is touched: it refuses empty sets.
       BatchSource batches = batches(config, method, rows, loaded);

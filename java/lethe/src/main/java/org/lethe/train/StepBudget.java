@@ -53,8 +53,7 @@ final class StepBudget {
     long codes =
         model.trainsWeights()
             ? 0
-            : bytes(model, model.placement())
-                - bytes(model, model.placement().with(BaseStorage.NF4_DOUBLE));
+            : model.bytes() - bytes(model, model.placement().with(BaseStorage.NF4_DOUBLE));
     boolean moves =
         !model.trainsWeights() && !model.config().tiedHead() && !model.ops().backend().isHost();
     long embedding =

@@ -10,6 +10,7 @@ import org.lethe.UserException;
 import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.config.RunConfig;
 import org.lethe.model.Generator;
+import org.lethe.model.LoraConfig;
 import org.lethe.model.Mixture;
 import org.lethe.model.Model;
 import org.lethe.model.View;
@@ -75,7 +76,9 @@ final class GenerateVerb implements Callable<Integer> {
     AnsweringOptions.require(
         temperature >= 0 && Float.isFinite(temperature), "--temperature", temperature, "0 or more");
     RunConfig config = answering.config();
-    try (LoadedModel loaded = LoadedModel.open(config)) {
+    List<LoraConfig> others =
+        reinforced == null ? List.of() : List.of(AdapterDirectory.config(reinforced));
+    try (LoadedModel loaded = LoadedModel.open(config, others)) {
       List<int[]> prompts = questions.stream().map(loaded.encoder()::encodePrompt).toList();
       requireRoom(prompts, loaded.model().config().contextLength());
       int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
