@@ -25,8 +25,8 @@ import org.lethe.model.BaseStorage;
 import org.lethe.model.DeviceWeights;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
-import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
+import org.lethe.model.WeightPlacement;
 import org.lethe.run.Bench;
 import org.lethe.run.GemmFloor;
 import org.lethe.train.Graphs;
@@ -222,7 +222,8 @@ public final class DeviceSteps implements Callable<Integer> {
       Ops ops = new Ops(backend, Dtype.BF16);
       LoraConfig lora = LoraConfig.all(8, 16);
       DeviceWeights weights = new DeviceWeights(config, SEED);
-      try (Model model = Model.load(ops, config, weights, WeightPlacement.of(base), List.of(lora))) {
+      try (Model model =
+          Model.load(ops, config, weights, WeightPlacement.of(base), List.of(lora))) {
         model.addLora(lora, SEED);
         float[] before = model.lora().values();
         List<StepSequence> sequences =

@@ -31,9 +31,9 @@ import org.lethe.model.AdapterRoom;
 import org.lethe.model.BaseStorage;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
-import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.SpareRule;
+import org.lethe.model.WeightPlacement;
 import org.lethe.train.Schedule;
 import org.lethe.train.TrainSettings;
 
@@ -101,7 +101,8 @@ class AdapterRoomTest {
       Model model = loaded.model();
       SpareRule rule = SpareRule.of(model.ops());
       AdapterRoom room = AdapterRoom.of(rule, model.config(), List.of(adapters));
-      assertEquals(Model.bytes(model.config(), Dtype.F32, WeightPlacement.PLAIN, room), model.bytes());
+      assertEquals(
+          Model.bytes(model.config(), Dtype.F32, WeightPlacement.PLAIN, room), model.bytes());
       long packed = Model.bytes(model.config(), Dtype.F32);
       assertEquals(AUGMENTED && adapters.length > 0, model.bytes() > packed);
     }

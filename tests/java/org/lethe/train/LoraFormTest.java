@@ -39,12 +39,12 @@ import org.lethe.model.Goldens;
 import org.lethe.model.GradientReader;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
-import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.ModelLogits;
 import org.lethe.model.RandomWeights;
 import org.lethe.model.SpareRule;
 import org.lethe.model.View;
+import org.lethe.model.WeightPlacement;
 import org.lethe.model.WeightSource;
 
 /**
@@ -93,7 +93,8 @@ class LoraFormTest {
 
   private Model golden(Dtype dtype, BaseStorage storage, LoraConfig... adapters) {
     Ops ops = new Ops(backend, dtype);
-    return ModelDirectory.load(ops, GOLDEN, CONTEXT, WeightPlacement.of(storage), List.of(adapters));
+    return ModelDirectory.load(
+        ops, GOLDEN, CONTEXT, WeightPlacement.of(storage), List.of(adapters));
   }
 
   private static double tolerance(Dtype dtype) {
@@ -156,7 +157,8 @@ class LoraFormTest {
       assertEquals(packed.fingerprint(), roomy.fingerprint());
       for (WeightSource source : sources(sizes)) {
         try (Model one = Model.load(ops, sizes, source, WeightPlacement.of(storage));
-            Model other = Model.load(ops, sizes, source, WeightPlacement.of(storage), List.of(wide))) {
+            Model other =
+                Model.load(ops, sizes, source, WeightPlacement.of(storage), List.of(wide))) {
           assertSame(weights(one, 1 << 20), weights(other, 1 << 20));
         }
       }

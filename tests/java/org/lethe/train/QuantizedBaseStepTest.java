@@ -32,8 +32,8 @@ import org.lethe.model.GradientReader;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.LoraTargets;
 import org.lethe.model.Model;
-import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelLogits;
+import org.lethe.model.WeightPlacement;
 
 /**
  * A base that stays in 4-bit codes against a plain model of the weights that those codes mean,

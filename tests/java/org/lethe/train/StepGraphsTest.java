@@ -30,10 +30,10 @@ import org.lethe.method.Methods;
 import org.lethe.method.Role;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
-import org.lethe.model.WeightPlacement;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.RandomWeights;
 import org.lethe.model.Trainable;
+import org.lethe.model.WeightPlacement;
 
 /**
  * Steps whose device work is captured in graphs: the bits of the same pieces op by op, whatever the

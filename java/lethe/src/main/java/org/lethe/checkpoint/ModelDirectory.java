@@ -50,11 +50,10 @@ public final class ModelDirectory {
   }
 
   /**
-   * The same with weights kept in another way. Codes of that very layout are taken as
-   * they are stored; other weights are quantised as they are read.
+   * The same with weights kept in another way. Codes of that very layout are taken as they are
+   * stored; other weights are quantised as they are read.
    */
-  public static Model load(
-      Ops ops, Path directory, int contextLength, WeightPlacement placement) {
+  public static Model load(Ops ops, Path directory, int contextLength, WeightPlacement placement) {
     return load(ops, directory, contextLength, placement, List.of());
   }
 

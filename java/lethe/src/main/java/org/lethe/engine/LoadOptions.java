@@ -6,8 +6,8 @@ import org.lethe.UserException;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.kernels.Dtype;
 import org.lethe.model.BaseStorage;
-import org.lethe.model.WeightPlacement;
 import org.lethe.model.LoraConfig;
+import org.lethe.model.WeightPlacement;
 
 /**
  * How a model is loaded.
@@ -53,7 +53,8 @@ public record LoadOptions(
 
   /** The same with weights and activations in bf16: half the memory. */
   public LoadOptions bf16() {
-    return new LoadOptions(Dtype.BF16, weights, contextLength, promptTemplate, longSequence, adapters);
+    return new LoadOptions(
+        Dtype.BF16, weights, contextLength, promptTemplate, longSequence, adapters);
   }
 
   /** The same with the layers' linears kept in another way, such as in 4 bits under adapters. */
@@ -70,8 +71,7 @@ public record LoadOptions(
   }
 
   private LoadOptions with(WeightPlacement placement) {
-    return new LoadOptions(
-        dtype, placement, contextLength, promptTemplate, longSequence, adapters);
+    return new LoadOptions(dtype, placement, contextLength, promptTemplate, longSequence, adapters);
   }
 
   /** The same with a shorter context. */

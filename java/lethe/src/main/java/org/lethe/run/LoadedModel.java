@@ -88,7 +88,8 @@ public final class LoadedModel implements AutoCloseable {
       List<LoraConfig> adapters = new ArrayList<>(named(config));
       adapters.addAll(others.apply(file.model()));
       Model model =
-          ModelDirectory.load(ops(config, backend), directory, context, placement(config), adapters);
+          ModelDirectory.load(
+              ops(config, backend), directory, context, placement(config), adapters);
       startFrom(model, config.adapters());
       nameViews(model, config.views());
       model.optimizer(Settings.optimizer(config.train()));

@@ -222,8 +222,7 @@ public final class Planning {
     if (weights.linears() == BaseStorage.PLAIN && training.lora() != null) {
       changes.add(
           new Change(
-              "quantize_base=nf4_double",
-              t -> t.with(t.weights().with(BaseStorage.NF4_DOUBLE))));
+              "quantize_base=nf4_double", t -> t.with(t.weights().with(BaseStorage.NF4_DOUBLE))));
     }
     boolean moves = !training.model().tiedHead() && !training.costs().host();
     if (moves && !weights.embeddingOnHost() && training.lora() != null) {
