@@ -61,8 +61,8 @@ public final class Backend implements AutoCloseable {
    * @throws EnvironmentException when this machine, or this build of Lethe, has no such device
    */
   public static Backend open(String device, int threads) {
-    EngineHandle engine = new EngineHandle(null);
     String plugins = Natives.pluginDirectory().getAbsolutePath();
+    EngineHandle engine = new EngineHandle(null);
     try {
       check(Abi.lethe_engine_open(device, plugins, threads, engine));
     } catch (EnvironmentException e) {

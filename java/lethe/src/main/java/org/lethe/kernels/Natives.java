@@ -1,9 +1,20 @@
 package org.lethe.kernels;
 
+import java.io.BufferedInputStream;
 import java.io.File;
+import java.io.FileInputStream;
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.net.JarURLConnection;
 import java.net.URI;
 import java.net.URL;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.zip.CRC32;
+import java.util.zip.CheckedInputStream;
 import org.bytedeco.javacpp.Loader;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
@@ -22,6 +33,8 @@ final class Natives {
   private static final String[] BACKENDS = {"liblethe_cpu_avx2.so", "liblethe_cpu_avx512.so"};
   // A build without nvcc does not bring it.
   private static final String CUDA = "liblethe_cuda.so";
+  // JavaCPP loads these itself when Abi is first used, from where they were unpacked.
+  private static final String[] BINDING = {"liblethe.so", "libjniAbi.so"};
   // In the order of their needs: oneDNN needs OpenMP. Loaded from oneDNN's jar, so that the
   // backends find them by SONAME.
   private static final String[] NEEDED = {"libgomp.so.1", "libdnnl.so.3"};
@@ -61,6 +74,9 @@ final class Natives {
                 + platform
                 + "; run it there");
       }
+      for (String library : BINDING) {
+        cache(PLUGINS + library);
+      }
       for (String library : NEEDED) {
         System.load(cache("/org/bytedeco/dnnl/" + PLATFORM + "/" + library).getAbsolutePath());
       }
@@ -86,7 +102,7 @@ final class Natives {
         return new File(URI.create(url.toString()));
       }
       try {
-        return Loader.cacheResource(url);
+        return unpacked(url);
       } catch (IOException e) {
         throw new EnvironmentException(
             "cannot unpack "
@@ -97,5 +113,45 @@ final class Natives {
             e);
       }
     }
+  }
+
+  /**
+   * The file that a resource of a jar is unpacked to, with the resource's content. JavaCPP takes a
+   * file of the same size and date for the same, and in jars whose entries all have one date, as
+   * reproducible ones do, a library of another build may have its size.
+   */
+  static File unpacked(URL resource) throws IOException {
+    if (!(resource.openConnection() instanceof JarURLConnection jar)) {
+      return Loader.cacheResource(resource);
+    }
+    long checksum = jar.getJarEntry().getCrc();
+    Path lock = Loader.getCacheDir().toPath().resolve("lethe.lock");
+    // The JVM's threads, whichever loader has this class; then other processes.
+    synchronized (Runtime.getRuntime()) {
+      try (FileChannel channel =
+          FileChannel.open(lock, StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
+        channel.lock(); // until the channel is closed
+        File file = Loader.cacheResource(resource);
+        if (checksum(file) == checksum) {
+          return file;
+        }
+        // Another file, so that processes which have the old one mapped keep it.
+        Files.delete(file.toPath());
+        file = Loader.cacheResource(resource);
+        if (checksum(file) != checksum) {
+          throw new IOException(file + " was unpacked, but does not have its content");
+        }
+        return file;
+      }
+    }
+  }
+
+  private static long checksum(File file) throws IOException {
+    CRC32 crc = new CRC32();
+    try (InputStream in =
+        new CheckedInputStream(new BufferedInputStream(new FileInputStream(file), 1 << 16), crc)) {
+      in.transferTo(OutputStream.nullOutputStream());
+    }
+    return crc.getValue();
   }
 }
