@@ -1,6 +1,7 @@
 // Sampling from the head, draw by draw, against a twin in fp64: the same token wherever rounding cannot decide.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -148,6 +149,13 @@ void broken_rows_are_named(Engine *e) {
          LETHE_OK);
 }
 
+// What a sanitizer has no time for; shorter rows take the same ways.
+#if defined(LETHE_SMALL)
+constexpr int64_t kMostColumns = 1000;
+#else
+constexpr int64_t kMostColumns = INT64_MAX;
+#endif
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -165,7 +173,9 @@ int main(int argc, char **argv) {
         {4099, 1.0f, 0, 0, 0.6f, false},  {4099, 1.5f, 30.0f, 50, 1.0f, true}, {4099, 1.0f, 0, 0, 1.0f, false},
     };
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
-      for (const Case &c : cases) draws_are_the_twins(&e, dtype, c);
+      for (const Case &c : cases) {
+        if (c.V <= kMostColumns) draws_are_the_twins(&e, dtype, c);
+      }
     }
     broken_rows_are_named(&e);
   }

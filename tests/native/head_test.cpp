@@ -313,6 +313,13 @@ void counts_are_the_rows(Engine *e) {
   }
 }
 
+// What a sanitizer has no time for; shorter rows take the same ways.
+#if defined(LETHE_SMALL)
+constexpr int64_t kVocabularies[] = {1, 2, 7, 17, 131, 515};
+#else
+constexpr int64_t kVocabularies[] = {1, 2, 7, 17, 131, 1000, 4099};
+#endif
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -327,7 +334,7 @@ int main(int argc, char **argv) {
     if (e.status != LETHE_OK) return 1;
     for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
       for (const Variant variant : kVariants) {
-        for (const int64_t V : {1, 2, 7, 17, 131, 1000, 4099}) {
+        for (const int64_t V : kVocabularies) {
           forward_matches_twin(&e, dtype, V > 1000 ? 9 : 23, 24, V, variant);
         }
         for (const int64_t V : {1, 7, 131, 515}) backward_matches_forward(&e, dtype, 11, 24, V, variant);
