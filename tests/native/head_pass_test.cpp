@@ -108,8 +108,8 @@ void chunks_change_nothing(Engine *e, int32_t dtype, int64_t n, int64_t V, Varia
   };
   for (const int64_t bytes : {least, 9 * least, 44 * least, std::max(least, most / 2), most + 7}) {
     for (const int64_t offset : {int64_t{0}, 1 + bytes % 2}) {
-      // The least holds two rows.
-      if (n * least / (2 * bytes) > kMostChunks) continue;
+      // The least holds two rows. A lost device says 0.
+      if (bytes == 0 || n * least / (2 * bytes) > kMostChunks) continue;
       if (bytes <= most + 7) same(forward(e, p, {p.records, p.params, bytes, offset}), offset);
     }
   }
