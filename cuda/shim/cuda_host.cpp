@@ -1,8 +1,5 @@
 #include "cuda_host.h"
 
-#include <ucontext.h>
-
-#include <csetjmp>
 #include <cstdlib>
 #include <memory>
 #include <utility>
@@ -13,6 +10,35 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
+
+// Saves what a call must keep on the stack that runs, leaves that stack at *from, and goes on where another was left.
+// By hand: ucontext asks the kernel at each switch, and the sanitizer's wrapper of it goes over the whole stack.
+#if !defined(__x86_64__)
+#error "the shim switches stacks as the System V ABI of x86-64 has them"
+#endif
+extern "C" __attribute__((visibility("hidden"))) void lethe_shim_switch(void **from, void *to);
+__asm__(R"(
+  .text
+  .p2align 4
+  .type lethe_shim_switch, @function
+lethe_shim_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+  .size lethe_shim_switch, . - lethe_shim_switch
+)");
 
 namespace lethe::cuda::shim {
 
@@ -34,8 +60,8 @@ struct AsyncCopy {
 };
 
 struct Fiber {
-  ucontext_t context;
   std::unique_ptr<char[]> stack;
+  void *left = nullptr;  // where on it
   State state = State::kReady;
   void *brought = nullptr;
   Meeting meeting = nullptr;
@@ -44,9 +70,6 @@ struct Fiber {
   int copy_groups = 0;
 #if defined(__SANITIZE_ADDRESS__)
   void *fake_stack = nullptr;
-#else
-  bool started = false;
-  std::jmp_buf jump;
 #endif
 };
 
@@ -60,46 +83,35 @@ struct Block {
   unsigned phase = 0;                            // barriers of the cluster that are behind
   std::vector<bool> ended, maps;                 // each block: has returned; uses another's memory in this phase
   const std::function<void()> *kernel = nullptr;
-  ucontext_t scheduler;
+  void *scheduler = nullptr;  // where its stack was left
 #if defined(__SANITIZE_ADDRESS__)
   void *scheduler_fake_stack = nullptr;
   const void *scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
-#else
-  std::jmp_buf scheduler_jump;
 #endif
 };
 Block block;
 
-#if defined(__SANITIZE_ADDRESS__)
-
-// ucontext switches, announced to the sanitizer.
+// Switches are announced to the sanitizer.
 void to_scheduler() {
   Fiber &fiber = block.fibers[block.running];
+#if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(&fiber.fake_stack, block.scheduler_stack, block.scheduler_stack_bytes);
-  swapcontext(&fiber.context, &block.scheduler);
-  __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.scheduler_stack, &block.scheduler_stack_bytes);
-}
-void to_fiber(Fiber *fiber) {
-  __sanitizer_start_switch_fiber(&block.scheduler_fake_stack, fiber->stack.get(), kStackBytes);
-  swapcontext(&block.scheduler, &fiber->context);
-  __sanitizer_finish_switch_fiber(block.scheduler_fake_stack, nullptr, nullptr);
-}
-
-#else
-
-// ucontext makes the stacks; _setjmp and _longjmp switch between them without a system call.
-void to_scheduler() {
-  if (_setjmp(block.fibers[block.running].jump) == 0) _longjmp(block.scheduler_jump, 1);
-}
-void to_fiber(Fiber *fiber) {
-  if (_setjmp(block.scheduler_jump) != 0) return;
-  if (fiber->started) _longjmp(fiber->jump, 1);
-  fiber->started = true;
-  setcontext(&fiber->context);
-}
-
 #endif
+  lethe_shim_switch(&fiber.left, block.scheduler);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.scheduler_stack, &block.scheduler_stack_bytes);
+#endif
+}
+void to_fiber(Fiber *fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(&block.scheduler_fake_stack, fiber->stack.get(), kStackBytes);
+#endif
+  lethe_shim_switch(&block.scheduler, fiber->left);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(block.scheduler_fake_stack, nullptr, nullptr);
+#endif
+}
 
 void fiber_main() {
 #if defined(__SANITIZE_ADDRESS__)
@@ -174,11 +186,13 @@ void make_fibers(unsigned threads) {
   block.fibers = std::vector<Fiber>(threads);
   for (Fiber &fiber : block.fibers) {
     fiber.stack.reset(new char[kStackBytes]);
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = kStackBytes;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, fiber_main, 0);
+    // As if fiber_main had been called from nowhere: a return address of 0, then what the switch takes off the stack.
+    const auto top = (reinterpret_cast<uintptr_t>(fiber.stack.get()) + kStackBytes) / 16 * 16;
+    auto *words = reinterpret_cast<uint64_t *>(top);
+    *--words = 0;
+    *--words = reinterpret_cast<uint64_t>(&fiber_main);
+    for (int i = 0; i < 6; ++i) *--words = 0;
+    fiber.left = words;
   }
 }
 
