@@ -58,14 +58,19 @@ public final class Model implements AutoCloseable {
     this.weights = BaseWeights.reserve(arena, config, ops.dtype(), placement, room);
     this.offsets = Offsets.reserve(arena, config);
     MemoryPlan.take(arena::allocate, this::plan);
-    weights.takeHost(ops.backend());
+    try {
+      weights.takeHost(ops.backend());
+    } catch (RuntimeException e) {
+      arena.close();
+      throw e;
+    }
   }
 
   private MemoryPlan plan() {
     WeightPlacement own = weights.placement();
     WeightPlacement codes = own.with(BaseStorage.NF4_DOUBLE);
     WeightPlacement moved = own.withEmbeddingOnHost();
-    boolean moves = !config.tiedHead() && !ops.backend().isHost();
+    boolean moves = WeightPlacement.embeddingMayMove(config, ops.backend().isHost());
     return new MemoryPlan()
         .part("weights", arena.bytes())
         .remedy("dtype=bf16", arena.bytes() - bytes(config, Dtype.BF16, own, room))

@@ -30,6 +30,11 @@ public record WeightPlacement(BaseStorage linears, boolean embeddingOnHost) {
     return new WeightPlacement(linears, true);
   }
 
+  /** Whether a frozen embedding may be on the host, and saves the device something there. */
+  public static boolean embeddingMayMove(ModelConfig config, boolean deviceIsHost) {
+    return !config.tiedHead() && !deviceIsHost;
+  }
+
   /**
    * Refuses an embedding on the host where it cannot be, or would save nothing.
    *

@@ -224,7 +224,7 @@ public final class Planning {
           new Change(
               "quantize_base=nf4_double", t -> t.with(t.weights().with(BaseStorage.NF4_DOUBLE))));
     }
-    boolean moves = !training.model().tiedHead() && !training.costs().host();
+    boolean moves = WeightPlacement.embeddingMayMove(training.model(), training.costs().host());
     if (moves && !weights.embeddingOnHost() && training.lora() != null) {
       changes.add(
           new Change("memory.embedding=host", t -> t.with(t.weights().withEmbeddingOnHost())));

@@ -55,7 +55,8 @@ final class StepBudget {
             ? 0
             : model.bytes() - bytes(model, model.placement().with(BaseStorage.NF4_DOUBLE));
     boolean moves =
-        !model.trainsWeights() && !model.config().tiedHead() && !model.ops().backend().isHost();
+        !model.trainsWeights()
+            && WeightPlacement.embeddingMayMove(model.config(), model.ops().backend().isHost());
     long embedding =
         moves
             ? bytes(model, model.placement())
