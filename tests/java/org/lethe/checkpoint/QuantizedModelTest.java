@@ -51,14 +51,16 @@ class QuantizedModelTest {
       int vocabulary = loaded.config().vocabularySize();
       HeadRows.Builder rows = new HeadRows.Builder();
       for (int t = 0; t < batch.tokens(); t++) {
+        int source = rows.source(t);
         for (int v = 0; v < vocabulary; v++) {
-          rows.row(rows.source(t), v, RowKind.STATISTICS.code(), -1);
+          rows.row(source, v, RowKind.STATISTICS.code(), -1);
         }
       }
       try (Decoder decoder = new Decoder(loaded, batch.tokens(), false);
           Head head = new Head(loaded, batch.tokens() * vocabulary)) {
-        float[] statistics =
-            head.forward(decoder.forward(batch), batch.tokens(), rows.build(0), false);
+        HeadRows built = rows.build(0);
+        long x = decoder.forward(batch, built.sourceTokens());
+        float[] statistics = head.forward(x, built, false);
         float[] logits = new float[batch.tokens() * vocabulary];
         for (int i = 0; i < logits.length; i++) {
           logits[i] = statistics[i * Ops.STATISTICS + RowStatistics.LABEL];

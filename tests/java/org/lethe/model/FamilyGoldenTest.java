@@ -105,8 +105,9 @@ public class FamilyGoldenTest {
     float[] logits = new float[n];
     try (Decoder decoder = new Decoder(model, batch.tokens(), false);
         Head head = new Head(model, n)) {
-      long x = decoder.forward(View.BASE, batch);
-      float[] statistics = head.forward(x, batch.tokens(), rows.build(0), false);
+      HeadRows built = rows.build(0);
+      long x = decoder.forward(View.BASE, batch, built.sourceTokens());
+      float[] statistics = head.forward(x, built, false);
       for (int i = 0; i < n; i++) {
         logits[i] = statistics[i * Ops.STATISTICS + 1];
       }

@@ -21,8 +21,9 @@ public final class Logits {
           rows.row(source, v, RowKind.STATISTICS.code(), -1);
         }
       }
-      long x = decoder.forward(view, batch);
-      float[] statistics = head.forward(x, ids.length, rows.build(0), false);
+      HeadRows built = rows.build(0);
+      long x = decoder.forward(view, batch, built.sourceTokens());
+      float[] statistics = head.forward(x, built, false);
       float[] log = new float[ids.length * vocabulary];
       for (int i = 0; i < log.length; i++) {
         // The label's logit less the logsumexp.

@@ -26,8 +26,8 @@ public final class ModelLogits {
     List<Float> logits = new ArrayList<>();
     try (Decoder decoder = new Decoder(model, packed.tokens(), false);
         Head head = new Head(model, built.rows())) {
-      long residual = decoder.forward(packed, adapted ? packed.tokens() : 0);
-      float[] values = head.forward(residual, packed.tokens(), built, false);
+      long residual = decoder.forward(packed, adapted ? packed.tokens() : 0, built.sourceTokens());
+      float[] values = head.forward(residual, built, false);
       int columns = values.length / built.rows();
       for (int row = 0; row < built.rows(); row++) {
         logits.add(values[row * columns + RowStatistics.LABEL]);

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -46,7 +47,7 @@ class SilentTokenTest {
     int width = model.config().hiddenSize();
     try (Decoder decoder = new Decoder(model, batch.tokens(), false);
         Staging staging = new Staging(batch.tokens() * width * Float.BYTES)) {
-      long residual = decoder.forward(batch);
+      long residual = decoder.forward(batch, IntStream.range(0, batch.tokens()).toArray());
       staging.read(backend, residual, (long) batch.tokens() * width * Float.BYTES);
       float[] all = new float[batch.tokens() * width];
       staging.bytes().asFloatBuffer().get(all);

@@ -202,9 +202,10 @@ class ViewTest {
         rows.row(rows.source(t), IDS[t], RowKind.REFERENCE_KL.code(), reference);
       }
       HeadRows built = rows.build(0);
-      head.gather(decoder.forward(first, batch), n, built, 0);
-      head.gather(decoder.forward(second, batch), n, built, 1);
-      float[] statistics = head.forward(decoder.forward(View.BASE, batch), n, built, false);
+      head.take(decoder.forward(first, batch, built.passTokens().get(0)), built, 0);
+      head.take(decoder.forward(second, batch, built.passTokens().get(1)), built, 1);
+      long x = decoder.forward(View.BASE, batch, built.sourceTokens());
+      float[] statistics = head.forward(x, built, false);
       float[] p = logProbabilities(model, View.BASE);
       List<float[]> references =
           List.of(logProbabilities(model, first), logProbabilities(model, second));
@@ -232,7 +233,7 @@ class ViewTest {
         Decoder decoder = new Decoder(other, 16, false)) {
       assertThrows(
           InternalFaultException.class,
-          () -> decoder.forward(View.of(a), PackedBatch.of(List.of(IDS), 0)));
+          () -> decoder.forward(View.of(a), PackedBatch.of(List.of(IDS), 0), new int[] {0}));
     }
     e = assertThrows(UserException.class, () -> model.addFrozen("a", a.config(), a.values()));
     assertTrue(e.getMessage().contains("name each apart"), e.getMessage());

@@ -92,8 +92,9 @@ class TorchLlamaTest {
     double[][] nll = new double[sequences.size()][];
     try (Decoder decoder = new Decoder(model, packed.tokens(), false);
         Head head = new Head(model, packed.tokens())) {
-      long residual = decoder.forward(packed, adapted ? packed.tokens() : 0);
-      float[] values = head.forward(residual, packed.tokens(), rows.build(packed.tokens()), false);
+      HeadRows built = rows.build(packed.tokens());
+      long stream = decoder.forward(packed, adapted ? packed.tokens() : 0, built.sourceTokens());
+      float[] values = head.forward(stream, built, false);
       RowStatistics statistics = new RowStatistics(values, model.config().vocabularySize());
       int row = 0;
       for (int s = 0; s < nll.length; s++) {

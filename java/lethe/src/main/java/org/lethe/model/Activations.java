@@ -1,6 +1,7 @@
 package org.lethe.model;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
@@ -91,6 +92,8 @@ final class Activations implements AutoCloseable {
   private final long positions;
   private final long segments;
   private final long rowKeys;
+  private final long sources;
+  private final long sourceKeys;
   private final long normed;
   private final long act;
   private final Backward backward;
@@ -137,8 +140,11 @@ final class Activations implements AutoCloseable {
     // A sequence has at least one token, so there are at most as many segments.
     this.segments = arena.reserve((long) tokens * Ops.SEGMENT_FIELDS, Dtype.I32);
     this.rowKeys = keepsLayers ? arena.reserveBytes((long) tokens * Long.BYTES) : ABSENT;
+    this.sources = arena.reserve(tokens, Dtype.I32);
+    this.sourceKeys = keepsLayers ? arena.reserveBytes((long) tokens * Long.BYTES) : ABSENT;
     this.normed = reserve(c.hiddenSize());
-    this.act = reserve(c.feedForwardSize());
+    // The last layer gathers rows of its attention or of the stream there.
+    this.act = reserve(Math.max(c.feedForwardSize(), Math.max(c.queryWidth(), c.hiddenSize())));
     this.backward = keepsLayers ? reserveBackward() : null;
     arena.allocate();
     this.hostLayers = places.serves() && !arena.counts() ? places.open(ops, arena) : null;
@@ -235,17 +241,40 @@ final class Activations implements AutoCloseable {
   /**
    * Takes the counters of a batch's dropout masks to the device; none: the adapters see all of
    * their inputs.
+   *
+   * @param keys of the trained tokens
+   * @param sourceTokens of the batch's sources, those of trained tokens first
    */
-  void uploadRowKeys(long[] keys, Staging staging) {
+  void uploadRowKeys(long[] keys, int[] sourceTokens, Staging staging) {
     drops = keys.length > 0;
     if (drops) {
       staging.upload(keys, keys.length, arena.buffer(), rowKeys);
+      long[] ofSources =
+          Arrays.stream(sourceTokens)
+              .filter(t -> t < keys.length)
+              .mapToLong(t -> keys[t])
+              .toArray();
+      staging.upload(ofSources, ofSources.length, arena.buffer(), sourceKeys);
     }
   }
 
   /** The ref of the counters of the dropout masks; 0 without dropout. */
+  long rowKeys(SourceRows.Span span) {
+    return drops ? arena.at(span.gathered() ? sourceKeys : rowKeys) : 0;
+  }
+
+  /** The same of all tokens. */
   long rowKeys() {
     return drops ? arena.at(rowKeys) : 0;
+  }
+
+  /** The ref of the token of each of the batch's sources. */
+  long sources() {
+    return arena.at(sources);
+  }
+
+  long sourcesOffset() {
+    return sources;
   }
 
   long at(long offset) {

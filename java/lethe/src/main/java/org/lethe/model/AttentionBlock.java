@@ -17,6 +17,7 @@ final class AttentionBlock {
   private final Ops ops;
   private final Activations a;
   private final NormRunner norms;
+  private final SourceRows sources;
 
   /** Which of a batch's rows a forward pass computes. */
   enum Rows {
@@ -34,18 +35,20 @@ final class AttentionBlock {
     }
   }
 
-  AttentionBlock(Model model, Activations activations, NormRunner norms) {
+  AttentionBlock(Model model, Activations activations, NormRunner norms, SourceRows sources) {
     this.model = model;
     this.c = model.config();
     this.ops = model.ops();
     this.a = activations;
     this.norms = norms;
+    this.sources = sources;
   }
 
   /**
    * Reads the stream that enters the layer and writes its middle; {@code normed} holds n
    * afterwards.
    *
+   * @param span which rows the middle has
    * @param cached null: keys and values are the batch's own
    */
   void forward(
@@ -55,6 +58,7 @@ final class AttentionBlock {
       PackedBatch batch,
       Rows rows,
       int adapted,
+      SourceRows.Span span,
       KvCache.Step cached) {
     int tokens = rows.tokens(batch);
     int sequences = rows.sequences(batch);
@@ -91,47 +95,61 @@ final class AttentionBlock {
           a.at(s.attention()),
           0);
     }
-    output(l, s, layer, tokens, adapted);
+    output(l, s, layer, tokens, span);
   }
 
-  private void output(int l, Activations.Slot s, Model.Layer layer, int tokens, int adapted) {
+  private void output(
+      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span) {
     long x = a.at(s.x());
     long middle = a.at(s.middle());
-    long attention = a.at(s.attention());
-    long projection = layer.o().linear();
-    if (!c.norms().after()) {
-      ops.linearForward(
-          projection, tokens, adapted, attention, x, middle, a.rowKeys(), a.at(s.uO()));
-      return;
+    long attention = attended(s, tokens, span);
+    if (span.gathered()) {
+      // A residual may be added in its own place.
+      sources.gather(span, c.hiddenSize(), tokens, x, middle);
+      x = middle;
     }
-    long out = a.at(s.attentionOut());
-    ops.linearForward(projection, tokens, adapted, attention, 0, out, a.rowKeys(), a.at(s.uO()));
-    norms.forward(afterNorm(l), tokens, out, x, middle, a.kept(s.attentionNorm()));
+    boolean after = c.norms().after();
+    long out = after ? a.at(s.attentionOut()) : middle;
+    ops.linearForward(
+        layer.o().linear(),
+        span.rows(),
+        span.adapted(),
+        attention,
+        after ? 0 : x,
+        out,
+        a.rowKeys(span),
+        a.at(s.uO()));
+    if (after) {
+      norms.forward(afterNorm(l), span.rows(), out, x, middle, a.kept(s.attentionNorm()));
+    }
+  }
+
+  /** The rows of the attention's output that the projection reads. */
+  private long attended(Activations.Slot s, int tokens, SourceRows.Span span) {
+    if (!span.gathered()) {
+      return a.at(s.attention());
+    }
+    sources.gather(span, c.queryWidth(), tokens, a.at(s.attention()), a.act());
+    return a.act();
   }
 
   /**
-   * Adds the gradient through the attention to that of the residual stream.
+   * Adds the gradient through the attention to that of the residual stream, which has all trained
+   * rows afterwards.
    *
+   * @param span which rows it has before
    * @param wanted whether anything below this layer's first norm wants a gradient
    */
-  void backward(int l, Activations.Slot s, Model.Layer layer, PackedBatch batch, boolean wanted) {
+  void backward(
+      int l,
+      Activations.Slot s,
+      Model.Layer layer,
+      PackedBatch batch,
+      SourceRows.Span span,
+      boolean wanted) {
     int tokens = batch.trainedTokens();
     long x = a.at(s.x());
-    long dOut = a.dResidual();
-    if (c.norms().after()) {
-      NormRunner.Kept kept = a.kept(s.attentionNorm());
-      norms.backward(afterNorm(l), tokens, dOut, a.at(s.attentionOut()), kept, a.dNormed(), false);
-      dOut = a.dNormed();
-    }
-    ops.linearBackward(
-        layer.o().linear(),
-        tokens,
-        a.at(s.attention()),
-        a.at(s.uO()),
-        dOut,
-        a.rowKeys(),
-        a.du(),
-        a.dAttention());
+    outputBackward(l, s, layer, tokens, span);
     NormRunner.Kept kept = a.kept(s.inputNorm());
     if (c.feedForward().parallel() && wanted) {
       // What the feed-forward part left: the norm is linear in its gradient, so both are added.
@@ -150,6 +168,36 @@ final class AttentionBlock {
         wanted ? a.dNormed() : 0);
     if (wanted) {
       norms.backward(inputNorm(l), tokens, a.dNormed(), x, kept, a.dResidual(), true);
+    }
+  }
+
+  /** From {@code dResidual} to {@code dAttention}; from here on both have all trained rows. */
+  private void outputBackward(
+      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span) {
+    int rows = span.rows();
+    long dOut = a.dResidual();
+    if (c.norms().after()) {
+      NormRunner.Kept kept = a.kept(s.attentionNorm());
+      norms.backward(afterNorm(l), rows, dOut, a.at(s.attentionOut()), kept, a.dNormed(), false);
+      dOut = a.dNormed();
+    }
+    // q|k|v's gradient is not there yet, and never narrower.
+    long dRows = span.gathered() ? a.dQkv() : a.dAttention();
+    ops.linearBackward(
+        layer.o().linear(),
+        rows,
+        attended(s, tokens, span),
+        a.at(s.uO()),
+        dOut,
+        a.rowKeys(span),
+        a.du(),
+        dRows);
+    if (span.gathered()) {
+      sources.spread(span, c.queryWidth(), tokens, dRows, a.dAttention());
+      sources.spreadInPlace(span, c.hiddenSize(), tokens, a.dResidual(), a.act());
+      if (c.feedForward().parallel()) {
+        sources.spreadInPlace(span, c.hiddenSize(), tokens, a.dNormed(), a.act());
+      }
     }
   }
 

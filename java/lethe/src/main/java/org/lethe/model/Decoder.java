@@ -16,14 +16,16 @@ import org.lethe.kernels.Staging;
  *                 {@link FeedForwardBlock}: x = m + feed-forward(norm(m)), or in parallel of norm(x)
  * </pre>
  *
- * The final norm and the logits belong to {@link Head}: only rows that a loss looks at go there.
- * Only the backend's thread may call it.
+ * The final norm and the logits belong to {@link Head}: only rows that a loss looks at go there, so
+ * behind its attention the last layer runs on these alone ({@link SourceRows}). Only the backend's
+ * thread may call it.
  */
 public final class Decoder implements AutoCloseable {
   private final Model model;
   private final ModelConfig c;
   private final Ops ops;
   private final Activations a;
+  private final SourceRows sources;
   private final AttentionBlock attention;
   private final FeedForwardBlock feedForward;
   private final float embeddingScale;
@@ -51,8 +53,9 @@ public final class Decoder implements AutoCloseable {
     this.ops = model.ops();
     this.a = new Activations(model, tokens, policy);
     NormRunner norms = new NormRunner(model);
-    this.attention = new AttentionBlock(model, a, norms);
-    this.feedForward = new FeedForwardBlock(model, a, norms);
+    this.sources = new SourceRows(ops, a);
+    this.attention = new AttentionBlock(model, a, norms, sources);
+    this.feedForward = new FeedForwardBlock(model, a, norms, sources);
     this.embeddingScale = rounded(c.ends().embeddingScale(), ops.dtype());
     this.staging = new Staging(tokens * Ops.SEGMENT_FIELDS * Integer.BYTES);
   }
@@ -94,10 +97,11 @@ public final class Decoder implements AutoCloseable {
   /**
    * Runs all layers. Adapters act on the trained sequences alone.
    *
-   * @return the ref of the residual stream after the last layer, [T, d]
+   * @param sourceTokens the tokens whose stream is wanted, those of trained sequences first
+   * @return the ref of the residual stream after the last layer at those, [sources, d]
    */
-  public long forward(PackedBatch packed) {
-    return forward(packed, packed.trainedTokens());
+  public long forward(PackedBatch packed, int[] sourceTokens) {
+    return forward(packed, packed.trainedTokens(), sourceTokens);
   }
 
   /**
@@ -105,16 +109,16 @@ public final class Decoder implements AutoCloseable {
    *
    * @param adapted the adapters act on that many tokens of the front
    */
-  public long forward(PackedBatch packed, int adapted) {
-    upload(packed);
+  public long forward(PackedBatch packed, int adapted, int[] sourceTokens) {
+    upload(packed, sourceTokens);
     return run(adapted);
   }
 
   /**
-   * Runs all layers on the batch that was uploaded last, as {@link #forward(PackedBatch)} does: ops
-   * alone, which a graph can capture.
+   * Runs all layers on the batch that was uploaded last, as {@link #forward(PackedBatch, int[])}
+   * does: ops alone, which a graph can capture.
    *
-   * @return the ref of the residual stream after the last layer, [T, d]
+   * @return the ref of the residual stream after the last layer, [sources, d]
    */
   public long run() {
     return run(batch.trainedTokens());
@@ -132,13 +136,13 @@ public final class Decoder implements AutoCloseable {
 
   /**
    * Runs all layers in another view than the model's own; the backward pass is not for this. It
-   * writes where {@link #forward(PackedBatch)} does: what a loss needs of it is copied away before
-   * the batch that trains is run ({@link Head#gather}).
+   * writes where {@link #forward(PackedBatch, int[])} does: what a loss needs of it is taken away
+   * before the batch that trains is run ({@link Head#take}).
    *
-   * @return the ref of the residual stream after the last layer, [T, d]
+   * @return the ref of the residual stream after the last layer, [sources, d]
    */
-  public long forward(View view, PackedBatch packed) {
-    upload(packed);
+  public long forward(View view, PackedBatch packed, int[] sourceTokens) {
+    upload(packed, sourceTokens);
     return layersForward(view, packed, packed.tokens(), null, null);
   }
 
@@ -146,10 +150,10 @@ public final class Decoder implements AutoCloseable {
    * Runs all layers on new tokens of cached sequences, whose keys and values join the cache.
    *
    * @param step which rows of the cache each sequence reads and writes
-   * @return the ref of the residual stream after the last layer, [T, d]
+   * @return the ref of the residual stream after the last layer, [sources, d]
    */
-  long forwardCached(View view, PackedBatch packed, KvCache.Step step) {
-    upload(packed);
+  long forwardCached(View view, PackedBatch packed, KvCache.Step step, int[] sourceTokens) {
+    upload(packed, sourceTokens);
     staging.upload(step.segments(), step.segments().length, a.arena().buffer(), a.segmentsOffset());
     staging.upload(
         step.positions(), step.positions().length, a.arena().buffer(), a.positionsOffset());
@@ -175,8 +179,10 @@ public final class Decoder implements AutoCloseable {
       if (a.hostLayers() != null) {
         a.hostLayers().beforeForward(l);
       }
-      attention.forward(l, s, layer, packed, AttentionBlock.Rows.ALL, adapted, cached);
-      feedForward.forward(l, s, layer, tokens, adapted, a.at(a.slot(l + 1).x()));
+      SourceRows.Span span =
+          isLast(l) ? sources.all(adapted) : SourceRows.Span.tokens(tokens, adapted);
+      attention.forward(l, s, layer, packed, AttentionBlock.Rows.ALL, adapted, span, cached);
+      feedForward.forward(l, s, layer, tokens, span, a.at(a.slot(l + 1).x()));
       if (host != null) {
         host.afterForward(l);
       }
@@ -184,9 +190,13 @@ public final class Decoder implements AutoCloseable {
     return a.at(a.slot(c.layers()).x());
   }
 
+  private boolean isLast(int layer) {
+    return layer == c.layers() - 1;
+  }
+
   /**
-   * The ref of d(loss)/d(residual stream), [trained tokens, d]: filled by {@link Head} before
-   * {@link #backward}.
+   * The ref of d(loss)/d(residual stream after the last layer), [trained sources, d]: filled by
+   * {@link Head} before {@link #backward}.
    */
   long residualGradient() {
     return a.dResidual();
@@ -204,15 +214,17 @@ public final class Decoder implements AutoCloseable {
       if (a.hostLayers() != null) {
         a.hostLayers().beforeBackward(l);
       }
+      SourceRows.Span span =
+          isLast(l) ? sources.trained(tokens) : SourceRows.Span.tokens(tokens, tokens);
       if (a.lost(l)) {
-        attention.forward(l, s, layer, batch, AttentionBlock.Rows.TRAINED, tokens, null);
-        feedForward.forwardAgain(l, s, layer, tokens, a.at(a.slot(l + 1).x()));
+        attention.forward(l, s, layer, batch, AttentionBlock.Rows.TRAINED, tokens, span, null);
+        feedForward.forwardAgain(l, s, layer, tokens, span, a.at(a.slot(l + 1).x()));
       }
       // Below the first layer there is only the embedding: with adapters alone nothing there wants
       // a gradient.
       boolean wanted = l > 0 || model.trainsWeights();
-      feedForward.backward(l, s, layer, tokens, wanted);
-      attention.backward(l, s, layer, batch, wanted);
+      feedForward.backward(l, s, layer, tokens, span, wanted);
+      attention.backward(l, s, layer, batch, span, wanted);
       model.layerGradientsDone(l);
     }
     if (model.trainsWeights()) {
@@ -228,8 +240,12 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /** Takes a batch to the device, for {@link #run()} and {@link #backward}. */
-  public void upload(PackedBatch packed) {
+  /**
+   * Takes a batch to the device, for {@link #run()} and {@link #backward}.
+   *
+   * @param sourceTokens the tokens whose stream is wanted, those of trained sequences first
+   */
+  public void upload(PackedBatch packed, int[] sourceTokens) {
     if (packed.tokens() > a.tokens()) {
       throw new UserException(
           "a batch of "
@@ -246,12 +262,18 @@ public final class Decoder implements AutoCloseable {
               + c.contextLength()
               + "; shorten it, or set data.context_length");
     }
+    if (sourceTokens.length > a.tokens()) {
+      throw new InternalFaultException(
+          sourceTokens.length + " sources of at most " + a.tokens() + " tokens");
+    }
     batch = packed;
+    sources.set(sourceTokens);
+    staging.upload(sourceTokens, sourceTokens.length, a.arena().buffer(), a.sourcesOffset());
     staging.upload(packed.ids(), packed.tokens(), a.arena().buffer(), a.idsOffset());
     staging.upload(rotaryRows(packed), packed.tokens(), a.arena().buffer(), a.positionsOffset());
     int[] segments = packed.segments();
     staging.upload(segments, segments.length, a.arena().buffer(), a.segmentsOffset());
-    a.uploadRowKeys(packed.rowKeys(), staging);
+    a.uploadRowKeys(packed.rowKeys(), sourceTokens, staging);
   }
 
   /** The row of the tables of angles that each token turns by. */

@@ -17,30 +17,43 @@ final class FeedForwardBlock {
   private final Ops ops;
   private final Activations a;
   private final NormRunner norms;
+  private final SourceRows sources;
 
-  FeedForwardBlock(Model model, Activations activations, NormRunner norms) {
+  FeedForwardBlock(Model model, Activations activations, NormRunner norms, SourceRows sources) {
     this.c = model.config();
     this.ops = model.ops();
     this.a = activations;
     this.norms = norms;
+    this.sources = sources;
   }
 
   /**
    * Reads the middle of the residual stream, or in parallel what the attention's norm left, and
    * writes the stream that leaves the layer.
+   *
+   * @param tokens of the batch
+   * @param span which of its rows the middle has, and the stream will have
    */
-  void forward(int l, Activations.Slot s, Model.Layer layer, int tokens, int adapted, long next) {
-    inner(l, s, layer, tokens, adapted);
+  void forward(
+      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span, long next) {
+    inner(l, s, layer, tokens, span);
     long middle = a.at(s.middle());
-    activate(tokens, a.at(s.inner()));
-    long down = layer.down().linear();
-    if (!c.norms().after()) {
-      ops.linearForward(down, tokens, adapted, a.act(), middle, next, a.rowKeys(), a.at(s.uDown()));
-      return;
+    int rows = span.rows();
+    activate(rows, a.at(s.inner()));
+    boolean after = c.norms().after();
+    long out = after ? a.at(s.feedForwardOut()) : next;
+    ops.linearForward(
+        layer.down().linear(),
+        rows,
+        span.adapted(),
+        a.act(),
+        after ? 0 : middle,
+        out,
+        a.rowKeys(span),
+        a.at(s.uDown()));
+    if (after) {
+      norms.forward(afterNorm(l), rows, out, middle, next, a.kept(s.feedForwardNorm()));
     }
-    long out = a.at(s.feedForwardOut());
-    ops.linearForward(down, tokens, adapted, a.act(), 0, out, a.rowKeys(), a.at(s.uDown()));
-    norms.forward(afterNorm(l), tokens, out, middle, next, a.kept(s.feedForwardNorm()));
   }
 
   /**
@@ -48,73 +61,102 @@ final class FeedForwardBlock {
    *
    * @param next where the stream that leaves the layer stands
    */
-  void forwardAgain(int l, Activations.Slot s, Model.Layer layer, int tokens, long next) {
+  void forwardAgain(
+      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span, long next) {
     if (c.norms().after()) {
       // The norm's backward pass reads what the last projection gave.
-      forward(l, s, layer, tokens, tokens, next);
+      forward(l, s, layer, tokens, span, next);
     } else {
-      inner(l, s, layer, tokens, tokens);
+      inner(l, s, layer, tokens, span);
     }
   }
 
-  private void inner(int l, Activations.Slot s, Model.Layer layer, int tokens, int adapted) {
-    if (!c.feedForward().parallel()) {
-      norms.forward(norm(l), tokens, a.at(s.middle()), 0, a.normed(), a.kept(s.middleNorm()));
+  private void inner(
+      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span) {
+    long normed;
+    if (c.feedForward().parallel()) {
+      normed = sharedNormed(tokens, span);
+    } else {
+      normed = a.normed();
+      norms.forward(norm(l), span.rows(), a.at(s.middle()), 0, normed, a.kept(s.middleNorm()));
     }
     ops.linearForward(
         layer.gateUp().linear(),
-        tokens,
-        adapted,
-        a.normed(),
+        span.rows(),
+        span.adapted(),
+        normed,
         0,
         a.at(s.inner()),
-        a.rowKeys(),
+        a.rowKeys(span),
         a.at(s.uGateUp()));
+  }
+
+  /** The rows of what the attention's norm left for all tokens. */
+  private long sharedNormed(int tokens, SourceRows.Span span) {
+    if (!span.gathered()) {
+      return a.normed();
+    }
+    sources.gather(span, c.hiddenSize(), tokens, a.normed(), a.act());
+    return a.act();
   }
 
   /**
    * Adds the gradient through this part to that of the residual stream. In parallel, the gradient
    * at the shared norm waits in {@code dNormed}: the attention still reads the stream's as it is.
    *
+   * @param tokens trained ones of the batch
+   * @param span which of their rows the gradient has
    * @param wanted whether anything below the shared norm wants a gradient
    */
-  void backward(int l, Activations.Slot s, Model.Layer layer, int tokens, boolean wanted) {
+  void backward(
+      int l,
+      Activations.Slot s,
+      Model.Layer layer,
+      int tokens,
+      SourceRows.Span span,
+      boolean wanted) {
+    int rows = span.rows();
     long inner = a.at(s.inner());
     long middle = a.at(s.middle());
-    activate(tokens, inner);
+    activate(rows, inner);
     long dOut = a.dResidual();
     if (c.norms().after()) {
       long out = a.at(s.feedForwardOut());
       NormRunner.Kept kept = a.kept(s.feedForwardNorm());
-      norms.backward(afterNorm(l), tokens, dOut, out, kept, a.dNormed(), false);
+      norms.backward(afterNorm(l), rows, dOut, out, kept, a.dNormed(), false);
       dOut = a.dNormed();
     }
     ops.linearBackward(
         layer.down().linear(),
-        tokens,
+        rows,
         a.act(),
         a.at(s.uDown()),
         dOut,
-        a.rowKeys(),
+        a.rowKeys(span),
         a.du(),
         a.dAct());
-    activateBackward(tokens, inner);
+    activateBackward(rows, inner);
     boolean parallel = c.feedForward().parallel();
-    String norm = parallel ? ParameterNames.module(l, c.modules().inputNorm()) : norm(l);
-    long normInput = parallel ? a.at(s.x()) : middle;
-    norms.forward(norm, tokens, normInput, 0, a.normed(), NormRunner.Kept.NOTHING);
+    long normed = a.normed();
+    if (parallel) {
+      String shared = ParameterNames.module(l, c.modules().inputNorm());
+      norms.forward(shared, tokens, a.at(s.x()), 0, normed, NormRunner.Kept.NOTHING);
+      normed = sharedNormed(tokens, span);
+    } else {
+      norms.forward(norm(l), rows, middle, 0, normed, NormRunner.Kept.NOTHING);
+    }
     ops.linearBackward(
         layer.gateUp().linear(),
-        tokens,
-        a.normed(),
+        rows,
+        normed,
         a.at(s.uGateUp()),
         inner,
-        a.rowKeys(),
+        a.rowKeys(span),
         a.du(),
         wanted || !parallel ? a.dNormed() : 0);
     if (!parallel) {
       NormRunner.Kept kept = a.kept(s.middleNorm());
-      norms.backward(norm, tokens, a.dNormed(), middle, kept, a.dResidual(), true);
+      norms.backward(norm(l), rows, a.dNormed(), middle, kept, a.dResidual(), true);
     }
   }
 

@@ -184,12 +184,13 @@ public final class Generator implements AutoCloseable {
     if (mixture != null) {
       return stepOfMixture(active, batch);
     }
-    long x = decoder.forwardCached(view, batch, step(cache, active));
-    HeadRows.Builder rows = new HeadRows.Builder();
+    HeadRows.Builder builder = new HeadRows.Builder();
     for (int i = 0; i < n; i++) {
-      rows.row(rows.source(batch.starts()[i + 1] - 1), -1, 0, -1);
+      builder.row(builder.source(batch.starts()[i + 1] - 1), -1, 0, -1);
     }
-    float[] statistics = head.forward(x, batch.tokens(), rows.build(0), false);
+    HeadRows rows = builder.build(0);
+    long x = decoder.forwardCached(view, batch, step(cache, active), rows.sourceTokens());
+    float[] statistics = head.forward(x, rows, false);
     if (sampling != null) {
       long[] draws = new long[n];
       for (int i = 0; i < n; i++) {
@@ -226,10 +227,11 @@ public final class Generator implements AutoCloseable {
       builder.parameters(row, 1, 0, (float) mixture.alpha(), 0);
     }
     HeadRows rows = builder.build(0);
-    long v = decoder.forwardCached(mixture.reinforced(), batch, step(reinforced, active));
-    head.gather(v, batch.tokens(), rows, 0);
-    long u = decoder.forwardCached(view, batch, step(cache, active));
-    float[] statistics = head.forward(u, batch.tokens(), rows, false);
+    KvCache.Step ofReinforced = step(reinforced, active);
+    int[] last = rows.passTokens().get(0);
+    head.take(decoder.forwardCached(mixture.reinforced(), batch, ofReinforced, last), rows, 0);
+    long u = decoder.forwardCached(view, batch, step(cache, active), rows.sourceTokens());
+    float[] statistics = head.forward(u, rows, false);
     int[] chosen = new int[n];
     for (int i = 0; i < n; i++) {
       chosen[i] = (int) statistics[i * Ops.STATISTICS + Ops.REFERENCE_ARGMAX];

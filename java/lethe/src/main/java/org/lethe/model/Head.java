@@ -31,23 +31,21 @@ public final class Head implements AutoCloseable {
   private final int capacity;
   private final Arena arena;
   private final Staging staging;
-  private final long sources;
   private final long rows;
   private final long parameters;
   private final long coefficients;
   private final long ones;
   private final long stats;
-  private final long hidden;
   private final long mean;
   private final long rstd;
   private final long normed;
   private final long dhRows;
-  private final long dHidden;
   private final long draws;
   private final long sampled;
   private final long workspace;
   private final long workspaceBytes;
   private HeadRows current;
+  private long stream;
 
   /**
    * Takes the memory of the largest batch.
@@ -91,18 +89,15 @@ public final class Head implements AutoCloseable {
     this.capacity = capacity;
     this.arena = arena;
     long d = c.hiddenSize();
-    this.sources = arena.reserve(sourceCapacity, Dtype.I32);
     this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
     this.parameters = arena.reserve((long) capacity * HeadRows.PARAMETERS, Dtype.F32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
     this.ones = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
-    this.hidden = arena.reserve(sourceCapacity * d, storage);
     this.mean = arena.reserve(sourceCapacity, Dtype.F32);
     this.rstd = arena.reserve(sourceCapacity, Dtype.F32);
     this.normed = arena.reserve(sourceCapacity * d, storage);
     this.dhRows = arena.reserve(capacity * d, storage);
-    this.dHidden = arena.reserve(sourceCapacity * d, storage);
     this.draws = arena.reserveBytes((long) capacity * Long.BYTES);
     this.sampled = arena.reserve(capacity, Dtype.I32);
     this.workspaceBytes = workspaceOf.bytes(capacity, d, c.vocabularySize());
@@ -178,38 +173,29 @@ public final class Head implements AutoCloseable {
   }
 
   /**
-   * Keeps the sources that another pass gives; called with each pass, before {@link #forward} with
-   * the same rows.
+   * Keeps what another pass gives, through the final norm; called with each pass, before {@link
+   * #forward} with the same rows.
    *
-   * @param x the pass's residual stream after the last layer, [tokens, d]
+   * @param x the pass's residual stream after the last layer at its sources, [sources, d]
    * @param pass from 0, by {@link HeadRows#passTokens}
    */
-  public void gather(long x, int streamTokens, HeadRows headRows, int pass) {
+  public void take(long x, HeadRows headRows, int pass) {
     requireRoom(headRows);
-    long d = c.hiddenSize();
-    int[] tokens = headRows.passTokens().get(pass);
-    long first = headRows.firstSource(pass);
-    staging.upload(tokens, tokens.length, arena.buffer(), sources + first * Integer.BYTES);
-    ops.gatherRows(
-        tokens.length,
-        d,
-        streamTokens,
-        x,
-        d,
-        arena.at(sources + first * Integer.BYTES),
-        arena.at(hidden + first * d * ops.dtype().bytes()),
-        d);
+    int first = headRows.firstSource(pass);
+    int count = headRows.passTokens().get(pass).length;
+    NormRunner.Kept nothing = NormRunner.Kept.NOTHING;
+    norms.forward(c.modules().finalNorm(), count, x, 0, normedAt(first), nothing);
   }
 
   /**
    * Statistics of every row, [rows, {@link Ops#STATISTICS}]; with {@code gradients} also, when the
    * head is frozen, the rows' unscaled gradients for {@link #backward}.
    *
-   * @param x the residual stream after the last layer, [tokens, d]
+   * @param x the residual stream after the last layer at the batch's own sources, [sources, d]
    */
-  public float[] forward(long x, int streamTokens, HeadRows headRows, boolean gradients) {
+  public float[] forward(long x, HeadRows headRows, boolean gradients) {
     upload(headRows);
-    run(x, streamTokens, gradients);
+    run(x, gradients);
     return statistics();
   }
 
@@ -217,8 +203,6 @@ public final class Head implements AutoCloseable {
   public void upload(HeadRows headRows) {
     requireRoom(headRows);
     current = headRows;
-    int own = headRows.sourceTokens().length;
-    staging.upload(headRows.sourceTokens(), own, arena.buffer(), sources);
     staging.upload(headRows.records(), headRows.records().length, arena.buffer(), rows);
     float[] ofRows = headRows.parameters();
     if (ofRows.length > 0) {
@@ -230,14 +214,13 @@ public final class Head implements AutoCloseable {
    * What {@link #forward} does between the rows' upload and the statistics: ops alone, which a
    * graph can capture.
    */
-  public void run(long x, int streamTokens, boolean gradients) {
+  public void run(long x, boolean gradients) {
     HeadRows headRows = current;
-    long d = c.hiddenSize();
+    stream = x;
     int n = headRows.rows();
     int s = headRows.sources();
     int own = headRows.sourceTokens().length;
-    ops.gatherRows(own, d, streamTokens, x, d, arena.at(sources), arena.at(hidden), d);
-    norms.forward(c.modules().finalNorm(), s, arena.at(hidden), 0, arena.at(normed), kept());
+    norms.forward(c.modules().finalNorm(), own, x, 0, normedAt(0), kept());
     ops.headForward(
         shape(n, s),
         headRows.counts(),
@@ -286,7 +269,8 @@ public final class Head implements AutoCloseable {
   }
 
   /**
-   * Writes the gradient at the residual stream of the trained tokens, for {@link Decoder#backward}.
+   * Writes the gradient at the residual stream of the trained sources, for {@link
+   * Decoder#backward}.
    *
    * @param coefficient d(loss)/d(the row's scalar), one per row of the last {@link #forward}
    */
@@ -302,7 +286,6 @@ public final class Head implements AutoCloseable {
 
   /** {@link #backward} with the coefficients that were uploaded: ops alone. */
   public void runBackward(Decoder decoder) {
-    long d = c.hiddenSize();
     int n = current.trainedRows();
     int s = current.trainedSources();
     if (model.trainsWeights()) {
@@ -324,20 +307,14 @@ public final class Head implements AutoCloseable {
         arena.at(rows),
         arena.at(model.trainsWeights() ? ones : coefficients),
         arena.at(dhRows),
-        arena.at(hidden),
+        stream,
         kept(),
-        arena.at(dHidden));
+        decoder.residualGradient());
     model.endGradientsDone();
-    ops.zero(decoder.residualGradient(), (long) current.trainedTokens() * d * ops.dtype().bytes());
-    ops.scatterRows(
-        s,
-        d,
-        current.trainedTokens(),
-        arena.at(dHidden),
-        d,
-        arena.at(sources),
-        decoder.residualGradient(),
-        d);
+  }
+
+  private long normedAt(int source) {
+    return arena.at(normed + (long) source * c.hiddenSize() * ops.dtype().bytes());
   }
 
   /** Where the rows' parameters lie; 0 where all are the default ones. */

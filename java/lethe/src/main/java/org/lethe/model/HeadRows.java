@@ -19,8 +19,8 @@ import org.lethe.kernels.Ops;
  * @param trainedRows rows on those, at the front
  * @param trainedTokens tokens of the trained sequences
  * @param passTokens token index, in its own batch, of each source that another pass over the model
- *     gives ({@link Decoder#forward(View, PackedBatch)}), by pass; in the records these sources
- *     follow those of {@code sourceTokens}, pass by pass
+ *     gives ({@link Decoder#forward(View, PackedBatch, int[])}), by pass; in the records these
+ *     sources follow those of {@code sourceTokens}, pass by pass
  */
 public record HeadRows(
     int[] sourceTokens,
@@ -97,7 +97,7 @@ public record HeadRows(
      * Adds a source: the residual stream at a token of another pass. Returns what stands for its
      * index until {@link #build}.
      *
-     * @param pass from 0, in the order in which {@link Head#gather} is called
+     * @param pass from 0, in the order in which {@link Head#take} is called
      * @param token in that pass's batch
      */
     public int source(int pass, int token) {

@@ -40,11 +40,12 @@ public final class HardTargets {
         long stream = 0;
         for (int i = 0; i < piece.passes().size(); i++) {
           Passes.Pass pass = piece.passes().get(i);
-          stream = decoder.forward(model.view(pass.view()), pass.packed());
-          head.gather(stream, pass.packed().tokens(), piece.headRows(), i);
+          int[] sources = piece.headRows().passTokens().get(i);
+          stream = decoder.forward(model.view(pass.view()), pass.packed(), sources);
+          head.take(stream, piece.headRows(), i);
         }
         // No row is the batch's own, so where its stream would lie does not matter.
-        float[] values = head.forward(stream, 1, piece.headRows(), false);
+        float[] values = head.forward(stream, piece.headRows(), false);
         labelled.add(
             s.withLabels(
                 labels(

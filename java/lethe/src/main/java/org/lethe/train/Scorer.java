@@ -197,8 +197,9 @@ public final class Scorer implements AutoCloseable {
       sequences.add(new Sequence(Role.RETAIN, i, firstRow, count, Double.NaN));
       firstRow += count;
     }
-    long residual = decoder.forward(view, packed);
-    float[] values = head.forward(residual, packed.tokens(), rows.build(0), false);
+    HeadRows headRows = rows.build(0);
+    long stream = decoder.forward(view, packed, headRows.sourceTokens());
+    float[] values = head.forward(stream, headRows, false);
     RowStatistics statistics = new RowStatistics(values, model.config().vocabularySize());
     List<T> readings = new ArrayList<>();
     for (int i = 0; i < batch.size(); i++) {

@@ -498,8 +498,9 @@ public final class Step implements AutoCloseable {
   private RowStatistics forward(MicroBatch piece) {
     for (int i = 0; i < piece.passes().size(); i++) {
       Passes.Pass pass = piece.passes().get(i);
-      long hidden = decoder.forward(model.view(pass.view()), pass.packed());
-      head.gather(hidden, pass.packed().tokens(), piece.headRows(), i);
+      int[] sources = piece.headRows().passTokens().get(i);
+      head.take(
+          decoder.forward(model.view(pass.view()), pass.packed(), sources), piece.headRows(), i);
     }
     return piece.statistics(graphs.forward(piece), model.config().vocabularySize());
   }

@@ -129,11 +129,11 @@ final class StepGraphs implements AutoCloseable {
     }
     if (bucket == null) {
       unfilled++;
-      long residual = decoder.forward(piece.packed());
-      return head.forward(residual, piece.packed().tokens(), piece.headRows(), true);
+      long stream = decoder.forward(piece.packed(), piece.headRows().sourceTokens());
+      return head.forward(stream, piece.headRows(), true);
     }
     current = captured(new Shape(model.view(), bucket.key()));
-    decoder.upload(bucket.packed());
+    decoder.upload(bucket.packed(), bucket.headRows().sourceTokens());
     head.upload(bucket.headRows());
     if (current.forward == null && current.ranForward) {
       current.forward = captured(this::runForward);
@@ -167,7 +167,7 @@ final class StepGraphs implements AutoCloseable {
   }
 
   private void runForward() {
-    head.run(decoder.run(), bucket.packed().tokens(), true);
+    head.run(decoder.run(), true);
   }
 
   private void runBackward() {
