@@ -12,6 +12,7 @@
 
 #include "device.h"
 #include "gemm.h"
+#include "low_rank.h"
 #include "number.h"
 #include "philox.h"
 
@@ -67,29 +68,6 @@ const T *masked_input(Device *device, const lethe_linear_args &a, const lethe_ad
     }
   }
   return masked;
-}
-
-// sums[Rows, width] += coefficients[Rows, rank] * basis[rank, width].
-template <int64_t Rows>
-void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, int64_t coefficients_stride,
-                   int64_t rank, const float *basis, int64_t width, int64_t basis_stride) {
-  int64_t j = 0;
-  for (; j + kLanes <= width; j += kLanes) {
-    f32x16 acc[Rows];
-    for (int64_t r = 0; r < Rows; ++r) acc[r] = load(sums + r * sums_stride + j);
-    for (int64_t k = 0; k < rank; ++k) {
-      const f32x16 b = load(basis + k * basis_stride + j);
-      for (int64_t r = 0; r < Rows; ++r) acc[r] += b * coefficients[r * coefficients_stride + k];
-    }
-    for (int64_t r = 0; r < Rows; ++r) store(sums + r * sums_stride + j, acc[r]);
-  }
-  for (; j < width; ++j) {
-    for (int64_t r = 0; r < Rows; ++r) {
-      float acc = sums[r * sums_stride + j];
-      for (int64_t k = 0; k < rank; ++k) acc += basis[k * basis_stride + j] * coefficients[r * coefficients_stride + k];
-      sums[r * sums_stride + j] = acc;
-    }
-  }
 }
 
 // sums[:, first : first + width] += coefficients[:, column : column + rank] * basis[rank, width].
@@ -209,29 +187,46 @@ bool gradients_stacked(const lethe_linear_args &a) {
   return a.adapter_count > 0 && a.adapters[0].da != nullptr;
 }
 
+// A matrix of an adapter, [rank, width], or by columns [width, rank].
+template <class T>
+struct Matrix {
+  const T *data;
+  int64_t rank, width;
+  bool by_columns;
+};
+
+// out[rows, rank] = x[rows, width] times the matrix, transposed.
+template <class T>
+void to_ranks(Device *device, const T *x, int64_t stride, int64_t rows, const Matrix<T> &m, float *out,
+              int64_t out_stride) {
+  if (m.rank > kMostLowRank) {
+    const Operand right{m.data, m.by_columns ? m.rank : m.width, !m.by_columns};
+    gemm(device, {dtype_of<T>(), LETHE_F32, rows, m.rank, m.width, {x, stride}, right, out, out_stride});
+    return;
+  }
+  float *packed = device->scratch[kBasis].of<float>(packed_size(m.rank, m.width));
+  const int64_t of_rank = m.by_columns ? 1 : m.width, of_column = m.by_columns ? m.rank : 1;
+  pack_basis(m.rank, m.width, packed,
+             [&](int64_t k, int64_t i) { return to_float(m.data[k * of_rank + i * of_column]); });
+  project(x, stride, rows, m.width, packed, m.rank, out, out_stride);
+}
+
 // u = scale * x A^T for the adapted rows, stored and as fp32 [adapted, total_rank].
 template <class T>
 const float *forward_ranks(Device *device, const lethe_linear_args &a) {
   float *ranks = device->scratch[kRanks].of<float>(a.adapted * a.total_rank);
-  const auto project = [&](const void *x, const void *matrix, int64_t rank, int64_t first) {
-    gemm(device, {dtype_of<T>(),
-                  LETHE_F32,
-                  a.adapted,
-                  rank,
-                  a.in,
-                  {x, a.in},
-                  {matrix, a.in, true},
-                  ranks + first,
-                  a.total_rank});
+  const auto *x = static_cast<const T *>(a.x);
+  const auto matrix = [&](const lethe_adapter &first, int64_t rank) {
+    return Matrix<T>{static_cast<const T *>(first.a), rank, a.in, false};
   };
   if (stacked<T>(a) && !any_drops(a)) {
-    project(a.x, a.adapters[0].a, a.total_rank, 0);
+    to_ranks(device, x, a.in, a.adapted, matrix(a.adapters[0], a.total_rank), ranks, a.total_rank);
   } else {
     int64_t first = 0;
     for (int64_t i = 0; i < a.adapter_count; first += a.adapters[i].rank, ++i) {
-      const bool dropped = drops(a, a.adapters[i]);
-      project(dropped ? masked_input<T>(device, a, a.adapters[i], a.adapted) : a.x, a.adapters[i].a, a.adapters[i].rank,
-              first);
+      const lethe_adapter &adapter = a.adapters[i];
+      const T *input = drops(a, adapter) ? masked_input<T>(device, a, adapter, a.adapted) : x;
+      to_ranks(device, input, a.in, a.adapted, matrix(adapter, adapter.rank), ranks + first, a.total_rank);
     }
   }
   store_ranks<T>(a, a.adapted, ranks, a.u);
@@ -318,15 +313,8 @@ const float *backward_ranks(Device *device, const lethe_linear_args &a) {
   for (int64_t i = 0; i < a.adapter_count; ++i) {
     const lethe_adapter &adapter = a.adapters[i];
     const T *dy = static_cast<const T *>(a.dy) + adapter.first_out;
-    gemm(device, {dtype_of<T>(),
-                  LETHE_F32,
-                  a.T,
-                  adapter.rank,
-                  adapter.part_out,
-                  {dy, a.out},
-                  {adapter.b, adapter.rank},
-                  ranks + column,
-                  a.total_rank});
+    const Matrix<T> b = {static_cast<const T *>(adapter.b), adapter.rank, adapter.part_out, true};
+    to_ranks(device, dy, a.out, a.T, b, ranks + column, a.total_rank);
     column += adapter.rank;
   }
   store_ranks<T>(a, a.T, ranks, a.du);
@@ -376,22 +364,60 @@ void add_outer(Device *device, int64_t tokens, const void *left, int64_t left_st
                 1.0f});
 }
 
+// gradient[rank, in] += du^T x, or of the whole matrix where the adapters' A are one.
 template <class T>
-void adapter_gradients(Device *device, const lethe_linear_args &a) {
+void input_factor_gradient(Device *device, const lethe_linear_args &a, const T *x, int64_t column, int64_t rank,
+                           const float *du, float *gradient) {
+  if (rank > kMostLowRank) {
+    add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, rank, x, a.in, a.in, gradient);
+    return;
+  }
+  outer(x, a.in, a.T, a.in, du + column, a.total_rank, rank,
+        [&](int64_t k, int64_t i, float sum) { gradient[k * a.in + i] += sum; });
+}
+
+// gradient[part_out, rank] += dy^T u.
+template <class T>
+void output_factor_gradient(Device *device, const lethe_linear_args &a, const lethe_adapter &adapter, int64_t column,
+                            const float *u) {
+  const T *dy = static_cast<const T *>(a.dy) + adapter.first_out;
+  if (adapter.rank > kMostLowRank) {
+    add_outer<T>(device, a.T, dy, a.out, adapter.part_out, static_cast<const T *>(a.u) + column, a.total_rank,
+                 adapter.rank, adapter.db);
+    return;
+  }
+  outer(dy, a.out, a.T, adapter.part_out, u + column, a.total_rank, adapter.rank,
+        [&](int64_t k, int64_t i, float sum) { adapter.db[i * adapter.rank + k] += sum; });
+}
+
+// u as fp32.
+template <class T>
+const float *wide_ranks(Device *device, const lethe_linear_args &a) {
+  const auto *u = static_cast<const T *>(a.u);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return u;
+  } else {
+    float *wide = device->scratch[kSums].of<float>(a.T * a.total_rank);
+    for (int64_t i = 0; i < a.T * a.total_rank; ++i) wide[i] = to_float(u[i]);
+    return wide;
+  }
+}
+
+// `du` as fp32, of the values that are stored.
+template <class T>
+void adapter_gradients(Device *device, const lethe_linear_args &a, const float *du) {
+  const auto *x = static_cast<const T *>(a.x);
   const bool one = gradients_stacked(a) && !any_drops(a);
-  if (one) add_outer<T>(device, a.T, a.du, a.total_rank, a.total_rank, a.x, a.in, a.in, a.adapters[0].da);
+  if (one) input_factor_gradient<T>(device, a, x, 0, a.total_rank, du, a.adapters[0].da);
+  const float *u = a.adapter_count > 0 ? wide_ranks<T>(device, a) : nullptr;
   int64_t column = 0;
   for (int64_t i = 0; i < a.adapter_count; ++i) {
     const lethe_adapter &adapter = a.adapters[i];
     if (!one && adapter.da != nullptr) {
-      const void *x = drops(a, adapter) ? masked_input<T>(device, a, adapter, a.T) : a.x;
-      add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, adapter.rank, x, a.in, a.in,
-                   adapter.da);
+      const T *input = drops(a, adapter) ? masked_input<T>(device, a, adapter, a.T) : x;
+      input_factor_gradient<T>(device, a, input, column, adapter.rank, du, adapter.da);
     }
-    if (adapter.db != nullptr) {
-      add_outer<T>(device, a.T, static_cast<const T *>(a.dy) + adapter.first_out, a.out, adapter.part_out,
-                   static_cast<const T *>(a.u) + column, a.total_rank, adapter.rank, adapter.db);
-    }
+    if (adapter.db != nullptr) output_factor_gradient<T>(device, a, adapter, column, u);
     column += adapter.rank;
   }
 }
@@ -415,7 +441,7 @@ template <class T>
 void backward(Device *device, const lethe_linear_args &a) {
   const float *ranks = a.adapter_count > 0 ? backward_ranks<T>(device, a) : nullptr;
   if (a.dx != nullptr) input_gradient<T>(device, a, ranks);
-  adapter_gradients<T>(device, a);
+  adapter_gradients<T>(device, a, ranks);
   if (a.dw != nullptr) add_outer<T>(device, a.T, a.dy, a.out, a.out, a.x, a.in, a.in, a.dw);
   if (a.db != nullptr) bias_gradient<T>(a);
 }

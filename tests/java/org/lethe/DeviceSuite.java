@@ -33,6 +33,7 @@ public final class DeviceSuite {
           "org.lethe.model.FamilyGoldenTest",
           "org.lethe.model.GeneratorTest",
           "org.lethe.model.ViewTest",
+          "org.lethe.model.SourceRowsTest",
           "org.lethe.train.LoraStepGoldenTest",
           "org.lethe.train.LoraFormTest",
           "org.lethe.train.ViewMethodsGoldenTest",

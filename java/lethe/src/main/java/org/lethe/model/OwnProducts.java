@@ -13,6 +13,8 @@ import org.lethe.kernels.Ops;
 public final class OwnProducts implements AutoCloseable {
   private final Ops ops;
   private final int tokens;
+  private final int sources;
+  private final int layers;
   private final Arena arena;
   private final long narrow;
   private final long gradient;
@@ -24,12 +26,15 @@ public final class OwnProducts implements AutoCloseable {
    * Takes the memory of the widest product.
    *
    * @param tokens of the step
+   * @param sources of them, the tokens that the head looks at
    * @param chunk head rows at a time
    */
-  public OwnProducts(Model model, int tokens, int chunk) {
+  public OwnProducts(Model model, int tokens, int sources, int chunk) {
     this.ops = model.ops();
     this.tokens = tokens;
+    this.sources = sources;
     ModelConfig c = model.config();
+    this.layers = c.layers();
     int widest = c.hiddenSize();
     for (int layer = 0; layer < c.layers(); layer++) {
       for (Model.Group group : ModelLayout.groups(c)) {
@@ -52,14 +57,20 @@ public final class OwnProducts implements AutoCloseable {
   /** Every linear of every layer, forward and back to its input. */
   public void layers() {
     for (int i = 0; i < linears.size(); i++) {
-      ops.linearForward(linears.get(i), tokens, tokens, narrow, 0, wide, 0, 0);
+      int rows = rows(i);
+      ops.linearForward(linears.get(i), rows, rows, narrow, 0, wide, 0, 0);
     }
     for (int i = linears.size() - 1; i >= 0; i--) {
       // Nothing below the first product wants a gradient.
       if (i > 0) {
-        ops.linearBackward(linears.get(i), tokens, narrow, 0, wide, 0, 0, gradient);
+        ops.linearBackward(linears.get(i), rows(i), narrow, 0, wide, 0, 0, gradient);
       }
     }
+  }
+
+  /** Behind the last layer's first product only the head's rows are left. */
+  private int rows(int linear) {
+    return linear > (layers - 1) * linears.size() / layers ? sources : tokens;
   }
 
   /** The head's two products over some rows. */

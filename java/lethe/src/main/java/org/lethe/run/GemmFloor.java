@@ -14,7 +14,8 @@ import org.lethe.train.StepSequence;
 
 /**
  * What the matrix products of a LoRA step cost if nothing else did: the frozen linears forward and
- * back to their inputs, and the head's two products over the rows that a loss looks at. Adapters
+ * back to their inputs as far as a step runs them, and the head's two products over the rows that a
+ * loss looks at, one at a token. Adapters
  * and attention are not counted. Only the backend's thread may call it.
  */
 public final class GemmFloor {
@@ -34,9 +35,8 @@ public final class GemmFloor {
    * @param shared tokens that sequences left out, since they stand at the beginning of others
    */
   public static double flops(ModelConfig c, Method method, List<StepSequence> step, long shared) {
-    double attention = (double) c.hiddenSize() * (c.qkvWidth() + c.queryWidth());
-    double feedForward = 3.0 * c.hiddenSize() * c.feedForwardSize();
-    double weights = c.layers() * (attention + feedForward);
+    double into = (double) c.hiddenSize() * c.qkvWidth();
+    double behind = c.hiddenSize() * (c.queryWidth() + 3.0 * c.feedForwardSize());
     long tokens = -shared;
     long rows = 0;
     for (StepSequence s : step) {
@@ -44,7 +44,11 @@ public final class GemmFloor {
       tokens += length;
       rows += length - first(method, s);
     }
-    return 4 * weights * tokens + 4.0 * rows * c.hiddenSize() * c.vocabularySize();
+    // Nothing below the first products wants a gradient, and behind its attention the last layer has
+    // the head's rows alone.
+    double linears = 4 * c.layers() * (into + behind) * tokens;
+    double left = 2 * into * tokens + 4 * behind * (tokens - rows);
+    return linears - left + 4.0 * rows * c.hiddenSize() * c.vocabularySize();
   }
 
   /** FLOP/s of the best of several square products, in the storage of {@code ops}. */
@@ -79,7 +83,7 @@ public final class GemmFloor {
     int tokens = step.stream().mapToInt(s -> s.tokens().ids().length).sum() - shared;
     int rows = step.stream().mapToInt(s -> s.tokens().ids().length - first(method, s)).sum();
     int chunk = Math.max(2, Math.min(rows, CHUNK_BYTES / (c.vocabularySize() * Float.BYTES)));
-    try (OwnProducts products = new OwnProducts(model, tokens, chunk)) {
+    try (OwnProducts products = new OwnProducts(model, tokens, rows, chunk)) {
       double[] ms = new double[PASSES];
       for (int pass = 0; pass < PASSES; pass++) {
         long start = System.nanoTime();

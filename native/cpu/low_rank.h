@@ -1,0 +1,187 @@
+// Products with one side of a few columns. Kernels for wide products reach a third of their rate on them, as they hold
+// a tile of the result that is mostly missing; here a whole row of ranks stays in registers. Every number has one order
+// of summation, whatever rows are around it and however many threads there are.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "device.h"
+#include "number.h"
+
+namespace lethe::cpu {
+
+// Wider than that, and kernels for wide products are as fast.
+inline constexpr int64_t kMostLowRank = 32;
+
+// Rows, or vectors of columns, by ranks: as many sums as registers hold beside what is multiplied.
+#if defined(__AVX512F__)
+inline constexpr int kProjectRows = 3, kOuterVectors = 3, kRanks = 8;
+#else
+inline constexpr int kProjectRows = 1, kOuterVectors = 1, kRanks = 4;
+#endif
+// Rows of x that stay in the cache while their columns are gone through.
+inline constexpr int64_t kOuterRows = 256;
+
+// fn(std::integral_constant<int, n>) for 1 <= n <= kRanks.
+template <int N = kRanks, class Fn>
+void with_ranks(int64_t n, Fn &&fn) {
+  if constexpr (N > 1) {
+    if (n < N) return with_ranks<N - 1>(n, fn);
+  }
+  fn(std::integral_constant<int, N>());
+}
+
+// ---- sums[rows, width] += coefficients[rows, rank] basis[rank, width] ----
+
+template <int64_t Rows>
+void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, int64_t coefficients_stride,
+                   int64_t rank, const float *basis, int64_t width, int64_t basis_stride) {
+  int64_t j = 0;
+  for (; j + kLanes <= width; j += kLanes) {
+    f32x16 acc[Rows];
+    for (int64_t r = 0; r < Rows; ++r) acc[r] = load(sums + r * sums_stride + j);
+    for (int64_t k = 0; k < rank; ++k) {
+      const f32x16 b = load(basis + k * basis_stride + j);
+      for (int64_t r = 0; r < Rows; ++r) acc[r] += b * coefficients[r * coefficients_stride + k];
+    }
+    for (int64_t r = 0; r < Rows; ++r) store(sums + r * sums_stride + j, acc[r]);
+  }
+  for (; j < width; ++j) {
+    for (int64_t r = 0; r < Rows; ++r) {
+      float acc = sums[r * sums_stride + j];
+      for (int64_t k = 0; k < rank; ++k) acc += basis[k * basis_stride + j] * coefficients[r * coefficients_stride + k];
+      sums[r * sums_stride + j] = acc;
+    }
+  }
+}
+
+// ---- out[rows, rank] = x[rows, width] basis[rank, width]^T ----
+
+// What a basis takes when it is packed: vectors of `ranks` rows in turn, a tail filled up with zeros.
+inline int64_t packed_size(int64_t rank, int64_t width) { return rank * ((width + kLanes - 1) / kLanes * kLanes); }
+
+// at(k, i) is column i of the basis' row k.
+template <class At>
+void pack_basis(int64_t rank, int64_t width, float *to, At &&at) {
+  for (int64_t first = 0; first < rank; first += kRanks) {
+    const int64_t ranks = std::min<int64_t>(kRanks, rank - first);
+    for (int64_t i = 0; i < width; i += kLanes) {
+      for (int64_t k = first; k < first + ranks; ++k) {
+        for (int64_t lane = 0; lane < kLanes; ++lane) *to++ = i + lane < width ? at(k, i + lane) : 0.0f;
+      }
+    }
+  }
+}
+
+template <int Rows, int Ranks, class T>
+void project_tile(const T *x, int64_t stride, int64_t width, const float *packed, float *out, int64_t out_stride) {
+  f32x16 acc[Rows][Ranks] = {};
+  for (int64_t i = 0; i < width; i += kLanes, packed += Ranks * kLanes) {
+    f32x16 in[Rows];
+    for (int r = 0; r < Rows; ++r) {
+      const T *at = x + r * stride + i;
+      in[r] = i + kLanes <= width ? load(at) : load_tail(at, width - i);
+    }
+    for (int k = 0; k < Ranks; ++k) {
+      const f32x16 b = load(packed + k * kLanes);
+      for (int r = 0; r < Rows; ++r) acc[r][k] += in[r] * b;
+    }
+  }
+  for (int r = 0; r < Rows; ++r) {
+    for (int k = 0; k < Ranks; ++k) out[r * out_stride + k] = sum(acc[r][k]);
+  }
+}
+
+// `packed` by pack_basis.
+template <class T>
+void project(const T *x, int64_t stride, int64_t rows, int64_t width, const float *packed, int64_t rank, float *out,
+             int64_t out_stride) {
+  const int64_t tiles = (rows + kProjectRows - 1) / kProjectRows;
+#pragma omp parallel for schedule(static)
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t begin = tile * kProjectRows, end = std::min(rows, begin + kProjectRows);
+    for (int64_t first = 0; first < rank; first += kRanks) {
+      const float *basis = packed + packed_size(first, width);
+      with_ranks(std::min<int64_t>(kRanks, rank - first), [&](auto ranks) {
+        if (end - begin == kProjectRows) {
+          project_tile<kProjectRows, ranks()>(x + begin * stride, stride, width, basis,
+                                              out + begin * out_stride + first, out_stride);
+          return;
+        }
+        for (int64_t row = begin; row < end; ++row) {
+          project_tile<1, ranks()>(x + row * stride, stride, width, basis, out + row * out_stride + first, out_stride);
+        }
+      });
+    }
+  }
+}
+
+// ---- coefficients[rows, rank]^T x[rows, width] ----
+
+// sums[Ranks][Vectors * 16] += ...; `left` columns are there.
+template <int Vectors, int Ranks, class T>
+void outer_tile(const T *x, int64_t stride, int64_t rows, int64_t left, const float *coefficients,
+                int64_t coefficients_stride, float *sums) {
+  f32x16 acc[Vectors][Ranks];
+  for (int v = 0; v < Vectors; ++v) {
+    for (int k = 0; k < Ranks; ++k) acc[v][k] = load(sums + (k * Vectors + v) * kLanes);
+  }
+  for (int64_t t = 0; t < rows; ++t) {
+    f32x16 in[Vectors];
+    for (int v = 0; v < Vectors; ++v) {
+      const T *at = x + t * stride + v * kLanes;
+      in[v] = Vectors > 1 || left >= kLanes ? load(at) : load_tail(at, left);
+    }
+    for (int k = 0; k < Ranks; ++k) {
+      const float c = coefficients[t * coefficients_stride + k];
+      for (int v = 0; v < Vectors; ++v) acc[v][k] += in[v] * c;
+    }
+  }
+  for (int v = 0; v < Vectors; ++v) {
+    for (int k = 0; k < Ranks; ++k) store(sums + (k * Vectors + v) * kLanes, acc[v][k]);
+  }
+}
+
+template <int Vectors, int Ranks, class T, class Add>
+void outer_strip(const T *x, int64_t stride, int64_t rows, int64_t column, int64_t left, const float *coefficients,
+                 int64_t coefficients_stride, int64_t rank, Add &&add) {
+  alignas(64) float sums[Ranks * Vectors * kLanes] = {};
+  for (int64_t t = 0; t < rows; t += kOuterRows) {
+    outer_tile<Vectors, Ranks>(x + t * stride + column, stride, std::min(kOuterRows, rows - t), left,
+                               coefficients + t * coefficients_stride + rank, coefficients_stride, sums);
+  }
+  const int64_t columns = std::min<int64_t>(left, Vectors * kLanes);
+  for (int64_t k = 0; k < Ranks; ++k) {
+    for (int64_t i = 0; i < columns; ++i) add(rank + k, column + i, sums[k * Vectors * kLanes + i]);
+  }
+}
+
+// add(k, i, sum) once for each rank and column; columns are shared among the threads.
+template <class T, class Add>
+void outer(const T *x, int64_t stride, int64_t rows, int64_t width, const float *coefficients,
+           int64_t coefficients_stride, int64_t rank, Add &&add) {
+  constexpr int64_t kStrip = kOuterVectors * kLanes;
+  const int64_t strips = (width + kStrip - 1) / kStrip;
+#pragma omp parallel for schedule(static)
+  for (int64_t strip = 0; strip < strips; ++strip) {
+    const int64_t begin = strip * kStrip, end = std::min(width, begin + kStrip);
+    for (int64_t first = 0; first < rank; first += kRanks) {
+      with_ranks(std::min<int64_t>(kRanks, rank - first), [&](auto ranks) {
+        if (end - begin == kStrip) {
+          outer_strip<kOuterVectors, ranks()>(x, stride, rows, begin, kStrip, coefficients, coefficients_stride, first,
+                                              add);
+          return;
+        }
+        for (int64_t column = begin; column < end; column += kLanes) {
+          outer_strip<1, ranks()>(x, stride, rows, column, end - column, coefficients, coefficients_stride, first, add);
+        }
+      });
+    }
+  }
+}
+
+}  // namespace lethe::cpu
