@@ -17,6 +17,26 @@ import org.lethe.model.RandomWeights;
 import org.lethe.train.StepSequence;
 
 class GemmFloorTest {
+  /**
+   * Counted by hand: two layers of d 4, q|k|v 8 wide, gate, up and down 3 wide, V 10; of two
+   * sequences of 9 tokens the head looks at 8, as entropy is everywhere, and at the answer's 6.
+   */
+  @Test
+  void productsThatAStepLeavesOutAreNotCounted() {
+    ModelConfig sizes =
+        ModelConfig.llama(new ModelConfig.Sizes(10, 4, 2, 2, 1, 2, 3, 16), 1e-5f, 10000, false);
+    Method method = Methods.create(MethodConfig.of("ME+GD"));
+    List<StepSequence> step = Bench.sequences(method, 10, 1, 9);
+    assertEquals(2, step.size());
+    double into = 4 * 8;
+    double behind = 4 * 4 + 3 * 4 * 3;
+    int tokens = 18;
+    int rows = 8 + 6;
+    // The first layer's q|k|v go forward alone; behind its attention the last one has those rows.
+    double linears = 3 * 2 * into * tokens + 4 * behind * (tokens + rows);
+    assertEquals(linears + 4 * 4 * 10 * rows, GemmFloor.flops(sizes, method, step, 0));
+  }
+
   /** Whatever is timed is a time, and leaves the device as it was. */
   @Test
   void aStepsOwnProductsAreTimedAlone() {

@@ -15,8 +15,8 @@ import org.lethe.train.StepSequence;
 /**
  * What the matrix products of a LoRA step cost if nothing else did: the frozen linears forward and
  * back to their inputs as far as a step runs them, and the head's two products over the rows that a
- * loss looks at, one at a token. Adapters
- * and attention are not counted. Only the backend's thread may call it.
+ * loss looks at, one at a token. Adapters and attention are not counted. Only the backend's thread
+ * may call it.
  */
 public final class GemmFloor {
   /** Rows and columns of the square product whose rate is taken. */
@@ -44,7 +44,8 @@ public final class GemmFloor {
       tokens += length;
       rows += length - first(method, s);
     }
-    // Nothing below the first products wants a gradient, and behind its attention the last layer has
+    // Nothing below the first products wants a gradient, and behind its attention the last layer
+    // has
     // the head's rows alone.
     double linears = 4 * c.layers() * (into + behind) * tokens;
     double left = 2 * into * tokens + 4 * behind * (tokens - rows);
