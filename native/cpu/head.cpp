@@ -13,6 +13,9 @@ namespace {
 
 // Logits of a chunk beyond this bring no speed: the weight is read once per chunk, and a chunk this size hides that.
 constexpr int64_t kMostLogitBytes = int64_t{32} << 20;
+// But with fewer rows a product spends its time on reading and laying out the weight (docs/performance/
+// 2026-11-29-cpu-step.md): wide vocabularies get larger chunks.
+constexpr int64_t kLeastRows = 128;
 
 char *align_up(void *p) {
   const auto address = reinterpret_cast<uintptr_t>(p);
@@ -249,7 +252,8 @@ int head_mean(Device *device, int32_t dtype, int64_t d, int64_t V, const void *w
 
 int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t V, int64_t *least, int64_t *most) {
   return run(device, __func__, [&] {
-    const int64_t rows = std::clamp<int64_t>(kMostLogitBytes / (V * 4), 2, std::max<int64_t>(n, 2));
+    const int64_t worth = std::max(kMostLogitBytes / (V * 4), kLeastRows);
+    const int64_t rows = std::min(worth, std::max<int64_t>(n, 2));
     *least = layout(dtype, d, V, 2, 2).bytes;
     // Half of the logits for the deltas, should every row have a reference.
     *most = std::max(*least, std::max(layout(dtype, d, V, rows, 0).bytes,

@@ -313,6 +313,18 @@ void counts_are_the_rows(Engine *e) {
   }
 }
 
+// A product of fewer rows spends its time on the weight, so a wide vocabulary gets the room for them; but few rows need
+// no more than theirs.
+void wide_vocabularies_have_rows_enough(Engine *e) {
+  constexpr int64_t kWide = 256000, kRow = kWide * 4;
+  int64_t least = 0, most = 0;
+  EXPECT(lethe_head_workspace(e->engine, LETHE_F32, 1000, 8, kWide, &least, &most) == LETHE_OK);
+  EXPECT(most >= 128 * kRow);
+  EXPECT(least <= 6 * kRow);
+  EXPECT(lethe_head_workspace(e->engine, LETHE_F32, 16, 8, kWide, &least, &most) == LETHE_OK);
+  EXPECT(most >= 16 * kRow && most <= 40 * kRow);
+}
+
 // What a sanitizer has no time for; shorter rows take the same ways.
 #if defined(LETHE_SMALL)
 constexpr int64_t kVocabularies[] = {1, 2, 7, 17, 131, 515};
@@ -345,6 +357,7 @@ int main(int argc, char **argv) {
     misuse_is_an_answer(&e);
     other_passes_answer(&e);
     counts_are_the_rows(&e);
+    wide_vocabularies_have_rows_enough(&e);
   }
   std::printf("head: %d of %d checks failed\n", failures, checks);
   return failures == 0 ? 0 : 1;

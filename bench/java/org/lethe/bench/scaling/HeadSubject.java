@@ -7,9 +7,6 @@ import org.lethe.kernels.Ops;
 final class HeadSubject implements Subject {
   private static final int NLL = 1;
   private static final float WEIGHT_DEVIATION = 0.02f;
-  // As a training takes it.
-  private static final long HOST_WORKSPACE = 32L << 20;
-  private static final long DEVICE_WORKSPACE = 512L << 20;
 
   @Override
   public String name() {
@@ -34,9 +31,7 @@ final class HeadSubject implements Subject {
   }
 
   private static long workspace(Ops ops, Sizes s) {
-    Ops.WorkspaceBytes needed = ops.headWorkspace(s.tokens(), s.width(), s.vocabulary());
-    long most = ops.backend().isHost() ? HOST_WORKSPACE : DEVICE_WORKSPACE;
-    return Math.max(needed.least(), Math.min(needed.most(), most));
+    return org.lethe.model.Head.workspace(ops).bytes(s.tokens(), s.width(), s.vocabulary());
   }
 
   @Override

@@ -29,9 +29,6 @@ import org.nd4j.linalg.api.ndarray.INDArray;
  * backend's thread may call this class; the arrays of a call must not be closed during it.
  */
 public final class Nd4jHead implements AutoCloseable {
-  /** The chunk of logits that exists at a time. */
-  private static final long WORKSPACE_CAP = 32L << 20;
-
   private final Backend backend;
   private final Ops ops;
   private final INDArray weight;
@@ -74,8 +71,7 @@ public final class Nd4jHead implements AutoCloseable {
     this.coefficients = arena.reserve(capacity, Dtype.F32);
     this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
     this.dhRows = arena.reserve(capacity * d, ops.dtype());
-    Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, vocabulary);
-    this.workspaceBytes = Math.max(needed.least(), Math.min(needed.most(), WORKSPACE_CAP));
+    this.workspaceBytes = ops.headWorkspace(capacity, d, vocabulary).most();
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
     this.staging = new Staging(Math.multiplyExact(capacity, Ops.STATISTICS * Float.BYTES));

@@ -34,9 +34,6 @@ import org.lethe.method.RowStatistics;
  * <p>Only the backend's thread may call it.
  */
 public final class TorchHead implements AutoCloseable {
-  // The chunk of logits that exists at a time.
-  private static final long WORKSPACE_CAP = 32L << 20;
-
   private final Backend backend;
   private final Ops ops;
   private final SharedTensor weight;
@@ -76,8 +73,7 @@ public final class TorchHead implements AutoCloseable {
     this.arena = new Arena(backend);
     this.mean = arena.reserve(d, Dtype.F32);
     this.dhRows = arena.reserve((long) capacity * d, storage);
-    Ops.WorkspaceBytes needed = ops.headWorkspace(capacity, d, vocabulary);
-    this.workspaceBytes = Math.max(needed.least(), Math.min(needed.most(), WORKSPACE_CAP));
+    this.workspaceBytes = ops.headWorkspace(capacity, d, vocabulary).most();
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
     this.host = new HostRows(backend, capacity);

@@ -18,9 +18,6 @@ import org.lethe.kernels.Staging;
  * may call it.
  */
 public final class Head implements AutoCloseable {
-  // The chunk of logits that exists at a time on the host; a device says itself what it has use
-  // for.
-  private static final long WORKSPACE_CAP = 32L << 20;
   private static final long CUDA_MOST = 600_000_000;
 
   private final Model model;
@@ -155,11 +152,7 @@ public final class Head implements AutoCloseable {
 
   /** What a device takes. */
   public static Workspace workspace(Ops ops) {
-    long cap = ops.backend().isHost() ? WORKSPACE_CAP : Long.MAX_VALUE;
-    return (rows, d, vocabulary) -> {
-      Ops.WorkspaceBytes needed = ops.headWorkspace(rows, d, vocabulary);
-      return Math.max(needed.least(), Math.min(needed.most(), cap));
-    };
+    return (rows, d, vocabulary) -> ops.headWorkspace(rows, d, vocabulary).most();
   }
 
   /** The most rows of a pass. */

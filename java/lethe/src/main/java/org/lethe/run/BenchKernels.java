@@ -16,7 +16,6 @@ import org.lethe.model.ModelConfig;
 final class BenchKernels {
   private static final long SEED = 77;
   private static final int CHECKED = 64;
-  private static final long HEAD_WORKSPACE = 32L << 20;
   // A sum of n products in fp32 is off by at most n units of the sum of their magnitudes; blocked
   // sums, as all kernels do them, by far less.
   private static final double FP32_UNIT = 0x1p-24;
@@ -199,8 +198,7 @@ final class BenchKernels {
       Buffer record = operands.ints(records);
       Buffer statistics = operands.floats((long) rows * Ops.STATISTICS);
       Buffer gradient = operands.storage((long) rows * d);
-      Ops.WorkspaceBytes needed = ops.headWorkspace(rows, d, vocabulary);
-      long bytes = Math.max(needed.least(), Math.min(needed.most(), HEAD_WORKSPACE));
+      long bytes = ops.headWorkspace(rows, d, vocabulary).most();
       Buffer workspace = operands.bytes(bytes);
       Ops.HeadShape shape = new Ops.HeadShape(rows, rows, d, vocabulary, workspace.at(0), bytes);
       ops.headMean(d, vocabulary, weight.at(0), mean.at(0));

@@ -24,8 +24,9 @@ public final class GemmFloor {
 
   private static final int REPEATS = 30;
   private static final int PASSES = 5;
-  // The head's chunk of fp32 logits on a host.
+  // The head's chunk of fp32 logits on a host: native/cpu/head.cpp's rule.
   private static final int CHUNK_BYTES = 32 << 20;
+  private static final int LEAST_CHUNK = 128;
 
   private GemmFloor() {}
 
@@ -83,7 +84,8 @@ public final class GemmFloor {
     ModelConfig c = model.config();
     int tokens = step.stream().mapToInt(s -> s.tokens().ids().length).sum() - shared;
     int rows = step.stream().mapToInt(s -> s.tokens().ids().length - first(method, s)).sum();
-    int chunk = Math.max(2, Math.min(rows, CHUNK_BYTES / (c.vocabularySize() * Float.BYTES)));
+    int fitting = CHUNK_BYTES / (c.vocabularySize() * Float.BYTES);
+    int chunk = Math.max(2, Math.min(rows, Math.max(LEAST_CHUNK, fitting)));
     try (OwnProducts products = new OwnProducts(model, tokens, rows, chunk)) {
       double[] ms = new double[PASSES];
       for (int pass = 0; pass < PASSES; pass++) {
