@@ -313,8 +313,8 @@ void counts_are_the_rows(Engine *e) {
   }
 }
 
-// A product of fewer rows spends its time on the weight, so a wide vocabulary gets the room for them; but few rows need
-// no more than theirs.
+// On a CPU. A product of fewer rows spends its time on the weight, so a wide vocabulary gets the room for them; but few
+// rows need no more than theirs.
 void wide_vocabularies_have_rows_enough(Engine *e) {
   constexpr int64_t kWide = 256000, kRow = kWide * 4;
   int64_t least = 0, most = 0;
@@ -357,7 +357,7 @@ int main(int argc, char **argv) {
     misuse_is_an_answer(&e);
     other_passes_answer(&e);
     counts_are_the_rows(&e);
-    wide_vocabularies_have_rows_enough(&e);
+    if (name.rfind("cpu", 0) == 0) wide_vocabularies_have_rows_enough(&e);
   }
   std::printf("head: %d of %d checks failed\n", failures, checks);
   return failures == 0 ? 0 : 1;
