@@ -65,6 +65,7 @@ public final class Plots {
     String source = result.getFileName() + " sha256:" + sha256(content);
     return switch (document.path("what").asText()) {
       case "scaling" -> scaling(result, document, source);
+      case "cpu-peers" -> CpuPeerPlots.of(result, document, source);
       case "gpu-peers" -> PeerPlots.of(result, document, source);
       default ->
           throw new UserException(

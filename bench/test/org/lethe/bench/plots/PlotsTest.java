@@ -72,6 +72,24 @@ class PlotsTest {
   }
 
   @Test
+  void everyCaseOfThePeersOnTheCpuIsDrawn() throws Exception {
+    String json =
+        """
+        {"what":"cpu-peers","cases":[
+        {"case":"a","lethe_ms":10,"lethe_peak_MB":100,"peer_ms":30,"peer_peak_MB":500,"ratio":3,
+        "libtorch_ms":20,"libtorch_peak_MB":400,"libtorch_ratio":2,"peak_ratio":0.2},
+        {"case":"b","lethe_ms":5,"lethe_peak_MB":90,"peer_ms":200,"peer_peak_MB":900,"ratio":40,
+        "peak_ratio":0.1}]}
+        """;
+    Path file = directory.resolve("2026-cpu-peers.json");
+    Files.writeString(file, json, StandardCharsets.UTF_8);
+    String svg = Plots.of(file).get("2026-cpu-peers.svg");
+    assertEquals(5, parsed(svg).getElementsByTagName("circle").getLength());
+    assertTrue(svg.contains("a: 3.00 times the peer's speed, 2.00 times libtorch's, in 20 %"), svg);
+    assertTrue(svg.contains("b: 40.00 times the peer's speed, in 10 %"), svg);
+  }
+
+  @Test
   void otherResultsAreRefused() throws IOException {
     Path file = directory.resolve("other.json");
     Files.writeString(file, "{\"what\":\"check\"}", StandardCharsets.UTF_8);
