@@ -50,12 +50,11 @@ final class CpuPeerPlots {
   private static String ratios(JsonNode c) {
     String libtorch =
         c.has("libtorch_ratio")
-            ? String.format(
-                Locale.ROOT, ", %.2f times libtorch's", c.path("libtorch_ratio").asDouble())
+            ? String.format(Locale.ROOT, ", %.2f as libtorch", c.path("libtorch_ratio").asDouble())
             : "";
     return String.format(
         Locale.ROOT,
-        "%s: %.2f times the peer's speed%s, in %.0f %% of its memory",
+        "%s: %.2f times as fast as the peer%s, in %.0f %% of its memory",
         c.path("case").asText(),
         c.path("ratio").asDouble(),
         libtorch,

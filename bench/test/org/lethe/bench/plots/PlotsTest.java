@@ -85,8 +85,8 @@ class PlotsTest {
     Files.writeString(file, json, StandardCharsets.UTF_8);
     String svg = Plots.of(file).get("2026-cpu-peers.svg");
     assertEquals(5, parsed(svg).getElementsByTagName("circle").getLength());
-    assertTrue(svg.contains("a: 3.00 times the peer's speed, 2.00 times libtorch's, in 20 %"), svg);
-    assertTrue(svg.contains("b: 40.00 times the peer's speed, in 10 %"), svg);
+    assertTrue(svg.contains("a: 3.00 times as fast as the peer, 2.00 as libtorch, in 20 %"), svg);
+    assertTrue(svg.contains("b: 40.00 times as fast as the peer, in 10 %"), svg);
   }
 
   @Test
