@@ -12,6 +12,7 @@
 
 #include "device.h"
 #include "gemm.h"
+#include "linear_finish.h"
 #include "low_rank.h"
 #include "number.h"
 #include "philox.h"
@@ -21,8 +22,6 @@ namespace {
 
 // Rows of fp32 sums that exist at a time in bf16 storage.
 constexpr int64_t kChunkRows = 512;
-// Rows that share the loads of a low-rank update's basis.
-constexpr int64_t kTileRows = 4;
 
 // Elements that are not worth waking the other threads.
 constexpr int64_t kSmall = 1 << 14;
@@ -46,11 +45,6 @@ float scale_of(const lethe_linear_args &a, const lethe_adapter &adapter) {
   if (!drops(a, adapter)) return adapter.scale;
   return static_cast<float>(static_cast<double>(adapter.scale) / (1.0 - static_cast<double>(adapter.dropout)));
 }
-// The least word that keeps a column; below 2^32, as no float lies between 1 - 2^-24 and 1.
-uint32_t threshold_of(const lethe_adapter &adapter) {
-  return static_cast<uint32_t>(std::ceil(static_cast<double>(adapter.dropout) * 0x1p32));
-}
-
 // m o x for the first `rows` rows, packed.
 template <class T>
 const T *masked_input(Device *device, const lethe_linear_args &a, const lethe_adapter &adapter, int64_t rows) {
@@ -69,88 +63,6 @@ const T *masked_input(Device *device, const lethe_linear_args &a, const lethe_ad
   }
   return masked;
 }
-
-// sums[:, first : first + width] += coefficients[:, column : column + rank] * basis[rank, width].
-struct LowRank {
-  int64_t first, width, column, rank;
-  const float *basis;
-  const lethe_adapter *dropped = nullptr;  // the update is masked as this adapter's input was
-};
-
-// What follows a product: sums[rows, width] gets the bias, and its low-rank updates in the first `adapted` rows; then
-// y = round(sums (+ residual)), unless y is the sums themselves. `coefficients` has a row of `stride` for each of sums.
-// A row's terms are added in the same order wherever the row stands.
-template <class T>
-struct Finish {
-  float *sums;
-  int64_t rows, width;
-  const std::vector<LowRank> &updates;
-  int64_t adapted;
-  const float *coefficients;
-  int64_t stride;
-  const T *residual;
-  T *y;
-  const T *bias = nullptr;             // [width]
-  const uint64_t *row_keys = nullptr;  // of the rows, where an update is masked
-
-  void operator()() const {
-    const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-#pragma omp parallel for schedule(static)
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t first = tile * kTileRows;
-      const int64_t end = std::min(rows, first + kTileRows);
-      const int64_t last_adapted = std::min(end, adapted);
-      for (int64_t row = first; bias != nullptr && row < end; ++row) add_bias(sums + row * width);
-      if (last_adapted - first == kTileRows) {
-        update<kTileRows>(first);
-      } else {
-        for (int64_t row = first; row < last_adapted; ++row) update<1>(row);
-      }
-      if (static_cast<const void *>(y) != sums) round(first * width, end * width);
-    }
-  }
-
-  template <int64_t Rows>
-  void update(int64_t row) const {
-    for (const LowRank &u : updates) {
-      if (u.dropped != nullptr) {
-        for (int64_t r = row; r < row + Rows; ++r) masked_update(u, r);
-        continue;
-      }
-      low_rank_tile<Rows>(sums + row * width + u.first, width, coefficients + row * stride + u.column, stride, u.rank,
-                          u.basis, u.width, u.width);
-    }
-  }
-
-  void masked_update(const LowRank &u, int64_t row) const {
-    const uint32_t threshold = threshold_of(*u.dropped);
-    for (int64_t first = 0; first < u.width; first += kMaskBlock) {
-      float mask[kMaskBlock], part[kMaskBlock] = {};
-      const int64_t count = std::min(kMaskBlock, u.width - first);
-      dropout_mask(u.dropped->key, row_keys[row], threshold, first, mask);
-      low_rank_tile<1>(part, kMaskBlock, coefficients + row * stride + u.column, stride, u.rank, u.basis + first, count,
-                       u.width);
-      float *to = sums + row * width + u.first + first;
-      for (int64_t i = 0; i < count; ++i) to[i] += mask[i] * part[i];
-    }
-  }
-
-  void add_bias(float *row) const {
-    int64_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) store(row + i, load(row + i) + load(bias + i));
-    for (; i < width; ++i) row[i] += to_float(bias[i]);
-  }
-
-  void round(int64_t begin, int64_t end) const {
-    int64_t i = begin;
-    for (; i + kLanes <= end; i += kLanes) {
-      f32x16 v = load(sums + i);
-      if (residual != nullptr) v += load(residual + i);
-      store(y + i, v);
-    }
-    for (; i < end; ++i) from_float(residual == nullptr ? sums[i] : sums[i] + to_float(residual[i]), y + i);
-  }
-};
 
 // stored[n] = round(ranks[n] * scale of its column); ranks keeps what was stored.
 template <class T>
