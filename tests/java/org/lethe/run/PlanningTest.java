@@ -102,14 +102,17 @@ class PlanningTest {
                   sizes,
                   dtype,
                   WeightPlacement.PLAIN,
-                  full ? null : lora,
+                  new PlannedAdapters(full ? null : lora, List.of()),
                   OptimizerConfig.DEFAULT,
                   trained,
+                  false,
                   settings,
                   step,
-                  org.lethe.model.Head.workspace(model.ops()),
-                  SpareRule.of(model.ops()),
-                  new DeviceCosts(true, 0, 64));
+                  Judging.NONE,
+                  new PlannedTraining.Device(
+                      org.lethe.model.Head.workspace(model.ops()),
+                      SpareRule.of(model.ops()),
+                      new DeviceCosts(true, 0, 64)));
           long fixed = planned.fixed().values().stream().mapToLong(v -> v).sum();
           assertWithin(backend.allocatedBytes(), fixed);
           int largest = Step.largestPiece(trained, settings, null, List.of(step));

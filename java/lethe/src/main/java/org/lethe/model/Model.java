@@ -505,6 +505,21 @@ public final class Model implements AutoCloseable {
     return widest;
   }
 
+  /** What its ops take of its engine's scratch memory, with all that it carries. */
+  public ScratchPlan scratch() {
+    List<LoraConfig> carried = new ArrayList<>();
+    adapters.widest().adapters().forEach(w -> carried.add(w.adapter().config()));
+    boolean adaptersTrain = lora() != null && lora().trainable() != null;
+    return new ScratchPlan(
+        config,
+        ops.dtype(),
+        carried,
+        room,
+        adaptersTrain ? lora().config() : null,
+        trainable() == null ? null : optimizer,
+        ops.backend().isHost());
+  }
+
   /** The layers as a view has them. */
   List<Layer> layers(View view) {
     List<Layer> made = layers.get(view);

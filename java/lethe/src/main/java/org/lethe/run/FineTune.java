@@ -120,6 +120,7 @@ public final class FineTune {
     train(job, loaded, folder);
     save(job.config(), loaded, tokenizerDirectory, folder);
     folder.succeed();
+    job.listener().done(loaded.backend());
     return folder.steps();
   }
 

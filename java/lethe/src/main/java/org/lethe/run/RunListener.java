@@ -2,6 +2,7 @@ package org.lethe.run;
 
 import java.nio.file.Path;
 import org.lethe.evaluate.Evaluation;
+import org.lethe.kernels.Backend;
 import org.lethe.train.StepReport;
 
 /** Told what a run does, on the run's own thread. */
@@ -23,6 +24,9 @@ public interface RunListener {
 
   /** The phase is over. */
   default void phaseEnd() {}
+
+  /** The work is done, and nothing closed yet: what the device has been asked for can be seen. */
+  default void done(Backend backend) {}
 
   /** Something a user should know, such as truncated rows. */
   default void note(String message) {}
