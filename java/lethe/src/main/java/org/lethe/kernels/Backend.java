@@ -316,9 +316,11 @@ public final class Backend implements AutoCloseable {
     return limit == Long.MAX_VALUE ? limit : limit - allocatedBytes();
   }
 
-  /** The most {@link #allocatedBytes} that there were at one time. */
+  /** The most {@link #allocatedBytes} that there were at one time, counted from its last call. */
   public long mostAllocatedBytes() {
-    return most;
+    long found = most;
+    most = allocatedBytes();
+    return found;
   }
 
   /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */

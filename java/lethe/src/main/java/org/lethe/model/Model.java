@@ -113,6 +113,11 @@ public final class Model implements AutoCloseable {
     return planned.bytes();
   }
 
+  /** Bytes on its device that loading a model takes beside them, and gives back. */
+  public static long loadingBytes() {
+    return WeightLoader.STAGING_BYTES;
+  }
+
   /**
    * A frozen model with the weights of {@code source}; missing, extra and misshapen tensors are
    * errors.

@@ -112,7 +112,7 @@ public final class ScratchPlan {
           Math.max(
               most, CudaScratch.linearBackward(storage, l, tokens, drops, stacked, trainsWeights));
     }
-    most = Math.max(most, head(rows));
+    most = Math.max(most, head(rows, true));
     most = Math.max(most, CudaScratch.headNorm(rows, tokens, c.hiddenSize(), norms));
     most = Math.max(most, CudaScratch.norm(storage, tokens, c.hiddenSize(), norms));
     most = Math.max(most, CudaScratch.scatter(tokens, tokens));
@@ -130,11 +130,9 @@ public final class ScratchPlan {
         : CudaScratch.gradientNorm(trained);
   }
 
-  private long head(int rows) {
+  private long head(int rows, boolean references) {
     long biased = c.ends().headBias() ? c.vocabularySize() : 0;
-    return Math.max(
-        CudaScratch.head(rows, true, biased, true, fusedHead),
-        CudaScratch.head(rows, true, biased, false, fusedHead));
+    return CudaScratch.head(rows, references, biased, true, fusedHead);
   }
 
   private long forward(long tokens, long keys, long segments, boolean masked) {
@@ -151,7 +149,7 @@ public final class ScratchPlan {
       return 0;
     }
     int segments = Math.min(tokens, sequences);
-    return Math.max(forward(tokens, tokens, segments, false), head(tokens));
+    return Math.max(forward(tokens, tokens, segments, false), head(tokens, false));
   }
 
   /** What continuing prompts takes besides, so many of such a length at a time. */
@@ -160,7 +158,7 @@ public final class ScratchPlan {
       return 0;
     }
     long tokens = (long) slots * length;
-    long most = Math.max(forward(tokens, tokens, slots, false), head(2 * slots));
+    long most = Math.max(forward(tokens, tokens, slots, false), head(slots, false));
     most = Math.max(most, CudaScratch.scatter(tokens, tokens));
     long biased = c.ends().headBias() ? c.vocabularySize() : 0;
     return Math.max(most, CudaScratch.sample(slots, biased));

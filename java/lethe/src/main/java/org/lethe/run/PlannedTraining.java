@@ -1,5 +1,6 @@
 package org.lethe.run;
 
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -227,10 +228,20 @@ record PlannedTraining(
     Map<String, Long> beside = judging.besideParts(inference(), available - taken);
     steps.putAll(beside);
     Map<String, Long> after = judging.afterParts(inference(), available - held);
-    Phase training = new Phase("training", steps, taken + most(beside));
-    return after.isEmpty()
-        ? List.of(training)
-        : List.of(training, new Phase("evaluation", after, held + most(after)));
+    List<Phase> phases = new ArrayList<>();
+    phases.add(new Phase("loading", Map.of(), loading()));
+    phases.add(new Phase("training", steps, taken + most(beside)));
+    if (!after.isEmpty()) {
+      phases.add(new Phase("evaluation", after, held + most(after)));
+    }
+    return phases;
+  }
+
+  private long loading() {
+    return device.costs().overheadBytes()
+        + Model.bytes(model, dtype, weights, room())
+        + scratch().loading()
+        + Model.loadingBytes();
   }
 
   /** Of what does not overlap. */

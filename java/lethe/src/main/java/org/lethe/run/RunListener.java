@@ -25,7 +25,10 @@ public interface RunListener {
   /** The phase is over. */
   default void phaseEnd() {}
 
-  /** The work is done, and nothing closed yet: what the device has been asked for can be seen. */
+  /** The model is loaded, and nothing else has been asked of the device. */
+  default void opened(Backend backend) {}
+
+  /** The work is done, and nothing is closed yet. */
   default void done(Backend backend) {}
 
   /** Something a user should know, such as truncated rows. */
