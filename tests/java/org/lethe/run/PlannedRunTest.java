@@ -1,23 +1,29 @@
 package org.lethe.run;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Collections;
 import java.util.List;
 import java.util.Optional;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.lethe.TestDevice;
+import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.data.corpus.BpeTrainer;
 import org.lethe.data.corpus.Corpus;
 import org.lethe.data.corpus.Row;
+import org.lethe.evaluate.Evaluation;
 import org.lethe.kernels.Backend;
 
 /** What is planned for a run, against all that the run takes of its device. */
@@ -39,22 +45,26 @@ class PlannedRunTest {
       Corpus.writeRows(shared.resolve(part + ".jsonl"), Collections.nCopies(2, row));
     }
     BpeTrainer.train(corpus.texts(), 600).write(shared.resolve("tokenizer"));
-    base = shared.resolve("made/model");
-    fineTune(
-        "made",
-        "scratch.hidden_size=32",
-        "scratch.layers=2",
-        "scratch.heads=4",
-        "scratch.kv_heads=2",
-        "scratch.feed_forward_size=72",
-        "scratch.context_length=128",
-        "scratch.tokenizer=" + shared.resolve("tokenizer"));
+    base = made("made", 32);
     fineTune("three", "model=" + base, "lora.rank=3");
     fineTune("two", "model=" + base, "lora.rank=2", "lora.targets=[q_proj,down_proj]");
     RunConfig config = Config.of(RunConfig.class, List.of("model=" + base, "output=unused"));
     try (LoadedModel loaded = LoadedModel.open(config)) {
       rowTokens = loaded.encoder().encode(row.question(), row.answer(), "a row").ids().length;
     }
+  }
+
+  private static Path made(String name, int width) {
+    fineTune(
+        name,
+        "scratch.hidden_size=" + width,
+        "scratch.layers=2",
+        "scratch.heads=4",
+        "scratch.kv_heads=2",
+        "scratch.feed_forward_size=72",
+        "scratch.context_length=128",
+        "scratch.tokenizer=" + shared.resolve("tokenizer"));
+    return shared.resolve(name).resolve("model");
   }
 
   private static void fineTune(String output, String... keys) {
@@ -175,5 +185,50 @@ class PlannedRunTest {
     long frozen = plan.parts().getOrDefault("frozen adapters", 0L);
     assertTrue(seen.loading <= loading + frozen, seen.loading + " of " + plan);
     assertTrue(seen.scratch <= scratch(plan), seen.scratch + " of " + plan);
+  }
+
+  @Test
+  void aRunKeepsWithinItsBudgetWithEvaluationBetweenSteps() {
+    // Wide enough that steps and evaluation take more than loading.
+    Path wide = made("wide", 192);
+    String[] keys = {"model=" + wide, "evaluate.every=1 steps", "evaluate.batch_size=2", "seed=0"};
+    MemoryForecast free = plan(config(keys));
+    long budget = free.peak() - free.parts().get("scoring rows between steps") / 2;
+    assertTrue(budget > free.phases().get("loading"), free.toString());
+    keys[3] = "memory.budget=" + budget + "B";
+    RunConfig config = config(keys);
+    MemoryForecast plan = plan(config);
+    assertTrue(plan.fits() && plan.peak() < free.peak(), plan.toString());
+    Seen seen = new Seen();
+    Unlearn.Result result = Unlearn.run(config, null, seen);
+    assertEquals(1, result.steps().size());
+    long overhead = plan.parts().get("libraries");
+    assertTrue(seen.buffers + seen.scratch + overhead <= budget, seen.buffers + " of " + plan);
+    // What was said of the model does not depend on how many rows were asked at a time.
+    Evaluation before = Evaluate.run(config("model=" + wide), RunListener.NONE).evaluation();
+    assertEquals(before.byName(), result.before().byName());
+  }
+
+  @Test
+  void whatCannotBeEvaluatedIsRefusedBeforeAStep() {
+    MemoryForecast free = plan(config());
+    long held = free.phases().get("evaluation") - free.parts().get("scoring rows");
+    String budget = "memory.budget=" + (held + 10_000) + "B";
+    RunConfig config = config("evaluate.max_new_tokens=100", budget);
+    MemoryForecast plan = plan(config);
+    assertFalse(plan.fits(), plan.toString());
+    Seen seen = new Seen();
+    UserException e = assertThrows(UserException.class, () -> Unlearn.run(config, null, seen));
+    for (String part :
+        List.of(
+            "memory.budget is",
+            "too little to evaluate the model",
+            "scoring a row of " + rowTokens + " tokens",
+            "generating one answer",
+            "what helps: memory.budget=",
+            "evaluate.max_new_tokens=1 frees")) {
+      assertTrue(e.getMessage().contains(part), part + " in: " + e.getMessage());
+    }
+    assertFalse(Files.exists(config.output().resolve("adapter")));
   }
 }

@@ -179,6 +179,9 @@ record PlannedTraining(
 
   /** How a step would be cut inside so many bytes; empty where the run does not fit. */
   Optional<StepFit> fit(long available) {
+    if (loading() > available) {
+      return Optional.empty();
+    }
     long least = leastScratch();
     long left = available - held() - least;
     long after = judging.leastAfter(inference());
