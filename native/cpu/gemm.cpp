@@ -100,6 +100,8 @@ void narrow(const float *src, int64_t n, int64_t width, void *dst, int64_t ld) {
 class GemmCache {
  public:
   explicit GemmCache(int threads) : threads_(threads), workers_(static_cast<size_t>(threads)) {
+    // The kernels that are kept are kept here: oneDNN would keep a thousand more, of half a megabyte each.
+    dnnl::set_primitive_cache_capacity(0);
     for (Worker &worker : workers_) worker.stream = dnnl::stream(engine_);
   }
 

@@ -5,14 +5,24 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.lethe.UserException;
+import org.lethe.checkpoint.LinearShape;
+import org.lethe.checkpoint.OutputDirectory;
+import org.lethe.checkpoint.PeftAdapter;
+import org.lethe.checkpoint.PeftConfig;
+import org.lethe.checkpoint.StoredDtype;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.kernels.Backend;
@@ -102,14 +112,17 @@ class PlanningTest {
                   sizes,
                   dtype,
                   WeightPlacement.PLAIN,
-                  full ? null : lora,
+                  new PlannedAdapters(full ? null : lora, List.of()),
                   OptimizerConfig.DEFAULT,
                   trained,
+                  false,
                   settings,
                   step,
-                  org.lethe.model.Head.workspace(model.ops()),
-                  SpareRule.of(model.ops()),
-                  new DeviceCosts(true, 0, 64));
+                  Judging.NONE,
+                  new PlannedTraining.Device(
+                      org.lethe.model.Head.workspace(model.ops()),
+                      SpareRule.of(model.ops()),
+                      new DeviceCosts(true, 0, 64)));
           long fixed = planned.fixed().values().stream().mapToLong(v -> v).sum();
           assertWithin(backend.allocatedBytes(), fixed);
           int largest = Step.largestPiece(trained, settings, null, List.of(step));
@@ -199,6 +212,129 @@ class PlanningTest {
                     "memory.embedding=host",
                     "train.full_parameters=true"));
     assertTrue(e.getMessage().contains("memory.embedding"), e.getMessage());
+  }
+
+  private static String adapter(Path directory, int rank) {
+    ModelConfig sizes = Shapes.of("llama-3.2-1b");
+    LoraConfig lora = new LoraConfig(rank, 16, List.of("v_proj"));
+    Map<String, LinearShape> linears = new HashMap<>();
+    Model.projections(sizes)
+        .forEach((module, p) -> linears.put(module, new LinearShape(p.rows(), p.columns())));
+    PeftConfig config = new PeftConfig("a base", lora);
+    OutputDirectory.write(
+        directory,
+        false,
+        0,
+        out ->
+            PeftAdapter.write(
+                out,
+                config,
+                linears,
+                name -> StoredDtype.BF16,
+                (name, first, into) -> into.put(new float[into.remaining()])));
+    return directory.toString();
+  }
+
+  @Test
+  void adaptersAndViewsOfANamedShapeAreCounted(@TempDir Path directory) {
+    String one = adapter(directory.resolve("one"), 4);
+    String other = adapter(directory.resolve("other"), 8);
+    MemoryForecast alone = plan("llama-3.2-1b", "dtype=bf16");
+    MemoryForecast plan =
+        plan(
+            "llama-3.2-1b",
+            "dtype=bf16",
+            "adapters=[{path: " + one + "}]",
+            "views=[{name: forget, path: " + one + "}, {name: new, path: " + other + "}]",
+            "method.forget=KGA",
+            "method.retain=none");
+    // 16 layers, [r, 2048] and [512, r], in two bytes.
+    long rank = 16 * (2048 + 512) * 2;
+    assertEquals(rank * (4 + 4 + 8), plan.parts().get("frozen adapters"));
+    assertEquals(alone.parts().get("weights"), plan.parts().get("weights"));
+    assertTrue(plan.training().contains("beside 3 frozen"), plan.training());
+    // KGA reads each row in a pass of each view, too.
+    assertTrue(plan.piece() > alone.piece(), plan.piece() + " and " + alone.piece());
+    UserException e =
+        assertThrows(
+            UserException.class,
+            () -> plan("llama-2-7b", "adapters=[{path: " + one + "}]"),
+            "made for another shape");
+    assertTrue(e.getMessage().contains("one"), e.getMessage());
+    e =
+        assertThrows(
+            UserException.class,
+            () -> plan("llama-2-7b", "method.forget=KGA", "method.retain=none"));
+    assertTrue(e.getMessage().contains("views=[{name: forget"), e.getMessage());
+    e =
+        assertThrows(
+            UserException.class,
+            () ->
+                plan(
+                    "llama-3.2-1b",
+                    "method.forget=GA",
+                    "method.retain=none",
+                    "train.full_parameters=true",
+                    "adapters=[{path: " + one + "}]"));
+    assertTrue(e.getMessage().contains("merge the adapters"), e.getMessage());
+  }
+
+  @Test
+  void everyMethodCanBePlanned(@TempDir Path directory) {
+    String one = adapter(directory.resolve("one"), 4);
+    String views =
+        Stream.of("forget", "new", "reinforced")
+            .map(name -> "{name: " + name + ", path: " + one + "}")
+            .collect(Collectors.joining(", ", "views=[", "]"));
+    for (String forget : Methods.forgetNames()) {
+      MemoryForecast plan =
+          plan("llama-3.2-1b", "method.forget=" + forget, "method.retain=none", views);
+      assertTrue(plan.piece() >= 128, forget);
+    }
+  }
+
+  @Test
+  void evaluationIsCountedAndHasRemedies() {
+    String[] keys = {"dtype=bf16", "evaluate.batch_size=4", "evaluate.every=10 steps", ""};
+    keys[3] = "evaluate.max_new_tokens=1000";
+    MemoryForecast plan = plan("llama-3.2-1b", keys);
+    long held = plan.phases().get("evaluation") - plan.parts().get("generating answers");
+    long steps = plan.parts().get("activations") + plan.parts().get("head");
+    long beside = plan.parts().get("generating answers between steps");
+    assertTrue(beside > plan.parts().get("scoring rows between steps"), plan.toString());
+    assertEquals(held + steps + beside, plan.phases().get("training"));
+    // Keys and values of four prompts with their answers, and the activations of as many tokens.
+    long cached = 4L * 1128 * 16 * 2 * 8 * 64 * 2;
+    assertTrue(plan.parts().get("generating answers") > cached);
+    keys[3] = "memory.budget=" + (held + steps + beside - 1) + "B";
+    MemoryForecast cut = plan("llama-3.2-1b", keys[0], keys[1], keys[2], keys[3]);
+    assertTrue(cut.fits(), cut.toString());
+    String[] keep = {
+      "dtype=bf16",
+      "memory.activations=keep",
+      "evaluate.every=10 steps",
+      "evaluate.max_new_tokens=8000",
+      "seed=0"
+    };
+    MemoryForecast free = plan("llama-3.2-1b", keep);
+    keep[4] = "train.tokens_per_micro_batch=1";
+    MemoryForecast small = plan("llama-3.2-1b", keep);
+    assertTrue(small.peak() < free.peak());
+    keep[4] = "memory.budget=4GB";
+    MemoryForecast tooLong = plan("llama-3.2-1b", keep);
+    assertFalse(tooLong.fits(), tooLong.toString());
+    assertTrue(tooLong.remedies().contains("evaluate.max_new_tokens=16"), tooLong.toString());
+    keep[3] = "evaluate.max_new_tokens=16";
+    assertTrue(plan("llama-3.2-1b", keep).fits());
+  }
+
+  @Test
+  void scratchMemoryOfADeviceIsCounted() {
+    MemoryForecast plan = plan("llama-2-7b", "device=cuda:63", "dtype=bf16");
+    long scratch = plan.parts().get("scratch memory of ops");
+    // What decoding finds: 2048 tokens of 32 heads in 8 rounds of 128 numbers and two sums.
+    assertWithin(2048L * 32 * 8 * 130 * 4, scratch);
+    assertFalse(plan("llama-2-7b", "dtype=bf16").parts().containsKey("scratch memory of ops"));
   }
 
   @Test

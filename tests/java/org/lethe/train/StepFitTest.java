@@ -39,7 +39,7 @@ class StepFitTest {
   }
 
   private static Optional<StepFit> fit(MemorySettings.Activations activations, long room) {
-    return StepFit.cheapest(MEMORY, activations, room, 4096, StepFitTest::piece, 64);
+    return StepFit.cheapest(MEMORY, activations, room, 4096, StepFitTest::piece, piece -> 0, 64);
   }
 
   private static long bytes(int tokens, int recomputed) {

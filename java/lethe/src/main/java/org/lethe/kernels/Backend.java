@@ -34,6 +34,7 @@ public final class Backend implements AutoCloseable {
   private final String description;
   private final Set<Buffer> buffers = new HashSet<>();
   private boolean closed;
+  private long most;
   private long limit = Long.MAX_VALUE;
 
   private Backend(EngineHandle engine) {
@@ -292,6 +293,7 @@ public final class Backend implements AutoCloseable {
 
   private Buffer enter(Buffer buffer) {
     buffers.add(buffer);
+    most = Math.max(most, allocatedBytes());
     return buffer;
   }
 
@@ -312,6 +314,13 @@ public final class Backend implements AutoCloseable {
   /** Bytes that are left of {@link #limit}; a limit that was never set leaves any number. */
   public long room() {
     return limit == Long.MAX_VALUE ? limit : limit - allocatedBytes();
+  }
+
+  /** The most {@link #allocatedBytes} that there were at one time, counted from its last call. */
+  public long mostAllocatedBytes() {
+    long found = most;
+    most = allocatedBytes();
+    return found;
   }
 
   /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */

@@ -18,15 +18,28 @@ public record AdapterWidths(int qkv, int o, int gateUp, int down) {
 
   /** What adapters of a configuration have on a model of these sizes. */
   public static AdapterWidths of(ModelConfig model, LoraConfig lora) {
-    Map<String, LoraConfig.Adapter> adapters = lora.resolve(Lora.modules(model));
+    return of(model, List.of(lora));
+  }
+
+  /**
+   * What all of these have together.
+   *
+   * @param adapters that may be in one view
+   */
+  public static AdapterWidths of(ModelConfig model, List<LoraConfig> adapters) {
+    List<Map<String, LoraConfig.Adapter>> found =
+        adapters.stream().map(lora -> lora.resolve(Lora.modules(model))).toList();
     List<Model.Group> groups = ModelLayout.groups(model);
     AdapterWidths widest = NONE;
     for (int layer = 0; layer < model.layers(); layer++) {
       int[] widths = new int[groups.size()];
       for (int group = 0; group < widths.length; group++) {
         for (Projection.Part part : groups.get(group).parts()) {
-          LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, part.module()));
-          widths[group] += adapter == null ? 0 : adapter.rank();
+          String module = ParameterNames.module(layer, part.module());
+          for (Map<String, LoraConfig.Adapter> each : found) {
+            LoraConfig.Adapter adapter = each.get(module);
+            widths[group] += adapter == null ? 0 : adapter.rank();
+          }
         }
       }
       widest = widest.or(new AdapterWidths(widths[0], widths[1], widths[2], widths[3]));

@@ -59,12 +59,8 @@ public final class Generator implements AutoCloseable {
               + " continuation");
     }
     int views = mixture == null ? 1 : 2;
-    int fitting = slots;
-    while (fitting > 1
-        && bytes(model, fitting, this.length, views) > model.ops().backend().room()) {
-      fitting = Math.max(1, fitting * 3 / 4);
-    }
-    this.slots = fitting;
+    this.slots =
+        InferenceMemory.of(model).slots(slots, this.length, views, model.ops().backend().room());
     this.view = view;
     this.mixture = mixture;
     this.rotary = model.config().rotary();
@@ -86,12 +82,6 @@ public final class Generator implements AutoCloseable {
       }
       throw e;
     }
-  }
-
-  private static long bytes(Model model, int slots, int length, int views) {
-    return Decoder.bytes(model, slots * length, false)
-        + Head.bytes(model, views * slots, views * slots)
-        + views * KvCache.bytes(model, slots, length);
   }
 
   private <T extends AutoCloseable> T taken(List<AutoCloseable> all, Supplier<T> make) {

@@ -23,24 +23,31 @@ final class KvCache implements AutoCloseable {
   record Step(KvCache cache, int[] positions, int[] segments) {}
 
   KvCache(Model model, int slots, int length) {
-    this.c = model.config();
+    this(
+        model.config(),
+        model.ops().dtype(),
+        slots,
+        length,
+        new Arena(model.ops().backend(), "cached keys and values"));
+  }
+
+  private KvCache(ModelConfig config, Dtype storage, int slots, int length, Arena arena) {
+    this.c = config;
     this.slots = slots;
     this.length = length;
-    this.arena = new Arena(model.ops().backend(), "cached keys and values");
+    this.arena = arena;
     this.layers = new long[c.layers()];
     for (int l = 0; l < layers.length; l++) {
-      layers[l] = arena.reserve((long) slots * length * 2 * c.kvWidth(), model.ops().dtype());
+      layers[l] = arena.reserve((long) slots * length * 2 * c.kvWidth(), storage);
     }
     this.index = arena.reserve((long) slots * length, Dtype.I32);
     arena.allocate();
-    this.staging = new Staging(slots * length * Integer.BYTES);
+    this.staging = arena.counts() ? null : new Staging(slots * length * Integer.BYTES);
   }
 
   /** What so many slots will take. */
-  static long bytes(Model model, int slots, int length) {
-    ModelConfig c = model.config();
-    long row = 2L * c.kvWidth() * model.ops().dtype().bytes() * c.layers() + Integer.BYTES;
-    return (long) slots * length * row;
+  static long bytes(ModelConfig config, Dtype storage, int slots, int length) {
+    return new KvCache(config, storage, slots, length, new Arena(null)).arena.bytes();
   }
 
   long rows() {

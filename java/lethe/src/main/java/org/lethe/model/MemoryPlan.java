@@ -19,6 +19,11 @@ public final class MemoryPlan {
     return this;
   }
 
+  /** The same where it is anything at all. */
+  public MemoryPlan partIfAny(String name, long bytes) {
+    return bytes > 0 ? part(name, bytes) : this;
+  }
+
   /** A setting that would free so much; not mentioned when that is nothing. */
   public MemoryPlan remedy(String setting, long frees) {
     if (frees > 0) {

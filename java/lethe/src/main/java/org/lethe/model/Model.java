@@ -113,6 +113,11 @@ public final class Model implements AutoCloseable {
     return planned.bytes();
   }
 
+  /** Bytes on its device that loading a model takes beside them, and gives back. */
+  public static long loadingBytes() {
+    return WeightLoader.STAGING_BYTES;
+  }
+
   /**
    * A frozen model with the weights of {@code source}; missing, extra and misshapen tensors are
    * errors.
@@ -503,6 +508,21 @@ public final class Model implements AutoCloseable {
       widest = widest.or(AdapterWidths.of(layer));
     }
     return widest;
+  }
+
+  /** What its ops take of its engine's scratch memory, with all that it carries. */
+  public ScratchPlan scratch() {
+    List<LoraConfig> carried = new ArrayList<>();
+    adapters.widest().adapters().forEach(w -> carried.add(w.adapter().config()));
+    boolean adaptersTrain = lora() != null && lora().trainable() != null;
+    return new ScratchPlan(
+        config,
+        ops.dtype(),
+        carried,
+        room,
+        adaptersTrain ? lora().config() : null,
+        trainable() == null ? null : optimizer,
+        ops.backend().isHost());
   }
 
   /** The layers as a view has them. */

@@ -72,6 +72,11 @@ public final class ShapeBucket {
     return Math.addExact(up(rows, LEAST_STEP), 2 * LEAST_STEP + rows / STEPS);
   }
 
+  /** The most sequences that a batch of so many has when it is filled up. */
+  public static int sequences(int sequences) {
+    return Math.addExact(up(sequences, SEQUENCE_STEP), 2 * SEQUENCE_STEP + sequences / STEPS);
+  }
+
   /** Whether the shape of a batch is all in its {@link Key}. */
   public static boolean fits(PackedBatch packed, HeadRows headRows) {
     return packed.silent().length == 0

@@ -12,7 +12,8 @@ import org.lethe.kernels.Staging;
  * Fills a model's weights from a source that must have them all, in their shapes, and no others.
  */
 final class WeightLoader {
-  private static final int STAGING_BYTES = 4 << 20;
+  /** What loading takes of the device, and gives back. */
+  static final int STAGING_BYTES = 4 << 20;
 
   private WeightLoader() {}
 

@@ -42,6 +42,7 @@ public final class Evaluate {
   public static Result run(RunConfig config, RunListener listener) {
     try (LoadedModel loaded = LoadedModel.open(config)) {
       boolean adapted = loaded.loadAdapter(config);
+      EvaluationRoom.require(config, loaded, loaded.model().adapterWidths(), 0);
       return run(config, loaded, adapted, listener);
     }
   }
@@ -64,16 +65,7 @@ public final class Evaluate {
 
   /** Judges one of the models that stand on the loaded weights. */
   static Result run(RunConfig config, LoadedModel loaded, View view, RunListener listener) {
-    Map<String, List<Example>> sets = new LinkedHashMap<>();
-    sets.put(SetObservations.FORGET, Settings.forget(config.data()));
-    sets.put("retain", Settings.read(config.data().retain()));
-    sets.put("general", Settings.read(config.data().general()));
-    sets.put(SetObservations.HOLDOUT, Settings.read(config.data().holdout()));
-    sets.values().removeIf(List::isEmpty);
-    int most = config.evaluate().rows();
-    if (most > 0) {
-      sets.replaceAll((name, rows) -> rows.subList(0, Math.min(most, rows.size())));
-    }
+    Map<String, List<Example>> sets = sets(config);
     if (sets.isEmpty()) {
       throw new UserException(
           "there is nothing to evaluate; give data.forget, data.retain, data.general or"
@@ -103,7 +95,23 @@ public final class Evaluate {
     return new Result(Evaluation.of(observed, scoring), observed, scoring);
   }
 
-  private static ExampleEncoder encoder(EvaluateSection c, LoadedModel loaded) {
+  /** The rows of each configured set that are judged; sets without any are left out. */
+  static Map<String, List<Example>> sets(RunConfig config) {
+    Map<String, List<Example>> sets = new LinkedHashMap<>();
+    sets.put(SetObservations.FORGET, Settings.forget(config.data()));
+    sets.put("retain", Settings.read(config.data().retain()));
+    sets.put("general", Settings.read(config.data().general()));
+    sets.put(SetObservations.HOLDOUT, Settings.read(config.data().holdout()));
+    sets.values().removeIf(List::isEmpty);
+    int most = config.evaluate().rows();
+    if (most > 0) {
+      sets.replaceAll((name, rows) -> rows.subList(0, Math.min(most, rows.size())));
+    }
+    return sets;
+  }
+
+  /** What prompts and answers are encoded with when they are judged. */
+  static ExampleEncoder encoder(EvaluateSection c, LoadedModel loaded) {
     if (c.controlToken().isEmpty()) {
       return loaded.encoder();
     }

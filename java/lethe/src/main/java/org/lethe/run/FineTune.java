@@ -94,6 +94,7 @@ public final class FineTune {
 
   private static List<StepReport> trainGiven(Job job) {
     try (LoadedModel loaded = LoadedModel.openToTrain(job.config())) {
+      job.listener().opened(loaded.backend());
       Job settled = job.with(HeadChunk.settle(job.config(), loaded.model()));
       try (RunFolder folder = settled.open(loaded.backend())) {
         return trainAndSave(settled, loaded, LoadedModel.modelDirectory(job.config()), folder);
@@ -109,6 +110,7 @@ public final class FineTune {
         RunFolder folder = job.open(backend)) {
       Path tokenizer = tokenizerOf(scratch, job.examples(), folder.resolve("tokenizer"));
       try (LoadedModel loaded = create(job.config(), scratch, backend, tokenizer)) {
+        job.listener().opened(loaded.backend());
         HeadChunk.settle(job.config(), loaded.model());
         return trainAndSave(job, loaded, tokenizer, folder);
       }
@@ -120,6 +122,7 @@ public final class FineTune {
     train(job, loaded, folder);
     save(job.config(), loaded, tokenizerDirectory, folder);
     folder.succeed();
+    job.listener().done(loaded.backend());
     return folder.steps();
   }
 

@@ -36,6 +36,7 @@ public final class LoadedModel implements AutoCloseable {
   private final Tokenizer tokenizer;
   private final ExampleEncoder encoder;
   private final ModelConfigFile config;
+  private long scratch;
 
   private LoadedModel(
       Backend backend,
@@ -176,6 +177,23 @@ public final class LoadedModel implements AutoCloseable {
         .model()
         .orElseThrow(
             () -> new UserException("model is not set; give a model directory: model=DIR"));
+  }
+
+  /**
+   * Says that the device's ops will take so many bytes of scratch memory, which then are no room
+   * for anything else.
+   */
+  void takesScratch(RunConfig run, long bytes) {
+    scratch = Math.max(scratch, bytes);
+    long budget = run.memory().budgetBytes();
+    if (budget > 0) {
+      backend.limit(budget - DeviceCosts.of(backend.isHost()).overheadBytes() - scratch);
+    }
+  }
+
+  /** Bytes of scratch memory that the device's ops will take, as far as it is known. */
+  long scratch() {
+    return scratch;
   }
 
   /** Puts the configured adapter on the model, if there is one; answers whether. */

@@ -10,7 +10,8 @@ import java.util.OptionalLong;
  * @param model its name or directory
  * @param training what trains on what, in words
  * @param device cpu, cuda or cuda:N
- * @param parts bytes by part, in the order they are taken
+ * @param parts bytes by part, in the order they are taken; not all are taken at one time
+ * @param phases bytes taken at one time, by what happens then
  * @param piece tokens of the largest piece that a step is cut into
  * @param limit the train.tokens_per_micro_batch that cuts it so
  * @param recomputed layers whose activations are computed again
@@ -25,6 +26,7 @@ public record MemoryForecast(
     String training,
     String device,
     Map<String, Long> parts,
+    Map<String, Long> phases,
     int piece,
     int limit,
     int recomputed,
@@ -34,9 +36,9 @@ public record MemoryForecast(
     String bound,
     List<String> remedies) {
 
-  /** Bytes in all. */
+  /** The most bytes taken at one time. */
   public long peak() {
-    return parts.values().stream().mapToLong(Long::longValue).sum();
+    return phases.values().stream().mapToLong(Long::longValue).max().orElse(0);
   }
 
   /** Whether that is available; true where nobody knows what is. */

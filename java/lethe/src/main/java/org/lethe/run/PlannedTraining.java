@@ -1,5 +1,6 @@
 package org.lethe.run;
 
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -8,19 +9,20 @@ import org.lethe.kernels.Dtype;
 import org.lethe.method.Method;
 import org.lethe.model.ActivationPolicy;
 import org.lethe.model.AdapterRoom;
-import org.lethe.model.AdapterWidths;
 import org.lethe.model.Head;
-import org.lethe.model.Lora;
+import org.lethe.model.InferenceMemory;
 import org.lethe.model.LoraConfig;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.model.OptimizerConfig;
+import org.lethe.model.ScratchPlan;
 import org.lethe.model.SpareRule;
-import org.lethe.model.Trainable;
 import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.Graphs;
 import org.lethe.train.MemorySettings;
+import org.lethe.train.PieceShape;
+import org.lethe.train.ReferenceCache;
 import org.lethe.train.Step;
 import org.lethe.train.StepFit;
 import org.lethe.train.StepMemory;
@@ -31,106 +33,170 @@ import org.lethe.train.TrainSettings;
  * A training that nothing was loaded of: what of a device it would take.
  *
  * @param weights how and where those that are frozen are kept
- * @param lora null: all weights train
+ * @param adapters on the model; none of them trains where all weights do
  * @param optimizer what is kept of each parameter that trains
+ * @param cached whether what the reference says of sequences is computed ahead
  * @param step sequences as long as the longest of the run's
- * @param workspace of the device's head
- * @param spare how the device wants the weights of linears with adapters to lie
+ * @param judging what else is asked of the model
+ * @param device what it wants of memory
  */
 record PlannedTraining(
     ModelConfig model,
     Dtype dtype,
     WeightPlacement weights,
-    LoraConfig lora,
+    PlannedAdapters adapters,
     OptimizerConfig optimizer,
     Method method,
+    boolean cached,
     TrainSettings settings,
     List<StepSequence> step,
-    Head.Workspace workspace,
-    SpareRule spare,
-    DeviceCosts costs) {
+    Judging judging,
+    Device device) {
+
+  /**
+   * What a device alone knows of memory.
+   *
+   * @param workspace of its head
+   * @param spare how it wants the weights of linears with adapters to lie
+   */
+  record Device(Head.Workspace workspace, SpareRule spare, DeviceCosts costs) {}
+
+  /** What happens at one time: bytes by part, and in all with what is held throughout. */
+  record Phase(String name, Map<String, Long> parts, long bytes) {}
 
   PlannedTraining with(Dtype other) {
-    return with(other, weights, lora, optimizer, settings);
+    return with(other, weights, adapters, optimizer, settings, judging);
   }
 
   PlannedTraining with(WeightPlacement other) {
-    return with(dtype, other, lora, optimizer, settings);
+    return with(dtype, other, adapters, optimizer, settings, judging);
   }
 
   /** Adapters in place of all weights, whose gradients exist at once. */
   PlannedTraining with(LoraConfig other) {
     OptimizerConfig whole = new OptimizerConfig(optimizer.master(), optimizer.moments(), false);
-    return with(dtype, weights, other, whole, settings);
+    return with(dtype, weights, adapters.with(other), whole, settings, judging);
   }
 
   PlannedTraining with(OptimizerConfig other) {
-    return with(dtype, weights, lora, other, settings);
+    return with(dtype, weights, adapters, other, settings, judging);
   }
 
   PlannedTraining with(MemorySettings.Activations activations) {
     MemorySettings bounds = new MemorySettings(settings.memory().budget(), activations);
-    return with(dtype, weights, lora, optimizer, settings.with(bounds));
+    return with(dtype, weights, adapters, optimizer, settings.with(bounds), judging);
+  }
+
+  PlannedTraining with(Judging other) {
+    return with(dtype, weights, adapters, optimizer, settings, other);
   }
 
   private PlannedTraining with(
       Dtype other,
       WeightPlacement kept,
-      LoraConfig adapters,
+      PlannedAdapters carried,
       OptimizerConfig state,
-      TrainSettings bounds) {
+      TrainSettings bounds,
+      Judging asked) {
     return new PlannedTraining(
-        model, other, kept, adapters, state, method, bounds, step, workspace, spare, costs);
+        model, other, kept, carried, state, method, cached, bounds, step, asked, device);
   }
 
-  /** What does not depend on how a step is cut. */
+  /** Whether adapters train, and not all weights. */
+  boolean trainsAdapters() {
+    return adapters.trained() != null;
+  }
+
+  /** What is held throughout: it does not depend on how a step is cut. */
   Map<String, Long> fixed() {
     Map<String, Long> parts = new LinkedHashMap<>();
-    parts.put("libraries", costs.overheadBytes());
+    parts.put("libraries", device.costs().overheadBytes());
     long packed = Model.bytes(model, dtype, weights);
     parts.put("weights", packed);
-    long room = lora == null ? 0 : Model.bytes(model, dtype, weights, room()) - packed;
+    long room = Model.bytes(model, dtype, weights, room()) - packed;
     if (room > 0) {
       parts.put("room for adapters beside weights", room);
     }
-    if (lora == null) {
-      parts.put("gradients and optimizer", Trainable.bytes(model, dtype, optimizer));
-    } else {
-      long copies = Lora.layout(model, lora).elements() * dtype.bytes();
-      long state = Trainable.bytes(Lora.layout(model, lora), dtype, optimizer);
-      parts.put("adapters, gradients and optimizer", copies + state);
+    if (!adapters.frozen().isEmpty()) {
+      parts.put("frozen adapters", adapters.frozenBytes(model, dtype));
     }
+    parts.put(
+        trainsAdapters() ? "adapters, gradients and optimizer" : "gradients and optimizer",
+        adapters.trainedBytes(model, dtype, optimizer));
     return parts;
   }
 
   private AdapterRoom room() {
-    return AdapterRoom.of(spare, model, List.of(lora));
+    return AdapterRoom.of(device.spare(), model, trainsAdapters() ? adapters.all() : List.of());
+  }
+
+  /** What its ops take of the device's engine. */
+  private ScratchPlan scratch() {
+    return new ScratchPlan(
+        model, dtype, adapters.all(), room(), adapters.trained(), optimizer, device.costs().host());
+  }
+
+  /** What they take however a step is cut. */
+  private long leastScratch() {
+    return Math.max(scratch().loading(), judging.scratch(scratch(), inference()));
+  }
+
+  /** What they take of scratch memory where the largest piece has so many tokens. */
+  long scratch(int piece) {
+    int sequences = PieceShape.sequences(method, reference(), List.of(step), filled());
+    return Math.max(leastScratch(), PieceShape.scratch(scratch(), memory(), sequences, piece));
+  }
+
+  private long held() {
+    return fixed().values().stream().mapToLong(Long::longValue).sum();
   }
 
   StepMemory memory() {
-    AdapterWidths widths = lora == null ? AdapterWidths.NONE : AdapterWidths.of(model, lora);
     return new StepMemory(
-        model, dtype, widths, Step.headRows(method, settings, null), workspace, filled());
+        model,
+        dtype,
+        adapters.widths(model),
+        Step.headRows(method, settings, reference()),
+        device.workspace(),
+        filled());
+  }
+
+  private InferenceMemory inference() {
+    return new InferenceMemory(model, dtype, adapters.widths(model), device.workspace());
+  }
+
+  private ReferenceCache reference() {
+    return cached && ReferenceCache.isNeeded(method) ? ReferenceCache.planned() : null;
   }
 
   /** Graphs are a device's alone. */
   private boolean filled() {
-    return !costs.host()
+    return !device.costs().host()
         && !optimizer.fused()
         && settings.graphs() != Graphs.NEVER
         && settings.memory().activations() != MemorySettings.Activations.OFFLOAD;
   }
 
-  /** How a step would be cut inside so many bytes; empty where it does not fit. */
+  /** How a step would be cut inside so many bytes; empty where the run does not fit. */
   Optional<StepFit> fit(long available) {
-    long held = fixed().values().stream().mapToLong(Long::longValue).sum();
+    if (loading() > available) {
+      return Optional.empty();
+    }
+    long least = leastScratch();
+    long left = available - held() - least;
+    long after = judging.leastAfter(inference());
     return StepFit.cheapest(
         memory(),
         settings.memory().activations(),
-        available - held,
+        left - judging.leastBeside(inference()),
         settings.tokensPerMicroBatch(),
         this::piece,
-        costs.pieceTokens());
+        piece -> {
+          long more = scratch(piece) - least;
+          // Nothing of the steps stays but their scratch memory.
+          return more + after > left ? Long.MAX_VALUE / 2 : more;
+        },
+        device.costs().pieceTokens());
   }
 
   /** As the settings say, or as small as they allow. */
@@ -147,6 +213,42 @@ record PlannedTraining(
   /** A fused update cannot be cut. */
   private int piece(int limit) {
     int tokens = optimizer.fused() ? Integer.MAX_VALUE : limit;
-    return Step.largestPiece(method, settings.withTokensPerMicroBatch(tokens), null, List.of(step));
+    return Step.largestPiece(
+        method, settings.withTokensPerMicroBatch(tokens), reference(), List.of(step));
+  }
+
+  /**
+   * What happens when steps are cut so.
+   *
+   * @param available what evaluation and sampling keep within as far as they can
+   */
+  List<Phase> phases(StepFit fit, long available) {
+    long held = held() + scratch(fit.piece());
+    Map<String, Long> steps = new LinkedHashMap<>();
+    steps.put("activations", memory().activations(fit.piece(), fit.policy()));
+    steps.put("head", memory().head(fit.piece()));
+    long taken = held + steps.values().stream().mapToLong(Long::longValue).sum();
+    Map<String, Long> beside = judging.besideParts(inference(), available - taken);
+    steps.putAll(beside);
+    Map<String, Long> after = judging.afterParts(inference(), available - held);
+    List<Phase> phases = new ArrayList<>();
+    phases.add(new Phase("loading", Map.of(), loading()));
+    phases.add(new Phase("training", steps, taken + most(beside)));
+    if (!after.isEmpty()) {
+      phases.add(new Phase("evaluation", after, held + most(after)));
+    }
+    return phases;
+  }
+
+  private long loading() {
+    return device.costs().overheadBytes()
+        + Model.bytes(model, dtype, weights, room())
+        + scratch().loading()
+        + Model.loadingBytes();
+  }
+
+  /** Of what does not overlap. */
+  private static long most(Map<String, Long> parts) {
+    return parts.values().stream().mapToLong(Long::longValue).max().orElse(0);
   }
 }

@@ -1,21 +1,27 @@
 package org.lethe.run;
 
 import java.util.ArrayList;
+import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
+import java.util.Set;
 import java.util.function.UnaryOperator;
+import java.util.stream.IntStream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
 import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.config.MethodSection;
 import org.lethe.config.RunConfig;
+import org.lethe.data.Counterpart;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.Methods;
+import org.lethe.method.Role;
 import org.lethe.model.BaseStorage;
 import org.lethe.model.Head;
 import org.lethe.model.LoraConfig;
@@ -26,6 +32,7 @@ import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Parity;
+import org.lethe.train.Step;
 import org.lethe.train.StepFit;
 import org.lethe.train.StepSequence;
 import org.lethe.train.TrainSettings;
@@ -33,6 +40,7 @@ import org.lethe.train.TrainSettings;
 /** Says what a configured training would take of its device, and what would make it fit. */
 public final class Planning {
   private static final String CUDA = "cuda";
+  private static final int SHORT_ANSWER = 16;
   private static final OptimizerConfig.Moments EIGHT_BIT = OptimizerConfig.Moments.EIGHT_BIT;
 
   private Planning() {}
@@ -51,31 +59,26 @@ public final class Planning {
       throw new UserException(
           "--row-tokens is " + rowTokens + ", must be from 4 to " + model.contextLength());
     }
-    if (!config.adapters().isEmpty() || !config.views().isEmpty()) {
-      throw new UserException(
-          "adapters and views add to the memory of a run and are not planned for; plan without"
-              + " them, and add their files' sizes");
-    }
-    boolean cuda = config.device().startsWith(CUDA);
+    boolean host = !config.device().startsWith(CUDA);
     try (Backend backend = Backend.open(config.device(), 1)) {
       Ops ops = new Ops(backend, dtype(config));
-      Wants wants = new Wants(Head.workspace(ops), SpareRule.of(ops));
+      PlannedTraining.Device device =
+          new PlannedTraining.Device(Head.workspace(ops), SpareRule.of(ops), DeviceCosts.of(host));
       return forecast(
-          config, shape, training(config, model, task, rowTokens, wants), backend.memory());
+          config, shape, training(config, model, task, rowTokens, device), backend.memory());
     } catch (EnvironmentException e) {
-      if (!cuda) {
+      if (host) {
         throw e;
       }
       // A plan for another machine's device: only its memory is not known.
-      Wants wants =
-          new Wants(
-              Head.cudaWorkspace(dtype(config)), SpareRule.cuda(System.getenv("LETHE_LORA_FORM")));
-      return forecast(config, shape, training(config, model, task, rowTokens, wants), null);
+      PlannedTraining.Device device =
+          new PlannedTraining.Device(
+              Head.cudaWorkspace(dtype(config)),
+              SpareRule.cuda(System.getenv("LETHE_LORA_FORM")),
+              DeviceCosts.of(false));
+      return forecast(config, shape, training(config, model, task, rowTokens, device), null);
     }
   }
-
-  /** What a device wants of memory, as it alone knows. */
-  private record Wants(Head.Workspace workspace, SpareRule spare) {}
 
   private static ModelConfig model(RunConfig config, Optional<String> shape) {
     if (shape.isPresent() == config.model().isPresent()) {
@@ -97,32 +100,51 @@ public final class Planning {
   }
 
   private static PlannedTraining training(
-      RunConfig config, ModelConfig model, Task task, int rowTokens, Wants wants) {
+      RunConfig config,
+      ModelConfig model,
+      Task task,
+      int rowTokens,
+      PlannedTraining.Device device) {
     Settings.requireTrainable(config);
     Settings.requireOptimizer(config, config.train().fullParameters());
     Method method = task == Task.FINETUNE ? Methods.fineTuning() : Settings.method(config.method());
-    List<StepSequence> step =
-        Bench.sequences(method, model.vocabularySize(), config.train().batchSize(), rowTokens);
+    Step.requireReference(method, config.train().fullParameters());
+    PlannedAdapters.requireViews(method, config);
     TrainSettings settings =
         Settings.train(config.train(), config.train().batchSize())
             .with(Parity.NONE)
             .with(Settings.memory(config.memory()));
-    boolean host = !config.device().startsWith(CUDA);
     WeightPlacement weights = LoadedModel.placement(config);
-    weights.requirePossible(model, host);
-    LoraConfig lora = config.train().fullParameters() ? null : FineTune.loraConfig(config, model);
+    weights.requirePossible(model, device.costs().host());
     return new PlannedTraining(
         model,
         dtype(config),
         weights,
-        lora,
+        PlannedAdapters.of(config, model, task),
         Settings.optimizer(config.train()),
         method,
+        config.method().reference() == MethodSection.Reference.CACHED
+            && !config.train().fullParameters(),
         settings,
-        step,
-        wants.workspace(),
-        wants.spare(),
-        DeviceCosts.of(host));
+        sequences(method, model, config.train().batchSize(), rowTokens),
+        Judging.planned(config, task, rowTokens),
+        device);
+  }
+
+  /** A step of rows as long as the longest; what a reference reads in their place is as long. */
+  private static List<StepSequence> sequences(
+      Method method, ModelConfig model, int pairs, int rowTokens) {
+    Set<Role> translated = EnumSet.noneOf(Role.class);
+    method.uses().stream()
+        .filter(use -> use.sources().counterpart())
+        .forEach(use -> translated.add(use.role()));
+    return Bench.sequences(method, model.vocabularySize(), pairs, rowTokens).stream()
+        .map(s -> translated.contains(s.role()) ? s.with(sameText(s.tokens().ids())) : s)
+        .toList();
+  }
+
+  private static Counterpart sameText(int[] ids) {
+    return new Counterpart(ids, IntStream.range(0, ids.length).toArray());
   }
 
   private static MemoryForecast forecast(
@@ -134,14 +156,17 @@ public final class Planning {
             : memory == null ? OptionalLong.empty() : OptionalLong.of(memory.total());
     StepFit fit =
         budget > 0 ? training.fit(budget).orElseGet(() -> training.cut(true)) : training.cut(false);
-    Map<String, Long> parts = parts(training, fit);
-    long peak = parts.values().stream().mapToLong(Long::longValue).sum();
-    boolean fits = available.isEmpty() || peak <= available.getAsLong();
+    // Without a budget nothing is asked whether there is room.
+    List<PlannedTraining.Phase> phases = training.phases(fit, budget > 0 ? budget : Long.MAX_VALUE);
+    Map<String, Long> together = new LinkedHashMap<>();
+    phases.forEach(phase -> together.put(phase.name(), phase.bytes()));
+    boolean fits = available.isEmpty() || most(phases) <= available.getAsLong();
     return new MemoryForecast(
         shape.orElseGet(() -> LoadedModel.modelDirectory(config).toString()),
         described(training),
         config.device(),
-        parts,
+        parts(training, fit, phases),
+        together,
         fit.piece(),
         fit.limit(),
         fit.policy().recomputed(),
@@ -152,20 +177,32 @@ public final class Planning {
         fits ? List.of() : remedies(training, available.getAsLong()));
   }
 
-  private static Map<String, Long> parts(PlannedTraining training, StepFit fit) {
+  private static long most(List<PlannedTraining.Phase> phases) {
+    return phases.stream().mapToLong(PlannedTraining.Phase::bytes).max().orElseThrow();
+  }
+
+  private static Map<String, Long> parts(
+      PlannedTraining training, StepFit fit, List<PlannedTraining.Phase> phases) {
     Map<String, Long> parts = new LinkedHashMap<>(training.fixed());
-    parts.put("activations", training.memory().activations(fit.piece(), fit.policy()));
-    parts.put("head", training.memory().head(fit.piece()));
+    long scratch = training.scratch(fit.piece());
+    if (scratch > 0) {
+      parts.put("scratch memory of ops", scratch);
+    }
+    phases.forEach(phase -> parts.putAll(phase.parts()));
     return parts;
   }
 
   private static String described(PlannedTraining training) {
     BaseStorage linears = training.weights().linears();
     String what =
-        training.lora() == null ? "all weights" : "adapters of rank " + training.lora().rank();
+        training.trainsAdapters()
+            ? "adapters of rank " + training.adapters().trained().rank()
+            : "all weights";
+    int frozen = training.adapters().frozen().size();
     return training.method().name()
         + ", "
         + what
+        + (frozen == 0 ? "" : " beside " + frozen + " frozen")
         + ", "
         + (training.dtype() == Dtype.BF16 ? "bf16" : "fp32")
         + (linears == BaseStorage.PLAIN ? "" : ", linears in " + linears)
@@ -195,7 +232,7 @@ public final class Planning {
       }
     }
     if (found.isEmpty()) {
-      long least = parts(reduced, reduced.cut(true)).values().stream().mapToLong(v -> v).sum();
+      long least = most(reduced.phases(reduced.cut(true), 0));
       together.add("memory.budget=" + (least / 1_000_000 + 1) + "MB");
       found.add(String.join(" ", together) + ", where there is so much, or a smaller model");
     }
@@ -219,13 +256,14 @@ public final class Planning {
       changes.add(new Change("dtype=bf16", t -> t.with(Dtype.BF16)));
     }
     WeightPlacement weights = training.weights();
-    if (weights.linears() == BaseStorage.PLAIN && training.lora() != null) {
+    if (weights.linears() == BaseStorage.PLAIN && training.trainsAdapters()) {
       changes.add(
           new Change(
               "quantize_base=nf4_double", t -> t.with(t.weights().with(BaseStorage.NF4_DOUBLE))));
     }
-    boolean moves = WeightPlacement.embeddingMayMove(training.model(), training.costs().host());
-    if (moves && !weights.embeddingOnHost() && training.lora() != null) {
+    boolean moves =
+        WeightPlacement.embeddingMayMove(training.model(), training.device().costs().host());
+    if (moves && !weights.embeddingOnHost() && training.trainsAdapters()) {
       changes.add(
           new Change("memory.embedding=host", t -> t.with(t.weights().withEmbeddingOnHost())));
     }
@@ -239,7 +277,7 @@ public final class Planning {
                       new OptimizerConfig(
                           t.optimizer().master(), EIGHT_BIT, t.optimizer().fused()))));
     }
-    if (training.lora() == null && !o.fused()) {
+    if (!training.trainsAdapters() && !o.fused()) {
       changes.add(
           new Change(
               "train.fused_update=true",
@@ -247,8 +285,18 @@ public final class Planning {
                   t.with(
                       new OptimizerConfig(t.optimizer().master(), t.optimizer().moments(), true))));
     }
-    if (training.lora() == null) {
+    if (!training.trainsAdapters()) {
       changes.add(new Change("train.full_parameters=false", t -> t.with(LoraConfig.all(8, 16))));
+    }
+    Judging judging = training.judging();
+    if (judging.beside()) {
+      changes.add(new Change("evaluate.every=never", t -> t.with(t.judging().afterAlone())));
+    }
+    if (judging.sizes().fresh() > SHORT_ANSWER && (judging.beside() || judging.after())) {
+      changes.add(
+          new Change(
+              "evaluate.max_new_tokens=" + SHORT_ANSWER,
+              t -> t.with(t.judging().withFresh(SHORT_ANSWER))));
     }
     return changes;
   }

@@ -2,6 +2,7 @@ package org.lethe.run;
 
 import java.nio.file.Path;
 import org.lethe.evaluate.Evaluation;
+import org.lethe.kernels.Backend;
 import org.lethe.train.StepReport;
 
 /** Told what a run does, on the run's own thread. */
@@ -23,6 +24,12 @@ public interface RunListener {
 
   /** The phase is over. */
   default void phaseEnd() {}
+
+  /** The model is loaded, and nothing else has been asked of the device. */
+  default void opened(Backend backend) {}
+
+  /** The work is done, and nothing is closed yet. */
+  default void done(Backend backend) {}
 
   /** Something a user should know, such as truncated rows. */
   default void note(String message) {}

@@ -3,6 +3,7 @@ package org.lethe.run;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import org.lethe.EnvironmentException;
@@ -13,11 +14,14 @@ import org.lethe.config.RunConfig;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.method.Method;
 import org.lethe.train.BatchSource;
+import org.lethe.train.PieceShape;
+import org.lethe.train.PoolBatches;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.RepeatedBatches;
 import org.lethe.train.Sharding;
 import org.lethe.train.StepFit;
 import org.lethe.train.StepReport;
+import org.lethe.train.StepSequence;
 import org.lethe.train.StopRequest;
 import org.lethe.train.TrainSettings;
 import org.lethe.train.Trainer;
@@ -78,11 +82,17 @@ final class TrainingRun implements TrainingLoop.Hooks {
         Settings.plan(config, method, settings.steps(), batches.stepsPerEpoch());
     Sharding sharding =
         config.train().shards() == 1 ? Sharding.none() : Sharding.local(config.train().shards());
-    try (Trainer made =
-        new Trainer(loaded.model(), method, settings, batches, reference, sharding)) {
+    boolean samples = batches instanceof PoolBatches;
+    TrainSettings kept =
+        settings.with(EvaluationRoom.beside(config, loaded, samples, settings.memory()));
+    try (Trainer made = new Trainer(loaded.model(), method, kept, batches, reference, sharding)) {
       trainer = made;
       if (settings.memory().budget() > 0) {
         listener.note(fitted(made.fit(), loaded.model().config().layers()));
+        Iterable<List<StepSequence>> steps = batches.sizes(settings.steps());
+        int piece = made.fit().piece();
+        loaded.takesScratch(
+            config, PieceShape.scratch(loaded.model(), method, settings, reference, steps, piece));
       }
       loop = new TrainingLoop(made, plan, this);
       resumed.ifPresent(found -> checkpoints.restore(found, made, loop));

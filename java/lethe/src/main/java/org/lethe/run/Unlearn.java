@@ -84,6 +84,7 @@ public final class Unlearn {
     Rows rows = Rows.read(given);
     Optional<Resumption> resumption = Resumption.of(given, resumed, listener);
     try (LoadedModel loaded = LoadedModel.openToTrain(given)) {
+      listener.opened(loaded.backend());
       RunConfig config = HeadChunk.settle(given, loaded.model());
       // Before the output directory is touched: it refuses empty sets.
       BatchSource batches = batches(config, method, rows, loaded);
@@ -169,6 +170,7 @@ public final class Unlearn {
     RunFolder folder = job.folder();
     Model model = job.loaded().model();
     TrainingCheckpoints checkpoints = Checkpoints.of(config, IDENTITY, model, job.method());
+    requireRoom(job);
     ReferenceCache reference = reference(job);
     Evaluation given = folder.before(before, () -> given(job));
     if (config.train().fullParameters()) {
@@ -190,7 +192,22 @@ public final class Unlearn {
     save(config, job.loaded(), folder);
     OutputDirectory.write(folder.resolve("evaluation"), true, 0, out -> Evaluate.write(after, out));
     folder.succeed();
+    job.listener().done(job.loaded().backend());
     return new Result(folder.steps(), given, after.evaluation());
+  }
+
+  /** What the last evaluation needs is known before the first. */
+  private static void requireRoom(Job job) {
+    RunConfig config = job.config();
+    if (config.memory().budgetBytes() == 0) {
+      return;
+    }
+    Model model = job.loaded().model();
+    PlannedAdapters adapters = PlannedAdapters.of(config, model.config(), Task.UNLEARN);
+    long coming =
+        adapters.trainedBytes(
+            model.config(), model.ops().dtype(), Settings.optimizer(config.train()));
+    EvaluationRoom.require(config, job.loaded(), adapters.widths(model.config()), coming);
   }
 
   /** The model as it was given, with the adapter that trains on, when there is one. */

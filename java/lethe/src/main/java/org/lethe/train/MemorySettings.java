@@ -6,10 +6,22 @@ import org.lethe.model.ActivationPolicy;
  * How much memory a training may take, and how it keeps to that.
  *
  * @param budget bytes of the device in all; 0: no bound
+ * @param kept bytes of the budget that steps leave to what happens between them
+ * @param scratch bytes of it that the device's ops take whatever a step is
  */
-public record MemorySettings(long budget, Activations activations) {
+public record MemorySettings(long budget, Activations activations, long kept, long scratch) {
   /** No bound: all activations are kept. */
   public static final MemorySettings UNBOUNDED = new MemorySettings(0, Activations.AUTO);
+
+  /** The same for steps alone. */
+  public MemorySettings(long budget, Activations activations) {
+    this(budget, activations, 0, 0);
+  }
+
+  /** The same with so many bytes kept for what happens between the steps. */
+  public MemorySettings keeping(long bytes, long scratchBytes) {
+    return new MemorySettings(budget, activations, bytes, scratchBytes);
+  }
 
   /** What becomes of activations between the forward and the backward pass. */
   public enum Activations {

@@ -76,6 +76,14 @@ public final class ReferenceCache {
     }
   }
 
+  /**
+   * Stands for the cache of a run that is only planned: steps are cut as with one, and nothing can
+   * be looked up.
+   */
+  public static ReferenceCache planned() {
+    return new ReferenceCache(null);
+  }
+
   /** Whether a method asks for the reference's sequence nll at all. */
   public static boolean isNeeded(Method method) {
     return method.uses().stream().anyMatch(u -> u.reference() == ReferenceUse.SEQUENCE_NLL);

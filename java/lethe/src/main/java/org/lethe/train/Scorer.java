@@ -14,6 +14,7 @@ import org.lethe.method.Sequence;
 import org.lethe.model.Decoder;
 import org.lethe.model.Head;
 import org.lethe.model.HeadRows;
+import org.lethe.model.InferenceMemory;
 import org.lethe.model.MemoryPlan;
 import org.lethe.model.Model;
 import org.lethe.model.PackedBatch;
@@ -25,8 +26,6 @@ import org.lethe.model.View;
  * it.
  */
 public final class Scorer implements AutoCloseable {
-  private static final int MOST_TOKENS = 2048;
-
   private final Model model;
   private final int budget;
   private final View view;
@@ -91,15 +90,8 @@ public final class Scorer implements AutoCloseable {
   public static Scorer forSequences(Model model, List<TokenSequence> sequences, View view) {
     int longest = sequences.stream().mapToInt(s -> s.ids().length).max().orElse(1);
     int total = sequences.stream().mapToInt(s -> s.ids().length).sum();
-    int budget = Math.max(longest, Math.min(total, MOST_TOKENS));
-    while (budget > longest && bytes(model, budget) > model.ops().backend().room()) {
-      budget = Math.max(longest, budget * 3 / 4);
-    }
+    int budget = InferenceMemory.of(model).tokens(longest, total, model.ops().backend().room());
     return new Scorer(model, budget, view);
-  }
-
-  private static long bytes(Model model, int tokens) {
-    return Decoder.bytes(model, tokens, false) + Head.bytes(model, tokens, tokens);
   }
 
   /** What is taken from a sequence's rows. */

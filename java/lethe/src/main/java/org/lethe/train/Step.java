@@ -110,7 +110,8 @@ public final class Step implements AutoCloseable {
               int tokens = StepGraphs.fuses(model) ? Integer.MAX_VALUE : limit;
               TrainSettings other = settings.withTokensPerMicroBatch(tokens);
               return largestPiece(model, method, other, reference, steps);
-            });
+            },
+            PieceShape.sequences(method, reference, steps, StepGraphs.used(model, settings)));
     TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
     requireFusable(model, method, cut, reference, steps);
     return new Step(model, method, cut, reference, fit.piece(), sharding, fit.policy());

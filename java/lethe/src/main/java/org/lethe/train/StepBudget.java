@@ -1,5 +1,6 @@
 package org.lethe.train;
 
+import java.util.function.IntToLongFunction;
 import java.util.function.IntUnaryOperator;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
@@ -8,6 +9,7 @@ import org.lethe.model.ActivationPolicy;
 import org.lethe.model.BaseStorage;
 import org.lethe.model.MemoryPlan;
 import org.lethe.model.Model;
+import org.lethe.model.ScratchPlan;
 import org.lethe.model.WeightPlacement;
 
 /** Cuts the steps of a training so that it stays within its {@link MemorySettings#budget}. */
@@ -18,10 +20,15 @@ final class StepBudget {
    * The cheapest fit; as the settings say where there is no budget.
    *
    * @param pieceOf tokens of the largest piece under a limit
+   * @param sequences of a piece at most
    * @throws UserException when nothing fits: what is needed, for what, and which settings help
    */
   static StepFit fit(
-      Model model, TrainSettings settings, IntUnaryOperator headRows, IntUnaryOperator pieceOf) {
+      Model model,
+      TrainSettings settings,
+      IntUnaryOperator headRows,
+      IntUnaryOperator pieceOf,
+      int sequences) {
     StepMemory memory = StepMemory.of(model, settings, headRows);
     MemorySettings bounds = settings.memory();
     int limit = settings.tokensPerMicroBatch();
@@ -32,15 +39,24 @@ final class StepBudget {
     }
     Backend backend = model.ops().backend();
     DeviceCosts costs = DeviceCosts.of(backend.isHost());
-    long held = backend.allocatedBytes() + costs.overheadBytes();
+    long held = backend.allocatedBytes() + costs.overheadBytes() + bounds.scratch();
+    ScratchPlan scratch = model.scratch();
+    IntToLongFunction more =
+        piece ->
+            Math.max(0, PieceShape.scratch(scratch, memory, sequences, piece) - bounds.scratch());
     return StepFit.cheapest(
             memory,
             bounds.activations(),
-            bounds.budget() - held,
+            bounds.budget() - held - bounds.kept(),
             limit,
             pieceOf,
+            more,
             costs.pieceTokens())
-        .orElseThrow(() -> tooMuch(model, bounds, held, memory, pieceOf));
+        .orElseThrow(
+            () -> {
+              long smallest = more.applyAsLong(pieceOf.applyAsInt(1));
+              return tooMuch(model, bounds, held + smallest, memory, pieceOf);
+            });
   }
 
   private static UserException tooMuch(
@@ -66,7 +82,9 @@ final class StepBudget {
         new MemoryPlan()
             .part("model, adapters, optimizer and libraries", held)
             .part("activations and head of the smallest pieces", least)
-            .remedy("memory.budget=" + ((held + least) / 1_000_000 + 1) + "MB")
+            .partIfAny("evaluation and sampling between steps", bounds.kept())
+            .remedy("memory.budget=" + ((held + least + bounds.kept()) / 1_000_000 + 1) + "MB")
+            .remedy("evaluate.every=never, where nothing is sampled,", bounds.kept())
             .remedy(
                 "memory.activations=auto",
                 keep

@@ -1,6 +1,7 @@
 package org.lethe.train;
 
 import java.util.Optional;
+import java.util.function.IntToLongFunction;
 import java.util.function.IntUnaryOperator;
 import org.lethe.model.ActivationPolicy;
 
@@ -27,6 +28,7 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
    * @param room bytes for activations and head
    * @param most the largest limit that is allowed
    * @param pieceOf tokens of the largest piece under a limit; never falls with the limit
+   * @param besides bytes that a piece of so many tokens takes beside activations and head
    * @return none where even the smallest pieces need more
    */
   public static Optional<StepFit> cheapest(
@@ -35,6 +37,7 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
       long room,
       int most,
       IntUnaryOperator pieceOf,
+      IntToLongFunction besides,
       int pieceTokens) {
     StepFit best = null;
     double least = Double.POSITIVE_INFINITY;
@@ -43,7 +46,8 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
     for (int limit = most; ; limit = Math.max(1, limit * 3 / 4)) {
       int piece = pieceOf.applyAsInt(limit);
       if (piece != seen) {
-        Optional<StepFit> fit = fit(memory, activations, room, limit, piece);
+        Optional<StepFit> fit =
+            fit(memory, activations, room - besides.applyAsLong(piece), limit, piece);
         if (fit.isPresent()) {
           double cost = cost(fit.get(), memory.model().layers(), pieceTokens);
           if (cost < least) {

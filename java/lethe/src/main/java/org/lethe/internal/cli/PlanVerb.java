@@ -90,6 +90,7 @@ final class PlanVerb implements Callable<Integer> {
     facts.put("training", plan.training());
     facts.put("device", plan.device());
     facts.put("parts_bytes", plan.parts());
+    facts.put("phases_bytes", plan.phases());
     facts.put("peak_bytes", plan.peak());
     plan.available().ifPresent(bytes -> facts.put("available_bytes", bytes));
     facts.put("bound", plan.bound());
@@ -106,6 +107,9 @@ final class PlanVerb implements Callable<Integer> {
   private static String text(MemoryForecast plan) {
     List<List<Table.Cell>> rows = new ArrayList<>();
     plan.parts().forEach((part, bytes) -> rows.add(Table.row(part, Bytes.text(bytes))));
+    plan.phases()
+        .forEach(
+            (phase, bytes) -> rows.add(Table.row("at one time in " + phase, Bytes.text(bytes))));
     rows.add(Table.row("predicted peak", Bytes.text(plan.peak())));
     Table table =
         new Table(

@@ -1,0 +1,114 @@
+package org.lethe.train;
+
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
+
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.lethe.TestDevice;
+import org.lethe.data.CounterRng;
+import org.lethe.data.TokenSequence;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
+import org.lethe.method.Method;
+import org.lethe.method.MethodConfig;
+import org.lethe.method.Methods;
+import org.lethe.method.Role;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.LoraTargets;
+import org.lethe.model.Model;
+import org.lethe.model.ModelConfig;
+import org.lethe.model.OptimizerConfig;
+import org.lethe.model.RandomWeights;
+import org.lethe.model.WeightPlacement;
+
+/** What a step is said to take of an engine's scratch memory, against what it takes. */
+class ScratchPlanTest {
+  private static ModelConfig sizes(int feedForward) {
+    return ModelConfig.llama(
+        new ModelConfig.Sizes(64, 32, 1, 4, 2, 8, feedForward, 512), 1e-5f, 10000, true);
+  }
+
+  @BeforeEach
+  void theHostHasNone() {
+    assumeFalse(TestDevice.isCpu());
+  }
+
+  private static long used(Backend backend) {
+    Backend.Memory memory = backend.memory();
+    return memory.total() - memory.free();
+  }
+
+  private static List<StepSequence> step() {
+    return List.of(
+        sequence(Role.FORGET, 0, 41),
+        sequence(Role.RETAIN, 0, 37),
+        sequence(Role.FORGET, 1, 29),
+        sequence(Role.RETAIN, 1, 33));
+  }
+
+  private static StepSequence sequence(Role role, int pair, int length) {
+    int[] ids = new int[length];
+    for (int t = 0; t < length; t++) {
+      ids[t] = CounterRng.below(64, 7, role.name().hashCode(), pair, t);
+    }
+    return new StepSequence(role, pair, new TokenSequence(ids, 1), role + " " + pair);
+  }
+
+  /**
+   * Every token but the last of a sequence has a row of the head, of which the tokens are a bound.
+   */
+  private static void assertTight(long planned, long seen) {
+    assertTrue(seen <= planned, seen + " is more than the " + planned + " planned");
+    assertTrue(planned <= 1.05 * seen, seen + " of " + planned + " planned");
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    // Masked inputs, splits of long sums, what decoding finds, and the head's rows by source.
+    "F32, GA+GD, 72, 0.5, false",
+    "BF16, GA+GD, 72, 0.5, false",
+    "F32, GA+GD, 8192, 0, false",
+    "BF16, NPO+KL, 72, 0, false",
+    "F32, GA+GD, 72, 0, true",
+    "BF16, GA+GD, 72, 0, true"
+  })
+  void whatIsSaidIsTaken(Dtype dtype, String name, int feedForward, double dropout, boolean all) {
+    ModelConfig sizes = sizes(feedForward);
+    Method method = Methods.create(MethodConfig.of(name));
+    LoraConfig lora = new LoraConfig(4, 8, false, dropout, LoraTargets.ALL, Map.of(), Map.of());
+    TrainSettings settings =
+        TrainSettings.of(1, 1e-3, Schedule.CONSTANT, 0).with(TrainSettings.SharedPrefixes.OFF);
+    try (Backend backend = TestDevice.open(1)) {
+      long empty = used(backend) - backend.allocatedBytes();
+      try (Model model =
+          Model.load(
+              new Ops(backend, dtype),
+              sizes,
+              new RandomWeights(sizes, 1),
+              WeightPlacement.PLAIN,
+              all ? List.of() : List.of(lora))) {
+        long loaded = used(backend) - backend.allocatedBytes() - empty;
+        if (all) {
+          model.optimizer(OptimizerConfig.DEFAULT);
+          model.trainWeights();
+        } else {
+          model.addLora(lora, 1);
+        }
+        assertTight(model.scratch().loading(), loaded);
+        int piece = Step.largestPiece(model, method, settings, null, List.of(step()));
+        try (Step step = new Step(model, method, settings, null, piece)) {
+          step.run(0, step(), 1e-3);
+          long planned = PieceShape.scratch(model, method, settings, null, List.of(step()), piece);
+          assertTight(
+              Math.max(planned, model.scratch().loading()),
+              used(backend) - backend.allocatedBytes() - empty);
+        }
+      }
+    }
+  }
+}
