@@ -225,10 +225,12 @@ class PlannedRunTest {
             "too little to evaluate the model",
             "scoring a row of " + rowTokens + " tokens",
             "generating one answer",
-            "what helps: memory.budget=",
-            "evaluate.max_new_tokens=1 frees")) {
+            "what helps: memory.budget=")) {
       assertTrue(e.getMessage().contains(part), part + " in: " + e.getMessage());
     }
+    // On a device the workspace of the head makes scoring need more.
+    boolean helps = e.getMessage().contains("evaluate.max_new_tokens=1 frees");
+    assertEquals(TestDevice.isCpu(), helps, e.getMessage());
     assertFalse(Files.exists(config.output().resolve("adapter")));
   }
 }
