@@ -24,6 +24,7 @@ struct Shape {
   size_t shared = 0;     // bytes of dynamic shared memory
   int64_t bytes = 0;     // what the kernel reads and writes at least, for records
   unsigned cluster = 1;  // blocks of one cluster, neighbours in x; more than one: compute capability 9.0 and newer
+  bool sm_90a = false;   // for compute capability 9.0 alone, with the shared memory that it has
 };
 
 #if defined(LETHE_CUDA_SHIM)
@@ -35,8 +36,10 @@ Status launch_on(Stream stream, const Shape &shape, void (*kernel)(Parameters...
   }
   const Status lost = shim::lost();
   if (lost != cudaSuccess) return lost;
+  if (shape.sm_90a && shim::major_capability() != 9) return cudaErrorNoKernelImageForDevice;
   try {
-    shim::launch({shape.grid.x, shape.grid.y, shape.grid.z}, shape.threads, shape.shared, shape.cluster,
+    shim::launch({shape.grid.x, shape.grid.y, shape.grid.z}, shape.threads, shape.shared,
+                 shape.sm_90a ? shim::kMostSharedBytes90 : shim::kMostSharedBytes, shape.cluster,
                  [&] { kernel(arguments...); });
   } catch (const shim::ShimError &e) {
     shim::set_error(cudaErrorLaunchFailure, (std::string(shape.name) + ": " + e.what()).c_str());
