@@ -35,6 +35,7 @@ void meet(unsigned begin) {
     if (block.fibers[begin + lane].meeting != meeting) diverged(begin, begin + kLanes);
     brought[lane] = block.fibers[begin + lane].brought;
   }
+  block.running = begin;  // for the meeting
   meeting(brought);
   for (unsigned lane = 0; lane < kLanes; ++lane) block.fibers[begin + lane].state = State::kReady;
 }

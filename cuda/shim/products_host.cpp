@@ -15,18 +15,25 @@ struct Sums {
   int last_group;
   unsigned unread;  // threads that have not waited for them
 };
+// What a product reads of shared memory.
+struct Operands {
+  std::vector<uint16_t> a, b;
+
+  bool operator==(const Operands &other) const { return a == other.a && b == other.b; }
+};
 // A product on its way, with what it has read.
 struct Reading {
   Product product;
   const uint32_t *registers[kGroupLanes];
   std::vector<uint32_t> a;
-  std::vector<uint16_t> a_memory, b_memory;
+  Operands memory;
   int group;
   unsigned unseen;  // warps that have not waited for it
 };
 struct GroupWork {
   std::vector<Sums> sums;
   std::vector<Reading> readings;
+  Operands seen[kGroupLanes / kLanes];  // by each warp, where the product that it comes to reads it
 };
 std::vector<GroupWork> works;
 
@@ -69,6 +76,13 @@ std::vector<uint16_t> gather(uint64_t descriptor, int lines, bool by_rows) {
     }
   }
   return numbers;
+}
+
+Operands operands_of(const Product &p) {
+  Operands o;
+  if (p.a == nullptr) o.a = gather(p.a_at, 64, false);
+  o.b = gather(p.b_at, p.columns, p.b_by_rows);
+  return o;
 }
 
 float number(uint16_t bits) { return __uint_as_float(uint32_t{bits} << 16); }
@@ -130,6 +144,12 @@ Sums *sums_of(GroupWork *work, void *(&brought)[kGroupLanes]) {
   return &work->sums.back();
 }
 
+// Nothing parts a warp's coming to a product from its reading what the other warps have written.
+void look_ahead(void *(&brought)[kLanes]) {
+  works[block.running / kGroupLanes].seen[block.running % kGroupLanes / kLanes] =
+      operands_of(*static_cast<const Product *>(brought[0]));
+}
+
 // The operands are read at once, and again when the product was waited for.
 void begin_product(void *(&brought)[kGroupLanes]) {
   GroupWork &work = works[meeting_group / kGroupLanes];
@@ -150,12 +170,15 @@ void begin_product(void *(&brought)[kGroupLanes]) {
     reading.registers[t] = mine.a;
     if (mine.a != nullptr) reading.a.insert(reading.a.end(), mine.a, mine.a + 4);
   }
-  if (first.a == nullptr) reading.a_memory = gather(first.a_at, 64, false);
-  reading.b_memory = gather(first.b_at, first.columns, first.b_by_rows);
+  reading.memory = operands_of(first);
+  for (const Operands &seen : work.seen) {
+    if (!(seen == reading.memory))
+      throw ShimError("a product's operand was written when a warp had come to the product");
+  }
   Sums *sums = sums_of(&work, brought);
   sums->last_group = reading.group;
   sums->unread = kGroupLanes;
-  multiply(first.a == nullptr ? reading.a_memory : gather_registers(reading.a), reading.b_memory, first.columns, sums);
+  multiply(first.a == nullptr ? reading.memory.a : gather_registers(reading.a), reading.memory.b, first.columns, sums);
   for (unsigned t = 0; t < kGroupLanes; ++t) {
     std::fill_n(sums->of[t], sums->count, std::numeric_limits<float>::quiet_NaN());
   }
@@ -168,8 +191,7 @@ void check_readings(GroupWork *work, int done) {
   for (Reading &reading : work->readings) {
     if (reading.group >= done || reading.unseen == 0) continue;
     const Product &p = reading.product;
-    bool same = gather(p.b_at, p.columns, p.b_by_rows) == reading.b_memory;
-    if (p.a == nullptr) same = same && gather(p.a_at, 64, false) == reading.a_memory;
+    bool same = operands_of(p) == reading.memory;
     for (unsigned t = warp; p.a != nullptr && t < warp + kLanes; ++t) {
       same = same && std::equal(reading.registers[t], reading.registers[t] + 4, reading.a.begin() + t * 4);
     }
@@ -235,6 +257,7 @@ bool end_products() {
 
 void product(const Product &mine) {
   Product own = mine;
+  warp_meet(&own, look_ahead);
   group_meet(&own, begin_product);
 }
 

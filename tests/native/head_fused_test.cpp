@@ -260,13 +260,15 @@ void the_variable_is_read(const char *backend, const char *plugins) {
 struct Shape {
   int64_t n, d, V;
 };
+// And, of a warpgroup's products alone: more tiles than the shim has multiprocessors, two of them of rows, and more
+// stages than a ring has.
 #if defined(LETHE_SMALL)
 const std::vector<Shape> kShapes = {{9, 24, 300}};
+const Shape kLong = {130, 264, 700};
 #else
 const std::vector<Shape> kShapes = {{12, 64, 1000}, {8, 264, 257}, {131, 8, 37}, {4, 16, 1}, {8, 40, 256}};
-#endif
-// More tiles than the shim has multiprocessors, and stages than a ring: of a warpgroup's products alone.
 const Shape kLong = {140, 328, 1300};
+#endif
 
 void all_cases(Engine *fused, Engine *plain) {
   for (const Shape &s : kShapes) {
@@ -295,12 +297,14 @@ int main(int argc, char **argv) {
   for (const char *form : {"fused", "fused_mma"}) {
     const auto fused = opened(form, argv[2], argv[1]);
     EXPECT(fused->status == LETHE_OK && plain->status == LETHE_OK);
-    if (failures > 0) return 1;
+    if (fused->status != LETHE_OK || plain->status != LETHE_OK) break;
     std::printf("%s\n", described(*fused).c_str());
     all_cases(fused.get(), plain.get());
     if (described(*fused).find("fused_wgmma") == std::string::npos) continue;
     gradients_match_the_twin(fused.get(), plain.get(), kLong.n, kLong.d, kLong.V, kLooks[4], true);
+#if !defined(LETHE_SMALL)
     bits_depend_on_nothing(fused.get(), kLong.n + 1, kLong.d, kLong.V);
+#endif
   }
   the_variable_is_read(argv[2], argv[1]);
   std::printf("gradients use %.0f %% of their bounds; %d of %d bounds exceed a tenth\n", 100 * worst_share, loose,
