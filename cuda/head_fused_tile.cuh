@@ -98,33 +98,48 @@ __device__ void add_bias(float (&z)[kBlocks][4], int half, const float *bias, co
   }
 }
 
-// Adds the bias, takes what is no column of the row's sums out, and gives the row's largest in these columns.
+// Takes out of the row's sums what is no column of W's, or the label's. Few tiles have such a thing.
 template <int kBlocks>
-__device__ Largest finish_logits(float (&z)[kBlocks][4], int half, const Chunk &c, const Columns &columns, int label) {
-  if (c.bias != nullptr) add_bias(z, half, c.bias, columns);
-  Largest largest = {-infinity(), 0};
-  const int own = static_cast<int>(label - columns.first);
+__device__ void take_out(float (&z)[kBlocks][4], int half, int left, int own) {
 #pragma unroll
   for (int t = 0; t < kBlocks; ++t) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float &x = z[t][2 * half + i];
       const int at = 8 * t + i;
-      if (at >= columns.left || at == own) x = -infinity();
-      if (x > largest.value) largest = {x, at};
+      if (at >= left || at == own) z[t][2 * half + i] = -infinity();
+    }
+  }
+}
+
+// Adds the bias, takes out what is not to be seen, and gives the row's largest in these columns.
+template <int kBlocks>
+__device__ Largest finish_logits(float (&z)[kBlocks][4], int half, const Chunk &c, const Columns &columns, int label) {
+  if (c.bias != nullptr) add_bias(z, half, c.bias, columns);
+  const int64_t own = label - columns.first;
+  const bool has_label = own >= 0 && own < 8 * kBlocks;
+  if (has_label || columns.left < 8 * kBlocks) take_out(z, half, columns.left, has_label ? static_cast<int>(own) : -1);
+  Largest largest = {-infinity(), 0};
+#pragma unroll
+  for (int t = 0; t < kBlocks; ++t) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (z[t][2 * half + i] > largest.value) largest = {z[t][2 * half + i], 8 * t + i};
     }
   }
   if (largest.value > -infinity()) largest.index += static_cast<int>(columns.first);
   return quad_largest(largest);
 }
 
-// What a row's logits are seen against.
+// What a row's logits are seen against: exponents are of 2, 1 / temperature of log2(e).
 struct Against {
-  float beta, base, label_logit, unit, centre;
+  float rate, base, label_logit, unit, centre;
 };
 
-// Adds four blocks of a thread's columns to its sums, and gives their weights, two by two.
-template <int kBlocks>
+// 2^x is 0 there, and x still finite.
+constexpr float kExponentFloor = -200.0f;
+
+// Adds four blocks of a thread's columns to its sums, and gives their weights, two by two. kWhole: all columns are W's.
+template <bool kWhole, int kBlocks>
 __device__ void sum_blocks(Sums *sums, const float (&z)[kBlocks][4], int group, int half, int left, const Against &a,
                            uint32_t (&words)[4]) {
 #pragma unroll
@@ -132,13 +147,13 @@ __device__ void sum_blocks(Sums *sums, const float (&z)[kBlocks][4], int group, 
     float weight[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const float logit = z[group + t][2 * half + i];
-      const float x = floored((logit - a.base) * a.beta), e = fast_exp(x);
+      const float logit = z[group + t][2 * half + i], exponent = (logit - a.base) * a.rate;
+      const float x = exponent < kExponentFloor ? kExponentFloor : exponent, e = exp2_approx(x);
       sums->e += e;
       sums->ez += e * x;
       sums->ezz += e * x * x;
       sums->above += logit > a.label_logit ? 1.0f : 0.0f;
-      weight[i] = 8 * (group + t) + i < left ? e * a.unit - a.centre : 0.0f;
+      weight[i] = kWhole || 8 * (group + t) + i < left ? e * a.unit - a.centre : 0.0f;
     }
     words[t] = pack_bf16(weight[0], weight[1]);
     sums->kept += __uint_as_float(words[t] << 16) + __uint_as_float(words[t] & 0xffff0000u);
@@ -155,15 +170,20 @@ __device__ Sums sum_row(const float (&z)[kBlocks][4], int half, int left, const 
 #pragma unroll
   for (int group = 0; group < kBlocks; group += 4) {
     uint32_t words[4] = {};
-    if (8 * group < warp_left) {
-      sum_blocks(&sums, z, group, half, left, a, words);
+    if (8 * group + 32 <= warp_left) {
+      sum_blocks<true>(&sums, z, group, half, left, a, words);
+      quad_transpose(words);
+    } else if (8 * group < warp_left) {
+      sum_blocks<false>(&sums, z, group, half, left, a, words);
       quad_transpose(words);
     }
     if (to != nullptr) {
       *reinterpret_cast<uint4 *>(to + 8 * (group + lane % 4)) = uint4{words[0], words[1], words[2], words[3]};
     }
   }
-  return {quad_sum(sums.e), quad_sum(sums.ez), quad_sum(sums.ezz), quad_sum(sums.above), quad_sum(sums.kept)};
+  constexpr float kLn2 = 0.693147181f;
+  return {quad_sum(sums.e), quad_sum(kLn2 * sums.ez), quad_sum(kLn2 * kLn2 * sums.ezz), quad_sum(sums.above),
+          quad_sum(sums.kept)};
 }
 
 // A row of a tile: nothing of it is read where it is not there.
@@ -186,7 +206,7 @@ __device__ Sums sum_columns(const float (&z)[kBlocks][4], int half, const TileRo
                             float max, bf16 *to) {
   const Scale scale(row.own.beta);
   const float power = scale.power(max, row.mean), base = max == -infinity() ? 0.0f : max;
-  const Against against = {row.own.beta, base, row.own.label_logit, scale.weight(max, power),
+  const Against against = {scale.high, base, row.own.label_logit, scale.weight(max, power),
                            scale.weight(row.mean, power)};
   return sum_row(z, half, columns.left, against, row.there ? to : nullptr);
 }

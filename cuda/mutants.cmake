@@ -53,7 +53,7 @@ add_op_mutant(head_fused_power_of_another_tile head_fused head_fused_rows.cu "s/
   head_fused_rows.cu)
 add_op_mutant(head_fused_stage_barrier_dropped head_fused head_fused.cuh "/the stage is there/s/__syncthreads();//"
   head_fused_gradient.cu head_fused_logits.cu)
-add_op_mutant(head_fused_tail_short head_fused head_fused_tile.cuh "s/if (at >= columns.left ||/if (at >= columns.left - 1 ||/"
+add_op_mutant(head_fused_tail_short head_fused head_fused_tile.cuh "s/if (at >= left ||/if (at >= left - 1 ||/"
   head_fused_logits.cu head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_labels_barrier_dropped head_fused head_fused_wgmma_labels.cu
   "/the rows are there/s/__syncthreads();//" head_fused_wgmma_labels.cu)

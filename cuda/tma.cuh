@@ -77,7 +77,7 @@ __device__ inline void mbarrier_arrive(uint64_t *barrier) {
 __device__ inline void mbarrier_arrive_at(uint64_t *barrier, unsigned rank) {
   asm volatile(
       "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(shared_address(barrier)),
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(shared_address(barrier)),
       "r"(rank)
       : "memory");
 }
