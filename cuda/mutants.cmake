@@ -55,8 +55,8 @@ add_op_mutant(head_fused_stage_barrier_dropped head_fused head_fused.cuh "/the s
   head_fused_gradient.cu head_fused_logits.cu)
 add_op_mutant(head_fused_tail_short head_fused head_fused_tile.cuh "s/if (at >= left ||/if (at >= left - 1 ||/"
   head_fused_logits.cu head_fused_wgmma_logits.cu)
-add_op_mutant(head_fused_wgmma_labels_barrier_dropped head_fused head_fused_wgmma_labels.cu
-  "/the rows are there/s/__syncthreads();//" head_fused_wgmma_labels.cu)
+add_op_mutant(head_fused_wgmma_labels_barrier_dropped head_fused head_fused_wgmma_labels.cu "/the rows are there/s/__syncthreads();//"
+  head_fused_wgmma_labels.cu)
 add_op_mutant(head_fused_wgmma_power_of_the_tile_before head_fused head_fused_wgmma_gradient.cu "s/power = next;//"
   head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_released_early head_fused head_fused_wgmma_logits.cu "s/wgmma_wait<1>();/wgmma_wait<2>();/"
@@ -114,29 +114,27 @@ add_op_mutant(head_fused_cut_short head_fused head_fused_gradient.cu "s/v + r < 
   head_fused_gradient.cu)
 add_op_mutant(head_fused_halves_swapped head_fused head_fused_gradient.cu "s/powers.place.row_of(i, 1)./powers[place.row_of(i, 0)]/"
   head_fused_gradient.cu)
-add_op_mutant(head_fused_largest_barrier_dropped head_fused head_fused_logits.cu
-  "/the largest are there/s/__syncthreads();//" head_fused_logits.cu)
+add_op_mutant(head_fused_largest_barrier_dropped head_fused head_fused_logits.cu "/the largest are there/s/__syncthreads();//"
+  head_fused_logits.cu)
 add_op_mutant(head_fused_mean_left_out head_fused head_fused_rows.cu "s/kept.unit . kept.sum + of_label/of_label/" head_fused_rows.cu)
-add_op_mutant(head_fused_sums_barrier_dropped head_fused head_fused_logits.cu
-  "/the sums are there/s/__syncthreads();//" head_fused_logits.cu)
+add_op_mutant(head_fused_sums_barrier_dropped head_fused head_fused_logits.cu "/the sums are there/s/__syncthreads();//"
+  head_fused_logits.cu)
 add_op_mutant(head_fused_wgmma_box_stride head_fused head_fused_wgmma_gradient.cu "s/kBox, kSwizzleTile)/kSwizzleTile, kBox)/"
   head_fused_wgmma_gradient.cu)
-add_op_mutant(head_fused_wgmma_empty_unwaited head_fused head_fused_wgmma.cuh
-  "s/mbarrier_wait(ring.empty + turn->stage, turn->parity . 1u);//" head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
-add_op_mutant(head_fused_wgmma_full_unwaited head_fused head_fused_wgmma_logits.cu
-  "s/mbarrier_wait(ring.full + turn->stage, turn->parity);//" head_fused_wgmma_logits.cu)
-add_op_mutant(head_fused_wgmma_gradient_released_early head_fused head_fused_wgmma_gradient.cu
-  "s/wgmma_wait<1>();/wgmma_wait<2>();/"
+add_op_mutant(head_fused_wgmma_empty_unwaited head_fused head_fused_wgmma.cuh "s/mbarrier_wait(ring.empty + turn->stage, turn->parity . 1u);//"
+  head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_full_unwaited head_fused head_fused_wgmma_logits.cu "s/mbarrier_wait(ring.full + turn->stage, turn->parity);//"
+  head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_gradient_released_early head_fused head_fused_wgmma_gradient.cu "s/wgmma_wait<1>();/wgmma_wait<2>();/"
   head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_labels_tail head_fused head_fused_wgmma_labels.cu "s/from < d ?/from < d - 8 ?/"
   head_fused_wgmma_labels.cu)
-add_op_mutant(head_fused_wgmma_pair_unasked head_fused head_fused_wgmma.cuh
-  "s/kWarp . cluster_size());/kWarp);/;s/rank < cluster_size(); ++rank) mbarrier_arrive_at(empty + stage, rank)/rank < 1; ++rank) mbarrier_arrive(empty + stage)/"
+add_op_mutant(head_fused_wgmma_pair_unasked head_fused head_fused_wgmma.cuh "s/kWarp . cluster_size());/kWarp);/;s/rank < cluster_size(); ++rank) mbarrier_arrive_at(empty + stage, rank)/rank < 1; ++rank) mbarrier_arrive(empty + stage)/"
   head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_parity_kept head_fused head_fused_wgmma.cuh "s/parity ^= 1u;//" head_fused_wgmma_gradient.cu
   head_fused_wgmma_logits.cu)
-add_op_mutant(head_fused_wgmma_parity_of_one_tile head_fused head_fused_wgmma_gradient.cu
-  "s/static_cast<unsigned>(tile) & 1u/0u/" head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_parity_of_one_tile head_fused head_fused_wgmma_gradient.cu "s/static_cast<unsigned>(tile) & 1u/0u/"
+  head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_tile_stride head_fused wgmma.cuh "s/(address, 16, kSwizzleTile)/(address, 16, 512)/"
   head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_unswizzled head_fused wgmma.cuh "s/((piece ^ (row & 7)) << 4)/(piece << 4)/"
