@@ -94,7 +94,7 @@ __device__ inline void multiply_all(GroupTile<kColumns> &sums, const Chunk &c, c
     power = next;
     if (!last) read_stage(even, ring, 0, parity ^ 1u, power);
   }
-  wgmma_wait<0>();
+  wgmma_finish(sums);
 }
 
 __device__ inline void end_tile(const Chunk &c, const GroupTile<kColumns> &sums, int64_t row, int64_t column) {

@@ -59,7 +59,7 @@ __device__ inline void multiply(GroupTile<kLabelRows> &c, const Labels &l, int64
 #pragma unroll
     for (int i = 0; i < kBoxRow; i += 32) wgmma(c, moved_on(left, i), moved_on(right, i));
     wgmma_commit();
-    wgmma_wait<0>();
+    wgmma_finish(c);
     __syncthreads();  // the rows have been read
   }
 }

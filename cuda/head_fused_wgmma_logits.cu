@@ -47,7 +47,7 @@ __device__ inline void multiply_tile(GroupTile<kColumns> &z, const Ring &ring, T
     before = turn->stage;
     turn->next();
   }
-  wgmma_wait<0>();
+  wgmma_finish(z);
   ring.release(before);
 }
 

@@ -16,12 +16,12 @@ cudaError_t ask_driver(void **function, cudaDriverEntryPointQueryResult *result)
 #endif
 }
 
-int encoder(Device *device, Encode *encode) {
-  void *function = nullptr;
+}  // namespace
+
+int require_tensor_maps(Device *device) {
   cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
-  const cudaError_t error = ask_driver(&function, &result);
-  if (error == cudaSuccess && result == cudaDriverEntryPointSuccess && function != nullptr) {
-    *encode = reinterpret_cast<Encode>(function);
+  const cudaError_t error = ask_driver(&device->encode_tensor_map, &result);
+  if (error == cudaSuccess && result == cudaDriverEntryPointSuccess && device->encode_tensor_map != nullptr) {
     return LETHE_OK;
   }
   return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED,
@@ -29,16 +29,8 @@ int encoder(Device *device, Encode *encode) {
                          "device; update it, or set LETHE_HEAD_FORM=fused_mma");
 }
 
-}  // namespace
-
-int require_tensor_maps(Device *device) {
-  Encode encode = nullptr;
-  return encoder(device, &encode);
-}
-
 int tensor_map(Device *device, const Boxes &b, CUtensorMap *map) {
-  Encode encode = nullptr;
-  LETHE_CUDA_TRY(encoder(device, &encode));
+  const auto encode = reinterpret_cast<Encode>(device->encode_tensor_map);
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(b.columns), static_cast<cuuint64_t>(b.rows)};
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(b.ld) * 2};
   const cuuint32_t box[] = {kBoxColumns, static_cast<cuuint32_t>(b.box_rows)}, steps[] = {1, 1};

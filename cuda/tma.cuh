@@ -24,7 +24,7 @@ struct Boxes {
   int box_rows;  // 256 at most
 };
 int tensor_map(Device *device, const Boxes &boxes, CUtensorMap *map);
-// Whether the driver can encode one: if not, a message that says what helps.
+// Comes first, once: whether the driver can encode one; if not, the message says what helps.
 int require_tensor_maps(Device *device);
 
 // Whether the device would run the kernel's image with warpgroup products, which has this launch bound.

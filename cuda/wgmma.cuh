@@ -64,6 +64,10 @@ template <int kLeft>
 void wgmma_wait() {
   shim::products_wait(kLeft);
 }
+template <int kBlocks>
+void wgmma_finish(float (&)[kBlocks][4]) {
+  wgmma_wait<0>();
+}
 template <int kRegisters>
 void take_registers() {}
 template <int kRegisters>
@@ -127,6 +131,16 @@ __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.al
 template <int kLeft>
 __device__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(kLeft) : "memory");
+}
+// Until none is on its way; no use of the sums comes before it.
+template <int kBlocks>
+__device__ void wgmma_finish(float (&c)[kBlocks][4]) {
+  wgmma_wait<0>();
+#pragma unroll
+  for (int t = 0; t < kBlocks; ++t) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(c[t][i])::"memory");
+  }
 }
 // How many registers each thread of the warpgroup may have from here on, a multiple of 8.
 template <int kRegisters>
