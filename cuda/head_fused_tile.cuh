@@ -138,7 +138,8 @@ struct Against {
 // 2^x is 0 there, and x still finite.
 constexpr float kExponentFloor = -200.0f;
 
-// Adds four blocks of a thread's columns to its sums, and gives their weights, two by two. kWhole: all columns are W's.
+// Adds four blocks of a thread's columns to its sums, and gives their weights, two by two. kWhole: all columns are W's,
+// which is worth the code where a thread has many.
 template <bool kWhole, int kBlocks>
 __device__ void sum_blocks(Sums *sums, const float (&z)[kBlocks][4], int group, int half, int left, const Against &a,
                            uint32_t (&words)[4]) {
@@ -170,7 +171,7 @@ __device__ Sums sum_row(const float (&z)[kBlocks][4], int half, int left, const 
 #pragma unroll
   for (int group = 0; group < kBlocks; group += 4) {
     uint32_t words[4] = {};
-    if (8 * group + 32 <= warp_left) {
+    if (kBlocks > 8 && 8 * group + 32 <= warp_left) {
       sum_blocks<true>(&sums, z, group, half, left, a, words);
       quad_transpose(words);
     } else if (8 * group < warp_left) {
