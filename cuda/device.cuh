@@ -71,6 +71,7 @@ struct lethe_device {
   lethe::cuda::RowsForm rows_form = lethe::cuda::RowsForm::kTwoLooks;  // LETHE_HEAD_ROWS
   // LETHE_HEAD_FORM: head passes that can take a fused form do, where it is one.
   lethe::cuda::HeadForm head_form = lethe::cuda::HeadForm::kPlain;
+  int resident_pairs = 0;             // of its blocks by products of a warpgroup
   void *encode_tensor_map = nullptr;  // the driver's function, where require_tensor_maps has passed (tma.cuh)
   // Graphs by id; ids are not used again.
   std::unordered_map<uint64_t, lethe::cuda::Graph> graphs;

@@ -91,7 +91,10 @@ __global__ void __launch_bounds__(kRingLaunched, 1) head_fused_wgmma_logits_kern
 
 int has_wgmma(Device *device, bool *has) {
   LETHE_CUDA_TRY(wgmma_image(device, head_fused_wgmma_logits_kernel, kRingThreads, has));
-  return *has ? require_tensor_maps(device) : static_cast<int>(LETHE_OK);
+  if (!*has) return LETHE_OK;
+  const Shape pair = {"head_fused_wgmma_logits", {2}, kRingThreads, kRingBytes, 0, 2, true};
+  LETHE_CUDA_CALL(device, resident_clusters(pair, head_fused_wgmma_logits_kernel, &device->resident_pairs));
+  return require_tensor_maps(device);
 }
 
 int wgmma_logits(Device *device, const Chunk &c) {
@@ -99,8 +102,8 @@ int wgmma_logits(Device *device, const Chunk &c) {
   LETHE_CUDA_TRY(tensor_map(device, {c.hidden, c.rows, c.d, c.d, kRows}, &p.left));
   LETHE_CUDA_TRY(tensor_map(device, {c.w, c.V, c.d, c.d, kRows}, &p.right));
   const unsigned pair = pair_of(c.rows);
-  const int64_t resident = std::max<int64_t>(1, device->properties.multiProcessorCount / pair) * pair;
-  const int64_t blocks = std::min(tiles_in_pairs(c.rows) * c.tiles, resident);
+  const int64_t resident = pair == 1 ? device->properties.multiProcessorCount : 2 * int64_t{device->resident_pairs};
+  const int64_t blocks = std::min(tiles_in_pairs(c.rows) * c.tiles, std::max<int64_t>(resident, pair));
   const int64_t weights = c.weights == nullptr ? 0 : kColumns * 2;
   const int64_t moved = (int64_t{c.rows} + c.V) * c.d * 2 + int64_t{c.rows} * c.tiles * (weights + 32);
   const Shape shape = {
