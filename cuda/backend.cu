@@ -151,6 +151,7 @@ int prepare(Device *device, const char *plugin_dir) {
   LETHE_CUDA_CALL(device, cudaStreamCreateWithFlags(&device->own, cudaStreamNonBlocking));
   device->stream = device->own;
   LETHE_CUDA_TRY(make_fault_record(device));
+  LETHE_CUDA_TRY(choose_forms(device));
   return open_blas(device, plugin_dir);
 }
 

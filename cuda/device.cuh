@@ -36,6 +36,9 @@ struct OldScratch {
 // How rows of logits are looked at (head_rows.cuh): twice; once, from shared memory, or not at all; once where they
 // fit.
 enum class RowsForm { kTwoLooks, kOnChip, kAuto };
+// How the head's first pass goes: logits to memory, or fused (head_fused.cuh) by products of a warp or of a warpgroup.
+// kFused is asked for, and becomes one of the other two.
+enum class HeadForm { kPlain, kFused, kFusedMma, kFusedWgmma };
 class Aside;  // aside.cu
 struct AsideDelete {
   void operator()(Aside *aside) const;
@@ -66,7 +69,10 @@ struct lethe_device {
   std::string lost;
   bool augments = false;  // LETHE_LORA_FORM=augmented: linear_spare asks for room beside and below weights
   lethe::cuda::RowsForm rows_form = lethe::cuda::RowsForm::kTwoLooks;  // LETHE_HEAD_ROWS
-  bool fuses_head = false;  // LETHE_HEAD_FORM=fused: head passes that can take the fused form do (head_fused.cuh)
+  // LETHE_HEAD_FORM: head passes that can take a fused form do, where it is one.
+  lethe::cuda::HeadForm head_form = lethe::cuda::HeadForm::kPlain;
+  int resident_pairs = 0;             // of its blocks by products of a warpgroup
+  void *encode_tensor_map = nullptr;  // the driver's function, where require_tensor_maps has passed (tma.cuh)
   // Graphs by id; ids are not used again.
   std::unordered_map<uint64_t, lethe::cuda::Graph> graphs;
   uint64_t next_graph = 1;
@@ -104,6 +110,8 @@ int fail_cuda(Device *device, cudaError_t error, const char *file, int line, con
 
 // Reads from the environment which of an op's forms are used; refuses what it does not know.
 int read_forms(Device *device);
+// Chooses by the device what was left open.
+int choose_forms(Device *device);
 // What it read, as members of a JSON object.
 std::string forms_text(const Device *device);
 

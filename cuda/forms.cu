@@ -2,7 +2,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "device.cuh"
+#include "head_fused.cuh"
 
 namespace lethe::cuda {
 namespace {
@@ -31,7 +31,14 @@ int read_other(Device *device, const char *name, const char *other, bool *asked)
 
 int read_forms(Device *device) {
   LETHE_CUDA_TRY(read_other(device, "LETHE_LORA_FORM", "augmented", &device->augments));
-  LETHE_CUDA_TRY(read_other(device, "LETHE_HEAD_FORM", "fused", &device->fuses_head));
+  const std::string head = variable("LETHE_HEAD_FORM");
+  if (head == "fused") {
+    device->head_form = HeadForm::kFused;
+  } else if (head == "fused_mma") {
+    device->head_form = HeadForm::kFusedMma;
+  } else if (!head.empty() && head != "plain") {
+    return unknown(device, "LETHE_HEAD_FORM", head, "plain, fused or fused_mma");
+  }
   const std::string rows = variable("LETHE_HEAD_ROWS");
   if (rows == "on_chip") {
     device->rows_form = RowsForm::kOnChip;
@@ -43,10 +50,22 @@ int read_forms(Device *device) {
   return LETHE_OK;
 }
 
+int choose_forms(Device *device) {
+  if (device->head_form != HeadForm::kFused) return LETHE_OK;
+  bool wgmma = false;
+  LETHE_CUDA_TRY(fused::has_wgmma(device, &wgmma));
+  device->head_form = wgmma ? HeadForm::kFusedWgmma : HeadForm::kFusedMma;
+  return LETHE_OK;
+}
+
 std::string forms_text(const Device *device) {
   const RowsForm rows = device->rows_form;
+  const HeadForm head = device->head_form;
   return std::string(R"("lora_form":")") + (device->augments ? "augmented" : "plain") + R"(","head_form":")" +
-         (device->fuses_head ? "fused" : "plain") + R"(","head_rows":")" +
+         (head == HeadForm::kFusedWgmma ? "fused_wgmma"
+          : head == HeadForm::kFusedMma ? "fused_mma"
+                                        : "plain") +
+         R"(","head_rows":")" +
          (rows == RowsForm::kOnChip ? "on_chip"
           : rows == RowsForm::kAuto ? "auto"
                                     : "two_looks") +

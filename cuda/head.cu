@@ -392,7 +392,7 @@ int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t 
     *least = head_layout(dtype, d, V, {0, 2, 2, 0}).bytes;
     *most = head_layout(dtype, d, V, {0, rows, rows, 0}).bytes;
     // A row of few columns takes more in the fused form.
-    if (device->fuses_head) {
+    if (device->head_form != HeadForm::kPlain) {
       *least = std::max(*least, fused_layout(d, V, 1).bytes);
       *most = std::max({*least, *most, std::min(kMostBytes, fused_layout(d, V, rows).bytes)});
     }

@@ -105,6 +105,12 @@ int labels(Device *device, const Labels &l);
 int logits(Device *device, const Chunk &c);
 int rows(Device *device, const Chunk &c);
 int gradient(Device *device, const Chunk &c);
+// The same by a warpgroup's products, for HeadForm::kFusedWgmma (head_fused_wgmma.cuh).
+int wgmma_labels(Device *device, const Labels &l);
+int wgmma_logits(Device *device, const Chunk &c);
+int wgmma_gradient(Device *device, const Chunk &c);
+// Whether the device runs them.
+int has_wgmma(Device *device, bool *has);
 
 // ---- the products' common frame ----
 

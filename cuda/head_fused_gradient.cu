@@ -1,6 +1,5 @@
 // The fused head's second product: dH = (2^k E) W and what rows lack, straight to where the rows' gradients stand.
-#include "head_fused.cuh"
-#include "lethe.h"
+#include "head_fused_tile.cuh"
 
 namespace lethe::cuda::fused {
 namespace {
@@ -70,31 +69,6 @@ __device__ void multiply(Tile &c, const bf16 *stage, const Place &place) {
   }
 }
 
-// A term whose coefficient is 0 is 0 whatever the weight holds.
-__device__ inline float term(float coefficient, float x) { return coefficient == 0.0f ? 0.0f : coefficient * x; }
-
-__device__ void finish_row(const Chunk &c, const float (&sums)[kWarpColumns / 8][4], int half, const Ends &ends,
-                           int64_t column, bf16 *to, bool aligned) {
-  const bf16 *line = ends.column < 0 ? nullptr : c.w + ends.column * c.d;
-#pragma unroll
-  for (int t = 0; t < kWarpColumns / 8; ++t) {
-    const int64_t at = column + 8 * t;
-    if (at >= c.d) continue;
-    float x[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      x[i] = term(ends.scale, sums[t][2 * half + i]) + term(ends.of_mean, c.mean[at + i]);
-      if (line != nullptr) x[i] += term(ends.of_column, to_float(line[at + i]));
-    }
-    if (aligned) {
-      *reinterpret_cast<uint32_t *>(to + at) = pack_bf16(x[0], x[1]);
-    } else {
-      from_float(x[0], to + at);
-      from_float(x[1], to + at + 1);
-    }
-  }
-}
-
 // Blocks pass along W together, so that each of its rows comes from memory once.
 __global__ void __launch_bounds__(kThreads, 1) head_fused_gradient_kernel(Chunk c) {
   if (*c.closed != 0) return;
@@ -116,13 +90,14 @@ __global__ void __launch_bounds__(kThreads, 1) head_fused_gradient_kernel(Chunk 
     const int i = j / 2, half = j % 2;
     const int64_t at = row + place.row_of(i, half);
     if (at >= c.rows) continue;
-    finish_row(c, sums[i], half, c.ends[at], column + place.column_of(0), out + c.order[at] * c.d, aligned);
+    finish_gradient(c, sums[i], half, c.ends[at], column + place.column_of(0), out + c.order[at] * c.d, aligned);
   }
 }
 
 }  // namespace
 
 int gradient(Device *device, const Chunk &c) {
+  if (device->head_form == HeadForm::kFusedWgmma) return wgmma_gradient(device, c);
   const int64_t row_tiles = ceil_div(c.rows, kRows);
   const int64_t moved = int64_t{c.rows} * (int64_t{c.tiles} * (kColumns * 2 + 4) + c.d * 2) + c.V * c.d * 2;
   const Shape shape = {

@@ -1,8 +1,6 @@
 // The fused head's first product: H W^T in tiles that stay in registers. What leaves a tile is a row's sums over it and
 // the weights E (head_fused.cuh).
-#include "head_fused.cuh"
-#include "head_plan.cuh"
-#include "head_statistics.cuh"
+#include "head_fused_tile.cuh"
 
 namespace lethe::cuda::fused {
 namespace {
@@ -29,10 +27,8 @@ __global__ void __launch_bounds__(kWarp) head_fused_labels_kernel(Labels l) {
   const bf16 *a[2], *b[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int64_t at = first + half * 8 + lane / 4;
-    const HeadRecord r = head_record(l.records, l.order[at < l.n ? at : l.n - 1]);
-    a[half] = l.h + r.source * l.d;
-    b[half] = l.w + (r.label < 0 ? 0 : r.label) * l.d;
+    a[half] = label_hidden(l, first + half * 8 + lane / 4);
+    b[half] = label_weight(l, first + half * 8 + lane / 4);
   }
   float c[2][4] = {};
   const int pair = lane % 4 * 2;
@@ -51,14 +47,7 @@ __global__ void __launch_bounds__(kWarp) head_fused_labels_kernel(Labels l) {
   if (lane % 4 != row / 2) return;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int64_t at = first + half * 8 + row;
-    if (at >= l.n) continue;
-    const int64_t record = l.order[at];
-    const HeadRecord r = head_record(l.records, record);
-    const float z = row % 2 == 0 ? c[half][2 * half] : c[half][2 * half + 1];
-    const float beta = l.params == nullptr ? 1.0f : 1.0f / l.params[record * LETHE_ROW_PARAMS];
-    const float logit = r.label < 0 ? 0.0f : l.bias == nullptr ? z : z + l.bias[r.label];
-    l.row[at] = {beta, logit, r.label, r.kind};
+    write_row(l, first + half * 8 + row, row % 2 == 0 ? c[half][2 * half] : c[half][2 * half + 1]);
   }
 }
 
@@ -98,105 +87,11 @@ __device__ void multiply(Tile &c, const bf16 *stage, const Place &place) {
   }
 }
 
-// Lanes of a quad hold a row together.
-__device__ inline float quad_sum(float x) {
-  x += __shfl_xor_sync(kAllLanes, x, 1);
-  return x + __shfl_xor_sync(kAllLanes, x, 2);
-}
-__device__ inline Largest quad_largest(Largest x) {
-#pragma unroll
-  for (unsigned step = 1; step <= 2; step *= 2) {
-    x = larger(x, Largest{__shfl_xor_sync(kAllLanes, x.value, step), __shfl_xor_sync(kAllLanes, x.index, step)});
-  }
-  return x;
-}
-
-// The quad's words as a matrix, transposed: word i of lane q is what was word q of lane i.
-__device__ inline void quad_transpose(uint32_t (&words)[4]) {
-  const unsigned lane = threadIdx.x;
-#pragma unroll
-  for (unsigned step = 1; step <= 2; step *= 2) {
-#pragma unroll
-    for (unsigned i = 0; i < 4; ++i) {
-      if ((i & step) != 0) continue;
-      const bool upper = (lane & step) != 0;
-      const uint32_t got = __shfl_xor_sync(kAllLanes, upper ? words[i] : words[i + step], step);
-      if (upper) {
-        words[i] = got;
-      } else {
-        words[i + step] = got;
-      }
-    }
-  }
-}
-
-struct Sums {
-  float e, ez, ezz, above, kept;  // of Part
-
-  __device__ void add(const Sums &other) {
-    e += other.e;
-    ez += other.ez;
-    ezz += other.ezz;
-    above += other.above;
-    kept += other.kept;
-  }
-};
 // What the four warps of a row tell each other.
 struct Shared {
   Largest largest[kAcross][kRows];
   Sums sums[kAcross][kRows];
 };
-
-// Adds the bias, takes what is no column of the row's sums out, and gives the row's largest in these columns.
-__device__ Largest finish_row(float (&z)[kWarpColumns / 8][4], int half, const Chunk &c, int64_t column, int label) {
-  Largest largest = {-infinity(), 0};
-#pragma unroll
-  for (int t = 0; t < kWarpColumns / 8; ++t) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float &x = z[t][2 * half + i];
-      const int64_t v = column + 8 * t + i;
-      if (c.bias != nullptr && v < c.V) x += c.bias[v];
-      if (v >= c.V || v == label) x = -infinity();
-      if (x > largest.value) largest = {x, static_cast<int>(v)};
-    }
-  }
-  return quad_largest(largest);
-}
-
-// A row's sums over a thread's columns, of which those in front of `left` are there, and the warp's weights of the row,
-// 16 bytes a lane.
-__device__ Sums sum_row(const float (&z)[kWarpColumns / 8][4], int half, int64_t left, const Row &row, float max,
-                        float unit, float centre, bf16 *to) {
-  Sums sums = {};
-  const float base = max == -infinity() ? 0.0f : max;
-#pragma unroll
-  for (int group = 0; group < kWarpColumns / 8; group += 4) {
-    uint32_t words[4];
-#pragma unroll
-    for (int t = 0; t < 4; ++t) {
-      float weight[2];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float logit = z[group + t][2 * half + i];
-        const float x = floored((logit - base) * row.beta), e = fast_exp(x);
-        sums.e += e;
-        sums.ez += e * x;
-        sums.ezz += e * x * x;
-        sums.above += logit > row.label_logit ? 1.0f : 0.0f;
-        weight[i] = 8 * (group + t) + i < left ? e * unit - centre : 0.0f;
-      }
-      words[t] = pack_bf16(weight[0], weight[1]);
-      sums.kept += __uint_as_float(words[t] << 16) + __uint_as_float(words[t] & 0xffff0000u);
-    }
-    quad_transpose(words);
-    if (to != nullptr) {
-      const int lane = static_cast<int>(threadIdx.x % 4);
-      *reinterpret_cast<uint4 *>(to + 8 * (group + lane)) = uint4{words[0], words[1], words[2], words[3]};
-    }
-  }
-  return {quad_sum(sums.e), quad_sum(sums.ez), quad_sum(sums.ezz), quad_sum(sums.above), quad_sum(sums.kept)};
-}
 
 __device__ Largest largest_of(const Shared &shared, int row) {
   Largest largest = shared.largest[0][row];
@@ -205,44 +100,34 @@ __device__ Largest largest_of(const Shared &shared, int row) {
   return largest;
 }
 
-__device__ Part part_of(const Shared &shared, int row, float centre) {
-  const Largest largest = largest_of(shared, row);
+__device__ Sums sums_of(const Shared &shared, int row) {
   Sums sums = shared.sums[0][row];
 #pragma unroll
   for (int i = 1; i < kAcross; ++i) sums.add(shared.sums[i][row]);
-  return {largest.value, largest.index, sums.e, sums.ez, sums.ezz, sums.above, centre, sums.kept};
+  return sums;
 }
 
 __device__ void finish_tile(const Chunk &c, Tile &z, const Place &place, Shared *shared, int64_t row, int tile) {
-  const int64_t column = int64_t{tile} * kColumns, ld = int64_t{c.tiles} * kColumns;
+  const Columns columns(c, int64_t{tile} * kColumns + place.column_of(0));
 #pragma unroll
   for (int j = 0; j < kWarpRows / 8; ++j) {
     const int i = j / 2, half = j % 2, r = place.row_of(i, half);
     const int label = row + r < c.rows ? c.row[row + r].label : -1;
-    const Largest largest = finish_row(z[i], half, c, column + place.column_of(0), label);
+    const Largest largest = finish_logits(z[i], half, c, columns, label);
     if (place.lane % 4 == 0) shared->largest[place.across][r] = largest;
   }
   __syncthreads();  // the largest are there
 #pragma unroll
   for (int j = 0; j < kWarpRows / 8; ++j) {
     const int i = j / 2, half = j % 2, r = place.row_of(i, half);
-    const bool there = row + r < c.rows;
-    const Row own = there ? c.row[row + r] : Row{1.0f, 0.0f, -1, 0};
-    const float mean = there ? c.means[row + r] : 0.0f, max = largest_of(*shared, r).value;
-    const Scale scale(own.beta);
-    const float power = scale.power(max, mean);
-    bf16 *to = there && c.weights != nullptr ? c.weights + (row + r) * ld + column + place.column : nullptr;
-    const Sums sums = sum_row(z[i], half, c.V - column - place.column_of(0), own, max, scale.weight(max, power),
-                              scale.weight(mean, power), to);
+    const Sums sums = sum_columns(z[i], half, TileRow(c, row + r), columns, largest_of(*shared, r).value,
+                                  weights_at(c, row + r, int64_t{tile} * kColumns + place.column));
     if (place.lane % 4 == 0) shared->sums[place.across][r] = sums;
   }
   __syncthreads();  // the sums are there
   const int r = static_cast<int>(threadIdx.x);
   if (r >= kRows || row + r >= c.rows) return;
-  const float mean = c.means[row + r];
-  const Scale scale(c.row[row + r].beta);
-  c.parts[(row + r) * c.tiles + tile] =
-      part_of(*shared, r, scale.weight(mean, scale.power(largest_of(*shared, r).value, mean)));
+  c.parts[(row + r) * c.tiles + tile] = part_of(TileRow(c, row + r), largest_of(*shared, r), sums_of(*shared, r));
 }
 
 // Blocks of one tile of columns stand side by side: its part of W comes from memory once.
@@ -270,11 +155,13 @@ static_assert(sizeof(Shared) <= kBytes, "what warps tell each other lies over th
 }  // namespace
 
 int labels(Device *device, const Labels &l) {
+  if (device->head_form == HeadForm::kFusedWgmma) return wgmma_labels(device, l);
   const Shape shape = {"head_fused_labels", {blocks_of(l.n, kLabelRows)}, kWarp, 0, l.n * (l.d * 4 + 16)};
   return launch(device, shape, head_fused_labels_kernel, l);
 }
 
 int logits(Device *device, const Chunk &c) {
+  if (device->head_form == HeadForm::kFusedWgmma) return wgmma_logits(device, c);
   const int64_t row_tiles = ceil_div(c.rows, kRows);
   const int64_t weights = c.weights == nullptr ? 0 : kColumns * 2;
   const int64_t moved = (int64_t{c.rows} + c.V) * c.d * 2 + int64_t{c.rows} * c.tiles * (weights + 32);

@@ -286,7 +286,7 @@ FusedLayout fused_layout(int64_t d, int64_t V, int64_t rows) {
 }
 
 bool takes_fused(const Device *device, const lethe_head_args &a) {
-  return device->fuses_head && a.dtype == LETHE_BF16 && a.soft_cap == 0 && a.mean != nullptr &&
+  return device->head_form != HeadForm::kPlain && a.dtype == LETHE_BF16 && a.soft_cap == 0 && a.mean != nullptr &&
          whole_rows<bf16>({a.h, a.w}, {a.d}) && fused_layout(a.d, a.V, 1).bytes <= a.workspace_bytes;
 }
 

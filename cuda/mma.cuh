@@ -75,6 +75,7 @@ inline void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b) {
 template <bool kTransposed>
 void load_matrices(uint32_t (&to)[4], const bf16 *row) {
   if (reinterpret_cast<uintptr_t>(row) % 16 != 0) throw shim::ShimError("ldmatrix from an address off 16 bytes");
+  shim::registers_written();
   shim::MatrixLoad mine = {&row->bits, to};
   shim::warp_meet(&mine, shim::load_matrices<kTransposed>);
 }

@@ -53,7 +53,14 @@ add_op_mutant(head_fused_power_of_another_tile head_fused head_fused_rows.cu "s/
   head_fused_rows.cu)
 add_op_mutant(head_fused_stage_barrier_dropped head_fused head_fused.cuh "/the stage is there/s/__syncthreads();//"
   head_fused_gradient.cu head_fused_logits.cu)
-add_op_mutant(head_fused_tail_short head_fused head_fused_logits.cu "s/if (v >= c.V ||/if (v >= c.V - 1 ||/" head_fused_logits.cu)
+add_op_mutant(head_fused_tail_short head_fused head_fused_tile.cuh "s/if (at >= left ||/if (at >= left - 1 ||/"
+  head_fused_logits.cu head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_labels_barrier_dropped head_fused head_fused_wgmma_labels.cu "/the rows are there/s/__syncthreads();//"
+  head_fused_wgmma_labels.cu)
+add_op_mutant(head_fused_wgmma_power_of_the_tile_before head_fused head_fused_wgmma_gradient.cu "s/power = next;//"
+  head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_released_early head_fused head_fused_wgmma_logits.cu "s/wgmma_wait<1>();/wgmma_wait<2>();/"
+  head_fused_wgmma_logits.cu)
 add_op_mutant(head_mean_tail head_pass head_sums.cu "s/begin + kPartRows : V;/begin + kPartRows : V - 1;/" head_sums.cu)
 add_op_mutant(head_plan_barrier_dropped head_pass head_plan.cu "/all rows are looked at/s/__syncthreads();//" head_plan.cu)
 add_op_mutant(head_weights_barrier_dropped head_sample head_sample.cu "/weights are written/s/__syncthreads();//"
@@ -107,11 +114,31 @@ add_op_mutant(head_fused_cut_short head_fused head_fused_gradient.cu "s/v + r < 
   head_fused_gradient.cu)
 add_op_mutant(head_fused_halves_swapped head_fused head_fused_gradient.cu "s/powers.place.row_of(i, 1)./powers[place.row_of(i, 0)]/"
   head_fused_gradient.cu)
-add_op_mutant(head_fused_largest_barrier_dropped head_fused head_fused_logits.cu
-  "/the largest are there/s/__syncthreads();//" head_fused_logits.cu)
+add_op_mutant(head_fused_largest_barrier_dropped head_fused head_fused_logits.cu "/the largest are there/s/__syncthreads();//"
+  head_fused_logits.cu)
 add_op_mutant(head_fused_mean_left_out head_fused head_fused_rows.cu "s/kept.unit . kept.sum + of_label/of_label/" head_fused_rows.cu)
-add_op_mutant(head_fused_sums_barrier_dropped head_fused head_fused_logits.cu
-  "/the sums are there/s/__syncthreads();//" head_fused_logits.cu)
+add_op_mutant(head_fused_sums_barrier_dropped head_fused head_fused_logits.cu "/the sums are there/s/__syncthreads();//"
+  head_fused_logits.cu)
+add_op_mutant(head_fused_wgmma_box_stride head_fused head_fused_wgmma_gradient.cu "s/kBox, kSwizzleTile)/kSwizzleTile, kBox)/"
+  head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_empty_unwaited head_fused head_fused_wgmma.cuh "s/mbarrier_wait(ring.empty + turn->stage, turn->parity . 1u);//"
+  head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_full_unwaited head_fused head_fused_wgmma_logits.cu "s/mbarrier_wait(ring.full + turn->stage, turn->parity);//"
+  head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_gradient_released_early head_fused head_fused_wgmma_gradient.cu "s/wgmma_wait<1>();/wgmma_wait<2>();/"
+  head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_labels_tail head_fused head_fused_wgmma_labels.cu "s/from < d ?/from < d - 8 ?/"
+  head_fused_wgmma_labels.cu)
+add_op_mutant(head_fused_wgmma_pair_unasked head_fused head_fused_wgmma.cuh "s/kWarp . cluster_size());/kWarp);/;s/rank < cluster_size(); ++rank) mbarrier_arrive_at(empty + stage, rank)/rank < 1; ++rank) mbarrier_arrive(empty + stage)/"
+  head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_parity_kept head_fused head_fused_wgmma.cuh "s/parity ^= 1u;//" head_fused_wgmma_gradient.cu
+  head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_parity_of_one_tile head_fused head_fused_wgmma_gradient.cu "s/static_cast<unsigned>(tile) & 1u/0u/"
+  head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_tile_stride head_fused wgmma.cuh "s/(address, 16, kSwizzleTile)/(address, 16, 512)/"
+  head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_unswizzled head_fused wgmma.cuh "s/((piece ^ (row & 7)) << 4)/(piece << 4)/"
+  head_fused_wgmma_gradient.cu)
 add_op_mutant(head_gather_tail head_pass head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
 add_op_mutant(linear_chunk_last_unseen linear linear_bias.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/"
   linear_bias.cu)

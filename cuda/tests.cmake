@@ -49,14 +49,17 @@ add_gemm_test(gemm_shim_sanitized_test ${CMAKE_BINARY_DIR}/sanitized $<TARGET_OB
 add_dependencies(gemm_shim_sanitized_test lethe_cuda_shim_sanitized_blas)
 
 # ---- the shim itself ----
-foreach(kind "" _sanitized)
-  add_executable(shim${kind}_test ${shim_runtime} ${CMAKE_SOURCE_DIR}/../tests/native/shim_test.cpp)
-  shim_settings(shim${kind}_test ${CMAKE_CURRENT_SOURCE_DIR})
-  if(kind)
-    target_compile_options(shim${kind}_test PRIVATE -O1 -g ${sanitizers})
-    target_link_options(shim${kind}_test PRIVATE ${sanitizers})
-  endif()
-  add_test(NAME shim${kind} COMMAND shim${kind}_test)
+foreach(name shim tensor_shim)
+  string(REPLACE _ - test ${name})
+  foreach(kind "" _sanitized)
+    add_executable(${name}${kind}_test ${shim_runtime} ${CMAKE_SOURCE_DIR}/../tests/native/${name}_test.cpp)
+    shim_settings(${name}${kind}_test ${CMAKE_CURRENT_SOURCE_DIR})
+    if(kind)
+      target_compile_options(${name}${kind}_test PRIVATE -O1 -g ${sanitizers})
+      target_link_options(${name}${kind}_test PRIVATE ${sanitizers})
+    endif()
+    add_test(NAME ${test}${kind} COMMAND ${name}${kind}_test)
+  endforeach()
 endforeach()
 
 # ---- every op through lethe.h, on the shim ----

@@ -119,20 +119,23 @@ void add_heads(std::vector<Case> *all, bool fused) {
            LETHE_BF16, Ceiling::kProducts, full.V == kLargeVocabulary && full.width == 4096 ? kHeadOfProducts : 0,
            [small](Device &d) { return head(d, LETHE_BF16, small); },
            [full](Device &d) { return head(d, LETHE_BF16, full); }});
-      // The fused form has no reference rows.
+      // The fused form has no reference rows; below and beyond compute capability 9.0 the two are one.
       if (!fused || (loss.kinds != losses[0].kinds && loss.kinds != losses[1].kinds)) continue;
-      Case other = all->back();
-      other.name += " fused";
-      other.limit = 0;
-      other.variable = "LETHE_HEAD_FORM";
-      other.form = "fused";
-      // No product is the library's, whose rows could be seen: those of a chunk, about.
-      other.full = [full](Device &d) {
-        Work work = head(d, LETHE_BF16, full);
-        for (std::vector<int64_t> &product : work.products) product[0] = std::min<int64_t>(full.n, 2048);
-        return work;
-      };
-      all->push_back(std::move(other));
+      const Case plain = all->back();
+      for (const char *form : {"fused", "fused_mma"}) {
+        Case other = plain;
+        other.name += std::string(" ") + form;
+        other.limit = 0;
+        other.variable = "LETHE_HEAD_FORM";
+        other.form = form;
+        // No product is the library's, whose rows could be seen: those of a chunk, about.
+        other.full = [full](Device &d) {
+          Work work = head(d, LETHE_BF16, full);
+          for (std::vector<int64_t> &product : work.products) product[0] = std::min<int64_t>(full.n, 2048);
+          return work;
+        };
+        all->push_back(std::move(other));
+      }
     }
   }
 }

@@ -5,9 +5,9 @@
 //
 // What it finds beyond wrong results: a barrier, of a block or a cluster, or a warp's meeting that only part of the
 // threads reaches (ShimError); another block's shared memory used before it has begun or after it may have ended;
-// asynchronous copies that nobody waited for; reads of shared memory that nobody wrote (it starts as NaN); with a
-// sanitizer, accesses outside of shared and device memory. What it does not: races between barriers, which on fibers
-// have one outcome.
+// asynchronous copies that nobody waited for, mbarriers that nobody ends, and what else tensor_host.h names; reads of
+// shared memory that nobody wrote (it starts as NaN); with a sanitizer, accesses outside of shared and device memory.
+// What it does not: races between barriers, which on fibers have one outcome.
 #pragma once
 
 #include <cmath>
@@ -23,6 +23,7 @@
 #define __constant__ static
 #define __forceinline__ inline
 #define __restrict__ __restrict
+#define __grid_constant__
 #define __launch_bounds__(...)
 // One block at a time, so that one copy serves; static storage has a sanitizer's red zones at its ends. A cluster's
 // blocks share the copy: what lives across a barrier of the cluster belongs into dynamic shared memory.
@@ -57,8 +58,9 @@ struct ShimError : std::runtime_error {
 };
 
 constexpr unsigned kLanes = 32;
-// What a block may have on sm_86, sm_89 and sm_120, the devices with the least.
-constexpr size_t kMostSharedBytes = size_t{99} << 10;
+constexpr unsigned kGroupLanes = 128;  // threads of a warpgroup
+// What a block may have on sm_86, sm_89 and sm_120, the devices with the least, and on sm_90.
+constexpr size_t kMostSharedBytes = size_t{99} << 10, kMostSharedBytes90 = size_t{227} << 10;
 constexpr unsigned kMostCluster = 8;  // blocks that every device with clusters takes
 
 struct Indices {
@@ -80,6 +82,12 @@ void *cluster_shared(void *mine, unsigned rank);
 // All lanes of a warp bring something; `meet` sees what each brought and may write to it, then all go on.
 using Meeting = void (*)(void *(&brought)[kLanes]);
 void warp_meet(void *mine, Meeting meet);
+// The same of a warpgroup's threads.
+using GroupMeeting = void (*)(void *(&brought)[kGroupLanes]);
+void group_meet(void *mine, GroupMeeting meet);
+
+// Registers were written that a product of a warpgroup may read: it needs a fence (tensor_host.h).
+void registers_written();
 
 // Copies 16 bytes (zeros where `from` is null) when the group it belongs to is waited for.
 void copy_async(void *to, const void *from, int bytes);
@@ -89,8 +97,11 @@ void copy_wait(int groups_left);
 // The block's dynamic shared memory.
 void *dynamic_shared();
 
+// Ends the launch from inside a kernel: ShimError, with the thread.
+[[noreturn]] void fault(std::string &&what);
+
 // Throws ShimError where a real launch would hang or be undefined. `cluster`: blocks of one, neighbours in x.
-void launch(Dim3 grid, unsigned threads, size_t dynamic_shared_bytes, unsigned cluster,
+void launch(Dim3 grid, unsigned threads, size_t dynamic_shared_bytes, size_t most_shared_bytes, unsigned cluster,
             const std::function<void()> &kernel);
 
 // What a lane brings to a shuffle: its bits, and the lane it wants to hear from.

@@ -10,6 +10,8 @@
 #include <mutex>
 #include <string>
 
+#include "tensor_host.h"
+
 namespace {
 
 struct State {
@@ -20,6 +22,7 @@ struct State {
   int launch_error = 0;
   int device_error = 0;
   int major = 8, minor = 0;
+  bool tensor_maps = true;
   size_t shared = size_t{99} << 10;
   cudaError_t lost = cudaSuccess;
   std::string message;
@@ -109,6 +112,8 @@ cudaError_t lost() {
   return state.lost;
 }
 
+int major_capability() { return state.major; }
+
 }  // namespace lethe::cuda::shim
 
 extern "C" {
@@ -124,6 +129,7 @@ void lethe_shim_set_device(int error, int major, int minor) {
   state.major = major;
   state.minor = minor;
 }
+void lethe_shim_set_tensor_maps(int there) { state.tensor_maps = there != 0; }
 void lethe_shim_set_shared(int64_t bytes) { state.shared = static_cast<size_t>(bytes); }
 const char *lethe_shim_message(void) { return state.message.c_str(); }
 
@@ -178,6 +184,13 @@ cudaError_t cudaDriverGetVersion(int *version) {
 }
 cudaError_t cudaRuntimeGetVersion(int *version) {
   *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult *result) {
+  const bool there = state.tensor_maps && std::strcmp(name, "cuTensorMapEncodeTiled") == 0;
+  *function = there ? reinterpret_cast<void *>(&cuTensorMapEncodeTiled) : nullptr;
+  *result = there ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {

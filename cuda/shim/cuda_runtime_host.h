@@ -58,11 +58,16 @@ enum cudaMemcpyKind {
   cudaMemcpyDefault = 4
 };
 enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+struct cudaFuncAttributes {
+  int maxThreadsPerBlock;
+};
 struct cudaPointerAttributes {
   cudaMemoryType type;
   int device;
 };
-constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocMapped = 2;
+constexpr unsigned cudaEnableDefault = 0, cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2,
+                   cudaHostAllocMapped = 2;
 
 const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
@@ -71,6 +76,14 @@ cudaError_t cudaSetDevice(int ordinal);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
+                                             unsigned long long flags, cudaDriverEntryPointQueryResult *result);
+// Kernels are the host's, and for any device.
+template <class Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, Kernel *) {
+  attributes->maxThreadsPerBlock = 1024;
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *address);
 
@@ -121,6 +134,8 @@ cudaError_t put(cudaStream_t stream, Work &&work) {
 void set_error(cudaError_t error, const char *what);
 // The error of everything from now on, as after an illegal access; 0: none.
 cudaError_t lost();
+// The device's.
+int major_capability();
 
 }  // namespace lethe::cuda::shim
 
@@ -134,6 +149,8 @@ __attribute__((visibility("default"))) void lethe_shim_fail_launch(int launches,
 __attribute__((visibility("default"))) void lethe_shim_set_device(int error, int major, int minor);
 // A device that is asked for its properties says that a block may have so many bytes of shared memory.
 __attribute__((visibility("default"))) void lethe_shim_set_shared(int64_t bytes);
+// The driver has functions for tensor maps, or is too old for them.
+__attribute__((visibility("default"))) void lethe_shim_set_tensor_maps(int there);
 // What the last ShimError said; "" when there was none.
 __attribute__((visibility("default"))) const char *lethe_shim_message(void);
 }

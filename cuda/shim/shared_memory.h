@@ -41,6 +41,7 @@ class DynamicShared {
   DynamicShared &operator=(const DynamicShared &) = delete;
 
   char *start() const { return start_; }
+  size_t bytes() const { return bytes_; }
   bool has(const void *address) const {
     const auto at = reinterpret_cast<uintptr_t>(address), from = reinterpret_cast<uintptr_t>(start_);
     return memory_ != nullptr && at >= from && at < from + bytes_;

@@ -1,6 +1,7 @@
 // The head's fused form (LETHE_HEAD_FORM=fused; cuda/head_fused.cuh) against the twin in fp64, and beside the plain
 // form: flat and peaky logits, tails in every dimension, any chunks, kinds that it does not have, passes that cannot
-// take it. head_fused_test PLUGIN_DIR BACKEND.
+// take it. By products of a warp, and by those of a warpgroup where the device has them.
+// head_fused_test PLUGIN_DIR BACKEND.
 #include "head_fused_bounds.h"
 
 namespace lethe::test {
@@ -21,6 +22,11 @@ void gradients_match_the_twin(Engine *fused, Engine *plain, int64_t n, int64_t d
   drop(plain, q);
 }
 
+// Launches of one of the form's kernels; those by products of a warpgroup have names of their own.
+int count_fused(const std::string &records, const char *name) {
+  return count(records, std::string("head_fused_") + name) + count(records, std::string("head_fused_wgmma_") + name);
+}
+
 // Whatever the chunks, and in a second run.
 void bits_depend_on_nothing(Engine *e, int64_t n, int64_t d, int64_t V) {
   const Problem p = make_fused(e, LETHE_BF16, n, d, V, kLooks[4], true);
@@ -37,15 +43,15 @@ void bits_depend_on_nothing(Engine *e, int64_t n, int64_t d, int64_t V) {
   const std::string records = recorded(e, [&] { halves = forward(e, p, 1); });
   EXPECT(same_bits(all, halves));
   const int chunks = 2 + static_cast<int>(n % 2);
-  EXPECT(count(records, "head_fused_labels") == 1 && count(records, "head_gather") == chunks &&
-         count(records, "head_fused_logits") == chunks && count(records, "head_fused_rows") == chunks &&
-         count(records, "head_fused_gradient") == chunks && count(records, "head_rows") == 0);
+  EXPECT(count_fused(records, "labels") == 1 && count(records, "head_gather") == chunks &&
+         count_fused(records, "logits") == chunks && count_fused(records, "rows") == chunks &&
+         count_fused(records, "gradient") == chunks && count(records, "head_rows") == 0);
   EXPECT(lethe_head_set_chunk(e->engine, LETHE_BF16, d, V, 0) == LETHE_OK);
   // Statistics alone: the same ones, by one product.
   Result statistics;
   const std::string alone = recorded(e, [&] { statistics = forward(e, p, 1, -1, false); });
-  EXPECT(statistics.stats == all.stats && count(alone, "head_fused_gradient") == 0);
-  EXPECT(count(alone, "head_fused_logits") == 1);
+  EXPECT(statistics.stats == all.stats && count_fused(alone, "gradient") == 0);
+  EXPECT(count_fused(alone, "logits") == 1);
   drop(e, p);
 }
 
@@ -152,8 +158,8 @@ void the_form_is_chosen(Engine *e) {
     Result result;
     const std::string records = recorded(e, [&] { result = forward(e, p, 1); });
     EXPECT(result.status == LETHE_OK);
-    EXPECT((count(records, "head_fused_logits") > 0) != (count(records, "head_rows") > 0));
-    return count(records, "head_fused_logits");
+    EXPECT((count_fused(records, "logits") > 0) != (count(records, "head_rows") > 0));
+    return count_fused(records, "logits");
   };
   for (const int32_t dtype : {LETHE_F32, LETHE_BF16}) {
     for (const int64_t d : {24, 20}) {
@@ -180,7 +186,7 @@ void the_form_is_chosen(Engine *e) {
   p.row_params = e->put(p.params);
   Result mixed;
   const std::string records = recorded(e, [&] { mixed = forward(e, p, 1); });
-  EXPECT(mixed.status == LETHE_OK && count(records, "head_fused_logits") == 1 && count(records, "head_rows") == 1);
+  EXPECT(mixed.status == LETHE_OK && count_fused(records, "logits") == 1 && count(records, "head_rows") == 1);
   for (int64_t i = 0; i < p.n; ++i) {
     std::vector<double> dh;
     const HeadTwin twin = twin_of(p, i, &dh);
@@ -212,9 +218,9 @@ void operands_lie_anywhere(Engine *e) {
                                 stats, dh + 2, workspace + 3, most) == LETHE_OK);
     });
   };
-  EXPECT(count(run(h + 2, p.w.ref), "head_fused_logits") == 0);
-  EXPECT(count(run(p.h.ref, w + 2), "head_fused_logits") == 0);
-  EXPECT(count(run(p.h.ref, p.w.ref), "head_fused_logits") == 1);
+  EXPECT(count_fused(run(h + 2, p.w.ref), "logits") == 0);
+  EXPECT(count_fused(run(p.h.ref, w + 2), "logits") == 0);
+  EXPECT(count_fused(run(p.h.ref, p.w.ref), "logits") == 1);
   const lethe_ref aligned = e->put(std::vector<uint16_t>(static_cast<size_t>(n * d)));
   EXPECT(lethe_copy(e->engine, aligned, dh + 2, n * d * 2) == LETHE_OK);
   EXPECT(load(e, LETHE_BF16, aligned, static_cast<size_t>(n * d)) == all.dh_rows);
@@ -222,20 +228,58 @@ void operands_lie_anywhere(Engine *e) {
   drop(e, p);
 }
 
+std::string described(const Engine &e) {
+  if (e.status != LETHE_OK) return std::to_string(e.status) + lethe_error_trace();
+  std::string text(4096, '\0');
+  EXPECT(lethe_engine_describe(e.engine, text.data(), 4096) == LETHE_OK);
+  return text.c_str();
+}
+
+// What a device of compute capability 9.0 makes of it, the shim's older one makes another thing of.
 void the_variable_is_read(const char *backend, const char *plugins) {
-  const auto described = [&](const char *form) {
-    const auto e = opened(form, backend, plugins);
-    if (e->status != LETHE_OK) return std::to_string(e->status) + lethe_error_trace();
-    std::string text(4096, '\0');
-    EXPECT(lethe_engine_describe(e->engine, text.data(), 4096) == LETHE_OK);
-    return std::string(text.c_str());
+  const auto with = [&](const char *form) { return described(*opened(form, backend, plugins)); };
+  const auto names = [&](const char *form, const char *name) {
+    return with(form).find(std::string(R"("head_form":")") + name + "\"") != std::string::npos;
   };
-  EXPECT(described("fused").find(R"("head_form":"fused")") != std::string::npos);
-  for (const char *form : {"plain", "", static_cast<const char *>(nullptr)}) {
-    EXPECT(described(form).find(R"("head_form":"plain")") != std::string::npos);
+  const bool shim = std::strcmp(backend, "cuda_shim") == 0;
+  for (const char *form : {"plain", "", static_cast<const char *>(nullptr)}) EXPECT(names(form, "plain"));
+  EXPECT(names("fused_mma", "fused_mma"));
+  EXPECT(names("fused", "fused_wgmma") || (!shim && names("fused", "fused_mma")));
+  EXPECT(with("quick").find("LETHE_HEAD_FORM=quick; give plain, fused or fused_mma, or unset it") != std::string::npos);
+  if (!shim) return;
+  Shim knobs(backend, plugins);
+  knobs.set_tensor_maps(0);
+  EXPECT(with("fused").find("no cuTensorMapEncodeTiled") != std::string::npos && names("fused_mma", "fused_mma"));
+  knobs.set_tensor_maps(1);
+  knobs.set_device(0, 10, 0);
+  EXPECT(names("fused", "fused_mma"));
+  knobs.set_device(0, 9, 0);
+}
+
+// Tails of a row tile, of a tile of columns, of a stage's depth in either product.
+struct Shape {
+  int64_t n, d, V;
+};
+// And, of a warpgroup's products alone: more tiles than the shim has multiprocessors, two of them of rows, and more
+// stages than a ring has.
+#if defined(LETHE_SMALL)
+const std::vector<Shape> kShapes = {{9, 24, 300}};
+const Shape kLong = {130, 264, 700};
+#else
+const std::vector<Shape> kShapes = {{12, 64, 1000}, {8, 264, 257}, {131, 8, 37}, {4, 16, 1}, {8, 40, 256}};
+const Shape kLong = {140, 328, 1300};
+#endif
+
+void all_cases(Engine *fused, Engine *plain) {
+  for (const Shape &s : kShapes) {
+    for (const Look &look : kLooks) gradients_match_the_twin(fused, plain, s.n, s.d, s.V, look, s.d % 16 != 0);
   }
-  const std::string wrong = described("quick");
-  EXPECT(wrong.find("LETHE_HEAD_FORM=quick; give plain or fused, or unset it") != std::string::npos);
+  bits_depend_on_nothing(fused, 7, 40, 530);
+  ties_are_ties(fused);
+  broken_rows_are_nan(fused, plain);
+  other_kinds_are_refused(fused);
+  the_form_is_chosen(fused);
+  operands_lie_anywhere(fused);
 }
 
 }  // namespace
@@ -247,30 +291,21 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "usage: head_fused_test PLUGIN_DIR BACKEND\n");
     return 2;
   }
-  const auto fused = opened("fused", argv[2], argv[1]), plain = opened(nullptr, argv[2], argv[1]);
-  if (fused->status == LETHE_NO_DEVICE) return 77;
-  EXPECT(fused->status == LETHE_OK && plain->status == LETHE_OK);
-  if (failures > 0) return 1;
-  // Tails of a row tile, of a tile of columns, of a stage's depth in either product.
-  struct Shape {
-    int64_t n, d, V;
-  };
-#if defined(LETHE_SMALL)
-  const std::vector<Shape> shapes = {{9, 24, 300}};
-#else
-  const std::vector<Shape> shapes = {{12, 64, 1000}, {8, 264, 257}, {131, 8, 37}, {4, 16, 1}, {8, 40, 256}};
+  Shim(argv[2], argv[1]).set_device(0, 9, 0);
+  const auto plain = opened(nullptr, argv[2], argv[1]);
+  if (plain->status == LETHE_NO_DEVICE) return 77;
+  for (const char *form : {"fused", "fused_mma"}) {
+    const auto fused = opened(form, argv[2], argv[1]);
+    EXPECT(fused->status == LETHE_OK && plain->status == LETHE_OK);
+    if (fused->status != LETHE_OK || plain->status != LETHE_OK) break;
+    std::printf("%s\n", described(*fused).c_str());
+    all_cases(fused.get(), plain.get());
+    if (described(*fused).find("fused_wgmma") == std::string::npos) continue;
+    gradients_match_the_twin(fused.get(), plain.get(), kLong.n, kLong.d, kLong.V, kLooks[4], true);
+#if !defined(LETHE_SMALL)
+    bits_depend_on_nothing(fused.get(), kLong.n + 1, kLong.d, kLong.V);
 #endif
-  for (const Shape &s : shapes) {
-    for (const Look &look : kLooks) {
-      gradients_match_the_twin(fused.get(), plain.get(), s.n, s.d, s.V, look, s.d % 16 != 0);
-    }
   }
-  bits_depend_on_nothing(fused.get(), 7, 40, 530);
-  ties_are_ties(fused.get());
-  broken_rows_are_nan(fused.get(), plain.get());
-  other_kinds_are_refused(fused.get());
-  the_form_is_chosen(fused.get());
-  operands_lie_anywhere(fused.get());
   the_variable_is_read(argv[2], argv[1]);
   std::printf("gradients use %.0f %% of their bounds; %d of %d bounds exceed a tenth\n", 100 * worst_share, loose,
               bounded);

@@ -1,0 +1,191 @@
+#include "tensor_host.h"
+
+#include <utility>
+
+#include "fibers.h"
+
+namespace lethe::cuda::shim {
+namespace {
+
+// ---- mbarriers: the 64 bits of the object ----
+
+constexpr uint64_t kMost = (uint64_t{1} << 20) - 1;  // arrivals, and bytes to wait for
+
+struct Mbarrier {
+  uint64_t places, arrivals_left;
+  int64_t bytes_left;
+  unsigned phase;
+  bool made;
+};
+Mbarrier unpack(uint64_t bits) {
+  return {bits & kMost, bits >> 20 & kMost, static_cast<int64_t>(bits << 3) >> 43,
+          static_cast<unsigned>(bits >> 61 & 1), bits >> 62 == 1};
+}
+uint64_t pack(const Mbarrier &b) {
+  return b.places | b.arrivals_left << 20 | (static_cast<uint64_t>(b.bytes_left) & (2 * kMost + 1)) << 40 |
+         uint64_t{b.phase} << 61 | uint64_t{1} << 62;
+}
+
+// Changes a barrier, and ends its phase where nothing is left to wait for; "" or what is wrong.
+template <class Change>
+std::string change(uint64_t *barrier, Change &&body) {
+  Mbarrier b = unpack(*barrier);
+  if (!b.made) return "an mbarrier that was not initialised";
+  body(&b);
+  if (b.arrivals_left > b.places) return "an mbarrier has more arrivals than it was initialised for";
+  const auto most = static_cast<int64_t>(kMost);
+  if (b.bytes_left > most || b.bytes_left < -most) return "an mbarrier with too many bytes to wait for";
+  if (b.arrivals_left == 0 && b.bytes_left == 0) {
+    b.phase ^= 1u;
+    b.arrivals_left = b.places;
+  }
+  *barrier = pack(b);
+  return "";
+}
+template <class Change>
+void change_here(uint64_t *barrier, Change &&body) {
+  std::string why = change(barrier, body);
+  if (!why.empty()) fault(std::move(why));
+}
+
+// ---- loads ----
+
+// What a CUtensorMap says.
+struct Map {
+  uint64_t sign;
+  const char *base;
+  uint64_t columns, rows, pitch;  // numbers, rows, bytes from row to row
+  uint32_t box_columns, box_rows;
+};
+constexpr uint64_t kMapSign = 0x6c65746865746d61;
+static_assert(sizeof(Map) <= sizeof(CUtensorMap), "a map fits");
+
+struct Load {
+  Map map;
+  int64_t x, y;
+  char *to;
+  uint32_t address;  // of it
+  uint64_t *barrier;
+  unsigned rank;  // whose memory it goes to
+};
+std::vector<Load> loads;
+unsigned delivered = 0;
+
+void deliver(const Load &load) {
+  for (uint32_t r = 0; r < load.map.box_rows; ++r) {
+    for (uint32_t c = 0; c < load.map.box_columns; c += 8) {
+      uint16_t piece[8] = {};
+      for (uint32_t i = 0; i < 8; ++i) {
+        const int64_t x = load.x + c + i, y = load.y + r;
+        if (x < 0 || y < 0 || x >= static_cast<int64_t>(load.map.columns) || y >= static_cast<int64_t>(load.map.rows)) {
+          continue;
+        }
+        std::memcpy(&piece[i], load.map.base + static_cast<uint64_t>(y) * load.map.pitch + 2 * x, 2);
+      }
+      const uint32_t address = swizzled(load.address + r * kRowBytes + 2 * c);
+      std::memcpy(load.to + (static_cast<int64_t>(address) - load.address), piece, sizeof piece);
+    }
+  }
+  const int64_t bytes = int64_t{load.map.box_rows} * kRowBytes;
+  const std::string why = change(load.barrier, [&](Mbarrier *b) { b->bytes_left -= bytes; });
+  if (!why.empty()) throw ShimError("a load ends at " + why);
+}
+
+}  // namespace
+
+// The newest and the oldest in turn: they have no order.
+bool end_load() {
+  if (loads.empty()) return false;
+  const size_t at = ++delivered % 2 == 0 ? 0 : loads.size() - 1;
+  const Load load = loads[at];
+  loads.erase(loads.begin() + static_cast<std::ptrdiff_t>(at));
+  deliver(load);
+  return true;
+}
+
+void clear_loads() { loads.clear(); }
+
+void check_loads(unsigned rank) {
+  for (const Load &load : loads) {
+    if (load.rank != rank) continue;
+    throw ShimError("block " + std::to_string(current.block.x) + " has returned with a load on its way");
+  }
+}
+
+bool passed(const Fiber &fiber) { return unpack(*fiber.mbarrier).phase != fiber.parity; }
+
+uint32_t shared_address(const void *at) {
+  const DynamicShared &memory = own_memory();
+  if (!memory.has(at)) fault("an address outside of the block's dynamic shared memory");
+  return kSharedStart + static_cast<uint32_t>(static_cast<const char *>(at) - memory.start());
+}
+
+void mbarrier_init(uint64_t *barrier, unsigned arrivals) {
+  if (reinterpret_cast<uintptr_t>(barrier) % 8 != 0) fault("an mbarrier off 8 bytes");
+  if (arrivals == 0 || arrivals > kMost) fault("an mbarrier of " + std::to_string(arrivals) + " arrivals");
+  *barrier = pack({arrivals, arrivals, 0, 0, true});
+}
+
+void mbarrier_arrive(uint64_t *barrier) {
+  change_here(barrier, [](Mbarrier *b) { --b->arrivals_left; });
+}
+
+void mbarrier_expect(uint64_t *barrier, unsigned bytes) {
+  change_here(barrier, [&](Mbarrier *b) {
+    b->bytes_left += bytes;
+    --b->arrivals_left;
+  });
+}
+
+void mbarrier_wait(const uint64_t *barrier, unsigned parity) {
+  if (!unpack(*barrier).made) fault("a wait for an mbarrier that was not initialised");
+  Fiber &fiber = block.fibers[block.running];
+  fiber.mbarrier = barrier;
+  fiber.parity = parity;
+  while (!passed(fiber)) wait(State::kMbarrier);
+}
+
+void load_tile(void *to, const CUtensorMap *map, int x, int y, uint64_t *barrier, unsigned blocks) {
+  Load load = {};
+  std::memcpy(&load.map, map, sizeof load.map);
+  if (load.map.sign != kMapSign) fault("a load by a tensor map that was not encoded");
+  load.x = x;
+  load.y = y;
+  load.address = shared_address(to);
+  const uint32_t bytes = load.map.box_rows * kRowBytes;
+  if (load.address % 128 != 0) fault("a load to an address off 128 bytes");
+  if (load.address + bytes > kSharedStart + own_memory().bytes()) fault("a load beyond the end of shared memory");
+  if (!own_memory().has(barrier)) fault("a load's mbarrier outside of dynamic shared memory");
+  if (blocks == 0 || blocks >> current.cluster_size != 0) fault("a load to blocks outside of the cluster");
+  for (unsigned rank = 0; rank < current.cluster_size; ++rank) {
+    if ((blocks >> rank & 1) == 0) continue;
+    load.rank = rank;
+    const bool alone = rank == current.cluster_rank;
+    load.to = static_cast<char *>(alone ? to : cluster_shared(to, rank));
+    load.barrier = static_cast<uint64_t *>(alone ? barrier : cluster_shared(barrier, rank));
+    loads.push_back(load);
+  }
+}
+
+}  // namespace lethe::cuda::shim
+
+CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, uint32_t rank, void *address,
+                                const uint64_t *sizes, const uint64_t *strides, const uint32_t *box,
+                                const uint32_t *element_strides, CUtensorMapInterleave interleave,
+                                CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill fill) {
+  namespace shim = lethe::cuda::shim;
+  constexpr uint64_t kMostNumbers = uint64_t{1} << 32, kMostPitch = uint64_t{1} << 40;
+  const bool emulated = type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 && rank == 2 &&
+                        interleave == CU_TENSOR_MAP_INTERLEAVE_NONE && swizzle == CU_TENSOR_MAP_SWIZZLE_128B &&
+                        fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE && 2 * box[0] == shim::kRowBytes;
+  const bool sound = map != nullptr && reinterpret_cast<uintptr_t>(map) % 64 == 0 && address != nullptr &&
+                     reinterpret_cast<uintptr_t>(address) % 16 == 0 && sizes[0] > 0 && sizes[0] <= kMostNumbers &&
+                     sizes[1] > 0 && sizes[1] <= kMostNumbers && strides[0] % 16 == 0 && strides[0] < kMostPitch &&
+                     strides[0] >= 2 * sizes[0] && box[1] > 0 && box[1] <= 256 && element_strides[0] == 1 &&
+                     element_strides[1] == 1;
+  if (!emulated || !sound) return CUDA_ERROR_INVALID_VALUE;
+  const shim::Map content = {shim::kMapSign, static_cast<const char *>(address), sizes[0], sizes[1], strides[0], box[0],
+                             box[1]};
+  std::memcpy(map, &content, sizeof content);
+  return CUDA_SUCCESS;
+}
