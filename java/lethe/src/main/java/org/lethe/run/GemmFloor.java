@@ -45,8 +45,7 @@ public final class GemmFloor {
       tokens += length;
       rows += length - first(method, s);
     }
-    // Nothing below the first products wants a gradient, and behind its attention the last layer
-    // has
+    // Nothing below the first products wants a gradient; behind its attention the last layer has
     // the head's rows alone.
     double linears = 4 * c.layers() * (into + behind) * tokens;
     double left = 2 * into * tokens + 4 * behind * (tokens - rows);
