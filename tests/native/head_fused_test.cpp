@@ -264,7 +264,7 @@ struct Shape {
 // stages than a ring has.
 #if defined(LETHE_SMALL)
 const std::vector<Shape> kShapes = {{9, 24, 300}};
-const Shape kLong = {130, 264, 700};
+const Shape kLong = {130, 264, 520};
 #else
 const std::vector<Shape> kShapes = {{12, 64, 1000}, {8, 264, 257}, {131, 8, 37}, {4, 16, 1}, {8, 40, 256}};
 const Shape kLong = {140, 328, 1300};
