@@ -72,7 +72,7 @@ std::vector<uint16_t> gather(uint64_t descriptor, int lines, bool by_rows) {
       piece(static_cast<uint32_t>(line % 64) * 2 + static_cast<uint32_t>(line / 64) * leading +
                 static_cast<uint32_t>(k % 8) * kRowBytes + static_cast<uint32_t>(k / 8) * stride,
             eight);
-      for (int i = 0; i < 8; ++i) numbers[static_cast<size_t>((line + i) * 16 + k)] = eight[i];
+      for (int i = 0; i < 8; ++i) numbers[static_cast<size_t>(line + i) * 16 + static_cast<size_t>(k)] = eight[i];
     }
   }
   return numbers;
@@ -105,7 +105,8 @@ void multiply(const std::vector<uint16_t> &a, const std::vector<uint16_t> &b, in
   std::vector<float> right(static_cast<size_t>(columns) * 16), row(static_cast<size_t>(columns));
   for (int n = 0; n < columns; ++n) {
     for (int k = 0; k < 16; ++k) {
-      right[static_cast<size_t>(k * columns + n)] = number(b[static_cast<size_t>(n * 16 + k)]);
+      const auto at = static_cast<size_t>(k), line = static_cast<size_t>(n);
+      right[at * static_cast<size_t>(columns) + line] = number(b[line * 16 + at]);
     }
   }
   for (unsigned m = 0; m < 64; ++m) {

@@ -178,11 +178,10 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, uint
   const bool emulated = type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 && rank == 2 &&
                         interleave == CU_TENSOR_MAP_INTERLEAVE_NONE && swizzle == CU_TENSOR_MAP_SWIZZLE_128B &&
                         fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE && 2 * box[0] == shim::kRowBytes;
-  const bool sound = map != nullptr && reinterpret_cast<uintptr_t>(map) % 64 == 0 && address != nullptr &&
-                     reinterpret_cast<uintptr_t>(address) % 16 == 0 && sizes[0] > 0 && sizes[0] <= kMostNumbers &&
-                     sizes[1] > 0 && sizes[1] <= kMostNumbers && strides[0] % 16 == 0 && strides[0] < kMostPitch &&
-                     strides[0] >= 2 * sizes[0] && box[1] > 0 && box[1] <= 256 && element_strides[0] == 1 &&
-                     element_strides[1] == 1;
+  const bool sound = map != nullptr && address != nullptr && reinterpret_cast<uintptr_t>(address) % 16 == 0 &&
+                     sizes[0] > 0 && sizes[0] <= kMostNumbers && sizes[1] > 0 && sizes[1] <= kMostNumbers &&
+                     strides[0] % 16 == 0 && strides[0] < kMostPitch && strides[0] >= 2 * sizes[0] && box[1] > 0 &&
+                     box[1] <= 256 && element_strides[0] == 1 && element_strides[1] == 1;
   if (!emulated || !sound) return CUDA_ERROR_INVALID_VALUE;
   const shim::Map content = {shim::kMapSign, static_cast<const char *>(address), sizes[0], sizes[1], strides[0], box[0],
                              box[1]};

@@ -13,8 +13,8 @@
 
 #include "cuda_host.h"
 
-// A tensor map and the driver's function that encodes it, as cuda.h has them.
-struct alignas(64) CUtensorMap {
+// A tensor map and the driver's function that encodes it, as cuda.h has them but for the map's alignment.
+struct CUtensorMap {
   uint64_t opaque[16];
 };
 using cuuint32_t = uint32_t;
