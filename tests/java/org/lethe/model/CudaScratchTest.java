@@ -54,7 +54,6 @@ class CudaScratchTest {
     return memory.total() - memory.free();
   }
 
-  /** Bytes that a device has less after the call. */
   private static long taken(Dtype storage, Call call) {
     try (Backend backend = TestDevice.open(1);
         Buffer memory = backend.allocate(OPERANDS)) {
@@ -161,8 +160,7 @@ class CudaScratchTest {
         linear(storage, 24, 40, 130, drops);
       }
     }
-    // Long sums are split.
-    linear(Dtype.BF16, 8192, 16, 5, false);
+    linear(Dtype.BF16, 8192, 16, 5, false); // A long sum is split.
     linear(Dtype.BF16, 16, 16384, 5, false);
     linear(Dtype.F32, 8200, 16, 5, true);
   }
@@ -385,7 +383,8 @@ class CudaScratchTest {
 
   @Test
   void ofSampling() {
-    long seen =
+    assertEquals(
+        CudaScratch.sample(5, 0),
         taken(
             Dtype.F32,
             (ops, o) ->
@@ -395,7 +394,6 @@ class CudaScratchTest {
                     o.take(100 * 16 * 4),
                     new Ops.Sampling(1f, 0, 1f, 1),
                     o.take(5 * 8),
-                    o.take(5 * 4)));
-    assertEquals(CudaScratch.sample(5, 0), seen);
+                    o.take(5 * 4))));
   }
 }
