@@ -159,10 +159,20 @@ class PublishedMethodsTest {
                 .sum();
         assertEquals(loss, result.loss(), TOLERANCE * size, name);
         assertTrue(tokens > 1 || result.microBatches() > 1, name);
+        double tolerance = sensitivity(c) * TOLERANCE;
         GradientReader.assertGradients(
-            gradients, model.trainable(), name + "/", n -> PEFT + n, TOLERANCE);
+            gradients, model.trainable(), name + "/", n -> PEFT + n, tolerance);
       }
     }
+  }
+
+  /**
+   * How many times an error of log p counts: once in a gradient, and, where rows weigh p^β, another
+   * β times in each row's weight. fp32 logits alone take SatImp, with its β of 5, from 2e-6 to
+   * 1.2e-5 as sums are ordered one way or another.
+   */
+  private static double sensitivity(JsonNode c) {
+    return 1 + c.path("forgetOptions").path("beta1").asDouble(0);
   }
 
   @ParameterizedTest
