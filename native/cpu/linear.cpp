@@ -284,8 +284,7 @@ void input_factor_gradient(Device *device, const lethe_linear_args &a, const T *
     add_outer<T>(device, a.T, static_cast<const T *>(a.du) + column, a.total_rank, rank, x, a.in, a.in, gradient);
     return;
   }
-  outer(x, a.in, a.T, a.in, du + column, a.total_rank, rank,
-        [&](int64_t k, int64_t i, float sum) { gradient[k * a.in + i] += sum; });
+  outer(x, a.in, a.T, a.in, du + column, a.total_rank, rank, {gradient, a.in, 1});
 }
 
 // gradient[part_out, rank] += dy^T u.
@@ -298,8 +297,7 @@ void output_factor_gradient(Device *device, const lethe_linear_args &a, const le
                  adapter.rank, adapter.db);
     return;
   }
-  outer(dy, a.out, a.T, adapter.part_out, u + column, a.total_rank, adapter.rank,
-        [&](int64_t k, int64_t i, float sum) { adapter.db[i * adapter.rank + k] += sum; });
+  outer(dy, a.out, a.T, adapter.part_out, u + column, a.total_rank, adapter.rank, {adapter.db, 1, adapter.rank});
 }
 
 // u as fp32.

@@ -26,13 +26,11 @@ inline constexpr int kProjectRows = 1, kOuterVectors = 1, kRanks = 4;
 // Rows of x that stay in the cache while their columns are gone through.
 inline constexpr int64_t kOuterRows = 256;
 
-// fn(std::integral_constant<int, n>) for 1 <= n <= kRanks.
+// fn(first, std::integral_constant<int, n>) for blocks of kRanks ranks, and of powers of two for the rest.
 template <int N = kRanks, class Fn>
-void with_ranks(int64_t n, Fn &&fn) {
-  if constexpr (N > 1) {
-    if (n < N) return with_ranks<N - 1>(n, fn);
-  }
-  fn(std::integral_constant<int, N>());
+void blocks_of_ranks(int64_t first, int64_t rank, Fn &&fn) {
+  for (; first + N <= rank; first += N) fn(first, std::integral_constant<int, N>());
+  if constexpr (N > 1) blocks_of_ranks<N / 2>(first, rank, fn);
 }
 
 // ---- sums[rows, width] += coefficients[rows, rank] basis[rank, width] ----
@@ -61,24 +59,25 @@ void low_rank_tile(float *sums, int64_t sums_stride, const float *coefficients, 
 
 // ---- out[rows, rank] = x[rows, width] basis[rank, width]^T ----
 
-// What a basis takes when it is packed: vectors of `ranks` rows in turn, a tail filled up with zeros.
+// What a basis takes when it is packed: by blocks, vectors of their ranks in turn, a tail filled up with zeros.
 inline int64_t packed_size(int64_t rank, int64_t width) { return rank * ((width + kLanes - 1) / kLanes * kLanes); }
 
 // at(k, i) is column i of the basis' row k.
 template <class At>
 void pack_basis(int64_t rank, int64_t width, float *to, At &&at) {
-  for (int64_t first = 0; first < rank; first += kRanks) {
-    const int64_t ranks = std::min<int64_t>(kRanks, rank - first);
+  blocks_of_ranks(0, rank, [&](int64_t first, auto ranks) {
     for (int64_t i = 0; i < width; i += kLanes) {
-      for (int64_t k = first; k < first + ranks; ++k) {
+      for (int64_t k = first; k < first + ranks(); ++k) {
         for (int64_t lane = 0; lane < kLanes; ++lane) *to++ = i + lane < width ? at(k, i + lane) : 0.0f;
       }
     }
-  }
+  });
 }
 
+// Long, and called from several places: not to be repeated there.
 template <int Rows, int Ranks, class T>
-void project_tile(const T *x, int64_t stride, int64_t width, const float *packed, float *out, int64_t out_stride) {
+[[gnu::noinline]] void project_tile(const T *x, int64_t stride, int64_t width, const float *packed, float *out,
+                                    int64_t out_stride) {
   f32x16 acc[Rows][Ranks] = {};
   for (int64_t i = 0; i < width; i += kLanes, packed += Ranks * kLanes) {
     f32x16 in[Rows];
@@ -104,19 +103,17 @@ void project(const T *x, int64_t stride, int64_t rows, int64_t width, const floa
 #pragma omp parallel for schedule(static)
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t begin = tile * kProjectRows, end = std::min(rows, begin + kProjectRows);
-    for (int64_t first = 0; first < rank; first += kRanks) {
+    blocks_of_ranks(0, rank, [&](int64_t first, auto ranks) {
       const float *basis = packed + packed_size(first, width);
-      with_ranks(std::min<int64_t>(kRanks, rank - first), [&](auto ranks) {
-        if (end - begin == kProjectRows) {
-          project_tile<kProjectRows, ranks()>(x + begin * stride, stride, width, basis,
-                                              out + begin * out_stride + first, out_stride);
-          return;
-        }
-        for (int64_t row = begin; row < end; ++row) {
-          project_tile<1, ranks()>(x + row * stride, stride, width, basis, out + row * out_stride + first, out_stride);
-        }
-      });
-    }
+      if (end - begin == kProjectRows) {
+        project_tile<kProjectRows, ranks()>(x + begin * stride, stride, width, basis, out + begin * out_stride + first,
+                                            out_stride);
+        return;
+      }
+      for (int64_t row = begin; row < end; ++row) {
+        project_tile<1, ranks()>(x + row * stride, stride, width, basis, out + row * out_stride + first, out_stride);
+      }
+    });
   }
 }
 
@@ -146,9 +143,16 @@ void outer_tile(const T *x, int64_t stride, int64_t rows, int64_t left, const fl
   }
 }
 
-template <int Vectors, int Ranks, class T, class Add>
-void outer_strip(const T *x, int64_t stride, int64_t rows, int64_t column, int64_t left, const float *coefficients,
-                 int64_t coefficients_stride, int64_t rank, Add &&add) {
+// A gradient whose number of rank k and column i stands at k * of_rank + i * of_column.
+struct RankGradient {
+  float *numbers;
+  int64_t of_rank, of_column;
+};
+
+template <int Vectors, int Ranks, class T>
+[[gnu::noinline]] void outer_strip(const T *x, int64_t stride, int64_t rows, int64_t column, int64_t left,
+                                   const float *coefficients, int64_t coefficients_stride, int64_t rank,
+                                   const RankGradient &to) {
   alignas(64) float sums[Ranks * Vectors * kLanes] = {};
   for (int64_t t = 0; t < rows; t += kOuterRows) {
     outer_tile<Vectors, Ranks>(x + t * stride + column, stride, std::min(kOuterRows, rows - t), left,
@@ -156,31 +160,31 @@ void outer_strip(const T *x, int64_t stride, int64_t rows, int64_t column, int64
   }
   const int64_t columns = std::min<int64_t>(left, Vectors * kLanes);
   for (int64_t k = 0; k < Ranks; ++k) {
-    for (int64_t i = 0; i < columns; ++i) add(rank + k, column + i, sums[k * Vectors * kLanes + i]);
+    for (int64_t i = 0; i < columns; ++i) {
+      to.numbers[(rank + k) * to.of_rank + (column + i) * to.of_column] += sums[k * Vectors * kLanes + i];
+    }
   }
 }
 
-// add(k, i, sum) once for each rank and column; columns are shared among the threads.
-template <class T, class Add>
+// Adds to a gradient of `rank` by `width`; columns are shared among the threads.
+template <class T>
 void outer(const T *x, int64_t stride, int64_t rows, int64_t width, const float *coefficients,
-           int64_t coefficients_stride, int64_t rank, Add &&add) {
+           int64_t coefficients_stride, int64_t rank, const RankGradient &to) {
   constexpr int64_t kStrip = kOuterVectors * kLanes;
   const int64_t strips = (width + kStrip - 1) / kStrip;
 #pragma omp parallel for schedule(static)
   for (int64_t strip = 0; strip < strips; ++strip) {
     const int64_t begin = strip * kStrip, end = std::min(width, begin + kStrip);
-    for (int64_t first = 0; first < rank; first += kRanks) {
-      with_ranks(std::min<int64_t>(kRanks, rank - first), [&](auto ranks) {
-        if (end - begin == kStrip) {
-          outer_strip<kOuterVectors, ranks()>(x, stride, rows, begin, kStrip, coefficients, coefficients_stride, first,
-                                              add);
-          return;
-        }
-        for (int64_t column = begin; column < end; column += kLanes) {
-          outer_strip<1, ranks()>(x, stride, rows, column, end - column, coefficients, coefficients_stride, first, add);
-        }
-      });
-    }
+    blocks_of_ranks(0, rank, [&](int64_t first, auto ranks) {
+      if (end - begin == kStrip) {
+        outer_strip<kOuterVectors, ranks()>(x, stride, rows, begin, kStrip, coefficients, coefficients_stride, first,
+                                            to);
+        return;
+      }
+      for (int64_t column = begin; column < end; column += kLanes) {
+        outer_strip<1, ranks()>(x, stride, rows, column, end - column, coefficients, coefficients_stride, first, to);
+      }
+    });
   }
 }
 

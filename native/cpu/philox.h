@@ -41,7 +41,8 @@ inline constexpr int64_t kMaskBlock = 64;
 
 // mask[i] = 1 where column `first` + i is kept, else 0. Column j is kept when word j % 4 of the counter {row key, j /
 // 4} is at least `threshold`. `first` is a multiple of kMaskBlock.
-inline void dropout_mask(uint64_t key, uint64_t row_key, uint32_t threshold, int64_t first, float *mask) {
+[[gnu::noinline]] inline void dropout_mask(uint64_t key, uint64_t row_key, uint32_t threshold, int64_t first,
+                                           float *mask) {
   u32x16 lane = {};
   for (int i = 0; i < kLanes; ++i) lane[i] = static_cast<uint32_t>(i);
   const auto block = static_cast<uint64_t>(first) / 4;
