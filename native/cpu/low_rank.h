@@ -153,7 +153,7 @@ template <int Vectors, int Ranks, class T>
 [[gnu::noinline]] void outer_strip(const T *x, int64_t stride, int64_t rows, int64_t column, int64_t left,
                                    const float *coefficients, int64_t coefficients_stride, int64_t rank,
                                    const RankGradient &to) {
-  alignas(64) float sums[Ranks * Vectors * kLanes] = {};
+  alignas(64) float sums[int64_t{Ranks} * Vectors * kLanes] = {};
   for (int64_t t = 0; t < rows; t += kOuterRows) {
     outer_tile<Vectors, Ranks>(x + t * stride + column, stride, std::min(kOuterRows, rows - t), left,
                                coefficients + t * coefficients_stride + rank, coefficients_stride, sums);
