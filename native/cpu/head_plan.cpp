@@ -120,7 +120,9 @@ Layout layout(int32_t dtype, int64_t d, int64_t V, int64_t rows, int64_t deltas)
   return l;
 }
 
-Chunk next_chunk(const lethe_head_args &a, int64_t begin) {
+namespace {
+
+Chunk most_from(const lethe_head_args &a, int64_t begin) {
   Chunk chunk = {begin, begin, {}};
   while (chunk.end < a.n) {
     const int64_t own = deltas_of(a, chunk.end);
@@ -129,6 +131,17 @@ Chunk next_chunk(const lethe_head_args &a, int64_t begin) {
     for (int64_t i = 0; i < own; ++i) chunk.deltas.push_back({chunk.end, i == 1});
     ++chunk.end;
   }
+  return chunk;
+}
+
+}  // namespace
+
+Chunk next_chunk(const lethe_head_args &a, int64_t begin) {
+  Chunk chunk = most_from(a, begin);
+  if (chunk.end == a.n || chunk.size() == 0) return chunk;
+  const int64_t left = a.n - begin, count = (left + chunk.size() - 1) / chunk.size();
+  chunk.end = begin + (left + count - 1) / count;
+  while (!chunk.deltas.empty() && chunk.deltas.back().row >= chunk.end) chunk.deltas.pop_back();
   return chunk;
 }
 

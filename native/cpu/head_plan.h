@@ -54,7 +54,8 @@ struct Chunk {
   int64_t size() const { return end - begin; }
 };
 
-// The most rows from `begin` on that fit the workspace: at least one where check_pass passed.
+// The rows from `begin` on that are next: at least one where check_pass passed. As few chunks as the workspace allows,
+// and those about equal, as the rate of a product falls with its rows: W is read once for each.
 Chunk next_chunk(const lethe_head_args &a, int64_t begin);
 
 // LETHE_OUT_OF_BOUNDS names the row.

@@ -24,7 +24,7 @@ public final class GemmFloor {
 
   private static final int REPEATS = 30;
   private static final int PASSES = 5;
-  // The head's chunk of fp32 logits on a host: native/cpu/head.cpp's rule.
+  // The head's chunks of fp32 logits on a host: native/cpu/head.cpp's and head_plan.cpp's rules.
   private static final int CHUNK_BYTES = 32 << 20;
   private static final int LEAST_CHUNK = 128;
 
@@ -84,7 +84,9 @@ public final class GemmFloor {
     int tokens = step.stream().mapToInt(s -> s.tokens().ids().length).sum() - shared;
     int rows = step.stream().mapToInt(s -> s.tokens().ids().length - first(method, s)).sum();
     int fitting = CHUNK_BYTES / (c.vocabularySize() * Float.BYTES);
-    int chunk = Math.max(2, Math.min(rows, Math.max(LEAST_CHUNK, fitting)));
+    int most = Math.max(2, Math.min(rows, Math.max(LEAST_CHUNK, fitting)));
+    int chunks = (rows + most - 1) / most;
+    int chunk = Math.max(2, (rows + chunks - 1) / chunks);
     try (OwnProducts products = new OwnProducts(model, tokens, rows, chunk)) {
       double[] ms = new double[PASSES];
       for (int pass = 0; pass < PASSES; pass++) {
