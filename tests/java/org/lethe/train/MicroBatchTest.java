@@ -70,11 +70,11 @@ class MicroBatchTest {
       assertEquals(step.size(), seen, name);
       assertEquals(step.stream().mapToInt(layout::rows).sum(), rows, name);
       assertEquals(whole, tokens, name);
-      assertTrue(largest <= MicroBatch.largest(step, layout, budget), name + " at " + budget);
-      assertTrue(MicroBatch.largest(step, layout, budget) <= Math.max(budget, largest), name);
+      assertTrue(largest <= new StepCut(step, layout).largest(budget), name + " at " + budget);
+      assertTrue(new StepCut(step, layout).largest(budget) <= Math.max(budget, largest), name);
     }
     assertEquals(1, MicroBatch.cut(step, layout, whole).size(), name);
-    assertEquals(whole, MicroBatch.largest(step, layout, whole + 1), name);
+    assertEquals(whole, new StepCut(step, layout).largest(whole + 1), name);
   }
 
   @Test

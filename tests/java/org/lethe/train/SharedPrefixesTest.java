@@ -147,7 +147,7 @@ class SharedPrefixesTest {
         List.of(
             new StepSequence(Role.RETAIN, 0, answer, "a:1"),
             new StepSequence(Role.RETAIN_IDK, 0, refusal, "a:1"));
-    assertEquals(6 + 4, MicroBatch.largest(pair, layout, 1));
+    assertEquals(6 + 4, new StepCut(pair, layout).largest(1));
     MicroBatch piece = MicroBatch.cut(pair, layout, 100).get(0);
     // The tokens that losses look at stay a sequence's own, though both answers begin with 40.
     assertArrayEquals(new int[] {1, 30, 31, 40, 41, 2, 40, 50, 51, 2}, piece.packed().ids());
@@ -215,13 +215,13 @@ class SharedPrefixesTest {
       }
       step.removeIf(s -> layout.of(s.role()).isEmpty());
       int budget = 1 + CounterRng.below(300, 7, seed);
-      int largest = MicroBatch.largest(step, layout, budget);
+      int largest = new StepCut(step, layout).largest(budget);
       // Some of the groups, as in a shard, in pieces of that size.
       List<StepSequence> some = step.stream().filter(s -> s.pair() != 1).toList();
       for (MicroBatch piece : MicroBatch.cut(some, layout, largest)) {
         assertTrue(piece.packed().tokens() <= largest, "tokens of some, seed " + seed);
       }
-      int whole = MicroBatch.largest(step, layout, Integer.MAX_VALUE);
+      int whole = new StepCut(step, layout).largest(Integer.MAX_VALUE);
       List<MicroBatch> one = MicroBatch.cut(step, layout, whole);
       assertEquals(step.isEmpty() ? 0 : 1, one.size());
       assertEquals(whole, one.isEmpty() ? 0 : one.get(0).packed().tokens(), "seed " + seed);

@@ -34,12 +34,21 @@ class StepFitTest {
           (rows, d, v) -> 1000L * rows,
           false);
 
-  private static int piece(int limit) {
-    return Math.max(100, Math.min(limit, 1500));
-  }
+  private static final StepCuts CUTS =
+      new StepCuts() {
+        @Override
+        public int largest(int limit) {
+          return Math.max(100, Math.min(limit, 1500));
+        }
+
+        @Override
+        public int tightest(int limit) {
+          return limit;
+        }
+      };
 
   private static Optional<StepFit> fit(MemorySettings.Activations activations, long room) {
-    return StepFit.cheapest(MEMORY, activations, room, 4096, StepFitTest::piece, piece -> 0, 64);
+    return StepFit.cheapest(MEMORY, activations, room, 4096, CUTS, piece -> 0, 64);
   }
 
   private static long bytes(int tokens, int recomputed) {
@@ -63,10 +72,13 @@ class StepFitTest {
 
   @Test
   void littleRoomComputesLayersAgainAndStaysInside() {
-    long room = bytes(110, 0);
-    StepFit fit = fit(MemorySettings.Activations.AUTO, room).orElseThrow();
+    // Less than the smallest pieces take with all activations.
+    long little = bytes(100, 0) - 1;
+    StepFit fit = fit(MemorySettings.Activations.AUTO, little).orElseThrow();
     assertTrue(fit.policy().recomputed() > 1 && fit.piece() > 110, fit.toString());
-    assertTrue(fit.bytes() <= room && fit.bytes() == bytes(fit.piece(), fit.policy().recomputed()));
+    assertTrue(
+        fit.bytes() <= little && fit.bytes() == bytes(fit.piece(), fit.policy().recomputed()));
+    long room = bytes(110, 0);
     StepFit kept = fit(MemorySettings.Activations.KEEP, room).orElseThrow();
     assertTrue(kept.policy().equals(ActivationPolicy.KEEP) && kept.piece() <= 110);
     StepFit all = fit(MemorySettings.Activations.RECOMPUTE, room).orElseThrow();

@@ -35,6 +35,6 @@ public final class Pieces {
 
   /** Tokens of the largest piece. */
   public int largest(List<StepSequence> step) {
-    return MicroBatch.largest(step, layout, budget);
+    return new StepCut(step, layout).largest(budget);
   }
 }

@@ -24,6 +24,7 @@ import org.lethe.train.MemorySettings;
 import org.lethe.train.PieceShape;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.Step;
+import org.lethe.train.StepCuts;
 import org.lethe.train.StepFit;
 import org.lethe.train.StepMemory;
 import org.lethe.train.StepSequence;
@@ -190,7 +191,7 @@ record PlannedTraining(
         settings.memory().activations(),
         left - judging.leastBeside(inference()),
         settings.tokensPerMicroBatch(),
-        this::piece,
+        cuts(),
         piece -> {
           long more = scratch(piece) - least;
           // Nothing of the steps stays but their scratch memory.
@@ -201,20 +202,19 @@ record PlannedTraining(
 
   /** As the settings say, or as small as they allow. */
   StepFit cut(boolean smallest) {
-    int limit = smallest ? 1 : settings.tokensPerMicroBatch();
+    int limit = smallest ? 1 : cuts().tightest(settings.tokensPerMicroBatch());
     ActivationPolicy policy =
         smallest
             ? settings.memory().activations().least(model.layers())
             : settings.memory().activations().unbounded(model.layers());
-    int piece = piece(limit);
+    int piece = cuts().largest(limit);
     return new StepFit(limit, piece, policy, memory().bytes(piece, policy));
   }
 
   /** A fused update cannot be cut. */
-  private int piece(int limit) {
-    int tokens = optimizer.fused() ? Integer.MAX_VALUE : limit;
-    return Step.largestPiece(
-        method, settings.withTokensPerMicroBatch(tokens), reference(), List.of(step));
+  private StepCuts cuts() {
+    StepCuts cuts = Step.cuts(method, settings, reference(), List.of(step));
+    return optimizer.fused() ? StepCuts.whole(cuts) : cuts;
   }
 
   /**

@@ -64,8 +64,9 @@ final class FusedSteps {
     }
     int index = 0;
     for (List<StepSequence> step : steps) {
-      int whole = MicroBatch.largest(step, layout, Integer.MAX_VALUE);
-      if (MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()) < whole) {
+      StepCut cut = new StepCut(step, layout);
+      int whole = cut.largest(Integer.MAX_VALUE);
+      if (cut.largest(settings.tokensPerMicroBatch()) < whole) {
         throw new UserException(
             "train.fused_update uses a layer's gradients up as soon as they are there, but step "
                 + index

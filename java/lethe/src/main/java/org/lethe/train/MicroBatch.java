@@ -3,7 +3,6 @@ package org.lethe.train;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.HashSet;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -269,11 +268,7 @@ final class MicroBatch {
     return outline;
   }
 
-  /**
-   * Cuts a step into pieces of at most {@code budget} tokens. An example and its twins with other
-   * answers stay together, since losses compare them; such a pair that exceeds the budget is a
-   * piece of its own.
-   */
+  /** Cuts a step into pieces of at most {@code budget} tokens, as {@link StepCut} does. */
   static List<MicroBatch> cut(List<StepSequence> step, Layout layout, int budget) {
     return cut(step, layout, budget, null);
   }
@@ -286,36 +281,10 @@ final class MicroBatch {
   static List<MicroBatch> cut(
       List<StepSequence> step, Layout layout, int budget, DropoutKeys keys) {
     List<MicroBatch> pieces = new ArrayList<>();
-    List<StepSequence> piece = new ArrayList<>();
-    PieceSize size = new PieceSize(layout);
-    for (List<StepSequence> group : groups(step)) {
-      if (!piece.isEmpty() && size.with(group) > budget) {
-        pieces.add(new PieceBuilder(layout).lay(piece, keys));
-        piece = new ArrayList<>();
-        size = new PieceSize(layout);
-      }
-      piece.addAll(group);
-      size.add(group);
-    }
-    if (!piece.isEmpty()) {
+    for (List<StepSequence> piece : new StepCut(step, layout).pieces(budget)) {
       pieces.add(new PieceBuilder(layout).lay(piece, keys));
     }
     return pieces;
-  }
-
-  /**
-   * Tokens that are enough for every piece that {@link #cut} makes of a step, or of some of its
-   * groups, where that is the budget.
-   */
-  static int largest(List<StepSequence> step, Layout layout, int budget) {
-    int largest = 0;
-    int total = 0;
-    PieceSize whole = new PieceSize(layout);
-    for (List<StepSequence> group : groups(step)) {
-      largest = Math.max(largest, new PieceSize(layout).with(group));
-      total = whole.add(group);
-    }
-    return Math.max(largest, Math.min(total, budget));
   }
 
   PackedBatch packed() {
@@ -376,13 +345,5 @@ final class MicroBatch {
       sequences.add(new Sequence(p.use(), pair, p.firstRow(), p.rows(), referenceNll));
     }
     return sequences;
-  }
-
-  private static List<List<StepSequence>> groups(List<StepSequence> step) {
-    Map<String, List<StepSequence>> groups = new LinkedHashMap<>();
-    for (StepSequence s : step) {
-      groups.computeIfAbsent(s.forgets() + "/" + s.pair(), k -> new ArrayList<>()).add(s);
-    }
-    return List.copyOf(groups.values());
   }
 }

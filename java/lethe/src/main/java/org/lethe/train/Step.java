@@ -100,17 +100,14 @@ public final class Step implements AutoCloseable {
       Sharding sharding) {
     List<List<StepSequence>> steps = new ArrayList<>();
     sizes.forEach(steps::add);
+    StepCuts cuts = StepCut.all(steps, layout(model, method, reference, settings));
     StepFit fit =
         StepBudget.fit(
             model,
             settings,
             headRows(method, settings, reference),
-            limit -> {
-              // A fused update cannot be cut.
-              int tokens = StepGraphs.fuses(model) ? Integer.MAX_VALUE : limit;
-              TrainSettings other = settings.withTokensPerMicroBatch(tokens);
-              return largestPiece(model, method, other, reference, steps);
-            },
+            // A fused update cannot be cut.
+            StepGraphs.fuses(model) ? StepCuts.whole(cuts) : cuts,
             PieceShape.sequences(method, reference, steps, StepGraphs.used(model, settings)));
     TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
     requireFusable(model, method, cut, reference, steps);
@@ -254,14 +251,22 @@ public final class Step implements AutoCloseable {
     FusedSteps.requireOnePiece(model, layout, settings, steps);
   }
 
+  /** How a run's steps can be cut, were no prefix shared. */
+  public static StepCuts cuts(
+      Method method,
+      TrainSettings settings,
+      ReferenceCache reference,
+      Iterable<List<StepSequence>> steps) {
+    return StepCut.all(steps, layout(method, reference, settings, true, Prefixes.NONE, 0));
+  }
+
   /** Tokens of the largest piece that a run's steps are cut into, were no prefix shared. */
   public static int largestPiece(
       Method method,
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    return largestPiece(
-        layout(method, reference, settings, true, Prefixes.NONE, 0), settings, steps);
+    return cuts(method, settings, reference, steps).largest(settings.tokensPerMicroBatch());
   }
 
   /** Tokens of the largest piece that the steps of a run with this model are cut into. */
@@ -271,17 +276,13 @@ public final class Step implements AutoCloseable {
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    Prefixes prefixes = Prefixes.of(settings, model);
-    return largestPiece(layout(method, reference, settings, true, prefixes, 0), settings, steps);
+    return StepCut.all(steps, layout(model, method, reference, settings))
+        .largest(settings.tokensPerMicroBatch());
   }
 
-  private static int largestPiece(
-      MicroBatch.Layout layout, TrainSettings settings, Iterable<List<StepSequence>> steps) {
-    int largest = 0;
-    for (List<StepSequence> step : steps) {
-      largest = Math.max(largest, MicroBatch.largest(step, layout, settings.tokensPerMicroBatch()));
-    }
-    return largest;
+  private static MicroBatch.Layout layout(
+      Model model, Method method, ReferenceCache reference, TrainSettings settings) {
+    return layout(method, reference, settings, true, Prefixes.of(settings, model), 0);
   }
 
   /** How its pieces are launched. */

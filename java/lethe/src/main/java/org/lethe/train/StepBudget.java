@@ -19,7 +19,7 @@ final class StepBudget {
   /**
    * The cheapest fit; as the settings say where there is no budget.
    *
-   * @param pieceOf tokens of the largest piece under a limit
+   * @param cuts how the steps can be cut
    * @param sequences of a piece at most
    * @throws UserException when nothing fits: what is needed, for what, and which settings help
    */
@@ -27,14 +27,15 @@ final class StepBudget {
       Model model,
       TrainSettings settings,
       IntUnaryOperator headRows,
-      IntUnaryOperator pieceOf,
+      StepCuts cuts,
       int sequences) {
     StepMemory memory = StepMemory.of(model, settings, headRows);
     MemorySettings bounds = settings.memory();
-    int limit = settings.tokensPerMicroBatch();
+    int most = settings.tokensPerMicroBatch();
     if (bounds.budget() == 0) {
       ActivationPolicy policy = bounds.activations().unbounded(model.config().layers());
-      int piece = pieceOf.applyAsInt(limit);
+      int limit = cuts.tightest(most);
+      int piece = cuts.largest(limit);
       return new StepFit(limit, piece, policy, memory.bytes(piece, policy));
     }
     Backend backend = model.ops().backend();
@@ -48,20 +49,20 @@ final class StepBudget {
             memory,
             bounds.activations(),
             bounds.budget() - held - bounds.kept(),
-            limit,
-            pieceOf,
+            most,
+            cuts,
             more,
             costs.pieceTokens())
         .orElseThrow(
             () -> {
-              long smallest = more.applyAsLong(pieceOf.applyAsInt(1));
-              return tooMuch(model, bounds, held + smallest, memory, pieceOf);
+              long smallest = more.applyAsLong(cuts.largest(1));
+              return tooMuch(model, bounds, held + smallest, memory, cuts);
             });
   }
 
   private static UserException tooMuch(
-      Model model, MemorySettings bounds, long held, StepMemory memory, IntUnaryOperator pieceOf) {
-    long least = StepFit.leastBytes(memory, bounds.activations(), pieceOf);
+      Model model, MemorySettings bounds, long held, StepMemory memory, StepCuts cuts) {
+    long least = StepFit.leastBytes(memory, bounds.activations(), cuts);
     boolean keep = bounds.activations() == MemorySettings.Activations.KEEP;
     boolean wide = model.ops().dtype() == Dtype.F32;
     long narrower =
@@ -88,7 +89,7 @@ final class StepBudget {
             .remedy(
                 "memory.activations=auto",
                 keep
-                    ? least - StepFit.leastBytes(memory, MemorySettings.Activations.AUTO, pieceOf)
+                    ? least - StepFit.leastBytes(memory, MemorySettings.Activations.AUTO, cuts)
                     : 0)
             .remedy("dtype=bf16", wide ? narrower : 0)
             .remedy("quantize_base=nf4_double", codes)

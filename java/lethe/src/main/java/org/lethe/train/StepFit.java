@@ -2,7 +2,6 @@ package org.lethe.train;
 
 import java.util.Optional;
 import java.util.function.IntToLongFunction;
-import java.util.function.IntUnaryOperator;
 import org.lethe.model.ActivationPolicy;
 
 /**
@@ -27,7 +26,7 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
    *
    * @param room bytes for activations and head
    * @param most the largest limit that is allowed
-   * @param pieceOf tokens of the largest piece under a limit; never falls with the limit
+   * @param cuts how the steps can be cut
    * @param besides bytes that a piece of so many tokens takes beside activations and head
    * @return none where even the smallest pieces need more
    */
@@ -36,37 +35,39 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
       MemorySettings.Activations activations,
       long room,
       int most,
-      IntUnaryOperator pieceOf,
+      StepCuts cuts,
       IntToLongFunction besides,
       int pieceTokens) {
     StepFit best = null;
     double least = Double.POSITIVE_INFINITY;
-    int least0 = pieceOf.applyAsInt(1);
-    int seen = -1;
-    for (int limit = most; ; limit = Math.max(1, limit * 3 / 4)) {
-      int piece = pieceOf.applyAsInt(limit);
-      if (piece != seen) {
-        Optional<StepFit> fit =
-            fit(memory, activations, room - besides.applyAsLong(piece), limit, piece);
-        if (fit.isPresent()) {
-          double cost = cost(fit.get(), memory.model().layers(), pieceTokens);
-          if (cost < least) {
-            best = fit.get();
-            least = cost;
-          }
+    int smallest = cuts.largest(1);
+    for (int limit = cuts.tightest(most); ; limit = cuts.tightest(smaller(limit))) {
+      int piece = cuts.largest(limit);
+      Optional<StepFit> fit =
+          fit(memory, activations, room - besides.applyAsLong(piece), limit, piece);
+      if (fit.isPresent()) {
+        double cost = cost(fit.get(), memory.model().layers(), pieceTokens);
+        if (cost < least) {
+          best = fit.get();
+          least = cost;
         }
-        seen = piece;
       }
-      if (piece <= least0 || limit == 1) {
+      if (piece <= smallest || limit == 1) {
         return Optional.ofNullable(best);
       }
     }
   }
 
+  // The limit to try next. What lies between would be at most a ninth smaller; of equal pieces, up
+  // to nine, no number
+  // is passed over.
+  private static int smaller(int limit) {
+    return Math.max(1, (int) (limit * 8L / 9));
+  }
+
   /** What the smallest pieces need, with everything given up that may be. */
-  static long leastBytes(
-      StepMemory memory, MemorySettings.Activations activations, IntUnaryOperator pieceOf) {
-    return memory.bytes(pieceOf.applyAsInt(1), activations.least(memory.model().layers()));
+  static long leastBytes(StepMemory memory, MemorySettings.Activations activations, StepCuts cuts) {
+    return memory.bytes(cuts.largest(1), activations.least(memory.model().layers()));
   }
 
   private static Optional<StepFit> fit(

@@ -1,0 +1,108 @@
+package org.lethe.train;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.lethe.data.CounterRng;
+import org.lethe.data.TokenSequence;
+import org.lethe.method.Method;
+import org.lethe.method.MethodConfig;
+import org.lethe.method.Methods;
+import org.lethe.method.Role;
+
+class StepCutTest {
+  private static final Method METHOD = Methods.create(MethodConfig.of("ME+GD"));
+  private static final MicroBatch.Layout LAYOUT = new MicroBatch.Layout(METHOD, null);
+
+  /** A step of pairs with so many tokens each. */
+  private static List<StepSequence> step(int... lengths) {
+    List<StepSequence> step = new ArrayList<>();
+    for (int i = 0; i < lengths.length; i++) {
+      int[] ids = new int[lengths[i]];
+      ids[0] = 1;
+      step.add(new StepSequence(Role.RETAIN, i, new TokenSequence(ids, 1), "row " + i));
+    }
+    return step;
+  }
+
+  private static List<Integer> tokens(int limit, int... lengths) {
+    return new StepCut(step(lengths), LAYOUT)
+        .pieces(limit).stream().map(p -> p.stream().mapToInt(LAYOUT::tokens).sum()).toList();
+  }
+
+  @Test
+  void noRemainderIsAPieceOfItsOwn() {
+    int[] sixteen = new int[16];
+    Arrays.fill(sixteen, 128);
+    assertEquals(List.of(2048), tokens(2048, sixteen));
+    assertEquals(List.of(1024, 1024), tokens(2047, sixteen));
+    assertEquals(List.of(512, 512, 512, 512), tokens(5 * 128, sixteen));
+    assertEquals(List.of(768, 768, 512), tokens(6 * 128 + 100, sixteen));
+  }
+
+  @Test
+  void aPairBeyondTheLimitIsAPieceOfItsOwn() {
+    assertEquals(List.of(10, 90, 20), tokens(30, 10, 90, 20));
+    assertEquals(List.of(), tokens(30));
+  }
+
+  /** The fewest pieces whose largest has at most so many tokens, in order. */
+  private static int fewest(int[] lengths, int limit) {
+    int pieces = 0;
+    int tokens = 0;
+    for (int length : lengths) {
+      if (pieces == 0 || tokens + length > limit) {
+        pieces++;
+        tokens = 0;
+      }
+      tokens += length;
+    }
+    return pieces;
+  }
+
+  @Test
+  void piecesAreAsFewAsTheLimitAllowsAndTheirLargestIsTheLeastThereIs() {
+    for (int seed = 0; seed < 300; seed++) {
+      int[] lengths = new int[1 + CounterRng.below(14, 1, seed)];
+      int total = 0;
+      for (int i = 0; i < lengths.length; i++) {
+        lengths[i] = 2 + CounterRng.below(60, 2, seed, i);
+        total += lengths[i];
+      }
+      int limit = 1 + CounterRng.below(total + 20, 3, seed);
+      List<Integer> pieces = tokens(limit, lengths);
+      int largest = pieces.stream().mapToInt(Integer::intValue).max().orElseThrow();
+      assertEquals(total, pieces.stream().mapToInt(Integer::intValue).sum());
+      assertEquals(fewest(lengths, limit), pieces.size(), "seed " + seed);
+      assertTrue(fewest(lengths, largest - 1) > pieces.size() || single(lengths, largest));
+      StepCut cut = new StepCut(step(lengths), LAYOUT);
+      int tightest = cut.tightest(limit);
+      assertEquals(pieces.size(), fewest(lengths, tightest), "seed " + seed);
+      assertTrue(tightest <= limit && cut.largest(tightest) == largest, "seed " + seed);
+      assertEquals(pieces, tokens(tightest, lengths));
+    }
+  }
+
+  /** Whether the largest piece is one pair, which no limit makes smaller. */
+  private static boolean single(int[] lengths, int largest) {
+    return Arrays.stream(lengths).max().orElseThrow() == largest;
+  }
+
+  @Test
+  void aRunsLimitCutsNoStepMoreOften() {
+    List<List<StepSequence>> steps = List.of(step(100, 100, 100, 100), step(90, 90, 90), step(50));
+    StepCuts cuts = StepCut.all(steps, LAYOUT);
+    assertEquals(400, cuts.tightest(4096));
+    assertEquals(400, cuts.largest(4096));
+    // 200 would do for the first, but cut the second into two pieces.
+    assertEquals(270, cuts.tightest(399));
+    assertEquals(200, cuts.tightest(269));
+    assertEquals(100, cuts.largest(1));
+    assertEquals(400, StepCuts.whole(cuts).largest(100));
+    assertEquals(100, StepCuts.whole(cuts).tightest(100));
+  }
+}
