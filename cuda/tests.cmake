@@ -124,6 +124,10 @@ foreach(name graph head_tune head_fused)
 endforeach()
 
 # ---- planted faults ----
+# What a copy is made of, by absolute paths: a relative one is also taken for the file of that name in another fault's
+# copy, so that several targets make the same copy at the same time.
+file(GLOB_RECURSE fault_inputs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cu ${CMAKE_CURRENT_SOURCE_DIR}/*.cuh
+  ${CMAKE_CURRENT_SOURCE_DIR}/*.h ${CMAKE_CURRENT_SOURCE_DIR}/shim/*)
 # A kernel with a planted fault must fail by the cases: add_mutant(name file sed-expression [blocks]); blocks: of the
 # cluster that keeps a row on chip.
 function(add_mutant name file change)
@@ -135,7 +139,7 @@ function(add_mutant name file change)
     COMMAND bash -c "cp *.cu *.cuh *.h ${copy} && cp -r shim ${copy}/shim"
     COMMAND sed -i.sound "${change}" ${copy}/${file}
     COMMAND bash -c "! cmp -s ${copy}/${file} ${copy}/${file}.sound"
-    DEPENDS head_rows.cu head_rows_onchip.cu ${cuda_headers}
+    DEPENDS ${fault_inputs}
     WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
     COMMENT "Planting a fault: ${name}"
     VERBATIM)
@@ -160,7 +164,7 @@ function(add_op_mutant name test file change)
     COMMAND bash -c "cp *.cu *.cuh *.h ${copy}/source && cp -r shim ${copy}/source/shim"
     COMMAND sed -i.sound "${change}" ${copy}/source/${file}
     COMMAND bash -c "! cmp -s ${copy}/source/${file} ${copy}/source/${file}.sound"
-    DEPENDS ${cuda_sources} ${cuda_headers}
+    DEPENDS ${fault_inputs}
     WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
     COMMENT "Planting a fault: ${name}"
     VERBATIM)

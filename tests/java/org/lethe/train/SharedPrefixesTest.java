@@ -181,11 +181,10 @@ class SharedPrefixesTest {
             new Prefixes.Shared(3, template + 30)),
         prefixes.plan(texts));
     assertEquals(new Prefixes.Shared(0, 0), Prefixes.NONE.plan(texts.subList(0, 2)).get(0));
-    assertEquals(0, Prefixes.NONE.plan().saved(texts.subList(3, 5)));
+    assertEquals(0, Prefixes.NONE.plan().add(texts.subList(3, 5)));
+    assertEquals(template + 30, prefixes.plan().add(texts.subList(3, 5)));
     Prefixes.Plan plan = prefixes.plan();
-    assertEquals(template + 30, plan.saved(texts.subList(3, 5)));
     assertEquals(0, plan.add(texts.subList(0, 1)));
-    assertEquals(2 * template, plan.saved(texts.subList(1, 3)));
     assertEquals(2 * template, plan.add(texts.subList(1, 3)));
     assertEquals(prefixes.plan(texts.subList(0, 3)), plan.shared());
   }

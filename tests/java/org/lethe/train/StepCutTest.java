@@ -80,10 +80,10 @@ class StepCutTest {
       assertEquals(fewest(lengths, limit), pieces.size(), "seed " + seed);
       assertTrue(fewest(lengths, largest - 1) > pieces.size() || single(lengths, largest));
       StepCut cut = new StepCut(step(lengths), LAYOUT);
-      int tightest = cut.tightest(limit);
+      int tightest = cut.tightest(limit, 1);
       assertEquals(pieces.size(), fewest(lengths, tightest), "seed " + seed);
       assertTrue(tightest <= limit && cut.largest(tightest) == largest, "seed " + seed);
-      assertEquals(pieces, tokens(tightest, lengths));
+      assertEquals(pieces, tokens(tightest, lengths), "seed " + seed);
     }
   }
 
@@ -104,5 +104,6 @@ class StepCutTest {
     assertEquals(100, cuts.largest(1));
     assertEquals(400, StepCuts.whole(cuts).largest(100));
     assertEquals(100, StepCuts.whole(cuts).tightest(100));
+    assertEquals(1, StepCut.all(List.of(), LAYOUT).tightest(100));
   }
 }

@@ -6,8 +6,8 @@ package org.lethe.train;
  * @param host whether it is the host
  * @param overheadBytes what is used before anything is: on a host the JVM and the libraries (peaks
  *     of processes that made steps, less Lethe's own: 162 to 179 MB on Linux with JDK 17, its heap
- *     begun with 32 MB as the launcher does, docs/performance/2026-11-29-cpu-step.md); on a CUDA device its context, our kernels and
- *     cuBLASLt's (assumed)
+ *     begun with 32 MB as the launcher does, docs/performance/2026-11-29-cpu-step.md); on a CUDA
+ *     device its context, our kernels and cuBLASLt's (assumed)
  * @param pieceTokens tokens that a piece of a step costs beside its own: its products read all
  *     weights, and on a device a few hundred launches come before the first of them is done
  */

@@ -9,6 +9,28 @@ final class PieceSize {
   private final Prefixes.Plan twins;
   private int tokens;
 
+  /**
+   * What is cut as one: an example and its twins with other answers.
+   *
+   * @param tokens in all passes, none of them shared
+   * @param trained as those see them that share prefixes; empty where nothing is shared
+   * @param twins the same of the reference's pass
+   */
+  record Group(
+      List<StepSequence> sequences,
+      int tokens,
+      List<Prefixes.Text> trained,
+      List<Prefixes.Text> twins) {
+    static Group of(List<StepSequence> sequences, MicroBatch.Layout layout) {
+      boolean shares = !layout.prefixes().isNone();
+      return new Group(
+          sequences,
+          layout.tokens(sequences),
+          shares ? layout.texts(sequences, layout::trains) : List.of(),
+          shares ? layout.texts(sequences, layout::needsTwin) : List.of());
+    }
+  }
+
   /** Of a piece without sequences. */
   PieceSize(MicroBatch.Layout layout) {
     this.layout = layout;
@@ -17,22 +39,12 @@ final class PieceSize {
     this.tokens = layout.padTokens();
   }
 
-  /** What it would be with a group more. */
-  int with(List<StepSequence> group) {
-    int all = tokens + layout.tokens(group);
-    return layout.prefixes().isNone()
-        ? all
-        : all
-            - trained.saved(layout.texts(group, layout::trains))
-            - twins.saved(layout.texts(group, layout::needsTwin));
-  }
-
   /** Adds a group; returns what it is then. */
-  int add(List<StepSequence> group) {
-    tokens += layout.tokens(group);
+  int add(Group group) {
+    tokens += group.tokens();
     if (!layout.prefixes().isNone()) {
-      tokens -= trained.add(layout.texts(group, layout::trains));
-      tokens -= twins.add(layout.texts(group, layout::needsTwin));
+      tokens -= trained.add(group.trained());
+      tokens -= twins.add(group.twins());
     }
     return tokens;
   }

@@ -99,17 +99,6 @@ record Prefixes(int least, IntUnaryOperator table) {
       return saved;
     }
 
-    /** How many tokens a group would leave out. */
-    int saved(List<Text> group) {
-      int size = texts.size();
-      int leading = leaders.size();
-      int saved = add(group);
-      texts.subList(size, texts.size()).clear();
-      shared.subList(size, shared.size()).clear();
-      leaders.subList(leading, leaders.size()).clear();
-      return saved;
-    }
-
     /** What each sequence leaves out, in the order in which they were added. */
     List<Shared> shared() {
       return List.copyOf(shared);

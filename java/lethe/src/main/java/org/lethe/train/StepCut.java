@@ -13,16 +13,27 @@ import java.util.Map;
  * own.
  */
 final class StepCut {
-  private final List<List<StepSequence>> groups;
+  private final List<PieceSize.Group> groups;
   private final MicroBatch.Layout layout;
+  private final int total;
+  private final int largestGroup;
 
   StepCut(List<StepSequence> step, MicroBatch.Layout layout) {
+    this.layout = layout;
     Map<String, List<StepSequence>> byPair = new LinkedHashMap<>();
     for (StepSequence s : step) {
       byPair.computeIfAbsent(s.forgets() + "/" + s.pair(), k -> new ArrayList<>()).add(s);
     }
-    this.groups = List.copyOf(byPair.values());
-    this.layout = layout;
+    this.groups = byPair.values().stream().map(pair -> PieceSize.Group.of(pair, layout)).toList();
+    PieceSize whole = new PieceSize(layout);
+    int all = 0;
+    int largest = 0;
+    for (PieceSize.Group group : groups) {
+      all = whole.add(group);
+      largest = Math.max(largest, new PieceSize(layout).add(group));
+    }
+    this.total = all;
+    this.largestGroup = largest;
   }
 
   /** Of all steps of a run. */
@@ -39,36 +50,44 @@ final class StepCut {
 
       @Override
       public int tightest(int limit) {
-        return cuts.stream().mapToInt(cut -> cut.tightest(limit)).max().orElse(limit);
+        int tightest = 1;
+        for (StepCut cut : cuts) {
+          tightest = cut.tightest(limit, tightest);
+        }
+        return tightest;
       }
     };
   }
 
   /** The sequences of each piece. */
   List<List<StepSequence>> pieces(int limit) {
-    int even = tightest(limit);
+    int even = tightest(limit, 1);
     List<List<StepSequence>> pieces = new ArrayList<>();
     PieceSize size = null;
-    for (List<StepSequence> group : groups) {
-      if (size == null || size.with(group) > even) {
+    for (PieceSize.Group group : groups) {
+      if (size == null || size.add(group) > even) {
         pieces.add(new ArrayList<>());
         size = new PieceSize(layout);
+        size.add(group);
       }
-      pieces.get(pieces.size() - 1).addAll(group);
-      size.add(group);
+      pieces.get(pieces.size() - 1).addAll(group.sequences());
     }
     return pieces;
   }
 
-  /** The least limit that makes no more pieces than this one. */
-  int tightest(int limit) {
-    int pieces = count(limit);
-    if (pieces <= 1) {
-      return Math.min(limit, total());
+  /** The least limit, from {@code least} on, that makes no more pieces than this one. */
+  int tightest(int limit, int least) {
+    if (total <= limit || groups.size() <= 1) {
+      return Math.max(least, Math.min(limit, total));
     }
-    // More tokens never make more pieces: each takes as many groups as it can.
+    int pieces = count(limit);
+    if (count(least) <= pieces) {
+      return least;
+    }
+    // More tokens never make more pieces: each takes as many groups as it can. The largest group
+    // bounds the largest piece, so where it fits, less than it is not looked at.
     int enough = limit;
-    int tooFew = 0;
+    int tooFew = limit < largestGroup ? least : Math.max(least, largestGroup - 1);
     while (enough - tooFew > 1) {
       int middle = tooFew + (enough - tooFew) / 2;
       if (count(middle) <= pieces) {
@@ -82,31 +101,18 @@ final class StepCut {
 
   /** Tokens that are enough for every piece of the step, or of some of its groups. */
   int largest(int limit) {
-    int largest = 0;
-    for (List<StepSequence> group : groups) {
-      largest = Math.max(largest, new PieceSize(layout).with(group));
-    }
-    return Math.max(largest, Math.min(total(), limit));
-  }
-
-  private int total() {
-    PieceSize whole = new PieceSize(layout);
-    int total = 0;
-    for (List<StepSequence> group : groups) {
-      total = whole.add(group);
-    }
-    return total;
+    return Math.max(largestGroup, Math.min(total, limit));
   }
 
   private int count(int limit) {
     int pieces = 0;
     PieceSize size = null;
-    for (List<StepSequence> group : groups) {
-      if (size == null || size.with(group) > limit) {
+    for (PieceSize.Group group : groups) {
+      if (size == null || size.add(group) > limit) {
         pieces++;
         size = new PieceSize(layout);
+        size.add(group);
       }
-      size.add(group);
     }
     return pieces;
   }
