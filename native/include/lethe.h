@@ -390,9 +390,11 @@ LETHE_API int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t 
  * afterwards. references: how many rows are of the two kinds with a reference; seconds: how many of those have a mix
  * above 0 (other numbers than the rows say are LETHE_INVALID_ARGUMENT). workspace: at least `least` bytes of
  * lethe_head_workspace; it bounds the chunk of logits that exists at a time. CUDA, where it was opened with
- * LETHE_HEAD_FORM=fused in the environment, takes another form where bf16 rows of d start on 16 bytes, there is no
- * soft_cap and `mean` is given; in that form gradients of LETHE_ROW_KL_UNIFORM and all of LETHE_ROW_UNIFORM_KL_EPS are
- * LETHE_UNSUPPORTED. */
+ * LETHE_HEAD_FORM=fused or fused_mma in the environment, takes another form where bf16 rows of d start on 16 bytes,
+ * there is no soft_cap and `mean` is given; in that form gradients of LETHE_ROW_KL_UNIFORM and all of
+ * LETHE_ROW_UNIFORM_KL_EPS are LETHE_UNSUPPORTED. fused takes the products of a warpgroup where the device is of
+ * compute capability 9.0, of a warp elsewhere; fused_mma those of a warp everywhere. The two differ in bits.
+ * lethe_engine_describe says which it is. */
 LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
                                  int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias,
                                  float soft_cap, lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats,
