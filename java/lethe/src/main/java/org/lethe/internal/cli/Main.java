@@ -118,6 +118,7 @@ public final class Main implements Callable<Integer> {
         .setCaseInsensitiveEnumValuesAllowed(true)
         .setOut(new PrintWriter(console.out(), true, StandardCharsets.UTF_8))
         .setErr(new PrintWriter(console.err(), true, StandardCharsets.UTF_8))
+        .setExecutionStrategy(main::execute)
         .setExecutionExceptionHandler((failure, command, parsed) -> main.report(failure))
         .setParameterExceptionHandler(Main::refuse);
   }
@@ -137,6 +138,15 @@ public final class Main implements Callable<Integer> {
   public Integer call() {
     CommandLine.usage(this, console.err());
     return ExitCode.USER;
+  }
+
+  /** picocli hands on what is an exception alone; a full heap is none. */
+  private int execute(CommandLine.ParseResult parsed) {
+    try {
+      return new CommandLine.RunLast().execute(parsed);
+    } catch (Error e) {
+      return report(e);
+    }
   }
 
   private int report(Throwable failure) {
