@@ -70,9 +70,9 @@ LETHE_API const char *lethe_error_trace(void);
 /* ---- engine ---- */
 
 /* Opens `backend` ("cpu": the widest instruction set at hand; "cpu_avx2" or "cpu_avx512": just that one; "cuda" or
- * "cuda:0": the first CUDA device, "cuda:1" the second) from the plug-in library in `plugin_dir`. `threads` >= 1 is
- * fixed for the engine's life: it is part of what makes results repeat. LETHE_NO_DEVICE says why this machine cannot
- * run the backend. */
+ * "cuda:0": the first CUDA device, "cuda:1" the second) from the plug-in library in `plugin_dir`. `threads`, 1 to
+ * 4096, is fixed for the engine's life: it is part of what makes results repeat. LETHE_NO_DEVICE says why this machine
+ * cannot run the backend. */
 LETHE_API int lethe_engine_open(const char *backend, const char *plugin_dir, int32_t threads, lethe_engine **engine);
 /* Frees everything the engine owns; its refs become LETHE_CLOSED. */
 LETHE_API int lethe_engine_close(lethe_engine *engine);
