@@ -224,6 +224,17 @@ class BadInputTest {
   }
 
   @Test
+  void answersMayBeAskedForWithoutEnd() {
+    note(
+        runs.unlearn(
+            "endless",
+            "ME+GD",
+            "train.steps=1",
+            "train.batch_size=2147483647",
+            "evaluate.max_new_tokens=2147483647"));
+  }
+
+  @Test
   void anEmptyForgetSet() throws IOException {
     assertFails(
         2,
