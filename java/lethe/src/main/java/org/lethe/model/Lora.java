@@ -88,7 +88,7 @@ public final class Lora implements AutoCloseable {
     long bytes = arena.bytes() + state;
     return new MemoryPlan()
         .part("adapters with their optimizer", bytes)
-        .remedy("half of lora.r", bytes / 2)
+        .remedy("half of lora.rank", bytes / 2)
         .remedy("another device, or device=cpu");
   }
 
