@@ -68,6 +68,7 @@ class MainTest {
   void nothingToDoIsAUserError() {
     assertEquals(2, run());
     assertTrue(console.err().startsWith("Usage: lethe"), console.err());
+    assertTrue(console.err().contains("\n  unlearn  "), console.err());
   }
 
   @Test

@@ -13,6 +13,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.UsageMessageSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ScopeType;
+import picocli.CommandLine.Spec;
 
 /** The command line: {@code lethe VERB ...}. */
 @Command(
@@ -38,6 +39,8 @@ public final class Main implements Callable<Integer> {
       scope = ScopeType.INHERIT,
       description = "On failure, print the Java stack trace, too.")
   private boolean stacktrace;
+
+  @Spec private CommandLine.Model.CommandSpec spec;
 
   private final Console console;
 
@@ -136,7 +139,7 @@ public final class Main implements Callable<Integer> {
   /** Without a verb: the help, as an error, since nothing was done. */
   @Override
   public Integer call() {
-    CommandLine.usage(this, console.err());
+    spec.commandLine().usage(console.err());
     return ExitCode.USER;
   }
 
