@@ -70,9 +70,9 @@ LETHE_API const char *lethe_error_trace(void);
 /* ---- engine ---- */
 
 /* Opens `backend` ("cpu": the widest instruction set at hand; "cpu_avx2" or "cpu_avx512": just that one; "cuda" or
- * "cuda:0": the first CUDA device, "cuda:1" the second) from the plug-in library in `plugin_dir`. `threads` >= 1 is
- * fixed for the engine's life: it is part of what makes results repeat. LETHE_NO_DEVICE says why this machine cannot
- * run the backend. */
+ * "cuda:0": the first CUDA device, "cuda:1" the second) from the plug-in library in `plugin_dir`. `threads`, 1 to
+ * 4096, is fixed for the engine's life: it is part of what makes results repeat. LETHE_NO_DEVICE says why this machine
+ * cannot run the backend. */
 LETHE_API int lethe_engine_open(const char *backend, const char *plugin_dir, int32_t threads, lethe_engine **engine);
 /* Frees everything the engine owns; its refs become LETHE_CLOSED. */
 LETHE_API int lethe_engine_close(lethe_engine *engine);
@@ -390,9 +390,11 @@ LETHE_API int lethe_head_workspace(lethe_engine *engine, int32_t dtype, int64_t 
  * afterwards. references: how many rows are of the two kinds with a reference; seconds: how many of those have a mix
  * above 0 (other numbers than the rows say are LETHE_INVALID_ARGUMENT). workspace: at least `least` bytes of
  * lethe_head_workspace; it bounds the chunk of logits that exists at a time. CUDA, where it was opened with
- * LETHE_HEAD_FORM=fused in the environment, takes another form where bf16 rows of d start on 16 bytes, there is no
- * soft_cap and `mean` is given; in that form gradients of LETHE_ROW_KL_UNIFORM and all of LETHE_ROW_UNIFORM_KL_EPS are
- * LETHE_UNSUPPORTED. */
+ * LETHE_HEAD_FORM=fused or fused_mma in the environment, takes another form where bf16 rows of d start on 16 bytes,
+ * there is no soft_cap and `mean` is given; in that form gradients of LETHE_ROW_KL_UNIFORM and all of
+ * LETHE_ROW_UNIFORM_KL_EPS are LETHE_UNSUPPORTED. fused takes the products of a warpgroup where the device is of
+ * compute capability 9.0, of a warp elsewhere; fused_mma those of a warp everywhere. The two differ in bits.
+ * lethe_engine_describe says which it is. */
 LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
                                  int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias,
                                  float soft_cap, lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats,

@@ -174,6 +174,9 @@ int lethe_engine::enter(void *address, int64_t bytes, bool owned, lethe_ref *buf
   return LETHE_OK;
 }
 
+// A team of threads is begun from arrays on the stack, one entry a thread.
+constexpr int32_t kMostThreads = 4096;
+
 extern "C" {
 
 int lethe_abi(void) { return LETHE_ABI; }
@@ -186,8 +189,9 @@ int lethe_engine_open(const char *backend, const char *plugin_dir, int32_t threa
       return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "backend, plugin_dir and engine must not be null");
     }
     *engine = nullptr;
-    if (threads < 1) {
-      return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "threads is " + std::to_string(threads) + ", must be at least 1");
+    if (threads < 1 || threads > kMostThreads) {
+      return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "threads is " + std::to_string(threads) + ", must be from 1 to " +
+                                                    std::to_string(kMostThreads));
     }
     if (std::strchr(backend, '/') != nullptr) {
       return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "backend '" + std::string(backend) + "' is a name, not a path");

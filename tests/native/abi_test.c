@@ -62,6 +62,15 @@ static void norm_matches_its_definition(lethe_engine *engine) {
   EXPECT(lethe_buffer_free(engine, again) == LETHE_OK);
 }
 
+static void threads_are_bounded(const char *backend, const char *plugins) {
+  const int32_t none_or_too_many[] = {-1, 0, 4097, INT32_MAX};
+  for (int i = 0; i < 4; ++i) {
+    lethe_engine *engine = NULL;
+    EXPECT(lethe_engine_open(backend, plugins, none_or_too_many[i], &engine) == LETHE_INVALID_ARGUMENT);
+    EXPECT(strstr(lethe_error_trace(), "must be from 1 to 4096") != NULL && engine == NULL);
+  }
+}
+
 static void wrapped_memory_is_shared_and_not_freed(lethe_engine *engine) {
   float mine[4] = {1, 2, 3, 4}, seen[4];
   lethe_ref buffer = 0;
@@ -158,7 +167,7 @@ int main(int argc, char **argv) {
   EXPECT(lethe_engine_open("nonesuch", plugins, 1, &engine) == LETHE_NO_DEVICE);
   EXPECT(strstr(lethe_error_trace(), "liblethe_nonesuch.so") != NULL);
   backends_are_named(plugins);
-  EXPECT(lethe_engine_open("cpu_avx2", plugins, 0, &engine) == LETHE_INVALID_ARGUMENT);
+  threads_are_bounded("cpu_avx2", plugins);
   EXPECT(lethe_engine_open(NULL, plugins, 1, &engine) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_engine_open("cpu_avx2", plugins, 2, &engine) == LETHE_OK);
   EXPECT(engine != NULL);

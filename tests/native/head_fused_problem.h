@@ -1,8 +1,6 @@
 // Heads whose rows all have the fused form (LETHE_HEAD_FORM=fused), and passes over them.
 #pragma once
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "head_problem.h"
+#include "shim_knobs.h"
 
 namespace lethe::test {
 
@@ -109,21 +108,6 @@ inline std::unique_ptr<Engine> opened(const char *form, const char *backend, con
   unsetenv("LETHE_HEAD_FORM");
   return e;
 }
-
-// The knobs of the shim's device that an engine opens; of a real one, none.
-struct Shim {
-  std::function<void(int, int, int)> set_device = [](int, int, int) {};  // error, major, minor
-  std::function<void(int)> set_tensor_maps = [](int) {};
-
-  Shim(const char *backend, const char *plugins) {
-    if (std::strcmp(backend, "cuda_shim") != 0) return;
-    void *library = dlopen((std::string(plugins) + "/liblethe_cuda_shim.so").c_str(), RTLD_NOW | RTLD_LOCAL);
-    EXPECT(library != nullptr);
-    if (library == nullptr) return;
-    set_device = reinterpret_cast<void (*)(int, int, int)>(dlsym(library, "lethe_shim_set_device"));
-    set_tensor_maps = reinterpret_cast<void (*)(int)>(dlsym(library, "lethe_shim_set_tensor_maps"));
-  }
-};
 
 inline std::string recorded(Engine *e, const std::function<void()> &calls) {
   EXPECT(lethe_record_launches(e->engine, 1) == LETHE_OK);

@@ -292,6 +292,24 @@ case_java_options_are_added() {
   expect_output "<-Xmx4g> <-ea> <-cp>"
 }
 
+# CMake refuses a build directory that another tree made.
+case_a_moved_tree_is_configured_anew() {
+  local tree="$work/moved tree" home kept
+  mkdir -p "$tree/native" "$tree/bin"
+  cp "$(dirname "$launcher")/native/build.sh" "$tree/native/"
+  printf '#!/bin/bash\n' | stand_in "$tree/bin/cmake"
+  for home in "$tree/native" "$work/where it was/native"; do
+    mkdir -p "$tree/build"
+    echo "CMAKE_HOME_DIRECTORY:INTERNAL=$home" >"$tree/build/CMakeCache.txt"
+    PATH=$tree/bin:$PATH bash "$tree/native/build.sh" "$tree/build" dnnl
+    kept=no
+    [[ ! -e $tree/build/CMakeCache.txt ]] || kept=yes
+    echo "$kept"
+  done >"$work/kept"
+  output=$(tr '\n' ' ' <"$work/kept")
+  expect_output "yes no"
+}
+
 count=0
 for name in $(compgen -A function case_); do
   "$name"

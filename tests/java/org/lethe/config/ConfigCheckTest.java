@@ -62,7 +62,7 @@ class ConfigCheckTest {
             "override 'threads=x': threads: expected a whole number",
             "run.yaml:5: train.epochs: expected a whole number",
             "run.yaml:6: unknown key train.batch_sice",
-            "run.yaml:8: lora: rank must be at least 1",
+            "run.yaml:9: lora: rank must be from 1 to 65536",
             "run.yaml:11: data.forget[1]: expected a path")) {
       assertTrue(messages.stream().anyMatch(m -> m.startsWith(part)), part + " in " + messages);
     }

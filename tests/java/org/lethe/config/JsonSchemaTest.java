@@ -144,6 +144,7 @@ class JsonSchemaTest {
     assertEquals(0, at("train.adam_beta2").path("minimum").asDouble(-1));
     assertEquals(1, at("train.adam_beta2").path("exclusiveMaximum").asDouble(-1));
     assertEquals(300, at("scratch.vocabulary").path("minimum").asLong(-1));
+    assertEquals(4097, at("threads").path("exclusiveMaximum").asLong(-1));
     assertFalse(at("seed").has("minimum"));
     assertEquals("[\"truncate\",\"refuse\"]", at("data.on_too_long").path("enum").toString());
     assertEquals("array", at("data.forget").path("type").asText());

@@ -32,6 +32,20 @@ class RunConfigTest {
     assertEquals(RunConfig.Dtype.FP32, run.dtype());
   }
 
+  @ParameterizedTest
+  @CsvSource({
+    "threads=4097,threads must be from 0 to 4096",
+    "train.shards=2147483647,shards must be from 1 to 4096",
+    "lora.rank=2147483647,rank must be from 1 to 65536",
+    "memory.budget=0.5B,at least 1 byte",
+    "memory.budget=0.0000000001GB,at least 1 byte"
+  })
+  void whatWouldBeNoneOrTooManyIsRefused(String override, String what) {
+    UserException e = assertThrows(UserException.class, () -> of(override));
+    assertTrue(e.getMessage().contains(what), e.getMessage());
+    assertTrue(e.getMessage().contains(override), e.getMessage());
+  }
+
   @Test
   void theMethodSectionHasTheKeysOfTheMethods() {
     assertEquals(
@@ -77,9 +91,9 @@ class RunConfigTest {
     "'lora.targets=[all-linear, q_proj]',lora: targets has all-linear beside names",
     "lora.dropout=1.0,'lora: dropout must be in [0, 1)'",
     "lora.layers=[-1],lora: layers must be at least 0",
-    "lora.rank_pattern.q_proj=0,lora: rank_pattern q_proj must be at least 1",
+    "lora.rank_pattern.q_proj=0,lora: rank_pattern q_proj must be from 1",
     "lora.rank_pattern=3,'lora.rank_pattern: expected names with values'",
-    "threads=-1,threads must be at least 0",
+    "threads=-1,threads must be from 0",
     "device=' ',device must be cpu, cuda",
     "train.epochs=0,train: epochs must be at least 1"
   })

@@ -87,6 +87,31 @@ class PlanningTest {
     return Planning.plan(config(overrides), Optional.of(shape), Task.UNLEARN, 128);
   }
 
+  /** How many steps a run has its rows tell, which a plan need not have. */
+  @Test
+  void aLongWarmUpIsPlannedFor() {
+    MemoryForecast plain = plan("llama-3.2-1b");
+    assertEquals(plain, plan("llama-3.2-1b", "train.warmup_steps=100000"));
+    assertEquals(plain, plan("llama-3.2-1b", "train.warmup_epochs=5"));
+    assertThrows(
+        UserException.class, () -> plan("llama-3.2-1b", "train.steps=10", "train.warmup_steps=11"));
+  }
+
+  @Test
+  void whatTheRunRefusesThePlanDoes() {
+    UserException e =
+        assertThrows(UserException.class, () -> plan("llama-3.2-1b", "memory.activations=offload"));
+    assertTrue(e.getMessage().contains("set memory.activations=recompute"), e.getMessage());
+  }
+
+  /** An answer ends with the context, whatever is asked for. */
+  @Test
+  void answersAreNoLongerThanTheContext() {
+    assertEquals(
+        plan("phi-1.5", "evaluate.max_new_tokens=2048"),
+        plan("phi-1.5", "evaluate.max_new_tokens=2147483647"));
+  }
+
   /** Every part of a plan against what the very same training takes of a backend. */
   @Test
   void whatIsPlannedIsWhatATrainingTakes() {

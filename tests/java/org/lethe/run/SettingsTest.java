@@ -57,6 +57,20 @@ class SettingsTest {
   }
 
   @Test
+  void stepsAndWarmUpBeyondAllNumbersAreRefused() {
+    for (String override :
+        List.of(
+            "train.epochs=2147483647",
+            "train.warmup_epochs=4294967296",
+            "train.warmup_epochs=1e300")) {
+      TrainConfig train = config(override).train();
+      UserException e = assertThrows(UserException.class, () -> Settings.train(train, 2));
+      String key = override.startsWith("train.epochs") ? "train.epochs" : "train.warmup_epochs";
+      assertTrue(e.getMessage().contains(key), e.getMessage());
+    }
+  }
+
+  @Test
   void enumsOfTheConfigurationAreTheEngines() {
     assertSameNames(TrainConfig.Schedule.class, Schedule.class);
     assertSameNames(TrainConfig.OnNonFinite.class, TrainSettings.OnNonFinite.class);
@@ -161,8 +175,7 @@ class SettingsTest {
         Settings.train(c.train(), 1000));
     assertEquals(12, Settings.train(config("train.epochs=4", "train.steps=0").train(), 3).steps());
     assertThrows(
-        ArithmeticException.class,
-        () -> Settings.train(config("train.epochs=2000000000").train(), 2));
+        UserException.class, () -> Settings.train(config("train.epochs=2000000000").train(), 2));
   }
 
   @Test

@@ -113,6 +113,28 @@ class BadInputTest {
   }
 
   @Test
+  void aFileInPlaceOfTheModelDirectory() throws IOException {
+    Path file = copyOfModel("a-file").resolve("config.json");
+    assertFails(
+        2,
+        new String[] {"plan", "model=" + file},
+        file + ": is a file, not a directory; give the directory that holds config.json");
+  }
+
+  @ParameterizedTest
+  @CsvSource({"vocab_size,2147483647", "intermediate_size,2147483647", "hidden_size,536870912"})
+  void widthsThatNoKernelTakes(String key, int width) throws IOException {
+    Path model = copyOfModel("wide-" + key);
+    replace(
+        model.resolve("config.json"), "\"" + key + "\" *: *[0-9]+", "\"" + key + "\": " + width);
+    assertFails(
+        2,
+        new String[] {"plan", "model=" + model},
+        model.resolve("config.json").toString(),
+        "key '" + key + "' makes a width of " + width + "; kernels take up to 16777216");
+  }
+
+  @Test
   void missingWeights() throws IOException {
     Path model = copyOfModel("no-weights");
     Files.delete(model.resolve("model.safetensors"));
@@ -221,6 +243,17 @@ class BadInputTest {
         model.resolve("tokenizer.json") + " has token ids up to 699",
         "vocabulary is 690",
         "use the tokenizer that belongs to the model");
+  }
+
+  @Test
+  void answersMayBeAskedForWithoutEnd() {
+    note(
+        runs.unlearn(
+            "endless",
+            "ME+GD",
+            "train.steps=1",
+            "train.batch_size=2147483647",
+            "evaluate.max_new_tokens=2147483647"));
   }
 
   @Test

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.concurrent.Callable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.lethe.EnvironmentException;
@@ -14,6 +15,7 @@ import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
 import org.lethe.internal.abi.Abi;
+import picocli.CommandLine;
 
 class MainTest {
   private final TestConsole console = new TestConsole(false);
@@ -66,6 +68,7 @@ class MainTest {
   void nothingToDoIsAUserError() {
     assertEquals(2, run());
     assertTrue(console.err().startsWith("Usage: lethe"), console.err());
+    assertTrue(console.err().contains("\n  unlearn  "), console.err());
   }
 
   @Test
@@ -111,6 +114,30 @@ class MainTest {
         "lethe: override 'trian.epochs=3': unknown key trian; did you mean train?\n",
         console.err());
     assertEquals("", console.out());
+  }
+
+  /** What a verb throws that is no exception. */
+  private int failing(Error failure) {
+    CommandLine commandLine = Main.commandLine(console.console());
+    commandLine.addSubcommand(
+        CommandLine.Model.CommandSpec.wrapWithoutInspection(
+                (Callable<Integer>)
+                    () -> {
+                      throw failure;
+                    })
+            .name("fail"));
+    return commandLine.execute("fail");
+  }
+
+  @Test
+  void errorsAreOneLineToo() {
+    assertEquals(3, failing(new OutOfMemoryError("Java heap space")));
+    assertEquals(
+        "lethe: the Java heap is full (Java heap space); give it more by"
+            + " LETHE_JAVA_OPTS=-Xmx4g\n",
+        console.err());
+    assertEquals(1, failing(new StackOverflowError()));
+    assertTrue(console.err().contains("unexpected java.lang.StackOverflowError"), console.err());
   }
 
   @Test

@@ -2,6 +2,7 @@ package org.lethe.checkpoint;
 
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.function.BiFunction;
 import org.lethe.model.Layout;
 import org.lethe.model.Lora;
 import org.lethe.model.LoraConfig;
@@ -18,14 +19,12 @@ public final class AdapterDirectory {
    * @param trains whether they get optimizer state
    */
   public static Lora load(Model model, Path directory, boolean trains) {
-    Values read = read(model, directory);
-    return model.addLora(read.config(), read.values(), trains);
+    return with(model, directory, (config, values) -> model.addLora(config, values, trains));
   }
 
   /** Loads a frozen adapter that acts in the views that name it. */
   public static Lora loadFrozen(Model model, String name, Path directory) {
-    Values read = read(model, directory);
-    return model.addFrozen(name, read.config(), read.values());
+    return with(model, directory, (config, values) -> model.addFrozen(name, config, values));
   }
 
   /** What a directory's adapter is, by its configuration alone. */
@@ -33,23 +32,20 @@ public final class AdapterDirectory {
     return PeftConfigFile.read(AdapterFiles.configFile(directory)).lora();
   }
 
-  /** A directory's adapter as this model would hold it. */
-  private record Values(LoraConfig config, float[] values) {}
-
-  private static Values read(Model model, Path directory) {
+  /** A directory's adapter as this model would hold it, its values read when they are asked for. */
+  private static Lora with(
+      Model model, Path directory, BiFunction<LoraConfig, Lora.Values, Lora> added) {
     Map<String, LinearShape> linears = ModelDirectory.linears(model.config());
     try (PeftAdapter adapter = PeftAdapter.open(directory, linears)) {
       model.sourceHash().ifPresent(hash -> BaseMark.require(directory, hash));
       LoraConfig config = adapter.config().lora();
       Layout layout = Lora.layout(model.config(), config);
-      float[] values = new float[Math.toIntExact(layout.elements())];
-      adapter.read(
-          (name, first, piece) ->
-              piece.get(
-                  values,
-                  Math.toIntExact(layout.parameter(name).offset() + first),
-                  piece.remaining()));
-      return new Values(config, values);
+      return added.apply(
+          config,
+          sink ->
+              adapter.read(
+                  (name, first, piece) ->
+                      sink.put(layout.parameter(name).offset() + first, piece)));
     }
   }
 
@@ -63,7 +59,6 @@ public final class AdapterDirectory {
       Lora lora, Model model, String baseModel, Path target, boolean overwrite) {
     Map<String, LinearShape> linears = ModelDirectory.linears(model.config());
     PeftConfig config = new PeftConfig(baseModel, lora.config());
-    float[] values = lora.values();
     OutputDirectory.write(
         target,
         overwrite,
@@ -75,10 +70,7 @@ public final class AdapterDirectory {
               linears,
               name -> StoredDtype.F32,
               (name, first, into) ->
-                  into.put(
-                      values,
-                      Math.toIntExact(lora.layout().parameter(name).offset() + first),
-                      into.remaining()));
+                  lora.read(lora.layout().parameter(name).offset() + first, into));
           if (model.sourceHash().isPresent()) {
             out.writeString(BaseMark.FILE, BaseMark.json(model.sourceHash().get()));
           }

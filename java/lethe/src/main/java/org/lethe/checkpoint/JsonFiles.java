@@ -38,6 +38,14 @@ final class JsonFiles {
     } catch (CharacterCodingException e) {
       throw new UserException(file + ": is not valid UTF-8; get the file again", e);
     } catch (IOException e) {
+      Path parent = file.getParent();
+      if (parent != null && Files.isRegularFile(parent)) {
+        throw new UserException(
+            parent
+                + ": is a file, not a directory; give the directory that holds "
+                + file.getFileName(),
+            e);
+      }
       throw new UserException(file + ": cannot be read (" + e + "); check its permissions", e);
     }
   }

@@ -182,13 +182,20 @@ final class Binder {
     } catch (InvocationTargetException e) {
       Throwable cause = e.getCause();
       if (cause instanceof IllegalArgumentException || cause instanceof UserException) {
-        String where = section.where() + (path.isEmpty() ? "" : ": " + path);
+        String where = at(section, cause) + (path.isEmpty() ? "" : ": " + path);
         throw new UserException(where + ": " + cause.getMessage(), cause);
       }
       throw new InternalFaultException("validation of " + type.getName() + " failed", cause);
     } catch (ReflectiveOperationException e) {
       throw new InternalFaultException("no record can be made of " + type.getName(), e);
     }
+  }
+
+  /** Where what a section refused was written: a number's own line, else the section's. */
+  private static String at(Yaml.Mapping section, Throwable refusal) {
+    Yaml entry =
+        refusal instanceof Check.OutOfRange range ? section.entries().get(range.key()) : null;
+    return entry == null ? section.where() : entry.where();
   }
 
   private Object value(Type type, Yaml yaml, String path) {

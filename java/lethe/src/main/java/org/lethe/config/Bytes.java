@@ -44,9 +44,10 @@ public final class Bytes {
           key + " is '" + text + "', must be an amount of memory such as 8GB, 7.5GiB or 600MB");
     }
     BigDecimal bytes = new BigDecimal(matcher.group(1)).multiply(BigDecimal.valueOf(unit));
-    if (bytes.signum() == 0 || bytes.compareTo(BigDecimal.valueOf(1L << 50)) > 0) {
+    boolean none = bytes.compareTo(BigDecimal.ONE) < 0;
+    if (none || bytes.compareTo(BigDecimal.valueOf(1L << 50)) > 0) {
       throw new IllegalArgumentException(
-          key + " is '" + text + "', must be above 0 and at most 2^50 bytes");
+          key + " is '" + text + "', must be at least 1 byte and at most 2^50");
     }
     return bytes.longValue();
   }

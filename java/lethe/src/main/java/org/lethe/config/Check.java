@@ -46,6 +46,15 @@ final class Check {
     }
   }
 
+  static void within(String key, long least, long most, long value) {
+    if (value < least || value > most) {
+      throw new OutOfRange(
+          key,
+          new Range(least, false, most + 1.0),
+          String.format(Locale.ROOT, "%s must be from %d to %d, not %d", key, least, most, value));
+    }
+  }
+
   static void notNegative(String key, double value) {
     if (!(value >= 0)) {
       throw new OutOfRange(

@@ -232,7 +232,12 @@ public final class JsonSchema {
     } else {
       node.put(minimum, range.minimum());
     }
-    if (Double.isFinite(range.below())) {
+    if (!Double.isFinite(range.below())) {
+      return;
+    }
+    if (node.path("type").asText().equals("integer")) {
+      node.put("exclusiveMaximum", (long) range.below());
+    } else {
       node.put("exclusiveMaximum", range.below());
     }
   }

@@ -40,6 +40,9 @@ public record LoraSection(
   /** The entry of {@link #targets} that means every linear of the decoder layers. */
   public static final String ALL_LINEAR = "all-linear";
 
+  /** Beyond any linear's width: more has no use. */
+  private static final int MOST_RANK = 65536;
+
   /** Where an adapter begins. */
   public enum Start {
     FRESH,
@@ -47,7 +50,7 @@ public record LoraSection(
   }
 
   public LoraSection {
-    Check.atLeast("rank", 1, rank);
+    Check.within("rank", 1, MOST_RANK, rank);
     Check.positive("alpha", alpha);
     Check.fraction("dropout", dropout);
     if (targets.isEmpty()) {
@@ -65,7 +68,7 @@ public record LoraSection(
           "layers and target_regex exclude each other; let the pattern name the layers");
     }
     layers.forEach(layer -> Check.atLeast("layers", 0, layer));
-    rankPattern.forEach((pattern, r) -> Check.atLeast("rank_pattern " + pattern, 1, r));
+    rankPattern.forEach((pattern, r) -> Check.within("rank_pattern " + pattern, 1, MOST_RANK, r));
     alphaPattern.forEach((pattern, a) -> Check.positive("alpha_pattern " + pattern, a));
   }
 

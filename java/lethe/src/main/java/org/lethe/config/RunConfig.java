@@ -55,6 +55,9 @@ public record RunConfig(
   /** The only {@code version} that this Lethe reads. */
   public static final int VERSION = 1;
 
+  /** As many as an engine opens with. */
+  private static final int MOST_THREADS = 4096;
+
   /** Storage type of weights and activations; arithmetic is fp32 either way. */
   public enum Dtype {
     FP32,
@@ -77,7 +80,7 @@ public record RunConfig(
               + VERSION
               + "; use the Lethe that wrote the file, or write a new one by lethe init");
     }
-    Check.atLeast("threads", 0, threads);
+    Check.within("threads", 0, MOST_THREADS, threads);
     if (model.isPresent() && scratch.isPresent()) {
       throw new IllegalArgumentException("model and scratch exclude each other; give one of them");
     }

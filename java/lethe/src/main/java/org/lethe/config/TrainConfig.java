@@ -151,7 +151,7 @@ public record TrainConfig(
     Check.atLeast("forget_turn", 1, forgetTurn);
     Check.atLeast("retain_turn", 1, retainTurn);
     Check.atLeast("steps_per_batch", 1, stepsPerBatch);
-    Check.atLeast("shards", 1, shards);
+    Check.within("shards", 1, 4096, shards);
     Check.atLeast("head_chunk", -1, headChunk);
   }
 }

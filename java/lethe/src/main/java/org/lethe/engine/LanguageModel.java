@@ -181,7 +181,7 @@ public final class LanguageModel implements AutoCloseable {
           int slots = Math.min(QUESTIONS_AT_A_TIME, prompts.size());
           boolean adapted = model.lora() != null;
           try (Generator generator =
-              new Generator(model, slots, longest + Math.max(1, maxNewTokens), adapted)) {
+              new Generator(model, slots, (long) longest + Math.max(1, maxNewTokens), adapted)) {
             return generator.greedy(prompts, maxNewTokens, encoder.stopIds()).stream()
                 .map(ids -> tokenizer.decode(ids).strip())
                 .toList();

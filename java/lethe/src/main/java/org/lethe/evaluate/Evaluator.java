@@ -147,7 +147,7 @@ public final class Evaluator {
     List<int[]> prompts = examples.stream().map(e -> encoder.encodePrompt(e.question())).toList();
     int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
     int slots = Math.max(1, Math.min(batchSize, prompts.size()));
-    try (Generator generator = new Generator(model, slots, longest + maxNewTokens, view)) {
+    try (Generator generator = new Generator(model, slots, (long) longest + maxNewTokens, view)) {
       return generator.greedy(prompts, maxNewTokens, encoder.stopIds());
     }
   }

@@ -15,6 +15,9 @@ import org.lethe.UserException;
  * that trains or was given as its own. Owns them. Only the backend's thread may call it.
  */
 final class Adapters implements AutoCloseable {
+  /** Values that are digested at a time. */
+  private static final int DIGESTED = 1 << 18;
+
   private final Map<String, Lora> frozen = new LinkedHashMap<>();
   private final Map<String, View> views = new LinkedHashMap<>();
   private Lora own;
@@ -83,9 +86,12 @@ final class Adapters implements AutoCloseable {
     for (View.Weighted w : reference.adapters()) {
       String facts = w.coefficient() + " " + w.adapter().config();
       digest.update(facts.getBytes(StandardCharsets.UTF_8));
-      ByteBuffer bytes = ByteBuffer.allocate(Float.BYTES);
-      for (float value : w.adapter().values()) {
-        digest.update(bytes.clear().putFloat(value).flip());
+      long elements = w.adapter().layout().elements();
+      ByteBuffer bytes = ByteBuffer.allocate(DIGESTED * Float.BYTES);
+      for (long at = 0; at < elements; at += DIGESTED) {
+        int n = (int) Math.min(DIGESTED, elements - at);
+        w.adapter().read(at, bytes.clear().asFloatBuffer().limit(n));
+        digest.update(bytes.limit(n * Float.BYTES));
       }
     }
   }

@@ -34,22 +34,22 @@ public final class Generator implements AutoCloseable {
    *     than the model's context counts
    * @param adapted whether the model's adapters act; without them this is the reference model
    */
-  public Generator(Model model, int slots, int length, boolean adapted) {
+  public Generator(Model model, int slots, long length, boolean adapted) {
     this(model, slots, length, adapted ? model.view() : model.reference());
   }
 
   /** The same, in any view of the model. */
-  public Generator(Model model, int slots, int length, View view) {
+  public Generator(Model model, int slots, long length, View view) {
     this(model, slots, length, view, null);
   }
 
   /** The same, from the logits of two views together; greedily only. */
-  public Generator(Model model, int slots, int length, Mixture mixture) {
+  public Generator(Model model, int slots, long length, Mixture mixture) {
     this(model, slots, length, mixture.baseline(), mixture);
   }
 
-  private Generator(Model model, int slots, int length, View view, Mixture mixture) {
-    this.length = Math.min(length, model.config().contextLength());
+  private Generator(Model model, int slots, long length, View view, Mixture mixture) {
+    this.length = (int) Math.min(length, model.config().contextLength());
     if (slots < 1 || this.length < 2) {
       throw new UserException(
           slots

@@ -7,11 +7,13 @@ package org.lethe.model;
 final class Initializer {
   private Initializer() {}
 
-  /** Uniform in {@code ±bound}. */
-  static void uniform(float[] values, Parameter p, double bound, long seed, long tensor) {
-    for (long i = 0; i < p.elements(); i++) {
-      values[Math.toIntExact(p.offset() + i)] = (float) ((2 * unit(seed, tensor, i) - 1) * bound);
+  /** {@code n} values of a tensor from {@code first} on, uniform in {@code ±bound}. */
+  static float[] uniform(int n, double bound, long seed, long tensor, long first) {
+    float[] values = new float[n];
+    for (int i = 0; i < n; i++) {
+      values[i] = (float) ((2 * unit(seed, tensor, first + i) - 1) * bound);
     }
+    return values;
   }
 
   /** Normal with the given deviation, by Box and Muller. */

@@ -1,15 +1,15 @@
 package org.lethe.model;
 
 import java.nio.ByteBuffer;
+import java.nio.FloatBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.lethe.Hashes;
 import org.lethe.kernels.Arena;
-import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Ops;
-import org.lethe.kernels.Staging;
 
 /**
  * LoRA adapters on a model's projections (Hu et al. 2021), initialised as PEFT does: A uniform in
@@ -29,8 +29,22 @@ public final class Lora implements AutoCloseable {
   private final long working;
   private final Trainable trainable;
 
+  /** Gives the values of adapters; what it does not give is 0. */
+  @FunctionalInterface
+  public interface Values {
+    /** Gives all there are, in any order. */
+    void to(Sink sink);
+  }
+
+  /** Takes values of adapters. */
+  @FunctionalInterface
+  public interface Sink {
+    /** Takes fp32 values from an element of the layout on. */
+    void put(long element, FloatBuffer values);
+  }
+
   private Lora(
-      Ops ops, ModelConfig model, LoraConfig config, float[] initial, OptimizerConfig optimizer) {
+      Ops ops, ModelConfig model, LoraConfig config, Values initial, OptimizerConfig optimizer) {
     boolean trains = optimizer != null;
     this.ops = ops;
     this.config = config;
@@ -41,7 +55,7 @@ public final class Lora implements AutoCloseable {
     MemoryPlan.take(arena::allocate, () -> plan(optimizer));
     this.working = arena.at(offset);
     try {
-      upload(initial, offset);
+      ops.zero(working, layout.elements() * ops.dtype().bytes());
       this.trainable =
           trains
               ? MemoryPlan.take(
@@ -54,10 +68,19 @@ public final class Lora implements AutoCloseable {
       arena.close();
       throw e;
     }
-    if (trains && trainable.hasSeparateMaster()) {
-      // The master keeps the values that storage rounds.
-      uploadFloats(initial, trainable.arena(), 0);
+    // The master keeps the values that storage rounds.
+    try (LoraTransfer transfer = transfer()) {
+      initial.to(transfer::put);
+    } catch (RuntimeException e) {
+      close();
+      throw e;
     }
+  }
+
+  private LoraTransfer transfer() {
+    boolean separate = trainable != null && trainable.hasSeparateMaster();
+    Buffer master = separate ? trainable.arena().buffer() : null;
+    return new LoraTransfer(ops, arena, master, layout.elements());
   }
 
   private MemoryPlan plan(OptimizerConfig optimizer) {
@@ -65,23 +88,24 @@ public final class Lora implements AutoCloseable {
     long bytes = arena.bytes() + state;
     return new MemoryPlan()
         .part("adapters with their optimizer", bytes)
-        .remedy("half of lora.r", bytes / 2)
+        .remedy("half of lora.rank", bytes / 2)
         .remedy("another device, or device=cpu");
   }
 
   /** Fresh adapters that train, drawn from {@code seed}. */
   static Lora fresh(
       Ops ops, ModelConfig model, LoraConfig config, long seed, OptimizerConfig optimizer) {
-    return new Lora(ops, model, config, initial(layout(model, config), seed), optimizer);
+    Layout layout = layout(model, config);
+    return new Lora(ops, model, config, sink -> initial(layout, seed, sink), optimizer);
   }
 
   /**
-   * Adapters with given values, {@code values[layout.elements()]} in layout order.
+   * Adapters with given values.
    *
    * @param optimizer null for adapters that do not train
    */
   static Lora of(
-      Ops ops, ModelConfig model, LoraConfig config, float[] values, OptimizerConfig optimizer) {
+      Ops ops, ModelConfig model, LoraConfig config, Values values, OptimizerConfig optimizer) {
     return new Lora(ops, model, config, values, optimizer);
   }
 
@@ -114,21 +138,15 @@ public final class Lora implements AutoCloseable {
   public float[] values() {
     int n = Math.toIntExact(layout.elements());
     float[] values = new float[n];
-    try (Staging staging = new Staging(n * Float.BYTES)) {
-      if (trainable != null && trainable.hasSeparateMaster()) {
-        staging.download(trainable.arena().buffer(), 0, values, n);
-      } else if (ops.dtype() == Dtype.F32) {
-        staging.download(arena.buffer(), 0, values, n);
-      } else {
-        try (Arena wide = new Arena(ops.backend())) {
-          long at = wide.reserve(n, Dtype.F32);
-          wide.allocate();
-          ops.convert(n, ops.dtype(), working, Dtype.F32, wide.at(at));
-          staging.download(wide.buffer(), at, values, n);
-        }
-      }
-    }
+    read(0, FloatBuffer.wrap(values));
     return values;
+  }
+
+  /** Fills {@code into} with what {@link #values} has from an element on. */
+  public void read(long element, FloatBuffer into) {
+    try (LoraTransfer transfer = transfer()) {
+      transfer.get(element, into);
+    }
   }
 
   static String nameA(int layer, String module) {
@@ -215,40 +233,23 @@ public final class Lora implements AutoCloseable {
     return builder.build();
   }
 
-  private static float[] initial(Layout layout, long seed) {
-    float[] values = new float[Math.toIntExact(layout.elements())];
+  private static void initial(Layout layout, long seed, Sink sink) {
     long tensor = 0;
     for (Parameter p : layout.parameters().values()) {
       if (p.name().endsWith(".lora_A.weight")) {
         double bound = 1 / StrictMath.sqrt((double) p.columns());
-        Initializer.uniform(values, p, bound, seed, tensor);
+        for (long row = 0; row < p.elements() / p.columns(); row++) {
+          long first = row * p.columns();
+          float[] values = Initializer.uniform((int) p.columns(), bound, seed, tensor, first);
+          sink.put(p.offset() + first, FloatBuffer.wrap(values));
+        }
       }
       tensor++;
     }
-    return values;
   }
 
   private long ref(String name) {
     return working + layout.parameter(name).offset() * ops.dtype().bytes();
-  }
-
-  private void upload(float[] values, long offset) {
-    if (ops.dtype() == Dtype.F32) {
-      uploadFloats(values, arena, offset);
-      return;
-    }
-    try (Arena wide = new Arena(ops.backend())) {
-      long at = wide.reserve(values.length, Dtype.F32);
-      wide.allocate();
-      uploadFloats(values, wide, at);
-      ops.convert(values.length, Dtype.F32, wide.at(at), ops.dtype(), arena.at(offset));
-    }
-  }
-
-  private static void uploadFloats(float[] values, Arena target, long offset) {
-    try (Staging staging = new Staging(values.length * Float.BYTES)) {
-      staging.upload(values, values.length, target.buffer(), offset);
-    }
   }
 
   @Override

@@ -1,5 +1,6 @@
 package org.lethe.model;
 
+import java.nio.FloatBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.util.ArrayList;
@@ -253,6 +254,11 @@ public final class Model implements AutoCloseable {
    * @param values fp32 in the order of {@link Lora#layout}
    */
   public Lora addFrozen(String name, LoraConfig loraConfig, float[] values) {
+    return addFrozen(name, loraConfig, all(values));
+  }
+
+  /** The same with values that come in pieces. */
+  public Lora addFrozen(String name, LoraConfig loraConfig, Lora.Values values) {
     requireRoom(loraConfig);
     Lora added = Lora.of(ops, config, loraConfig, values, null);
     adapters.add(name, added);
@@ -286,6 +292,15 @@ public final class Model implements AutoCloseable {
    * @param trains whether they get optimizer state
    */
   public Lora addLora(LoraConfig loraConfig, float[] values, boolean trains) {
+    return addLora(loraConfig, all(values), trains);
+  }
+
+  private static Lora.Values all(float[] values) {
+    return sink -> sink.put(0, FloatBuffer.wrap(values));
+  }
+
+  /** The same with values that come in pieces. */
+  public Lora addLora(LoraConfig loraConfig, Lora.Values values, boolean trains) {
     requireFrozen();
     requireRoom(loraConfig);
     return own(Lora.of(ops, config, loraConfig, values, trains ? adapterOptimizer() : null));

@@ -69,7 +69,10 @@ public final class Alternates {
       int slots = Math.min(AT_A_TIME, prompts.size());
       try (Generator generator =
           new Generator(
-              loaded.model(), slots, longest + request.maxNewTokens(), loaded.model().view())) {
+              loaded.model(),
+              slots,
+              (long) longest + request.maxNewTokens(),
+              loaded.model().view())) {
         List<String> said =
             generator
                 .sample(

@@ -61,7 +61,7 @@ public final class Bench {
       double seconds) {
     public Options {
       require(storage == Dtype.F32 || storage == Dtype.BF16, "storage", storage, "F32 or BF16");
-      require(threads >= 0, "threads", threads, "0 or more");
+      require(threads >= 0 && threads <= 4096, "threads", threads, "from 0 to 4096");
       require(pairs >= 1, "pairs", pairs, "at least 1");
       require(length >= 4, "length", length, "at least 4");
       require(

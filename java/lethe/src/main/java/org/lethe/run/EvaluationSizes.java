@@ -157,8 +157,8 @@ record EvaluationSizes(
 
   /** Tokens of a prompt with what may follow it. */
   int length(InferenceMemory memory) {
-    int asked = Math.max(prompt + fresh, Math.max(whole, 2));
-    return Math.min(asked, memory.model().contextLength());
+    long asked = Math.max((long) prompt + fresh, Math.max(whole, 2));
+    return (int) Math.min(asked, memory.model().contextLength());
   }
 
   /** Bytes of both, which do not overlap. */

@@ -15,6 +15,7 @@ import org.lethe.UserException;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.config.MethodSection;
 import org.lethe.config.RunConfig;
+import org.lethe.config.TrainConfig;
 import org.lethe.data.Counterpart;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
@@ -111,9 +112,10 @@ public final class Planning {
     Step.requireReference(method, config.train().fullParameters());
     PlannedAdapters.requireViews(method, config);
     TrainSettings settings =
-        Settings.train(config.train(), config.train().batchSize())
+        Settings.train(config.train(), epochAtMost(config.train()))
             .with(Parity.NONE)
             .with(Settings.memory(config.memory()));
+    settings.memory().activations().requirePossible(device.costs().host());
     WeightPlacement weights = LoadedModel.placement(config);
     weights.requirePossible(model, device.costs().host());
     return new PlannedTraining(
@@ -129,6 +131,11 @@ public final class Planning {
         sequences(method, model, config.train().batchSize(), rowTokens),
         Judging.planned(config, task, rowTokens),
         device);
+  }
+
+  /** Steps of an epoch, which rows alone tell: as many as there may be, so that all fits in. */
+  private static int epochAtMost(TrainConfig train) {
+    return Math.max(1, Integer.MAX_VALUE / train.epochs());
   }
 
   /** A step of rows as long as the longest; what a reference reads in their place is as long. */

@@ -197,7 +197,7 @@ final class QuarkRun implements PoolBatches.Rounds {
     int slots = Math.max(1, Math.min(config.evaluate().batchSize(), prompts.size()));
     List<int[]> sampled;
     try (Generator generator =
-        new Generator(loaded.model(), slots, longest + quark.maxNewTokens(), round > 0)) {
+        new Generator(loaded.model(), slots, (long) longest + quark.maxNewTokens(), round > 0)) {
       sampled =
           generator.sample(prompts, quark.maxNewTokens(), loaded.encoder().stopIds(), sampling);
     }

@@ -48,6 +48,7 @@ import org.lethe.train.Padding;
 import org.lethe.train.Parity;
 import org.lethe.train.Schedule;
 import org.lethe.train.Step;
+import org.lethe.train.StepCount;
 import org.lethe.train.StopRule;
 import org.lethe.train.TrainSettings;
 import org.lethe.train.TrainingLoop;
@@ -66,9 +67,14 @@ final class Settings {
    * @param stepsPerEpoch counts when the configuration says epochs
    */
   static TrainSettings train(TrainConfig c, int stepsPerEpoch) {
-    int steps = c.steps() > 0 ? c.steps() : Math.multiplyExact(c.epochs(), stepsPerEpoch);
-    int warmup =
-        c.warmupEpochs() > 0 ? (int) Math.round(c.warmupEpochs() * stepsPerEpoch) : c.warmupSteps();
+    int steps =
+        c.steps() > 0
+            ? c.steps()
+            : StepCount.of(
+                (long) c.epochs() * stepsPerEpoch,
+                "train.epochs=" + c.epochs() + " of " + stepsPerEpoch + " steps");
+    long warmup =
+        c.warmupEpochs() > 0 ? Math.round(c.warmupEpochs() * stepsPerEpoch) : c.warmupSteps();
     if (warmup > steps) {
       throw new UserException(
           "the learning rate would rise over "
@@ -86,7 +92,7 @@ final class Settings {
             steps,
             c.learningRate(),
             Schedule.valueOf(c.schedule().name()),
-            warmup,
+            (int) warmup,
             c.adamBeta1(),
             c.adamBeta2(),
             c.adamEps(),

@@ -31,6 +31,7 @@ import org.lethe.model.Lora;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
 import org.lethe.train.Step;
+import org.lethe.train.StepCount;
 
 /**
  * Everything about a run that can be checked without running it: keys, files and their rows, the
@@ -138,11 +139,12 @@ public final class Validation {
     }
     TrainConfig train = config.train();
     int batchSize = unlearns ? Settings.batchSize(train, rows) : train.batchSize();
-    int batches = (rows + batchSize - 1) / batchSize;
+    int batches = StepCount.batches(rows, batchSize);
     int perEpoch =
-        Math.multiplyExact(
-            unlearns ? Settings.turns(train).stepsPerEpoch(batches) : batches,
-            train.stepsPerBatch());
+        StepCount.of(
+            (long) (unlearns ? Settings.turns(train).stepsPerEpoch(batches) : batches)
+                * train.stepsPerBatch(),
+            "an epoch of " + batches + " batches with steps_per_batch=" + train.stepsPerBatch());
     Method method = unlearns ? Settings.method(config.method()) : Methods.fineTuning();
     Settings.plan(config, method, Settings.train(train, perEpoch).steps(), perEpoch);
   }

@@ -31,7 +31,7 @@ public final class FineTuneBatches implements BatchSource {
 
   @Override
   public int stepsPerEpoch() {
-    return (rows.size() + batchSize - 1) / batchSize;
+    return StepCount.batches(rows.size(), batchSize);
   }
 
   @Override

@@ -1,5 +1,6 @@
 package org.lethe.train;
 
+import org.lethe.UserException;
 import org.lethe.model.ActivationPolicy;
 
 /**
@@ -33,6 +34,19 @@ public record MemorySettings(long budget, Activations activations, long kept, lo
     RECOMPUTE,
     /** Kept on the host; without a budget in all layers, else in as many as it asks. */
     OFFLOAD;
+
+    /**
+     * Refuses to keep activations on the host where the device is the host.
+     *
+     * @throws UserException saying so
+     */
+    public void requirePossible(boolean host) {
+      if (this == OFFLOAD && host) {
+        throw new UserException(
+            "memory.activations=offload keeps activations on the host, and the device is the host:"
+                + " nothing would be saved; set memory.activations=recompute");
+      }
+    }
 
     /** What that is without a budget. */
     public ActivationPolicy unbounded(int layers) {

@@ -94,7 +94,7 @@ public final class PoolBatches implements BatchSource {
   /** Steps in which as many answers are visited as there are prompts. */
   @Override
   public int stepsPerEpoch() {
-    return (prompts.size() + plan.batchSize() - 1) / plan.batchSize();
+    return StepCount.batches(prompts.size(), plan.batchSize());
   }
 
   /** Brings the pool to where it is at a step. */
@@ -122,7 +122,7 @@ public final class PoolBatches implements BatchSource {
       throw new InternalFaultException("step " + index + " of a pool of " + known + " rounds");
     }
     int size = ranked.size();
-    int batches = (size + plan.batchSize() - 1) / plan.batchSize();
+    int batches = StepCount.batches(size, plan.batchSize());
     int within = index % plan.every();
     int[] order =
         CounterRng.permutation(size, plan.seed(), ORDER, round, (long) (within / batches));

@@ -10,7 +10,9 @@ import java.util.List;
 public record RepeatedBatches(BatchSource batches, int times) implements BatchSource {
   @Override
   public int stepsPerEpoch() {
-    return Math.multiplyExact(batches.stepsPerEpoch(), times);
+    return StepCount.of(
+        (long) batches.stepsPerEpoch() * times,
+        "an epoch of " + batches.stepsPerEpoch() + " batches with steps_per_batch=" + times);
   }
 
   @Override

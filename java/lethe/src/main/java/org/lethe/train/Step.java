@@ -162,7 +162,7 @@ public final class Step implements AutoCloseable {
     this.budget = Math.max(largestPiece, 1);
     this.planner = new StepPlan.Planner(model, method, settings, layout, sharding, budget);
     StepGraphs.require(model, method, settings);
-    requireDevice(model, settings);
+    settings.memory().activations().requirePossible(model.ops().backend().isHost());
     this.memory = StepMemory.of(model, settings, layout::rows);
     int tokens = memory.tokens(budget);
     this.decoder = MemoryPlan.take(() -> new Decoder(model, tokens, policy), this::plan);
@@ -193,16 +193,6 @@ public final class Step implements AutoCloseable {
         .remedy("memory.activations=recompute", activations - again)
         .remedy("dtype=bf16", wide ? narrower + activations / 2 : 0)
         .remedy("another device, or device=cpu");
-  }
-
-  /** There is no host beside the host. */
-  private static void requireDevice(Model model, TrainSettings settings) {
-    if (settings.memory().activations() == MemorySettings.Activations.OFFLOAD
-        && model.ops().backend().isHost()) {
-      throw new UserException(
-          "memory.activations=offload keeps activations on the host, and the device is the host:"
-              + " nothing would be saved; set memory.activations=recompute");
-    }
   }
 
   /**

@@ -42,14 +42,15 @@ public record Turns(Unit unit, int forget, int retain) {
     if (unit == Unit.JOINT) {
       return new Place(true, true, step);
     }
-    int length = unit == Unit.EPOCHS ? batchesPerEpoch : 1;
-    int cycle = Math.multiplyExact(Math.addExact(forget, retain), length);
-    int within = step % cycle;
-    int rounds = step / cycle;
-    int forgetSteps = forget * length;
+    long length = unit == Unit.EPOCHS ? batchesPerEpoch : 1;
+    long cycle = ((long) forget + retain) * length;
+    long within = step % cycle;
+    long rounds = step / cycle;
+    long forgetSteps = forget * length;
+    // Neither side has more batches than there are steps.
     return within < forgetSteps
-        ? new Place(true, false, rounds * forgetSteps + within)
-        : new Place(false, true, rounds * retain * length + within - forgetSteps);
+        ? new Place(true, false, (int) (rounds * forgetSteps + within))
+        : new Place(false, true, (int) (rounds * retain * length + within - forgetSteps));
   }
 
   /** Steps in which the forget rows are visited once, the retain turns between them included. */
@@ -57,8 +58,9 @@ public record Turns(Unit unit, int forget, int retain) {
     return switch (unit) {
       case JOINT -> batchesPerEpoch;
       case STEPS ->
-          Math.multiplyExact(
-              (batchesPerEpoch + forget - 1) / forget, Math.addExact(forget, retain));
+          StepCount.of(
+              (long) StepCount.batches(batchesPerEpoch, forget) * ((long) forget + retain),
+              "an epoch with forget_turn=" + forget + " and retain_turn=" + retain);
       // An epoch of either side.
       case EPOCHS -> batchesPerEpoch;
     };

@@ -153,7 +153,7 @@ public final class UnlearnBatches implements BatchSource {
   }
 
   private int batchesPerEpoch() {
-    return (forget.size() + batchSize - 1) / batchSize;
+    return StepCount.batches(forget.size(), batchSize);
   }
 
   /** Refuses roles that neither set can fill. */

@@ -83,11 +83,7 @@ final class GenerateVerb implements Callable<Integer> {
       requireRoom(prompts, loaded.model().config().contextLength());
       int longest = prompts.stream().mapToInt(p -> p.length).max().orElse(1);
       int slots = Math.min(16, prompts.size());
-      try (Generator generator =
-          generator(
-              loaded.model(),
-              slots,
-              (int) Math.min((long) longest + maxNewTokens, Integer.MAX_VALUE))) {
+      try (Generator generator = generator(loaded.model(), slots, (long) longest + maxNewTokens)) {
         Set<Integer> stop = loaded.encoder().stopIds();
         List<int[]> answers =
             temperature > 0
@@ -115,7 +111,7 @@ final class GenerateVerb implements Callable<Integer> {
     }
   }
 
-  private Generator generator(Model model, int slots, int length) {
+  private Generator generator(Model model, int slots, long length) {
     if (reinforced == null) {
       return new Generator(model, slots, length, model.view());
     }

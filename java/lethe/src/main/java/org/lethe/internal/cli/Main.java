@@ -13,6 +13,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.UsageMessageSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ScopeType;
+import picocli.CommandLine.Spec;
 
 /** The command line: {@code lethe VERB ...}. */
 @Command(
@@ -38,6 +39,8 @@ public final class Main implements Callable<Integer> {
       scope = ScopeType.INHERIT,
       description = "On failure, print the Java stack trace, too.")
   private boolean stacktrace;
+
+  @Spec private CommandLine.Model.CommandSpec spec;
 
   private final Console console;
 
@@ -118,6 +121,7 @@ public final class Main implements Callable<Integer> {
         .setCaseInsensitiveEnumValuesAllowed(true)
         .setOut(new PrintWriter(console.out(), true, StandardCharsets.UTF_8))
         .setErr(new PrintWriter(console.err(), true, StandardCharsets.UTF_8))
+        .setExecutionStrategy(main::execute)
         .setExecutionExceptionHandler((failure, command, parsed) -> main.report(failure))
         .setParameterExceptionHandler(Main::refuse);
   }
@@ -135,8 +139,17 @@ public final class Main implements Callable<Integer> {
   /** Without a verb: the help, as an error, since nothing was done. */
   @Override
   public Integer call() {
-    CommandLine.usage(this, console.err());
+    spec.commandLine().usage(console.err());
     return ExitCode.USER;
+  }
+
+  /** picocli hands on what is an exception alone; a full heap is none. */
+  private int execute(CommandLine.ParseResult parsed) {
+    try {
+      return new CommandLine.RunLast().execute(parsed);
+    } catch (Error e) {
+      return report(e);
+    }
   }
 
   private int report(Throwable failure) {

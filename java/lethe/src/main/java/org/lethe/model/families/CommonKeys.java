@@ -84,6 +84,9 @@ public final class CommonKeys {
           "use_bfloat16",
           "use_cache");
 
+  /** Rows of the head's weight, and all widths: an fp32 number counts them exactly. */
+  private static final long MOST_WIDE = 1 << 24;
+
   private CommonKeys() {}
 
   /**
@@ -114,15 +117,36 @@ public final class CommonKeys {
       throw keys.error(
           "head_dim", "is absent and hidden_size does not divide by the heads; add it");
     }
-    return new Sizes(
-        keys.requireWhole("vocab_size"),
-        hidden,
-        keys.requireWhole("num_hidden_layers"),
-        heads,
-        kvHeads,
-        headDim.orElse(headDimDefault == 0 ? hidden / heads : headDimDefault),
-        keys.requireWhole("intermediate_size"),
-        keys.requireWhole("max_position_embeddings"));
+    Sizes sizes =
+        new Sizes(
+            keys.requireWhole("vocab_size"),
+            hidden,
+            keys.requireWhole("num_hidden_layers"),
+            heads,
+            kvHeads,
+            headDim.orElse(headDimDefault == 0 ? hidden / heads : headDimDefault),
+            keys.requireWhole("intermediate_size"),
+            keys.requireWhole("max_position_embeddings"));
+    requireWithin(keys, sizes);
+    return sizes;
+  }
+
+  private static void requireWithin(ConfigKeys keys, Sizes sizes) {
+    long heads = (long) sizes.heads() * sizes.headDim();
+    Map<String, Long> widths =
+        Map.of(
+            "vocab_size", (long) sizes.vocabulary(),
+            "hidden_size", (long) sizes.hidden(),
+            "intermediate_size", (long) sizes.feedForward(),
+            "num_attention_heads", heads);
+    widths.forEach(
+        (key, width) -> {
+          if (width > MOST_WIDE) {
+            throw keys.error(
+                key,
+                "makes a width of " + width + "; kernels take up to " + MOST_WIDE + ", mend it");
+          }
+        });
   }
 
   static float rmsNormEps(ConfigKeys keys) {
