@@ -61,18 +61,20 @@ class ScratchPlanTest {
 
   /**
    * Every token but the last of a sequence has a row of the head, of which the tokens are a bound.
+   * A twin has none, but is a token as others are.
    */
-  private static void assertTight(long planned, long seen) {
+  private static void assertTight(long planned, long seen, boolean twins) {
     assertTrue(seen <= planned, seen + " is more than the " + planned + " planned");
-    assertTrue(planned <= 1.05 * seen, seen + " of " + planned + " planned");
+    assertTrue(planned <= (twins ? 2 : 1.05) * seen, seen + " of " + planned + " planned");
   }
 
   @ParameterizedTest
   @CsvSource({
-    // Masked inputs, splits of long sums, what decoding finds, and the head's rows by source.
+    // Masked inputs, splits of long sums, and the head's rows by source.
     "F32, GA+GD, 72, 0.5, false",
     "BF16, GA+GD, 72, 0.5, false",
     "F32, GA+GD, 8192, 0, false",
+    "BF16, GA+GD, 72, 0, false",
     "BF16, NPO+KL, 72, 0, false",
     "F32, GA+GD, 72, 0, true",
     "BF16, GA+GD, 72, 0, true"
@@ -99,14 +101,15 @@ class ScratchPlanTest {
         } else {
           model.addLora(lora, 1);
         }
-        assertTight(model.scratch().loading(), loaded);
+        assertTight(model.scratch().loading(), loaded, false);
         int piece = Step.largestPiece(model, method, settings, null, List.of(step()));
         try (Step step = new Step(model, method, settings, null, piece)) {
           step.run(0, step(), 1e-3);
           long planned = PieceShape.scratch(model, method, settings, null, List.of(step()), piece);
           assertTight(
               Math.max(planned, model.scratch().loading()),
-              used(backend) - backend.allocatedBytes() - empty);
+              used(backend) - backend.allocatedBytes() - empty,
+              name.equals("NPO+KL"));
         }
       }
     }
