@@ -1,5 +1,6 @@
 package org.lethe.train;
 
+import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
@@ -41,6 +42,10 @@ class ScratchPlanTest {
   private static long used(Backend backend) {
     Backend.Memory memory = backend.memory();
     return memory.total() - memory.free();
+  }
+
+  private static List<StepSequence> shortStep() {
+    return List.of(sequence(Role.FORGET, 0, 9), sequence(Role.RETAIN, 0, 7));
   }
 
   private static List<StepSequence> step() {
@@ -110,6 +115,38 @@ class ScratchPlanTest {
               Math.max(planned, model.scratch().loading()),
               used(backend) - backend.allocatedBytes() - empty,
               name.equals("NPO+KL"));
+        }
+      }
+    }
+  }
+
+  /** Graphs of a short step work in scratch memory that is large enough for any. */
+  @ParameterizedTest
+  @CsvSource({"F32", "BF16"})
+  void noGraphHoldsWhatWasOutgrown(Dtype dtype) {
+    ModelConfig sizes = sizes(72);
+    Method method = Methods.create(MethodConfig.of("GA+GD"));
+    LoraConfig lora = LoraConfig.all(4, 8);
+    TrainSettings settings = TrainSettings.of(3, 1e-3, Schedule.CONSTANT, 0).with(Graphs.ALWAYS);
+    try (Backend backend = TestDevice.open(1)) {
+      long empty = used(backend) - backend.allocatedBytes();
+      try (Model model =
+          Model.load(
+              new Ops(backend, dtype),
+              sizes,
+              new RandomWeights(sizes, 1),
+              WeightPlacement.PLAIN,
+              List.of(lora))) {
+        model.addLora(lora, 1);
+        List<List<StepSequence>> steps = List.of(shortStep(), shortStep(), step());
+        try (Step step = Step.fitted(model, method, settings, null, steps, Sharding.none())) {
+          for (int i = 0; i < steps.size(); i++) {
+            step.run(i, steps.get(i), 1e-3);
+          }
+          assertEquals(2, step.graphs().captures());
+          int piece = step.fit().piece();
+          long planned = PieceShape.scratch(model, method, settings, null, steps, piece);
+          assertEquals(planned, used(backend) - backend.allocatedBytes() - empty);
         }
       }
     }
