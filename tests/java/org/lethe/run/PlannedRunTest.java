@@ -51,6 +51,15 @@ class PlannedRunTest {
     RunConfig config = Config.of(RunConfig.class, List.of("model=" + base, "output=unused"));
     try (LoadedModel loaded = LoadedModel.open(config)) {
       rowTokens = tokens(loaded, row, row.answer());
+      // Other answers to the same question, as long.
+      List<Row> others =
+          Stream.of("!", "?", ";", ":", ",", "-", "x", "0")
+              .map(end -> row.answer().substring(0, row.answer().length() - 1) + end)
+              .filter(other -> tokens(loaded, row, other) == rowTokens)
+              .map(other -> new Row(row.question(), other, other, row.question(), List.of(other)))
+              .toList();
+      assertTrue(others.size() >= 4, others.toString());
+      Corpus.writeRows(shared.resolve("others.jsonl"), others);
     }
   }
 
@@ -174,6 +183,14 @@ class PlannedRunTest {
             "method.forget=KGA",
             "method.retain=none",
             views.formatted(adapter("three"), adapter("two"))),
+        // More than a forget and a retain row of a pair, in pieces of all and of one group.
+        List.of("data.retain_per_forget=3"),
+        List.of("data.retain_per_forget=2", "train.tokens_per_micro_batch=1", "method.forget=NPO"),
+        List.of(
+            "method.forget=LLMU",
+            "method.retain=none",
+            "data.mismatch=[" + shared.resolve("others.jsonl") + "]",
+            "data.mismatches=3"),
         List.of("lora.start=continue", "adapter=" + shared.resolve("three/adapter")));
   }
 
