@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -192,6 +193,45 @@ class PlannedRunTest {
             "data.mismatch=[" + shared.resolve("others.jsonl") + "]",
             "data.mismatches=3"),
         List.of("lora.start=continue", "adapter=" + shared.resolve("three/adapter")));
+  }
+
+  /** Before the first step, on as many rows as one may have, or as there is room for. */
+  @Test
+  void measuringTheHeadIsPlanned() {
+    assumeFalse(TestDevice.isCpu());
+    String views = "views=[{name: forget, %s}, {name: new, %s}]";
+    String[] keys = {
+      "train.head_chunk=-1",
+      "train.tokens_per_micro_batch=40",
+      views.formatted(adapter("three"), adapter("two")),
+      "seed=0"
+    };
+    MemoryForecast free = plan(config(keys));
+    long measured = free.parts().get("head that is measured");
+    assertEquals(measuring(free), measured(config(keys)));
+    long budget = free.phases().get("measuring") - measured / 2;
+    keys[3] = "memory.budget=" + budget + "B";
+    MemoryForecast plan = plan(config(keys));
+    long less = plan.parts().get("head that is measured");
+    assertTrue(less < measured && plan.phases().get("measuring") <= budget, plan.toString());
+    long seen = measured(config(keys));
+    assertTrue(seen < measuring(free), seen + " as without a budget");
+    assertTrue(seen + plan.parts().get("libraries") <= budget, seen + " of " + plan);
+    // Whatever is chosen: the step's own workspace bounds it.
+    whatIsPlannedIsTaken(List.of(keys[0], keys[1]));
+  }
+
+  private static long measuring(MemoryForecast plan) {
+    return plan.phases().get("measuring") - plan.parts().get("libraries") - scratch(plan);
+  }
+
+  /** Bytes of buffers that there are at most while the head is measured. */
+  private static long measured(RunConfig config) {
+    try (LoadedModel loaded = LoadedModel.openToTrain(config)) {
+      loaded.backend().mostAllocatedBytes();
+      HeadChunk.settle(config, loaded.model());
+      return loaded.backend().mostAllocatedBytes();
+    }
   }
 
   @ParameterizedTest

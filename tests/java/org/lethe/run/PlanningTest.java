@@ -116,6 +116,7 @@ class PlanningTest {
                   OptimizerConfig.DEFAULT,
                   trained,
                   false,
+                  0,
                   settings,
                   step,
                   Judging.NONE,

@@ -92,6 +92,11 @@ public final class ScratchPlan {
     return host ? 0 : CudaScratch.headMean(c.hiddenSize(), c.vocabularySize());
   }
 
+  /** What measuring a head on so many rows takes besides. */
+  public long measuring(int rows) {
+    return host || rows == 0 ? 0 : head(rows, false);
+  }
+
   /**
    * What a step takes besides.
    *
