@@ -2,7 +2,9 @@
 // find is put together in the order of the keys. How keys are split is a matter of the segment alone.
 //
 // A block takes a round of splits, one a warp. A segment of one round is finished by its block; what more rounds find
-// goes through memory to a second kernel.
+// goes through memory to a second kernel. Rounds are for the keys of tokens that came before the queries, as in
+// generation: few such queries would leave a device idle. In a pass over whole sequences own keys are as many as
+// queries, other segments keep the device busy, and memory for rounds would be needed for every row.
 #include "attention_softmax.cuh"
 
 namespace lethe::cuda::attention {
@@ -32,11 +34,11 @@ struct Unit {
   int64_t segment, kv_head;
   Segment s;
   int64_t start, end, rounds;
-  __device__ Unit(const Call &c, int64_t index)
+  __device__ Unit(const Call &c, int64_t index, int64_t most_rounds)
       : segment(index / c.a.kv_heads), kv_head(index % c.a.kv_heads), s(Segment::read(c.a, segment)) {
     start = s.hidden(0, c.a.window) / kKeys * kKeys;
     end = s.keys();
-    rounds = rounds_of(end - start);
+    rounds = s.own_keys > s.queries ? smaller(rounds_of(end - start), most_rounds) : 1;
   }
   __device__ bool decodes(const Call &c) const { return s.queries > 0 && s.queries * c.group <= kDecodeRows; }
 };
@@ -142,7 +144,7 @@ template <int D>
 __global__ void __launch_bounds__(kMmaThreads) decode_kernel(Call c, Found<D> found) {
   __shared__ Sums sums[kMmaWarps][kDecodeRows];
   if (*c.closed != 0) return;
-  const Unit unit(c, blockIdx.x / found.rounds);
+  const Unit unit(c, blockIdx.x / found.rounds, found.rounds);
   const int64_t round = blockIdx.x % found.rounds;
   if (!unit.decodes(c) || round >= unit.rounds) return;
   const RowTile rows(unit.s, 0, kDecodeRows, c.group);
@@ -182,7 +184,7 @@ __global__ void __launch_bounds__(kMmaThreads) decode_kernel(Call c, Found<D> fo
 template <int D>
 __global__ void __launch_bounds__(kMmaThreads) decode_merge_kernel(Call c, Found<D> found) {
   if (*c.closed != 0) return;
-  const Unit unit(c, blockIdx.x);
+  const Unit unit(c, blockIdx.x, found.rounds);
   if (!unit.decodes(c) || unit.rounds == 1) return;
   const RowTile rows(unit.s, 0, kDecodeRows, c.group);
   Share<D> share;
@@ -195,8 +197,10 @@ __global__ void __launch_bounds__(kMmaThreads) decode_merge_kernel(Call c, Found
   share.finish(c, at);
 }
 
-// The most rounds that a segment may need.
+// The most rounds that a segment may need. Own keys that no two segments share are as many as queries, each of which is
+// somebody's, where there are no more of them: no segment has rounds then. One that shares its own keys does with one.
 int64_t most_rounds(const lethe_attention_args &a) {
+  if (a.k_rows <= a.q_rows) return 1;
   const int64_t keys = 2 * a.k_rows;
   return rounds_of(a.window == 0 ? keys : smaller(keys, a.window + kDecodeRows + kKeys));
 }

@@ -271,6 +271,7 @@ lethe_backend make_table() {
   t.describe = describe;
   t.synchronize = synchronize;
   t.memory = memory;
+  t.reserve_scratch = reserve_scratch;
   t.stream = stream;
   t.use_stream = use_stream;
   t.record_launches = record_launches;

@@ -145,6 +145,13 @@ int scratch(Device *device, int64_t bytes, char **memory) {
   return LETHE_OK;
 }
 
+int reserve_scratch(Device *device, int64_t bytes) {
+  return run(device, __func__, [&] {
+    char *memory = nullptr;
+    return scratch(device, bytes, &memory);
+  });
+}
+
 void free_old_scratch(Device *device) {
   auto &old = device->old_scratch;
   const auto in_use = [device](const OldScratch &memory) {

@@ -17,6 +17,7 @@ int alloc_host(Device *device, int64_t bytes, void **address);
 int copy_aside(Device *device, void *dst, const void *src, int64_t bytes, int64_t *ticket);
 int wait_aside(Device *device, int64_t ticket);
 int synchronize(Device *device);
+int reserve_scratch(Device *device, int64_t bytes);
 int graph_begin(Device *device);
 int graph_end(Device *device, lethe_graph *id);
 int graph_launch(Device *device, lethe_graph id);

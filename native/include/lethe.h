@@ -37,7 +37,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or the meaning of a value below changes. */
-#define LETHE_ABI 5
+#define LETHE_ABI 6
 
 enum lethe_status {
   LETHE_OK = 0,
@@ -82,6 +82,9 @@ LETHE_API int lethe_engine_describe(lethe_engine *engine, char *out, int64_t cap
 LETHE_API int lethe_synchronize(lethe_engine *engine);
 /* Bytes of the device's memory that nobody uses, and all it has (cpu: the host's). */
 LETHE_API int lethe_memory(lethe_engine *engine, int64_t *free_bytes, int64_t *total_bytes);
+/* Takes scratch memory for ops of up to so many bytes, where the engine has less: a graph captured after it holds none
+ * that such an op would outgrow. cpu: LETHE_UNSUPPORTED, its ops take none. */
+LETHE_API int lethe_reserve_scratch(lethe_engine *engine, int64_t bytes);
 
 /* The engine's stream (cuda: a CUstream_st*; cpu: LETHE_UNSUPPORTED). Work that a caller puts on it is ordered with the
  * engine's. */

@@ -236,6 +236,7 @@ typedef struct lethe_backend {
   int (*describe)(lethe_device *device, char *out, int64_t capacity);
   int (*synchronize)(lethe_device *device);
   int (*memory)(lethe_device *device, int64_t *free_bytes, int64_t *total_bytes);
+  int (*reserve_scratch)(lethe_device *device, int64_t bytes);
   int (*stream)(lethe_device *device, void **stream);
   int (*use_stream)(lethe_device *device, void *stream);
   int (*record_launches)(lethe_device *device, int32_t on);

@@ -23,6 +23,16 @@ int lethe_memory(lethe_engine *engine, int64_t *free_bytes, int64_t *total_bytes
   });
 }
 
+int lethe_reserve_scratch(lethe_engine *engine, int64_t bytes) {
+  return guarded(__func__, [&] {
+    LETHE_TRY(lethe_engine::check(engine));
+    if (bytes < 0)
+      return LETHE_FAIL(LETHE_INVALID_ARGUMENT, "bytes is " + std::to_string(bytes) + ", must be at least 0");
+    LETHE_TRY(engine->refuse_capture("lethe_reserve_scratch"));
+    return LETHE_CALL(engine, reserve_scratch, bytes);
+  });
+}
+
 int lethe_stream(lethe_engine *engine, void **stream) {
   return guarded(__func__, [&] {
     LETHE_TRY(lethe_engine::check(engine));

@@ -124,6 +124,8 @@ static void a_cpu_has_memory_but_no_stream(lethe_engine *engine) {
   EXPECT(lethe_memory(engine, &unused, &total) == LETHE_OK && unused > 0 && total >= unused);
   EXPECT(lethe_memory(engine, NULL, &total) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_memory(engine, &unused, NULL) == LETHE_INVALID_ARGUMENT);
+  EXPECT(lethe_reserve_scratch(engine, 1) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_reserve_scratch(engine, -1) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_stream(engine, &stream) == LETHE_UNSUPPORTED && stream == NULL);
   EXPECT(strstr(lethe_error_trace(), "'cpu' has no stream") != NULL);
   EXPECT(lethe_stream(engine, NULL) == LETHE_INVALID_ARGUMENT);

@@ -116,6 +116,12 @@ inline std::vector<Case> cases() {
        with(problem(2, 1, 128, {{0, 1, 0, 700, 0, 0}, {1, 40, 700, 40, 0, 0}, {45, 7, 740, 9, 1, 650}}, 52, 749), 640,
             20),
        true, 2, 0},
+      // Few queries over many keys in a pass over whole sequences, and own keys that two segments share.
+      {"short behind long",
+       problem(2, 1, 16, {{0, 560, 0, 560, 0, 0}, {560, 3, 560, 3, 0, 550}, {563, 1, 563, 1, 0, 560}}, 564, 564), true,
+       2, 0},
+      {"no more keys than queries, own ones shared",
+       problem(1, 1, 4, {{0, 1, 0, 516, 0, 0}, {1, 2, 0, 515, 510, 6}}, 516, 516), false, 2, 0},
       {"decode, head_dim 96", problem(3, 1, 96, {{0, 5, 0, 80, 0, 0}}, 5, 80), true, 2, 0},
       {"decode, head_dim 256", problem(2, 2, 256, {{0, 2, 0, 90, 0, 0}, {2, 1, 90, 600, 0, 0}}, 3, 690), false, 2, 0},
       {"many segments out of order", many_segments(150), true, 2, 0},

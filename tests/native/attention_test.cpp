@@ -242,6 +242,22 @@ void place_does_not_matter(lethe_engine *engine, const std::string &backend, int
   expect(same_bits(a.dv, part(b.dv, before, rows, narrow)), where + " dv");
 }
 
+// A short segment behind a long one whose keys are in the call, and the same with a row of keys more than queries: the
+// same bits, whatever memory there is for what keys in rounds find.
+void rows_of_others_do_not_matter(lethe_engine *engine, const std::string &backend, int32_t dtype) {
+  const std::string where = backend + " a short segment beside a row of keys";
+  const std::vector<std::vector<int32_t>> segments = {{0, 520, 0, 520, 0, 0}, {520, 2, 520, 2, 0, 515}};
+  const Case as_many = {"", problem(1, 1, 4, segments, 522, 522), false, 2, 0};
+  const Case more = {"", problem(1, 1, 4, segments, 522, 523), false, 2, 0};
+  const Inputs in = draw(as_many, dtype, 11);
+  Inputs longer = in;
+  longer.k.resize(static_cast<size_t>(more.problem.k_size()), 1.0f);
+  longer.v.resize(static_cast<size_t>(more.problem.k_size()), 1.0f);
+  const Outputs a = compute(engine, where, dtype, as_many.problem, false, in);
+  const Outputs b = compute(engine, where, dtype, more.problem, false, longer);
+  expect(same_bits(a.out, b.out) && same_bits(a.lse, b.lse) && same_bits(a.dq, b.dq), where);
+}
+
 // The rows [from, from + rows) of packed numbers, `width` each, at `to`.
 void copy_rows(const std::vector<float> &x, int64_t from, int64_t rows, int64_t width, int64_t to,
                std::vector<float> *y) {
@@ -392,6 +408,7 @@ int main(int argc, char **argv) {
       }
       an_idle_window_changes_nothing(engine, backend, dtype);
       hidden_keys_do_not_matter(engine, backend, dtype);
+      rows_of_others_do_not_matter(engine, backend, dtype);
     }
     bad_tables(engine, backend);
     where_tables_are_bad(engine, backend);

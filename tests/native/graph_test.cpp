@@ -92,6 +92,7 @@ void refusals(lethe_engine *engine) {
   refused("lethe_read", [&] { return lethe_read(engine, kept, &number, 4); });
   refused("lethe_write", [&] { return lethe_write(engine, kept, &number, 4); });
   refused("lethe_synchronize", [&] { return lethe_synchronize(engine); });
+  refused("lethe_reserve_scratch", [&] { return lethe_reserve_scratch(engine, 1); });
   refused("lethe_use_stream", [&] { return lethe_use_stream(engine, nullptr); });
   refused("lethe_buffer_alloc", [&] { return lethe_buffer_alloc(engine, 64, &other); });
   refused("lethe_buffer_free", [&] { return lethe_buffer_free(engine, kept); });
@@ -109,6 +110,12 @@ void refusals(lethe_engine *engine) {
   expect(lethe_graph_close(engine, graph) == LETHE_OK, "close");
 }
 
+int64_t unused(lethe_engine *engine) {
+  int64_t bytes = 0, all = 0;
+  expect(lethe_memory(engine, &bytes, &all) == LETHE_OK, "memory");
+  return bytes;
+}
+
 // An op that would need more scratch memory than there is; and a graph whose scratch memory was outgrown since.
 void scratch_memory(const char *plugins, const char *backend) {
   lethe_engine *engine = nullptr;
@@ -123,6 +130,14 @@ void scratch_memory(const char *plugins, const char *backend) {
              says("once before"),
          "scratch memory is not taken");
   expect(lethe_graph_end(engine, &graph) == LETHE_INVALID_ARGUMENT, "no graph");
+  // Nor is any more of it, as long as an op needs no more than was reserved.
+  expect(lethe_reserve_scratch(engine, 1 << 20) == LETHE_OK, "reserve");
+  graph = captured(engine, [&] { expect(lethe_gradient_norm(engine, 64, g, 0.0f, state) == LETHE_OK, "a norm"); });
+  const int64_t reserved = unused(engine);
+  expect(lethe_gradient_norm(engine, 2 * kMany, g, 0.0f, state) == LETHE_OK && unused(engine) == reserved, "enough");
+  expect(lethe_reserve_scratch(engine, 1 << 19) == LETHE_OK && unused(engine) == reserved, "less is there");
+  expect(lethe_reserve_scratch(engine, 1 << 21) == LETHE_OK && unused(engine) == reserved - (1 << 21), "both are held");
+  expect(lethe_graph_close(engine, graph) == LETHE_OK && unused(engine) == reserved - (1 << 20), "only the larger is");
   const std::vector<float> ones(static_cast<size_t>(2 * kMany), 1.0f);
   expect(lethe_write(engine, g, ones.data(), 8 * kMany) == LETHE_OK, "ones");
   expect(lethe_gradient_norm(engine, 64, g, 0.0f, state) == LETHE_OK, "once before");

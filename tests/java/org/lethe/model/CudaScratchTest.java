@@ -258,6 +258,9 @@ class CudaScratchTest {
       attention(storage, heads(4, 2, 16), 70, 70, 3);
       attention(storage, heads(2, 1, 80), 5, 700, 5);
       attention(storage, heads(2, 2, 136), 200, 600, 100);
+      attention(storage, heads(2, 2, 16), 599, 600, 40);
+      attention(storage, heads(2, 2, 16), 600, 600, 40);
+      attention(storage, heads(2, 2, 16), 601, 600, 40);
     }
   }
 

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -50,8 +51,21 @@ class PlannedRunTest {
     fineTune("two", "model=" + base, "lora.rank=2", "lora.targets=[q_proj,down_proj]");
     RunConfig config = Config.of(RunConfig.class, List.of("model=" + base, "output=unused"));
     try (LoadedModel loaded = LoadedModel.open(config)) {
-      rowTokens = loaded.encoder().encode(row.question(), row.answer(), "a row").ids().length;
+      rowTokens = tokens(loaded, row, row.answer());
+      // Other answers to the same question, as long.
+      List<Row> others =
+          Stream.of("!", "?", ";", ":", ",", "-", "x", "0")
+              .map(end -> row.answer().substring(0, row.answer().length() - 1) + end)
+              .filter(other -> tokens(loaded, row, other) == rowTokens)
+              .map(other -> new Row(row.question(), other, other, row.question(), List.of(other)))
+              .toList();
+      assertTrue(others.size() >= 4, others.toString());
+      Corpus.writeRows(shared.resolve("others.jsonl"), others);
     }
+  }
+
+  private static int tokens(LoadedModel loaded, Row row, String answer) {
+    return loaded.encoder().encode(row.question(), answer, "a row").ids().length;
   }
 
   private static Path made(String name, int width) {
@@ -160,6 +174,8 @@ class PlannedRunTest {
         List.of("method.retain=KL", "dtype=bf16"),
         List.of("lora.dropout=0.5", "train.tokens_per_micro_batch=1"),
         List.of("evaluate.every=1 steps", "memory.activations=recompute"),
+        List.of("train.graphs=auto", "train.steps=3"),
+        List.of("train.graphs=auto", "train.steps=3", "evaluate.every=1 steps", "dtype=bf16"),
         List.of(
             "method.forget=NPO",
             "method.retain=KL",
@@ -168,7 +184,54 @@ class PlannedRunTest {
             "method.forget=KGA",
             "method.retain=none",
             views.formatted(adapter("three"), adapter("two"))),
+        // More than a forget and a retain row of a pair, in pieces of all and of one group.
+        List.of("data.retain_per_forget=3"),
+        List.of("data.retain_per_forget=2", "train.tokens_per_micro_batch=1", "method.forget=NPO"),
+        List.of(
+            "method.forget=LLMU",
+            "method.retain=none",
+            "data.mismatch=[" + shared.resolve("others.jsonl") + "]",
+            "data.mismatches=3"),
         List.of("lora.start=continue", "adapter=" + shared.resolve("three/adapter")));
+  }
+
+  /** Before the first step, on as many rows as one may have, or as there is room for. */
+  @Test
+  void measuringTheHeadIsPlanned() {
+    assumeFalse(TestDevice.isCpu());
+    String views = "views=[{name: forget, %s}, {name: new, %s}]";
+    String[] keys = {
+      "train.head_chunk=-1",
+      "train.tokens_per_micro_batch=40",
+      views.formatted(adapter("three"), adapter("two")),
+      "seed=0"
+    };
+    MemoryForecast free = plan(config(keys));
+    long measured = free.parts().get("head that is measured");
+    assertEquals(measuring(free), measured(config(keys)));
+    long budget = free.phases().get("measuring") - measured / 2;
+    keys[3] = "memory.budget=" + budget + "B";
+    MemoryForecast plan = plan(config(keys));
+    long less = plan.parts().get("head that is measured");
+    assertTrue(less < measured && plan.phases().get("measuring") <= budget, plan.toString());
+    long seen = measured(config(keys));
+    assertTrue(seen < measuring(free), seen + " as without a budget");
+    assertTrue(seen + plan.parts().get("libraries") <= budget, seen + " of " + plan);
+    // Whatever is chosen: the step's own workspace bounds it.
+    whatIsPlannedIsTaken(List.of(keys[0], keys[1]));
+  }
+
+  private static long measuring(MemoryForecast plan) {
+    return plan.phases().get("measuring") - plan.parts().get("libraries") - scratch(plan);
+  }
+
+  /** Bytes of buffers that there are at most while the head is measured. */
+  private static long measured(RunConfig config) {
+    try (LoadedModel loaded = LoadedModel.openToTrain(config)) {
+      loaded.backend().mostAllocatedBytes();
+      HeadChunk.settle(config, loaded.model());
+      return loaded.backend().mostAllocatedBytes();
+    }
   }
 
   @ParameterizedTest
@@ -185,6 +248,10 @@ class PlannedRunTest {
     long frozen = plan.parts().getOrDefault("frozen adapters", 0L);
     assertTrue(seen.loading <= loading + frozen, seen.loading + " of " + plan);
     assertTrue(seen.scratch <= scratch(plan), seen.scratch + " of " + plan);
+    if (keys.contains("train.graphs=auto")) {
+      // Taken at once, since graphs would hold what was outgrown.
+      assertEquals(seen.scratch, scratch(plan), plan.toString());
+    }
   }
 
   @Test

@@ -1,5 +1,6 @@
 package org.lethe.train;
 
+import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
@@ -43,6 +44,10 @@ class ScratchPlanTest {
     return memory.total() - memory.free();
   }
 
+  private static List<StepSequence> shortStep() {
+    return List.of(sequence(Role.FORGET, 0, 9), sequence(Role.RETAIN, 0, 7));
+  }
+
   private static List<StepSequence> step() {
     return List.of(
         sequence(Role.FORGET, 0, 41),
@@ -61,18 +66,20 @@ class ScratchPlanTest {
 
   /**
    * Every token but the last of a sequence has a row of the head, of which the tokens are a bound.
+   * A twin has none, but is a token as others are.
    */
-  private static void assertTight(long planned, long seen) {
+  private static void assertTight(long planned, long seen, boolean twins) {
     assertTrue(seen <= planned, seen + " is more than the " + planned + " planned");
-    assertTrue(planned <= 1.05 * seen, seen + " of " + planned + " planned");
+    assertTrue(planned <= (twins ? 2 : 1.05) * seen, seen + " of " + planned + " planned");
   }
 
   @ParameterizedTest
   @CsvSource({
-    // Masked inputs, splits of long sums, what decoding finds, and the head's rows by source.
+    // Masked inputs, splits of long sums, and the head's rows by source.
     "F32, GA+GD, 72, 0.5, false",
     "BF16, GA+GD, 72, 0.5, false",
     "F32, GA+GD, 8192, 0, false",
+    "BF16, GA+GD, 72, 0, false",
     "BF16, NPO+KL, 72, 0, false",
     "F32, GA+GD, 72, 0, true",
     "BF16, GA+GD, 72, 0, true"
@@ -99,14 +106,47 @@ class ScratchPlanTest {
         } else {
           model.addLora(lora, 1);
         }
-        assertTight(model.scratch().loading(), loaded);
+        assertTight(model.scratch().loading(), loaded, false);
         int piece = Step.largestPiece(model, method, settings, null, List.of(step()));
         try (Step step = new Step(model, method, settings, null, piece)) {
           step.run(0, step(), 1e-3);
           long planned = PieceShape.scratch(model, method, settings, null, List.of(step()), piece);
           assertTight(
               Math.max(planned, model.scratch().loading()),
-              used(backend) - backend.allocatedBytes() - empty);
+              used(backend) - backend.allocatedBytes() - empty,
+              name.equals("NPO+KL"));
+        }
+      }
+    }
+  }
+
+  /** Graphs of a short step work in scratch memory that is large enough for any. */
+  @ParameterizedTest
+  @CsvSource({"F32", "BF16"})
+  void noGraphHoldsWhatWasOutgrown(Dtype dtype) {
+    ModelConfig sizes = sizes(72);
+    Method method = Methods.create(MethodConfig.of("GA+GD"));
+    LoraConfig lora = LoraConfig.all(4, 8);
+    TrainSettings settings = TrainSettings.of(3, 1e-3, Schedule.CONSTANT, 0).with(Graphs.ALWAYS);
+    try (Backend backend = TestDevice.open(1)) {
+      long empty = used(backend) - backend.allocatedBytes();
+      try (Model model =
+          Model.load(
+              new Ops(backend, dtype),
+              sizes,
+              new RandomWeights(sizes, 1),
+              WeightPlacement.PLAIN,
+              List.of(lora))) {
+        model.addLora(lora, 1);
+        List<List<StepSequence>> steps = List.of(shortStep(), shortStep(), step());
+        try (Step step = Step.fitted(model, method, settings, null, steps, Sharding.none())) {
+          for (int i = 0; i < steps.size(); i++) {
+            step.run(i, steps.get(i), 1e-3);
+          }
+          assertEquals(2, step.graphs().captures());
+          int piece = step.fit().piece();
+          long planned = PieceShape.scratch(model, method, settings, null, steps, piece);
+          assertEquals(planned, used(backend) - backend.allocatedBytes() - empty);
         }
       }
     }

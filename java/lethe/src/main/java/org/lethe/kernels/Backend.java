@@ -123,6 +123,26 @@ public final class Backend implements AutoCloseable {
   public record Memory(long free, long total) {}
 
   /**
+   * Takes scratch memory for ops of up to so many bytes now, where there is less: a graph captured
+   * after this holds none that such an op would outgrow. The host's ops take none.
+   *
+   * @throws EnvironmentException when there is not so much
+   */
+  public void reserveScratch(long bytes) {
+    if (isHost()) {
+      return;
+    }
+    try {
+      check(Abi.lethe_reserve_scratch(handle(), bytes));
+    } catch (NativeException e) {
+      if (!e.isOutOfMemory()) {
+        throw e;
+      }
+      throw new EnvironmentException(shortage(bytes, "scratch memory of ops"), e);
+    }
+  }
+
+  /**
    * The stream this backend works on, a {@code CUstream_st*}; work that others put there is ordered
    * with its own. LETHE_UNSUPPORTED on the CPU.
    */

@@ -85,7 +85,8 @@ final class CudaScratch {
     if (backward) {
       return bytes + aligned(queries * c.heads() * Float.BYTES);
     }
-    long rounds = Math.min(up(2 * keys, 512), 8);
+    // Keys in rounds are those of tokens before the queries.
+    long rounds = keys <= queries ? 1 : Math.min(up(2 * keys, 512), 8);
     if (!mma || rounds <= 1) {
       return bytes;
     }

@@ -92,6 +92,11 @@ public final class ScratchPlan {
     return host ? 0 : CudaScratch.headMean(c.hiddenSize(), c.vocabularySize());
   }
 
+  /** What measuring a head on so many rows takes besides. */
+  public long measuring(int rows) {
+    return host || rows == 0 ? 0 : head(rows, false);
+  }
+
   /**
    * What a step takes besides.
    *
@@ -105,7 +110,7 @@ public final class ScratchPlan {
     }
     int segments = Math.min(tokens, sequences);
     int norms = trainsWeights ? (c.norms().kind() == NormKind.LAYER ? 2 : 1) : 0;
-    long most = forward(tokens, tokens, segments, drops);
+    long most = forward(tokens, segments, drops);
     most = Math.max(most, CudaScratch.attention(storage, c, tokens, tokens, segments, true));
     for (CudaScratch.Linear l : linears) {
       most =
@@ -135,8 +140,8 @@ public final class ScratchPlan {
     return CudaScratch.head(rows, references, biased, true, fusedHead);
   }
 
-  private long forward(long tokens, long keys, long segments, boolean masked) {
-    long most = CudaScratch.attention(storage, c, tokens, keys, segments, false);
+  private long forward(long tokens, long segments, boolean masked) {
+    long most = CudaScratch.attention(storage, c, tokens, tokens, segments, false);
     for (CudaScratch.Linear l : linears) {
       most = Math.max(most, CudaScratch.linearForward(storage, l, tokens, masked));
     }
@@ -149,7 +154,7 @@ public final class ScratchPlan {
       return 0;
     }
     int segments = Math.min(tokens, sequences);
-    return Math.max(forward(tokens, tokens, segments, false), head(tokens, false));
+    return Math.max(forward(tokens, segments, false), head(tokens, false));
   }
 
   /** What continuing prompts takes besides, so many of such a length at a time. */
@@ -158,7 +163,9 @@ public final class ScratchPlan {
       return 0;
     }
     long tokens = (long) slots * length;
-    long most = Math.max(forward(tokens, tokens, slots, false), head(slots, false));
+    long most = Math.max(forward(tokens, slots, false), head(slots, false));
+    // Of so many cached keys, whatever queries there are at a time.
+    most = Math.max(most, CudaScratch.attention(storage, c, tokens - 1, tokens, slots, false));
     most = Math.max(most, CudaScratch.scatter(tokens, tokens));
     long biased = c.ends().headBias() ? c.vocabularySize() : 0;
     return Math.max(most, CudaScratch.sample(slots, biased));

@@ -11,27 +11,37 @@ import org.lethe.model.Model;
 import org.lethe.model.ScratchPlan;
 import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
+import org.lethe.train.Step;
+import org.lethe.train.TrainSettings;
 
 /** Keeps evaluation and sampling within a run's budget, or says before they begin what is short. */
 final class EvaluationRoom {
   private EvaluationRoom() {}
 
   /**
-   * Bounds of steps that leave room for what the run asks of the model between them.
+   * Bounds of steps that leave room for what the run asks of the model between them. Where steps
+   * are captured, the scratch memory for that is taken here.
    *
    * @param loaded with everything that trains
    * @param samples whether answers are sampled then
    */
   static MemorySettings beside(
-      RunConfig config, LoadedModel loaded, boolean samples, MemorySettings bounds) {
-    if (bounds.budget() == 0) {
+      RunConfig config, LoadedModel loaded, boolean samples, TrainSettings settings) {
+    MemorySettings bounds = settings.memory();
+    boolean captures = Step.capturesGraphs(loaded.model(), settings);
+    if (bounds.budget() == 0 && !captures) {
       return bounds;
     }
     Judging judging = Judging.besideSteps(config, samples, loaded);
     InferenceMemory memory = InferenceMemory.of(loaded.model());
     ScratchPlan scratch = loaded.model().scratch();
     loaded.takesScratch(config, Math.max(scratch.loading(), judging.scratch(scratch, memory)));
-    return bounds.keeping(judging.leastBeside(memory), loaded.scratch());
+    if (captures) {
+      loaded.backend().reserveScratch(loaded.scratch());
+    }
+    return bounds.budget() == 0
+        ? bounds
+        : bounds.keeping(judging.leastBeside(memory), loaded.scratch());
   }
 
   /**

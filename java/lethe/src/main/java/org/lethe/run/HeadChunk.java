@@ -4,6 +4,7 @@ import java.util.List;
 import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
+import org.lethe.config.TrainConfig;
 import org.lethe.model.Head;
 import org.lethe.model.Model;
 
@@ -16,6 +17,12 @@ final class HeadChunk {
 
   // Several chunks of any size that is tried.
   private static final int MOST_ROWS = 8192;
+
+  /** Bytes that measuring on so many rows takes. */
+  @FunctionalInterface
+  interface Bytes {
+    long of(int rows);
+  }
 
   private HeadChunk() {}
 
@@ -39,9 +46,32 @@ final class HeadChunk {
       model.ops().headSetChunk(model.config().hiddenSize(), model.config().vocabularySize(), rows);
       return config;
     }
-    try (Head head = new Head(model, Math.min(config.train().tokensPerMicroBatch(), MOST_ROWS))) {
+    int measured =
+        rows(
+            most(config.train()),
+            r -> Head.bytes(model, r, r) + model.scratch().measuring(r),
+            model.ops().backend().room());
+    try (Head head = new Head(model, measured)) {
       return Config.with(config, RunConfig.class, List.of("train.head_chunk=" + head.tune()));
     }
+  }
+
+  /** The rows that it is measured with where there is room: as a piece may have; 0: it is not. */
+  static int most(TrainConfig train) {
+    return train.headChunk() == MEASURED ? Math.min(train.tokensPerMicroBatch(), MOST_ROWS) : 0;
+  }
+
+  /**
+   * As many of them as there is room for.
+   *
+   * @param room bytes that may be taken; one row is measured with whatever it takes
+   */
+  static int rows(int most, Bytes bytes, long room) {
+    int rows = most;
+    while (rows > 1 && bytes.of(rows) > room) {
+      rows = Math.max(1, rows * 3 / 4);
+    }
+    return rows;
   }
 
   /** Refuses to measure where there is no model yet. */

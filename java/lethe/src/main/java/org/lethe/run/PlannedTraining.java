@@ -37,6 +37,7 @@ import org.lethe.train.TrainSettings;
  * @param adapters on the model; none of them trains where all weights do
  * @param optimizer what is kept of each parameter that trains
  * @param cached whether what the reference says of sequences is computed ahead
+ * @param measured rows that the head's chunk is measured with before; 0: it is not
  * @param step sequences as long as the longest of the run's
  * @param judging what else is asked of the model
  * @param device what it wants of memory
@@ -49,6 +50,7 @@ record PlannedTraining(
     OptimizerConfig optimizer,
     Method method,
     boolean cached,
+    int measured,
     TrainSettings settings,
     List<StepSequence> step,
     Judging judging,
@@ -100,7 +102,7 @@ record PlannedTraining(
       TrainSettings bounds,
       Judging asked) {
     return new PlannedTraining(
-        model, other, kept, carried, state, method, cached, bounds, step, asked, device);
+        model, other, kept, carried, state, method, cached, measured, bounds, step, asked, device);
   }
 
   /** Whether adapters train, and not all weights. */
@@ -139,7 +141,19 @@ record PlannedTraining(
 
   /** What they take however a step is cut. */
   private long leastScratch() {
-    return Math.max(scratch().loading(), judging.scratch(scratch(), inference()));
+    long besides = Math.max(scratch().loading(), scratch().measuring(measured));
+    return Math.max(besides, judging.scratch(scratch(), inference()));
+  }
+
+  private long measured(int rows) {
+    return Head.bytes(model, dtype, device.workspace(), rows, rows);
+  }
+
+  /** What trains is added after it. */
+  private long heldWhileMeasuring() {
+    return device.costs().overheadBytes()
+        + Model.bytes(model, dtype, weights, room())
+        + adapters.frozenBytes(model, dtype);
   }
 
   /** What they take of scratch memory where the largest piece has so many tokens. */
@@ -233,6 +247,11 @@ record PlannedTraining(
     Map<String, Long> after = judging.afterParts(inference(), available - held);
     List<Phase> phases = new ArrayList<>();
     phases.add(new Phase("loading", Map.of(), loading()));
+    if (measured > 0) {
+      long before = heldWhileMeasuring() + scratch(fit.piece());
+      long head = measured(HeadChunk.rows(measured, this::measured, available - before));
+      phases.add(new Phase("measuring", Map.of("head that is measured", head), before + head));
+    }
     phases.add(new Phase("training", steps, taken + most(beside)));
     if (!after.isEmpty()) {
       phases.add(new Phase("evaluation", after, held + most(after)));

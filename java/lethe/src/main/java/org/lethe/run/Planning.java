@@ -10,6 +10,7 @@ import java.util.OptionalLong;
 import java.util.Set;
 import java.util.function.UnaryOperator;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
 import org.lethe.UserException;
 import org.lethe.checkpoint.ModelDirectory;
@@ -127,8 +128,9 @@ public final class Planning {
         method,
         config.method().reference() == MethodSection.Reference.CACHED
             && !config.train().fullParameters(),
+        device.costs().host() ? 0 : HeadChunk.most(config.train()),
         settings,
-        sequences(method, model, config.train().batchSize(), rowTokens),
+        sequences(method, model, config, task, rowTokens),
         Judging.planned(config, task, rowTokens),
         device);
   }
@@ -140,14 +142,26 @@ public final class Planning {
 
   /** A step of rows as long as the longest; what a reference reads in their place is as long. */
   private static List<StepSequence> sequences(
-      Method method, ModelConfig model, int pairs, int rowTokens) {
+      Method method, ModelConfig model, RunConfig config, Task task, int rowTokens) {
+    int pairs = config.train().batchSize();
     Set<Role> translated = EnumSet.noneOf(Role.class);
     method.uses().stream()
         .filter(use -> use.sources().counterpart())
         .forEach(use -> translated.add(use.role()));
     return Bench.sequences(method, model.vocabularySize(), pairs, rowTokens).stream()
+        .flatMap(s -> task == Task.UNLEARN ? companions(s, config) : Stream.of(s))
         .map(s -> translated.contains(s.role()) ? s.with(sameText(s.tokens().ids())) : s)
         .toList();
+  }
+
+  /** As many sequences of its role as a forget row brings; each retain row is a pair of its own. */
+  private static Stream<StepSequence> companions(StepSequence s, RunConfig config) {
+    boolean retains = s.role() == Role.RETAIN || s.role() == Role.RETAIN_IDK;
+    int pairs = retains ? config.data().retainPerForget() : 1;
+    int twins = s.role() == Role.FORGET_MISMATCH ? config.data().mismatches() : 1;
+    return IntStream.range(0, pairs * twins)
+        .mapToObj(i -> s.pair() + i / twins * config.train().batchSize())
+        .map(pair -> new StepSequence(s.role(), pair, s.tokens(), s.source()));
   }
 
   private static Counterpart sameText(int[] ids) {

@@ -83,8 +83,7 @@ final class TrainingRun implements TrainingLoop.Hooks {
     Sharding sharding =
         config.train().shards() == 1 ? Sharding.none() : Sharding.local(config.train().shards());
     boolean samples = batches instanceof PoolBatches;
-    TrainSettings kept =
-        settings.with(EvaluationRoom.beside(config, loaded, samples, settings.memory()));
+    TrainSettings kept = settings.with(EvaluationRoom.beside(config, loaded, samples, settings));
     try (Trainer made = new Trainer(loaded.model(), method, kept, batches, reference, sharding)) {
       trainer = made;
       if (settings.memory().budget() > 0) {

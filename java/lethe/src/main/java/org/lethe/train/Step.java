@@ -111,7 +111,25 @@ public final class Step implements AutoCloseable {
             PieceShape.sequences(method, reference, steps, StepGraphs.used(model, settings)));
     TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
     requireFusable(model, method, cut, reference, steps);
-    return new Step(model, method, cut, reference, fit.piece(), sharding, fit.policy());
+    Step step = new Step(model, method, cut, reference, fit.piece(), sharding, fit.policy());
+    if (capturesGraphs(model, settings)) {
+      try {
+        long scratch = PieceShape.scratch(model, method, cut, reference, steps, fit.piece());
+        model.ops().backend().reserveScratch(scratch);
+      } catch (RuntimeException e) {
+        step.close();
+        throw e;
+      }
+    }
+    return step;
+  }
+
+  /**
+   * Whether graphs will be captured of steps. They work in the engine's scratch memory as it is
+   * then: whatever ops a run has besides is to have taken its own before.
+   */
+  public static boolean capturesGraphs(Model model, TrainSettings settings) {
+    return StepGraphs.used(model, settings);
   }
 
   /** How steps are cut and which activations are kept. */
