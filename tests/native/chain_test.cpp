@@ -87,10 +87,11 @@ int kernels(const std::string &records, const std::string &name) { return count(
 void expect_form(const std::string &records, const std::string &form, int32_t dtype, const std::string &name) {
   const bool warpgroup = dtype == LETHE_BF16 && form == "fused_wgmma",
              warp = dtype == LETHE_BF16 && form == "fused_mma";
-  for (const char *part : {"labels", "logits", "gradient"}) {
-    expect(kernels(records, std::string("head_fused_wgmma_") + part) == (warpgroup ? 1 : 0) &&
-               kernels(records, std::string("head_fused_") + part) == (warp ? 1 : 0),
-           name + ": the head's form is " + form + ", but not by its launches of " + part);
+  const std::string asked = name + ": the head's form is " + form + ", but not by its launches of ";
+  for (const std::string part : {"labels", "logits", "gradient"}) {
+    expect(kernels(records, "head_fused_wgmma_" + part) == (warpgroup ? 1 : 0) &&
+               kernels(records, "head_fused_" + part) == (warp ? 1 : 0),
+           asked + part);
   }
   const bool plain = !warpgroup && !warp;
   expect((kernels(records, "head_rows") == 1) == plain && kernels(records, "head_fused_rows") == (plain ? 0 : 1),
