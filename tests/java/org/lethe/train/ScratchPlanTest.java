@@ -73,6 +73,12 @@ class ScratchPlanTest {
     assertTrue(planned <= (twins ? 2 : 1.05) * seen, seen + " of " + planned + " planned");
   }
 
+  private static Model loaded(
+      Backend backend, Dtype dtype, ModelConfig sizes, List<LoraConfig> adapters) {
+    Ops ops = new Ops(backend, dtype);
+    return Model.load(ops, sizes, new RandomWeights(sizes, 1), WeightPlacement.PLAIN, adapters);
+  }
+
   @ParameterizedTest
   @CsvSource({
     // Masked inputs, splits of long sums, and the head's rows by source.
@@ -92,13 +98,7 @@ class ScratchPlanTest {
         TrainSettings.of(1, 1e-3, Schedule.CONSTANT, 0).with(TrainSettings.SharedPrefixes.OFF);
     try (Backend backend = TestDevice.open(1)) {
       long empty = used(backend) - backend.allocatedBytes();
-      try (Model model =
-          Model.load(
-              new Ops(backend, dtype),
-              sizes,
-              new RandomWeights(sizes, 1),
-              WeightPlacement.PLAIN,
-              all ? List.of() : List.of(lora))) {
+      try (Model model = loaded(backend, dtype, sizes, all ? List.of() : List.of(lora))) {
         long loaded = used(backend) - backend.allocatedBytes() - empty;
         if (all) {
           model.optimizer(OptimizerConfig.DEFAULT);
@@ -130,13 +130,7 @@ class ScratchPlanTest {
     TrainSettings settings = TrainSettings.of(3, 1e-3, Schedule.CONSTANT, 0).with(Graphs.ALWAYS);
     try (Backend backend = TestDevice.open(1)) {
       long empty = used(backend) - backend.allocatedBytes();
-      try (Model model =
-          Model.load(
-              new Ops(backend, dtype),
-              sizes,
-              new RandomWeights(sizes, 1),
-              WeightPlacement.PLAIN,
-              List.of(lora))) {
+      try (Model model = loaded(backend, dtype, sizes, List.of(lora))) {
         model.addLora(lora, 1);
         List<List<StepSequence>> steps = List.of(shortStep(), shortStep(), step());
         try (Step step = Step.fitted(model, method, settings, null, steps, Sharding.none())) {

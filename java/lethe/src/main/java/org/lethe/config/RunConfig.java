@@ -55,8 +55,8 @@ public record RunConfig(
   /** The only {@code version} that this Lethe reads. */
   public static final int VERSION = 1;
 
-  /** As many as an engine opens with. */
-  private static final int MOST_THREADS = 4096;
+  /** As many threads as an engine opens with (lethe.h). */
+  public static final int MOST_THREADS = 4096;
 
   /** Storage type of weights and activations; arithmetic is fp32 either way. */
   public enum Dtype {

@@ -11,6 +11,7 @@ import java.util.Set;
 import java.util.function.Consumer;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
+import org.lethe.config.RunConfig;
 import org.lethe.data.CounterRng;
 import org.lethe.data.TokenSequence;
 import org.lethe.kernels.Backend;
@@ -61,7 +62,11 @@ public final class Bench {
       double seconds) {
     public Options {
       require(storage == Dtype.F32 || storage == Dtype.BF16, "storage", storage, "F32 or BF16");
-      require(threads >= 0 && threads <= 4096, "threads", threads, "from 0 to 4096");
+      require(
+          threads >= 0 && threads <= RunConfig.MOST_THREADS,
+          "threads",
+          threads,
+          "from 0 to " + RunConfig.MOST_THREADS);
       require(pairs >= 1, "pairs", pairs, "at least 1");
       require(length >= 4, "length", length, "at least 4");
       require(

@@ -58,9 +58,8 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
     }
   }
 
-  // The limit to try next. What lies between would be at most a ninth smaller; of equal pieces, up
-  // to nine, no number
-  // is passed over.
+  // The limit to try next: what lies between would be at most a ninth smaller. Of equal pieces, up
+  // to nine, no number is passed over.
   private static int smaller(int limit) {
     return Math.max(1, (int) (limit * 8L / 9));
   }

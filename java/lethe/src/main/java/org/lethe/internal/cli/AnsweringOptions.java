@@ -65,7 +65,11 @@ final class AnsweringOptions {
   RunConfig config() {
     require(topK >= 0, "--top-k", topK, "0 or more");
     require(topP > 0 && topP <= 1, "--top-p", topP, "above 0 and at most 1");
-    require(threads >= 0 && threads <= 4096, "--threads", threads, "from 0 to 4096");
+    require(
+        threads >= 0 && threads <= RunConfig.MOST_THREADS,
+        "--threads",
+        threads,
+        "from 0 to " + RunConfig.MOST_THREADS);
     List<String> values = new ArrayList<>();
     values.add("output=unused");
     values.add("device=" + quoted(device));
