@@ -39,9 +39,12 @@ if [[ $count -lt 30 ]]; then
   echo "tidy: only $count sources found in $commands" >&2
   exit 1
 fi
+# Three quarters of the time are the analyzer's paths through the largest functions: it follows each to a quarter of its
+# usual 225000 nodes, which halves the whole.
+analyzer=(--extra-arg=-Xclang --extra-arg=-analyzer-config --extra-arg=-Xclang --extra-arg=max-nodes=60000)
 # omp.h is GCC's; its folder comes last, so that clang keeps its own intrinsics.
 omp=$(dirname "$(g++ -print-file-name=include/omp.h)")
-if ! xargs -d '\n' -P 2 -n 1 clang-tidy-14 --quiet -p "$work" --extra-arg="-idirafter$omp" --extra-arg=-include \
+if ! xargs -d '\n' -P 2 -n 1 clang-tidy-14 --quiet -p "$work" "${analyzer[@]}" --extra-arg="-idirafter$omp" --extra-arg=-include \
   --extra-arg="$root/cmake/tidy_gcc.h" <"$work/files" >"$work/out" 2>"$work/err"; then
   cat "$work/out" >&2
   grep -v 'warnings\? generated\|warnings treated as errors\|warnings and .* generated' "$work/err" >&2 || true
