@@ -315,6 +315,8 @@ lethe_backend make_table() {
   t.head_forward = head_forward;
   t.head_set_chunk = head_set_chunk;
   t.head_chunk = head_chunk;
+  t.head_set_tiles = head_set_tiles;
+  t.head_tiles = head_tiles;
   t.head_tune = head_tune;
   t.head_combine = head_combine;
   t.head_norm_backward = head_norm_backward;

@@ -39,6 +39,14 @@ enum class RowsForm { kTwoLooks, kOnChip, kAuto };
 // How the head's first pass goes: logits to memory, or fused (head_fused.cuh) by products of a warp or of a warpgroup.
 // kFused is asked for, and becomes one of the other two.
 enum class HeadForm { kPlain, kFused, kFusedMma, kFusedWgmma };
+// How the head's passes over weights are run (head_tune.cu), by dtype, d and V.
+using HeadKey = std::tuple<int32_t, int64_t, int64_t>;
+enum HeadProduct { kLogits, kHiddenGradient, kHeadProducts };
+struct HeadChoice {
+  int64_t rows = 0;                    // the most rows of a chunk; 0: the plan's own
+  int64_t tiles[kHeadProducts] = {};   // Gemm::tiles
+  int64_t choices[kHeadProducts] = {};  // how many of them the products that have run could choose from
+};
 class Aside;  // aside.cu
 struct AsideDelete {
   void operator()(Aside *aside) const;
@@ -79,8 +87,7 @@ struct lethe_device {
   bool capturing = false;
   bool capture_failed = false;                       // an op failed since the capture's begin
   std::vector<lethe::cuda::OldScratch> old_scratch;  // that a graph still works in
-  // The most rows of a chunk of the head, by dtype, d and V; absent: the plan's own.
-  std::map<std::tuple<int32_t, int64_t, int64_t>, int64_t> head_chunks;
+  std::map<lethe::cuda::HeadKey, lethe::cuda::HeadChoice> head_choices;
   bool recording = false;
   std::vector<std::string> records;
 };

@@ -39,7 +39,7 @@ constexpr uint32_t kLeastBiasAlignment = 16;
 
 // All that an algorithm's choice may depend on.
 using Key = std::tuple<int32_t, int32_t, bool, bool, uint32_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
-                       uint32_t, uint32_t, uint32_t, int64_t, int64_t, int64_t, int64_t>;
+                       uint32_t, uint32_t, uint32_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
 
 constexpr unsigned kThreads = 256;
 
@@ -77,13 +77,14 @@ class Blas {
   }
 
   int open(Device *device, const char *plugin_dir);
-  int multiply(Device *device, Gemm g);
+  int multiply(Device *device, Gemm g, int64_t *choices);
   const std::string &version() const { return version_; }
 
  private:
-  // What is known of a kind of product; any: whether there is an algorithm.
+  // What is known of a kind of product: how many algorithms there are to choose from, and the chosen one, by its place.
   struct Choice {
-    bool any;
+    int64_t count;
+    int64_t tiles;
     Algo algo;
   };
   // The three matrices as cuBLAS sees them: column-major, so that C^T = op(B)^T op(A)^T.
@@ -104,8 +105,8 @@ class Blas {
   int choice_of(Device *device, const Gemm &g, bool exact, MatmulDesc desc, const Choice **choice);
   int add_bias_first(Device *device, Gemm *g);
   int prepare(Device *device, Gemm *g);
-  int product(Device *device, const Gemm &g, bool exact, BlasStatus *status);
-  int attempt(Device *device, const Gemm &g, BlasStatus *status);
+  int product(Device *device, const Gemm &g, bool exact, BlasStatus *status, Choice *made);
+  int attempt(Device *device, const Gemm &g, BlasStatus *status, Choice *made);
 
   Functions f_;
   Handle handle_ = nullptr;
@@ -181,9 +182,9 @@ bool Blas::takes(const HeuristicResult &result, size_t workspace) {
   return result.state == kSuccess && split <= 1 && reduction == 0 && result.workspace_bytes <= workspace;
 }
 
-// The first algorithm of cuBLAS's heuristic that sums each element in one go. One that needs no workspace is sure to:
-// stream-K kernels split sums without saying so in either attribute, by a tile's place in the grid, and meet in the
-// workspace; so the others are a last resort.
+// One of cuBLAS's heuristic's algorithms that sum each element in one go: the first, or the one in place g.tiles. One
+// that needs no workspace is sure to: stream-K kernels split sums without saying so in either attribute, by a tile's place
+// in the grid, and meet in the workspace; so the first of the others is a last resort.
 int Blas::choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc desc, Choice *choice) {
   Layouts layouts{f_};
   LETHE_CUDA_TRY(make_layouts(device, g, M, K, &layouts));
@@ -206,12 +207,16 @@ int Blas::choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc
                           results, &found);
   }
   if (preference != nullptr) f_.preference_destroy(preference);
-  for (const size_t workspace : {size_t{0}, kWorkspace}) {
-    for (int i = 0; status == kSuccess && i < found && !choice->any; ++i) {
-      if (takes(results[i], workspace)) *choice = {true, results[i].algo};
-    }
+  if (status != kSuccess) found = 0;
+  for (int i = 0; i < found; ++i) {
+    if (!takes(results[i], 0)) continue;
+    if (choice->count == 0 || choice->count == g.tiles) *choice = {choice->count, choice->count, results[i].algo};
+    ++choice->count;
   }
-  if (choice->any || g.bias != nullptr) return LETHE_OK;  // there is another way to add a bias
+  for (int i = 0; i < found && choice->count == 0; ++i) {
+    if (takes(results[i], kWorkspace)) *choice = {1, 0, results[i].algo};
+  }
+  if (choice->count > 0 || g.bias != nullptr) return LETHE_OK;  // there is another way to add a bias
   return LETHE_CUDA_FAIL(device, LETHE_UNSUPPORTED,
                          "cuBLASLt has no algorithm without split-K for M=" + std::to_string(M) +
                              " N=" + std::to_string(g.N) + " K=" + std::to_string(K) + " (" + version_ + ", status " +
@@ -239,7 +244,8 @@ int Blas::choice_of(Device *device, const Gemm &g, bool exact, MatmulDesc desc, 
                    g.batch,
                    g.a.step,
                    g.b.step,
-                   g.c_step};
+                   g.c_step,
+                   g.tiles};
   const auto known = choices_.find(key);
   if (known != choices_.end()) {
     *choice = &known->second;
@@ -277,55 +283,63 @@ int Blas::prepare(Device *device, Gemm *g) {
     const Choice *choice = nullptr;
     LETHE_CUDA_TRY(desc_of(device, *g, &desc));
     LETHE_CUDA_TRY(choice_of(device, *g, false, desc, &choice));
-    if (choice->any) return LETHE_OK;
+    if (choice->count > 0) return LETHE_OK;
   }
   return add_bias_first(device, g);
 }
 
-int Blas::product(Device *device, const Gemm &g, bool exact, BlasStatus *status) {
+int Blas::product(Device *device, const Gemm &g, bool exact, BlasStatus *status, Choice *made) {
   MatmulDesc desc = nullptr;
   LETHE_CUDA_TRY(desc_of(device, g, &desc));
   Layouts layouts{f_};
   LETHE_CUDA_TRY(make_layouts(device, g, g.M, g.K, &layouts));
   const Choice *choice = nullptr;
   LETHE_CUDA_TRY(choice_of(device, g, exact, desc, &choice));
-  *status = !choice->any ? kNotSupported
-                         : f_.matmul(handle_, desc, &g.alpha, g.b.data, layouts.first, g.a.data, layouts.second,
-                                     &g.beta, g.from == nullptr ? g.c : g.from, layouts.out, g.c, layouts.out,
-                                     &choice->algo, workspace_, kWorkspace, device->stream);
+  *made = *choice;
+  *status = choice->count == 0
+                ? kNotSupported
+                : f_.matmul(handle_, desc, &g.alpha, g.b.data, layouts.first, g.a.data, layouts.second, &g.beta,
+                            g.from == nullptr ? g.c : g.from, layouts.out, g.c, layouts.out, &choice->algo, workspace_,
+                            kWorkspace, device->stream);
   return LETHE_OK;
 }
 
 // cublasLtMatmul checks the algorithm against the product that it gets, and launches nothing when it refuses: where the
 // bucket's algorithm does not take this very shape, the shape gets one of its own, the same every time.
-int Blas::attempt(Device *device, const Gemm &g, BlasStatus *status) {
-  LETHE_CUDA_TRY(product(device, g, false, status));
+int Blas::attempt(Device *device, const Gemm &g, BlasStatus *status, Choice *made) {
+  LETHE_CUDA_TRY(product(device, g, false, status, made));
   if (*status != kNotSupported && *status != kInvalidValue) return LETHE_OK;
-  return product(device, g, true, status);
+  return product(device, g, true, status, made);
 }
 
-// What a product reads and writes at least: what all of a batch read counts once.
-std::string record_of(const Device *device, const Gemm &g) {
+// What a product reads and writes at least: what all of a batch read counts once. `tiles`: the algorithm's place.
+std::string record_of(const Device *device, const Gemm &g, int64_t tiles) {
   const auto times = [&](const Operand &x) { return x.step == 0 ? 1 : g.batch; };
   const int64_t bytes = (g.M * times(g.a) + g.N * times(g.b)) * g.K * element_bytes(g.dtype) +
                         g.batch * g.M * g.N * element_bytes(g.c_dtype) * (g.beta != 0.0f ? 2 : 1);
   return std::string(R"({"op":")") + device->fault.op + R"(","gemm":[)" + std::to_string(g.M) + "," +
          std::to_string(g.N) + "," + std::to_string(g.K) + "]" +
-         (g.batch == 1 ? "" : R"(,"batch":)" + std::to_string(g.batch)) + R"(,"bytes":)" + std::to_string(bytes) + "}";
+         (g.batch == 1 ? "" : R"(,"batch":)" + std::to_string(g.batch)) +
+         (tiles == 0 ? "" : R"(,"tiles":)" + std::to_string(tiles)) + R"(,"bytes":)" + std::to_string(bytes) + "}";
 }
 
-int Blas::multiply(Device *device, Gemm g) {
+int Blas::multiply(Device *device, Gemm g, int64_t *choices) {
   if (g.M == 0 || g.N == 0) return LETHE_OK;
   if (g.K == 0) return LETHE_CUDA_FAIL(device, LETHE_INTERNAL, "a product over nothing");
-  if (device->recording) record(device, record_of(device, g));
+  const Gemm asked = g;
   LETHE_CUDA_TRY(prepare(device, &g));
   BlasStatus status = kSuccess;
-  LETHE_CUDA_TRY(attempt(device, g, &status));
+  Choice made = {};
+  LETHE_CUDA_TRY(attempt(device, g, &status, &made));
   if (status == kNotSupported && g.bias != nullptr) {
     LETHE_CUDA_TRY(add_bias_first(device, &g));
-    LETHE_CUDA_TRY(attempt(device, g, &status));
+    LETHE_CUDA_TRY(attempt(device, g, &status, &made));
   }
-  if (status == kSuccess) return LETHE_OK;
+  if (choices != nullptr) *choices = made.count;
+  if (status == kSuccess) {
+    if (device->recording) record(device, record_of(device, asked, made.tiles));
+    return LETHE_OK;
+  }
   // cuBLASLt has a runtime of its own: only the driver can tell ours what broke the context.
   const cudaError_t error = device->capturing ? cudaSuccess : cudaStreamSynchronize(device->stream);
   if (error != cudaSuccess) return fail_cuda(device, error, __FILE__, __LINE__, "cublasLtMatmul");
@@ -349,6 +363,7 @@ int open_blas(Device *device, const char *plugin_dir) {
 
 std::string blas_version(const Device *device) { return device->blas->version(); }
 
-int gemm(Device *device, const Gemm &g) { return device->blas->multiply(device, g); }
+int gemm(Device *device, const Gemm &g) { return gemm(device, g, nullptr); }
+int gemm(Device *device, const Gemm &g, int64_t *choices) { return device->blas->multiply(device, g, choices); }
 
 }  // namespace lethe::cuda

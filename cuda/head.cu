@@ -194,15 +194,25 @@ class Pass {
   int64_t gradient_ld() const { return a_.dtype == LETHE_BF16 ? 2 * ld() : ld(); }
 
   int logits() {
-    return gemm(device_, {a_.dtype,
-                          LETHE_F32,
-                          chunk_.logit_rows(),
-                          a_.V,
-                          a_.d,
-                          {base_ + layout_.hidden, a_.d},
-                          {a_.w, a_.d, true},
-                          z(0),
-                          ld()});
+    return tiled(kLogits, {a_.dtype,
+                           LETHE_F32,
+                           chunk_.logit_rows(),
+                           a_.V,
+                           a_.d,
+                           {base_ + layout_.hidden, a_.d},
+                           {a_.w, a_.d, true},
+                           z(0),
+                           ld()});
+  }
+
+  // A product by the algorithm that was set for it, and how many there are.
+  int tiled(HeadProduct product, Gemm g) {
+    HeadChoice &choice = device_->head_choices[{a_.dtype, a_.d, a_.V}];
+    g.tiles = choice.tiles[product];
+    int64_t choices = 0;
+    LETHE_CUDA_TRY(gemm(device_, g, &choices));
+    choice.choices[product] = std::max(choice.choices[product], choices);
+    return LETHE_OK;
   }
 
   int gather(void *hidden) { return a_.dtype == LETHE_BF16 ? gather_rows<bf16>(hidden) : gather_rows<float>(hidden); }
@@ -288,15 +298,15 @@ class Pass {
 
   // Through a buffer of its own: a product does not look at the gate, and the order is not the rows'.
   int hidden_gradient() {
-    LETHE_CUDA_TRY(gemm(device_, {a_.dtype,
-                                  a_.dtype,
-                                  chunk_.rows,
-                                  a_.d,
-                                  a_.V,
-                                  {z(0), gradient_ld()},
-                                  {a_.w, a_.d},
-                                  base_ + layout_.product,
-                                  a_.d}));
+    LETHE_CUDA_TRY(tiled(kHiddenGradient, {a_.dtype,
+                                           a_.dtype,
+                                           chunk_.rows,
+                                           a_.d,
+                                           a_.V,
+                                           {z(0), gradient_ld()},
+                                           {a_.w, a_.d},
+                                           base_ + layout_.product,
+                                           a_.d}));
     return a_.dtype == LETHE_BF16 ? scatter<bf16>() : scatter<float>();
   }
 

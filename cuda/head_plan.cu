@@ -221,8 +221,8 @@ int64_t whole_waves(const Device *device, int64_t most, int64_t d) {
 
 // Of the `most` of `left` rows that fit.
 int64_t rows_of_chunk(const Device *device, const lethe_head_args &a, int64_t most, int64_t left) {
-  const auto chosen = device->head_chunks.find({a.dtype, a.d, a.V});
-  if (chosen != device->head_chunks.end()) return std::min(most, chosen->second);
+  const auto chosen = device->head_choices.find({a.dtype, a.d, a.V});
+  if (chosen != device->head_choices.end() && chosen->second.rows > 0) return std::min(most, chosen->second.rows);
   const int64_t whole = most < left ? whole_waves(device, most, a.d) : 0;
   return whole > 0 ? whole : most;
 }

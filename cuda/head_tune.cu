@@ -1,4 +1,5 @@
-// How many rows a chunk of the head has: set, or measured on the very pass that will run.
+// How many rows a chunk of the head has and which of cuBLASLt's algorithms its products take: set, or measured on the very
+// pass that will run.
 #include <algorithm>
 #include <vector>
 
@@ -13,16 +14,14 @@ constexpr int64_t kTried[] = {2, 4, 8, 16};
 #else
 constexpr int64_t kTried[] = {256, 512, 768, 1024, 1536, 2048, 3072, 4096};
 #endif
+// Algorithms of each product: cuBLASLt lists them by what it expects of them.
+constexpr int64_t kMostTried = 8;
 constexpr int kRounds = 3;
-// What a size must win to be taken before the plan's own: less is noise.
+// What a size or algorithm must win to be taken before the plan's own: less is noise.
 constexpr float kShare = 0.99f;
 
-void set(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t rows) {
-  if (rows == 0) {
-    device->head_chunks.erase({dtype, d, V});
-  } else {
-    device->head_chunks[{dtype, d, V}] = rows;
-  }
+HeadChoice &choice_of(Device *device, int32_t dtype, int64_t d, int64_t V) {
+  return device->head_choices[{dtype, d, V}];
 }
 
 class Clock {
@@ -79,22 +78,39 @@ std::vector<int64_t> candidates(const Device *device, const lethe_head_args &arg
   return rows;
 }
 
-int tune(Device *device, const lethe_head_args *args, int64_t *chunk) {
-  Clock clock;
-  LETHE_CUDA_TRY(clock.make(device));
-  set(device, args->dtype, args->d, args->V, 0);
-  LETHE_CUDA_TRY(check_workspace(device, *args, true));
-  float best = 0;
-  for (const int64_t rows : candidates(device, *args)) {
-    set(device, args->dtype, args->d, args->V, rows);
+// Tries `values` one by one in *setting; what stays there is the first, or the fastest where that wins. *best: its time;
+// 0: the first has none yet.
+int take_fastest(Device *device, Clock *clock, const lethe_head_args *args, const std::vector<int64_t> &values,
+                 int64_t *setting, float *best) {
+  int64_t fastest = values.front();
+  for (const int64_t value : values) {
+    if (value == fastest && *best > 0) continue;
+    *setting = value;
     float time = 0;
-    LETHE_CUDA_TRY(least_time(device, &clock, args, &time));
-    if (rows == 0 || time < kShare * best) {
-      *chunk = rows;
-      best = time;
+    LETHE_CUDA_TRY(least_time(device, clock, args, &time));
+    if (value == values.front() || time < kShare * *best) {
+      fastest = value;
+      *best = time;
     }
   }
-  set(device, args->dtype, args->d, args->V, *chunk);
+  *setting = fastest;
+  return LETHE_OK;
+}
+
+// The chunk by the products' first algorithms, then each product's algorithm in such chunks.
+int tune(Device *device, const lethe_head_args *args, HeadChoice *choice) {
+  Clock clock;
+  LETHE_CUDA_TRY(clock.make(device));
+  LETHE_CUDA_TRY(check_workspace(device, *args, true));
+  float best = 0;
+  LETHE_CUDA_TRY(take_fastest(device, &clock, args, candidates(device, *args), &choice->rows, &best));
+  for (int product = 0; product < kHeadProducts; ++product) {
+    std::vector<int64_t> tiles = {0};
+    while (static_cast<int64_t>(tiles.size()) < std::min(choice->choices[product], kMostTried)) {
+      tiles.push_back(static_cast<int64_t>(tiles.size()));
+    }
+    LETHE_CUDA_TRY(take_fastest(device, &clock, args, tiles, &choice->tiles[product], &best));
+  }
   return head_forward(device, args);
 }
 
@@ -102,15 +118,32 @@ int tune(Device *device, const lethe_head_args *args, int64_t *chunk) {
 
 int head_set_chunk(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t rows) {
   return run(device, __func__, [&] {
-    set(device, dtype, d, V, rows);
+    choice_of(device, dtype, d, V).rows = rows;
     return static_cast<int>(LETHE_OK);
   });
 }
 
 int head_chunk(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t *rows) {
   return run(device, __func__, [&] {
-    const auto chosen = device->head_chunks.find({dtype, d, V});
-    *rows = chosen == device->head_chunks.end() ? 0 : chosen->second;
+    *rows = choice_of(device, dtype, d, V).rows;
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
+int head_set_tiles(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t logits, int64_t gradient) {
+  return run(device, __func__, [&] {
+    HeadChoice &choice = choice_of(device, dtype, d, V);
+    choice.tiles[kLogits] = logits;
+    choice.tiles[kHiddenGradient] = gradient;
+    return static_cast<int>(LETHE_OK);
+  });
+}
+
+int head_tiles(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t *logits, int64_t *gradient) {
+  return run(device, __func__, [&] {
+    const HeadChoice &choice = choice_of(device, dtype, d, V);
+    *logits = choice.tiles[kLogits];
+    *gradient = choice.tiles[kHiddenGradient];
     return static_cast<int>(LETHE_OK);
   });
 }
@@ -119,10 +152,12 @@ int head_tune(Device *device, const lethe_head_args *args, int64_t *chunk) {
   return run(device, __func__, [&] {
     *chunk = 0;
     if (args->n == 0) return static_cast<int>(LETHE_OK);
-    int64_t before = 0;
-    LETHE_CUDA_TRY(head_chunk(device, args->dtype, args->d, args->V, &before));
-    const int status = tune(device, args, chunk);
-    if (status != LETHE_OK) set(device, args->dtype, args->d, args->V, before);
+    HeadChoice &choice = choice_of(device, args->dtype, args->d, args->V);
+    const HeadChoice before = choice;
+    choice = {};
+    const int status = tune(device, args, &choice);
+    if (status != LETHE_OK) choice = before;
+    *chunk = choice.rows;
     return status;
   });
 }

@@ -48,7 +48,7 @@ add_op_mutant(embedding_tail_short rows embedding.cu "s/from + i < a.T/from + i 
 add_op_mutant(gemm_split_taken linear gemm.cu "s/split <= 1 &&//" gemm.cu)
 add_op_mutant(gradient_norm_barrier_dropped update update.cu "/who is last is known/s/__syncthreads();//" update.cu)
 add_op_mutant(graph_of_failed_calls graph graph.cu "s/failed = device->capture_failed/failed = false/" graph.cu)
-add_op_mutant(head_chunk_unbounded head_tune head_plan.cu "s/std::min(most, chosen->second)/most/" head_plan.cu)
+add_op_mutant(head_chunk_unbounded head_tune head_plan.cu "s/std::min(most, chosen->second.rows)/most/" head_plan.cu)
 add_op_mutant(head_fused_power_of_another_tile head_fused head_fused_rows.cu "s/scale.power(parts.tile..max, mean)/scale.power(parts[0].max, mean)/"
   head_fused_rows.cu)
 add_op_mutant(head_fused_stage_barrier_dropped head_fused head_fused.cuh "/the stage is there/s/__syncthreads();//"
@@ -139,6 +139,9 @@ add_op_mutant(head_fused_wgmma_tile_stride head_fused wgmma.cuh "s/(address, 16,
   head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_unswizzled head_fused wgmma.cuh "s/((piece ^ (row & 7)) << 4)/(piece << 4)/"
   head_fused_wgmma_gradient.cu)
+add_op_mutant(head_tiles_of_the_logits head_tune head.cu "s/g.tiles = choice.tiles.product./g.tiles = choice.tiles[kLogits]/" head.cu)
+add_op_mutant(head_tiles_unmeasured head_tune head_tune.cu "s/args, tiles, /args, {0}, /" head_tune.cu)
+add_op_mutant(gemm_tiles_unheard head_tune gemm.cu "s/|| choice->count == g.tiles//" gemm.cu)
 add_op_mutant(head_gather_tail head_pass head.cu "s/in_piece<T>(g.d - column)/in_piece<T>(g.d - 1 - column)/" head.cu)
 add_op_mutant(linear_chunk_last_unseen linear linear_bias.cu "s/chunk < chunks; ++chunk/chunk < chunks - 1; ++chunk/"
   linear_bias.cu)

@@ -51,6 +51,8 @@ int head_workspace(Device *device, int32_t dtype, int64_t n, int64_t d, int64_t 
 int head_forward(Device *device, const lethe_head_args *args);
 int head_set_chunk(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t rows);
 int head_chunk(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t *rows);
+int head_set_tiles(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t logits, int64_t gradient);
+int head_tiles(Device *device, int32_t dtype, int64_t d, int64_t V, int64_t *logits, int64_t *gradient);
 int head_tune(Device *device, const lethe_head_args *args, int64_t *chunk);
 int head_combine(Device *device, const lethe_head_args *args);
 int head_norm_backward(Device *device, const lethe_head_norm_args *args);

@@ -128,7 +128,7 @@ endforeach()
 foreach(name graph head_tune head_fused)
   string(REPLACE _ - test ${name})
   add_executable(${name}_test ${CMAKE_SOURCE_DIR}/../tests/native/${name}_test.cpp)
-  target_link_libraries(${name}_test PRIVATE lethe lethe_warnings)
+  target_link_libraries(${name}_test PRIVATE lethe lethe_warnings ${CMAKE_DL_LIBS})
   set_target_properties(${name}_test PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests BUILD_RPATH_USE_ORIGIN ON)
   add_dependencies(${name}_test lethe_cuda_shim)

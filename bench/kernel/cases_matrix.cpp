@@ -56,6 +56,7 @@ Work attention(Device &d, int32_t dtype, const AttentionShape &s) {
 struct HeadShape {
   int64_t n, width, V;
   std::vector<int32_t> kinds;  // in turn
+  bool tuned = false;          // with the chunk and the tiles that measuring takes
 };
 
 Work head(Device &d, int32_t dtype, const HeadShape &s) {
@@ -78,6 +79,12 @@ Work head(Device &d, int32_t dtype, const HeadShape &s) {
   const lethe_ref mean = d.bytes(s.width * 4), rows = d.ints(records), stats = d.bytes(s.n * LETHE_STATISTICS * 4);
   const lethe_ref dh = d.bytes(s.n * s.width * size), workspace = d.bytes(workspace_bytes);
   require(lethe_head_mean(d.engine(), dtype, s.width, s.V, w, mean));
+  // The CPU, which numbers are compared with, has nothing to tune.
+  if (s.tuned && !d.is_cpu()) {
+    int64_t chunk = 0;
+    require(lethe_head_tune(d.engine(), dtype, s.n, sources, s.width, s.V, references, 0, h, w, 0, 0, mean, rows, 0, stats,
+                            dh, workspace, workspace_bytes, &chunk));
+  }
   const double product = 2 * static_cast<double>(s.width) * static_cast<double>(s.V);
   return {[=, &d] {
             require(lethe_head_forward(d.engine(), dtype, s.n, sources, s.width, s.V, references, 0, h, w, 0, 0, mean,
@@ -101,7 +108,7 @@ void add_attention(std::vector<Case> *all) {
   }
 }
 
-void add_heads(std::vector<Case> *all, bool fused) {
+void add_heads(std::vector<Case> *all, bool forms) {
   const struct {
     const char *name;
     std::vector<int32_t> kinds;
@@ -119,9 +126,22 @@ void add_heads(std::vector<Case> *all, bool fused) {
            LETHE_BF16, Ceiling::kProducts, full.V == kLargeVocabulary && full.width == 4096 ? kHeadOfProducts : 0,
            [small](Device &d) { return head(d, LETHE_BF16, small); },
            [full](Device &d) { return head(d, LETHE_BF16, full); }});
-      // The fused form has no reference rows; below and beyond compute capability 9.0 the two are one.
-      if (!fused || (loss.kinds != losses[0].kinds && loss.kinds != losses[1].kinds)) continue;
       const Case plain = all->back();
+      if (forms) {
+        HeadShape tuned = full, tuned_small = small;
+        tuned.tuned = tuned_small.tuned = true;
+        Case other = plain;
+        other.name += " tuned";
+        other.limit = 0;
+        // An engine of its own: the others' passes are not tuned.
+        other.variable = "LETHE_HEAD_FORM";
+        other.form = "plain";
+        other.small = [tuned_small](Device &d) { return head(d, LETHE_BF16, tuned_small); };
+        other.full = [tuned](Device &d) { return head(d, LETHE_BF16, tuned); };
+        all->push_back(std::move(other));
+      }
+      // The fused form has no reference rows; below and beyond compute capability 9.0 the two are one.
+      if (!forms || (loss.kinds != losses[0].kinds && loss.kinds != losses[1].kinds)) continue;
       for (const char *form : {"fused", "fused_mma"}) {
         Case other = plain;
         other.name += std::string(" ") + form;

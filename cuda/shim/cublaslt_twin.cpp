@@ -84,6 +84,12 @@ bool aligned(const void *p, uint64_t bytes) { return reinterpret_cast<uintptr_t>
 
 int heuristics = 0;
 bool exact = false;
+// Algorithms that differ in nothing but their tiles, and so in their time: all but the quick ones take so many
+// milliseconds, by a clock that the test gives.
+constexpr int kTiles = 3;
+constexpr double kSlow = 1000;
+int quick = -1;
+void (*pass_time)(double milliseconds) = nullptr;
 
 // What the product of descriptors is made of: rows and columns of D, and what is summed over; 0 where they do not fit.
 struct Sizes {
@@ -104,7 +110,7 @@ bool has_types(const MatrixLayoutTag &a, const MatrixLayoutTag &b, const MatrixL
 }
 
 // What an algorithm says of itself, in the words of an Algo.
-enum AlgoWord { kSplits, kScheme, kKind, kAlignments, kRows, kColumns, kInner };
+enum AlgoWord { kSplits, kScheme, kKind, kAlignments, kRows, kColumns, kInner, kTile };
 uint64_t kind_of(const blaslt::MatmulDescTag &desc, const MatrixLayoutTag &a, const MatrixLayoutTag &d) {
   return static_cast<uint64_t>(desc.transpose_a) | static_cast<uint64_t>(desc.transpose_b) << 8 |
          static_cast<uint64_t>(desc.epilogue) << 16 | static_cast<uint64_t>(a.type) << 32 |
@@ -233,7 +239,7 @@ LETHE_TWIN int cublasLtMatmulAlgoGetHeuristic(blaslt::Handle, blaslt::MatmulDesc
   ++heuristics;
   *found = 0;
   const Sizes sizes = sizes_of(*desc, *a, *b, *d);
-  if (wanted < 5 || sizes.rows == 0 || c->rows != d->rows || c->columns != d->columns) return kInvalid;
+  if (wanted < 4 + kTiles || sizes.rows == 0 || c->rows != d->rows || c->columns != d->columns) return kInvalid;
   for (const uint32_t alignment : preference->alignment) {
     if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > 256) return kInvalid;
   }
@@ -248,16 +254,17 @@ LETHE_TWIN int cublasLtMatmulAlgoGetHeuristic(blaslt::Handle, blaslt::MatmulDesc
   good.data[kRows] = sizes.rows;
   good.data[kColumns] = sizes.columns;
   good.data[kInner] = sizes.inner;
-  // Four that their caller must not take before it comes to the fifth, though the preference rules out the first two:
+  // Four that their caller must not take before it comes to the others, though the preference rules out the first two:
   // one splits K, one reduces in place, one does not run here, one keeps partial sums in the workspace.
-  for (int i = 0; i < 5; ++i) results[i] = {good, 0, blaslt::kSuccess, 1.0f, {}};
+  for (int i = 0; i < 4 + kTiles; ++i) results[i] = {good, 0, blaslt::kSuccess, 1.0f, {}};
+  for (int tile = 0; tile < kTiles; ++tile) results[4 + tile].algo.data[kTile] = static_cast<uint64_t>(tile);
   results[0].algo.data[kSplits] = 2;
   results[1].algo.data[kScheme] = 1;
   results[2].state = blaslt::kNotSupported;
   results[2].algo.data[kColumns] = 0;
   results[3].workspace_bytes = preference->workspace;
   results[3].algo.data[kColumns] = 0;
-  *found = 5;
+  *found = 4 + kTiles;
   return blaslt::kSuccess;
 }
 LETHE_TWIN int cublasLtMatmulAlgoConfigGetAttribute(const blaslt::Algo *algo, int attribute, void *value, size_t bytes,
@@ -272,6 +279,11 @@ LETHE_TWIN int cublasLtMatmulAlgoConfigGetAttribute(const blaslt::Algo *algo, in
 // For tests: how often the heuristic was asked; and whether algorithms run only what they were chosen for to the size.
 LETHE_TWIN int lethe_twin_heuristics() { return heuristics; }
 LETHE_TWIN void lethe_twin_exact(int on) { exact = on != 0; }
+// And which tiles are quick, by which clock; -1: all of them, as at first.
+LETHE_TWIN void lethe_twin_quick(int tile, void (*clock)(double milliseconds)) {
+  quick = tile;
+  pass_time = clock;
+}
 
 LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const void *alpha, const void *a,
                               blaslt::MatrixLayout la, const void *b, blaslt::MatrixLayout lb, const void *beta,
@@ -303,6 +315,7 @@ LETHE_TWIN int cublasLtMatmul(blaslt::Handle, blaslt::MatmulDesc desc, const voi
   }
   if (desc->epilogue == blaslt::kEpilogueBias && !aligned(desc->bias, kBiasBytes)) return kInvalid;
   if (workspace == nullptr || workspace_bytes == 0) return kInvalid;
+  if (quick >= 0 && algo->data[kTile] != static_cast<uint64_t>(quick)) pass_time(kSlow);
   Product product = {*desc, *la, *lb, *lc, *ld, sizes, 0, 0, a, b, c, d};
   std::memcpy(&product.scale, alpha, 4);
   std::memcpy(&product.keep, beta, 4);

@@ -151,6 +151,8 @@ __attribute__((visibility("default"))) void lethe_shim_set_device(int error, int
 __attribute__((visibility("default"))) void lethe_shim_set_shared(int64_t bytes);
 // The driver has functions for tensor maps, or is too old for them.
 __attribute__((visibility("default"))) void lethe_shim_set_tensor_maps(int there);
+// Events that are recorded from now on are so much later.
+__attribute__((visibility("default"))) void lethe_shim_pass_time(double milliseconds);
 // What the last ShimError said; "" when there was none.
 __attribute__((visibility("default"))) const char *lethe_shim_message(void);
 }

@@ -287,6 +287,8 @@ typedef struct lethe_backend {
   int (*head_forward)(lethe_device *device, const lethe_head_args *args);
   int (*head_set_chunk)(lethe_device *device, int32_t dtype, int64_t d, int64_t V, int64_t rows);
   int (*head_chunk)(lethe_device *device, int32_t dtype, int64_t d, int64_t V, int64_t *rows);
+  int (*head_set_tiles)(lethe_device *device, int32_t dtype, int64_t d, int64_t V, int64_t logits, int64_t gradient);
+  int (*head_tiles)(lethe_device *device, int32_t dtype, int64_t d, int64_t V, int64_t *logits, int64_t *gradient);
   int (*head_tune)(lethe_device *device, const lethe_head_args *args, int64_t *chunk);
   int (*head_combine)(lethe_device *device, const lethe_head_args *args);
   int (*head_norm_backward)(lethe_device *device, const lethe_head_norm_args *args);

@@ -114,6 +114,28 @@ int lethe_head_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, 
   });
 }
 
+int lethe_head_set_tiles(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t logits, int64_t gradient) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    add_sizes(&operands, dtype, d, V);
+    operands.size("logits", logits);
+    operands.size("gradient", gradient);
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_set_tiles, dtype, d, V, logits, gradient);
+  });
+}
+
+int lethe_head_tiles(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t *logits, int64_t *gradient) {
+  return guarded(__func__, [&] {
+    Operands operands(engine);
+    add_sizes(&operands, dtype, d, V);
+    operands.require(logits != nullptr && gradient != nullptr, LETHE_INVALID_ARGUMENT,
+                     "logits and gradient must not be null");
+    LETHE_TRY(operands.finish());
+    return LETHE_CALL(engine, head_tiles, dtype, d, V, logits, gradient);
+  });
+}
+
 int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
                        int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias, float soft_cap,
                        lethe_ref mean, lethe_ref rows, lethe_ref row_params, lethe_ref stats, lethe_ref dh_rows,

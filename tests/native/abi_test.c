@@ -137,6 +137,8 @@ static void a_cpu_has_memory_but_no_stream(lethe_engine *engine) {
   EXPECT(lethe_launches(engine, out, -1, &needed) == LETHE_INVALID_ARGUMENT);
   EXPECT(lethe_head_set_chunk(engine, LETHE_F32, 4, 8, 1) == LETHE_UNSUPPORTED);
   EXPECT(lethe_head_chunk(engine, LETHE_F32, 4, 8, &needed) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_head_set_tiles(engine, LETHE_F32, 4, 8, 1, 1) == LETHE_UNSUPPORTED);
+  EXPECT(lethe_head_tiles(engine, LETHE_F32, 4, 8, &needed, &needed) == LETHE_UNSUPPORTED);
   EXPECT(lethe_graph_begin(engine) == LETHE_UNSUPPORTED);
   EXPECT(strstr(lethe_error_trace(), "'cpu' has no graph_begin") != NULL);
   EXPECT(lethe_graph_end(engine, &graph) == LETHE_INVALID_ARGUMENT && graph == 0);

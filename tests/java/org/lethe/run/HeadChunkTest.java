@@ -48,6 +48,12 @@ class HeadChunkTest {
         List.of("output=x", "train.tokens_per_micro_batch=40", "train.head_chunk=" + chunk));
   }
 
+  private static RunConfig tiled(int logits, int gradient) {
+    return Config.of(
+        RunConfig.class,
+        List.of("output=x", "train.head_tiles=[" + logits + ", " + gradient + "]"));
+  }
+
   @Test
   void whatIsConfiguredIsSet() {
     RunConfig own = config(0);
@@ -58,11 +64,18 @@ class HeadChunkTest {
             assertThrows(UserException.class, () -> HeadChunk.settle(config(chunk), model));
         assertTrue(e.getMessage().contains("train.head_chunk is " + chunk), e.getMessage());
       }
+      UserException e =
+          assertThrows(UserException.class, () -> HeadChunk.settle(tiled(0, 1), model));
+      assertTrue(e.getMessage().contains("train.head_tiles is [0, 1]"), e.getMessage());
       return;
     }
     assertEquals(0, model.ops().headChunk(HIDDEN, VOCABULARY));
     assertEquals(config(3), HeadChunk.settle(config(3), model));
     assertEquals(3, model.ops().headChunk(HIDDEN, VOCABULARY));
+    assertEquals(new Ops.HeadTiles(0, 0), model.ops().headTiles(HIDDEN, VOCABULARY));
+    assertEquals(tiled(1, 2), HeadChunk.settle(tiled(1, 2), model));
+    assertEquals(new Ops.HeadTiles(1, 2), model.ops().headTiles(HIDDEN, VOCABULARY));
+    assertEquals(0, model.ops().headChunk(HIDDEN, VOCABULARY));
   }
 
   @Test
@@ -74,11 +87,40 @@ class HeadChunkTest {
     int chunk = settled.train().headChunk();
     assertTrue(chunk >= 0 && chunk < 40, "a chunk of " + chunk);
     assertEquals(chunk, model.ops().headChunk(HIDDEN, VOCABULARY));
-    assertEquals(config(chunk), settled);
+    Ops.HeadTiles tiles = model.ops().headTiles(HIDDEN, VOCABULARY);
+    RunConfig expected =
+        Config.with(
+            config(chunk),
+            RunConfig.class,
+            List.of("train.head_tiles=[" + tiles.logits() + "," + tiles.gradient() + "]"));
+    assertEquals(expected, settled);
     // A resumed run has what was measured, whatever the device would say now.
-    model.ops().headSetChunk(HIDDEN, VOCABULARY, chunk + 1);
-    assertEquals(settled, HeadChunk.settle(settled, model));
-    assertEquals(chunk == 0 ? 1 : chunk, model.ops().headChunk(HIDDEN, VOCABULARY));
+    RunConfig kept =
+        Config.with(
+            settled, RunConfig.class, List.of("train.head_chunk=5", "train.head_tiles=[2, 1]"));
+    model.ops().headSetChunk(HIDDEN, VOCABULARY, 6);
+    assertEquals(kept, HeadChunk.settle(kept, model));
+    assertEquals(5, model.ops().headChunk(HIDDEN, VOCABULARY));
+    assertEquals(new Ops.HeadTiles(2, 1), model.ops().headTiles(HIDDEN, VOCABULARY));
+  }
+
+  @Test
+  void tilesAreTwoPlacesAndEitherGivenOrMeasured() {
+    for (String wrong : List.of("[]", "[1]", "[0, -1]", "[1, 2, 3]")) {
+      UserException e =
+          assertThrows(
+              UserException.class,
+              () -> Config.of(RunConfig.class, List.of("output=x", "train.head_tiles=" + wrong)));
+      assertTrue(e.getMessage().contains("must be two numbers from 0 on"), e.getMessage());
+    }
+    UserException e =
+        assertThrows(
+            UserException.class,
+            () ->
+                Config.of(
+                    RunConfig.class,
+                    List.of("output=x", "train.head_chunk=-1", "train.head_tiles=[1, 0]")));
+    assertTrue(e.getMessage().contains("measured where head_chunk is -1"), e.getMessage());
   }
 
   @Test

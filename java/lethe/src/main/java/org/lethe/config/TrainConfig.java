@@ -67,12 +67,21 @@ public record TrainConfig(
         Graphs graphs,
     @Doc(
             "Rows of logits that exist at a time on a CUDA device; 0: as many as its workspace"
-                + " holds, -1: measured at the start and kept with the run")
+                + " holds, -1: measured at the start, as head_tiles is then, and kept with the run")
         @Default("0")
         int headChunk,
+    @Doc(
+            "Which of the matrix library's algorithms a CUDA device takes for the logits and for"
+                + " their gradient, by their places in its list: two numbers, 0 for the one that it"
+                + " recommends")
+        @Default("[0, 0]")
+        List<Integer> headTiles,
     @Doc("Rules that end training, the first that holds: forget.probability <= 0.05 for 2")
         @Default("[]")
         List<String> stopWhen) {
+
+  /** {@link #headTiles} where nothing is said. */
+  public static final List<Integer> RECOMMENDED_TILES = List.of(0, 0);
 
   /** What follows a loss or gradient that is not finite; the parameters stay as they were. */
   public enum OnNonFinite {
@@ -153,5 +162,15 @@ public record TrainConfig(
     Check.atLeast("steps_per_batch", 1, stepsPerBatch);
     Check.within("shards", 1, 4096, shards);
     Check.atLeast("head_chunk", -1, headChunk);
+    if (headTiles.size() != 2 || headTiles.stream().anyMatch(place -> place < 0)) {
+      throw new IllegalArgumentException(
+          "head_tiles is "
+              + headTiles
+              + ", but must be two numbers from 0 on: for the logits, and for their gradient");
+    }
+    if (headChunk == -1 && !headTiles.equals(RECOMMENDED_TILES)) {
+      throw new IllegalArgumentException(
+          "head_tiles is measured where head_chunk is -1; leave it out, or set head_chunk");
+    }
   }
 }

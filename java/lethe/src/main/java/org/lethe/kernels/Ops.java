@@ -626,8 +626,9 @@ public final class Ops {
   }
 
   /**
-   * {@link #headForward} with chunks of several sizes, each timed on the device; the fastest is set
-   * as by {@link #headSetChunk}. LETHE_UNSUPPORTED on the CPU.
+   * {@link #headForward} with chunks of several sizes, then with several algorithms for its
+   * products, each timed on the device; the fastest are set as by {@link #headSetChunk} and {@link
+   * #headSetTiles}. LETHE_UNSUPPORTED on the CPU.
    *
    * @return the rows of a chunk; 0 where the default is the fastest
    */
@@ -674,6 +675,30 @@ public final class Ops {
       return rows.get();
     }
   }
+
+  /**
+   * Which of the matrix library's algorithms, whose tiles differ, take the products of the head's
+   * passes over weights {@code [V,d]}; 0, or a place that its list does not have: the recommended
+   * one. LETHE_UNSUPPORTED on the CPU.
+   */
+  public void headSetTiles(long d, long vocabulary, HeadTiles tiles) {
+    Backend.check(
+        Abi.lethe_head_set_tiles(
+            backend.handle(), dtype.code(), d, vocabulary, tiles.logits(), tiles.gradient()));
+  }
+
+  /** What {@link #headSetTiles} or {@link #headTune} has set. */
+  public HeadTiles headTiles(long d, long vocabulary) {
+    try (LongPointer logits = new LongPointer(1);
+        LongPointer gradient = new LongPointer(1)) {
+      Backend.check(
+          Abi.lethe_head_tiles(backend.handle(), dtype.code(), d, vocabulary, logits, gradient));
+      return new HeadTiles(logits.get(), gradient.get());
+    }
+  }
+
+  /** Places in the matrix library's lists of algorithms, one for each product of the head. */
+  public record HeadTiles(long logits, long gradient) {}
 
   /** {@code dh[sources,d]}: each source's rows times their coefficients, summed in row order. */
   public void headCombine(

@@ -5,12 +5,14 @@ import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.config.TrainConfig;
+import org.lethe.kernels.Ops;
 import org.lethe.model.Head;
 import org.lethe.model.Model;
 
 /**
- * How many rows of logits exist at a time in a run. What is measured becomes part of the run's
- * configuration, so that a resumed run has the same, and with it the same bits.
+ * How many rows of logits exist at a time in a run, and which algorithms multiply them. What is
+ * measured becomes part of the run's configuration, so that a resumed run has the same, and with it
+ * the same bits.
  */
 final class HeadChunk {
   private static final int MEASURED = -1;
@@ -33,17 +35,23 @@ final class HeadChunk {
    */
   static RunConfig settle(RunConfig config, Model model) {
     int rows = config.train().headChunk();
-    if (rows == 0) {
+    List<Integer> tiles = config.train().headTiles();
+    if (rows == 0 && tiles.equals(TrainConfig.RECOMMENDED_TILES)) {
       return config;
     }
-    if (model.ops().backend().isHost()) {
+    Ops ops = model.ops();
+    if (ops.backend().isHost()) {
       throw new UserException(
-          "train.head_chunk is "
-              + rows
-              + ", but the CPU has no such choice; leave it at 0, or use a CUDA device");
+          (rows != 0 ? "train.head_chunk is " + rows : "train.head_tiles is " + tiles)
+              + ", but the CPU has no such choice; leave it at "
+              + (rows != 0 ? "0" : TrainConfig.RECOMMENDED_TILES)
+              + ", or use a CUDA device");
     }
+    long d = model.config().hiddenSize();
+    long vocabulary = model.config().vocabularySize();
     if (rows != MEASURED) {
-      model.ops().headSetChunk(model.config().hiddenSize(), model.config().vocabularySize(), rows);
+      ops.headSetChunk(d, vocabulary, rows);
+      ops.headSetTiles(d, vocabulary, new Ops.HeadTiles(tiles.get(0), tiles.get(1)));
       return config;
     }
     int measured =
@@ -52,7 +60,13 @@ final class HeadChunk {
             r -> Head.bytes(model, r, r) + model.scratch().measuring(r),
             model.ops().backend().room());
     try (Head head = new Head(model, measured)) {
-      return Config.with(config, RunConfig.class, List.of("train.head_chunk=" + head.tune()));
+      String chunk = "train.head_chunk=" + head.tune();
+      Ops.HeadTiles fastest = ops.headTiles(d, vocabulary);
+      return Config.with(
+          config,
+          RunConfig.class,
+          List.of(
+              chunk, "train.head_tiles=[" + fastest.logits() + ", " + fastest.gradient() + "]"));
     }
   }
 
