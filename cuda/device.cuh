@@ -43,8 +43,8 @@ enum class HeadForm { kPlain, kFused, kFusedMma, kFusedWgmma };
 using HeadKey = std::tuple<int32_t, int64_t, int64_t>;
 enum HeadProduct { kLogits, kHiddenGradient, kHeadProducts };
 struct HeadChoice {
-  int64_t rows = 0;                    // the most rows of a chunk; 0: the plan's own
-  int64_t tiles[kHeadProducts] = {};   // Gemm::tiles
+  int64_t rows = 0;                     // the most rows of a chunk; 0: the plan's own
+  int64_t tiles[kHeadProducts] = {};    // Gemm::tiles
   int64_t choices[kHeadProducts] = {};  // how many of them the products that have run could choose from
 };
 class Aside;  // aside.cu

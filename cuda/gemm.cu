@@ -183,8 +183,8 @@ bool Blas::takes(const HeuristicResult &result, size_t workspace) {
 }
 
 // One of cuBLAS's heuristic's algorithms that sum each element in one go: the first, or the one in place g.tiles. One
-// that needs no workspace is sure to: stream-K kernels split sums without saying so in either attribute, by a tile's place
-// in the grid, and meet in the workspace; so the first of the others is a last resort.
+// that needs no workspace is sure to: stream-K kernels split sums without saying so in either attribute, by a tile's
+// place in the grid, and meet in the workspace; so the first of the others is a last resort.
 int Blas::choose(Device *device, const Gemm &g, int64_t M, int64_t K, MatmulDesc desc, Choice *choice) {
   Layouts layouts{f_};
   LETHE_CUDA_TRY(make_layouts(device, g, M, K, &layouts));
@@ -296,11 +296,10 @@ int Blas::product(Device *device, const Gemm &g, bool exact, BlasStatus *status,
   const Choice *choice = nullptr;
   LETHE_CUDA_TRY(choice_of(device, g, exact, desc, &choice));
   *made = *choice;
-  *status = choice->count == 0
-                ? kNotSupported
-                : f_.matmul(handle_, desc, &g.alpha, g.b.data, layouts.first, g.a.data, layouts.second, &g.beta,
-                            g.from == nullptr ? g.c : g.from, layouts.out, g.c, layouts.out, &choice->algo, workspace_,
-                            kWorkspace, device->stream);
+  *status = choice->count == 0 ? kNotSupported
+                               : f_.matmul(handle_, desc, &g.alpha, g.b.data, layouts.first, g.a.data, layouts.second,
+                                           &g.beta, g.from == nullptr ? g.c : g.from, layouts.out, g.c, layouts.out,
+                                           &choice->algo, workspace_, kWorkspace, device->stream);
   return LETHE_OK;
 }
 

@@ -2,10 +2,10 @@
 //
 // cuBLASLt is opened at run time, by name or by a path in LETHE_CUBLASLT, and its few functions are declared in
 // cublaslt.h: a machine without it gets an answer. For each kind of product (dtypes, N, K, leading dimensions,
-// alignment, and M rounded up to a power of two of at least 128) an algorithm without split-K is chosen once (the first in
-// cuBLASLt's order, or the one that `tiles` says), and used
-// for every M that rounds up to it: a row of C depends on neither M nor its place within such a bucket, nor on beta or
-// `from`. In products of op(a) = a^T with b as it is, gradients of weights, K is rounded up so instead of M.
+// alignment, and M rounded up to a power of two of at least 128) an algorithm without split-K is chosen once (the first
+// in cuBLASLt's order, or the one that `tiles` says), and used for every M that rounds up to it: a row of C depends on
+// neither M nor its place within such a bucket, nor on beta or `from`. In products of op(a) = a^T with b as it is,
+// gradients of weights, K is rounded up so instead of M.
 //
 // fp32 products are fp32 (no TF32), unless cuBLAS's own environment variables say otherwise. cuBLASLt wants M, N and K
 // below 2^31.

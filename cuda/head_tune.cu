@@ -1,5 +1,5 @@
-// How many rows a chunk of the head has and which of cuBLASLt's algorithms its products take: set, or measured on the very
-// pass that will run.
+// How many rows a chunk of the head has and which of cuBLASLt's algorithms its products take: set, or measured on the
+// very pass that will run.
 #include <algorithm>
 #include <vector>
 
@@ -78,8 +78,8 @@ std::vector<int64_t> candidates(const Device *device, const lethe_head_args &arg
   return rows;
 }
 
-// Tries `values` one by one in *setting; what stays there is the first, or the fastest where that wins. *best: its time;
-// 0: the first has none yet.
+// Tries `values` one by one in *setting; what stays there is the first, or the fastest where that wins. *best: its
+// time; 0: the first has none yet.
 int take_fastest(Device *device, Clock *clock, const lethe_head_args *args, const std::vector<int64_t> &values,
                  int64_t *setting, float *best) {
   int64_t fastest = values.front();

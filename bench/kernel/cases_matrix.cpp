@@ -82,8 +82,8 @@ Work head(Device &d, int32_t dtype, const HeadShape &s) {
   // The CPU, which numbers are compared with, has nothing to tune.
   if (s.tuned && !d.is_cpu()) {
     int64_t chunk = 0;
-    require(lethe_head_tune(d.engine(), dtype, s.n, sources, s.width, s.V, references, 0, h, w, 0, 0, mean, rows, 0, stats,
-                            dh, workspace, workspace_bytes, &chunk));
+    require(lethe_head_tune(d.engine(), dtype, s.n, sources, s.width, s.V, references, 0, h, w, 0, 0, mean, rows, 0,
+                            stats, dh, workspace, workspace_bytes, &chunk));
   }
   const double product = 2 * static_cast<double>(s.width) * static_cast<double>(s.V);
   return {[=, &d] {

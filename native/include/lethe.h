@@ -408,16 +408,16 @@ LETHE_API int lethe_head_forward(lethe_engine *engine, int32_t dtype, int64_t n,
  * captured. cpu: LETHE_UNSUPPORTED. */
 LETHE_API int lethe_head_set_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t rows);
 LETHE_API int lethe_head_chunk(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t *rows);
-/* Which of the matrix library's algorithms, whose tiles differ, the passes over weights [V,d] take for the logits and for
- * dh_rows, by their place in its list for such a product; 0, as it is at first, is the one that it recommends, as is any
- * place that a product's list does not have. As with the chunk, results repeat with the same places (and library), and
- * graphs keep theirs. The fused forms have tiles of their own. cpu: LETHE_UNSUPPORTED. */
+/* Which of the matrix library's algorithms, whose tiles differ, the passes over weights [V,d] take for the logits and
+ * for dh_rows, by their place in its list for such a product; 0, as it is at first, is the one that it recommends, as
+ * is any place that a product's list does not have. As with the chunk, results repeat with the same places (and
+ * library), and graphs keep theirs. The fused forms have tiles of their own. cpu: LETHE_UNSUPPORTED. */
 LETHE_API int lethe_head_set_tiles(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t logits,
                                    int64_t gradient);
 LETHE_API int lethe_head_tiles(lethe_engine *engine, int32_t dtype, int64_t d, int64_t V, int64_t *logits,
                                int64_t *gradient);
-/* lethe_head_forward, several times over with chunks of several sizes, then with up to 8 algorithms for each product, all
- * timed; the fastest are set. `chunk`: that of lethe_head_chunk, 0 where none was faster than what 0 stands for;
+/* lethe_head_forward, several times over with chunks of several sizes, then with up to 8 algorithms for each product,
+ * all timed; the fastest are set. `chunk`: that of lethe_head_chunk, 0 where none was faster than what 0 stands for;
  * lethe_head_tiles gives the rest. It waits for the device, so it cannot be captured. */
 LETHE_API int lethe_head_tune(lethe_engine *engine, int32_t dtype, int64_t n, int64_t sources, int64_t d, int64_t V,
                               int64_t references, int64_t seconds, lethe_ref h, lethe_ref w, lethe_ref bias,

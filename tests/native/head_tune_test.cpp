@@ -1,6 +1,5 @@
-// How many rows a chunk of the head has and which algorithms its products take: what is set is kept to, what is measured
-// is set, and no number depends on it.
-// head_tune_test PLUGIN_DIR BACKEND.
+// How many rows a chunk of the head has and which algorithms its products take: what is set is kept to, what is
+// measured is set, and no number depends on it. head_tune_test PLUGIN_DIR BACKEND.
 #include <dlfcn.h>
 
 #include <algorithm>
