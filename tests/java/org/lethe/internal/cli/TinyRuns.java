@@ -96,6 +96,11 @@ final class TinyRuns {
     };
   }
 
+  /** Arguments and more of them. */
+  static String[] with(List<String> first, String... more) {
+    return with(more, first.toArray(String[]::new));
+  }
+
   private static String[] with(String[] more, String... first) {
     List<String> all = new ArrayList<>(Arrays.asList(first));
     all.addAll(Arrays.asList(more));
