@@ -11,7 +11,6 @@ import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.lethe.EnvironmentException;
-import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
 import org.lethe.internal.abi.Abi;
@@ -65,7 +64,7 @@ public final class Backend implements AutoCloseable {
     String plugins = Natives.pluginDirectory().getAbsolutePath();
     EngineHandle engine = new EngineHandle(null);
     try {
-      check(Abi.lethe_engine_open(device, plugins, threads, engine));
+      NativeStatus.check(Abi.lethe_engine_open(device, plugins, threads, engine));
     } catch (EnvironmentException e) {
       if (device.startsWith(CUDA) && !Natives.hasPlugin(CUDA)) {
         throw new EnvironmentException(
@@ -101,7 +100,7 @@ public final class Backend implements AutoCloseable {
    * since the last wait, such as an index outside its table, is thrown here.
    */
   public void synchronize() {
-    check(Abi.lethe_synchronize(handle()));
+    NativeStatus.check(Abi.lethe_synchronize(handle()));
   }
 
   /** The device's memory at this moment; the host's where that is the device. */
@@ -109,7 +108,7 @@ public final class Backend implements AutoCloseable {
     EngineHandle handle = handle();
     try (LongPointer free = new LongPointer(1);
         LongPointer total = new LongPointer(1)) {
-      check(Abi.lethe_memory(handle, free, total));
+      NativeStatus.check(Abi.lethe_memory(handle, free, total));
       return new Memory(free.get(), total.get());
     }
   }
@@ -133,7 +132,7 @@ public final class Backend implements AutoCloseable {
       return;
     }
     try {
-      check(Abi.lethe_reserve_scratch(handle(), bytes));
+      NativeStatus.check(Abi.lethe_reserve_scratch(handle(), bytes));
     } catch (NativeException e) {
       if (!e.isOutOfMemory()) {
         throw e;
@@ -148,7 +147,7 @@ public final class Backend implements AutoCloseable {
    */
   public Pointer stream() {
     Pointer stream = new Pointer();
-    check(Abi.lethe_stream(handle(), stream));
+    NativeStatus.check(Abi.lethe_stream(handle(), stream));
     return stream;
   }
 
@@ -159,7 +158,7 @@ public final class Backend implements AutoCloseable {
    *     backend's own again
    */
   public void useStream(Pointer stream) {
-    check(Abi.lethe_use_stream(handle(), stream));
+    NativeStatus.check(Abi.lethe_use_stream(handle(), stream));
   }
 
   /** Whether ops can be captured in graphs here: on devices that are not the host. */
@@ -183,17 +182,17 @@ public final class Backend implements AutoCloseable {
    * there is dropped when it begins. LETHE_UNSUPPORTED on the CPU.
    */
   public void recordLaunches(boolean on) {
-    check(Abi.lethe_record_launches(handle(), on ? 1 : 0));
+    NativeStatus.check(Abi.lethe_record_launches(handle(), on ? 1 : 0));
   }
 
   /** One JSON object for each thing written down; {@code lethe.h} lists their fields. */
   public List<String> launches() {
     EngineHandle handle = handle();
     try (LongPointer needed = new LongPointer(1)) {
-      check(Abi.lethe_launches(handle, (BytePointer) null, 0, needed));
+      NativeStatus.check(Abi.lethe_launches(handle, (BytePointer) null, 0, needed));
       long bytes = needed.get();
       try (BytePointer out = new BytePointer(Math.max(1, bytes))) {
-        check(Abi.lethe_launches(handle, out, bytes, needed));
+        NativeStatus.check(Abi.lethe_launches(handle, out, bytes, needed));
         byte[] text = new byte[Math.toIntExact(Math.max(0, bytes - 1))];
         out.get(text);
         return new String(text, StandardCharsets.UTF_8).lines().toList();
@@ -210,7 +209,7 @@ public final class Backend implements AutoCloseable {
    */
   public Pointer address(long ref, long bytes) {
     Pointer address = new Pointer();
-    check(Abi.lethe_address(handle(), ref, bytes, address));
+    NativeStatus.check(Abi.lethe_address(handle(), ref, bytes, address));
     return address.capacity(bytes);
   }
 
@@ -230,7 +229,7 @@ public final class Backend implements AutoCloseable {
   public Buffer allocate(long bytes, String purpose) {
     EngineHandle handle = handle();
     try (LongPointer out = new LongPointer(1)) {
-      check(Abi.lethe_buffer_alloc(handle, bytes, out));
+      NativeStatus.check(Abi.lethe_buffer_alloc(handle, bytes, out));
       return enter(new Buffer(this, out.get(), bytes, purpose, null));
     } catch (NativeException e) {
       if (!e.isOutOfMemory()) {
@@ -251,7 +250,7 @@ public final class Backend implements AutoCloseable {
   public Buffer allocateHost(long bytes, String purpose) {
     EngineHandle handle = handle();
     try (LongPointer out = new LongPointer(1)) {
-      check(Abi.lethe_buffer_alloc_host(handle, bytes, out));
+      NativeStatus.check(Abi.lethe_buffer_alloc_host(handle, bytes, out));
       return enter(new Buffer(this, out.get(), bytes, purpose, null, true));
     } catch (NativeException e) {
       if (!e.isOutOfMemory()) {
@@ -306,7 +305,7 @@ public final class Backend implements AutoCloseable {
     Pointer first = new Pointer(memory);
     first.position(memory.position() * memory.sizeof());
     try (LongPointer out = new LongPointer(1)) {
-      check(Abi.lethe_buffer_wrap(handle, first, bytes, out));
+      NativeStatus.check(Abi.lethe_buffer_wrap(handle, first, bytes, out));
       return enter(new Buffer(this, out.get(), bytes, OTHER, memory));
     }
   }
@@ -319,7 +318,7 @@ public final class Backend implements AutoCloseable {
 
   void release(Buffer buffer) {
     if (buffers.remove(buffer) && !closed) {
-      check(Abi.lethe_buffer_free(engine, buffer.id()));
+      NativeStatus.check(Abi.lethe_buffer_free(engine, buffer.id()));
     }
   }
 
@@ -361,7 +360,7 @@ public final class Backend implements AutoCloseable {
   @Override
   public void close() {
     if (!closed) {
-      check(Abi.lethe_engine_close(engine));
+      NativeStatus.check(Abi.lethe_engine_close(engine));
       closed = true;
       buffers.clear();
     }
@@ -371,49 +370,9 @@ public final class Backend implements AutoCloseable {
     return closed;
   }
 
-  /** Turns a status into an exception. */
-  static void check(int status) {
-    if (status == Abi.LETHE_OK) {
-      return;
-    }
-    String trace = Abi.lethe_error_trace().getString(StandardCharsets.UTF_8);
-    NativeException failure = new NativeException(status, statusName(status), trace);
-    if (status == Abi.LETHE_NO_DEVICE) {
-      throw new EnvironmentException(failure.getMessage(), failure);
-    }
-    throw failure;
-  }
-
-  private static String statusName(int status) {
-    if (status == Abi.LETHE_INVALID_ARGUMENT) {
-      return "LETHE_INVALID_ARGUMENT";
-    } else if (status == Abi.LETHE_OUT_OF_BOUNDS) {
-      return "LETHE_OUT_OF_BOUNDS";
-    } else if (status == Abi.LETHE_OVERLAP) {
-      return "LETHE_OVERLAP";
-    } else if (status == Abi.LETHE_CLOSED) {
-      return "LETHE_CLOSED";
-    } else if (status == Abi.LETHE_OUT_OF_MEMORY) {
-      return "LETHE_OUT_OF_MEMORY";
-    } else if (status == Abi.LETHE_UNSUPPORTED) {
-      return "LETHE_UNSUPPORTED";
-    } else if (status == Abi.LETHE_NO_DEVICE) {
-      return "LETHE_NO_DEVICE";
-    } else if (status == Abi.LETHE_ABI_MISMATCH) {
-      return "LETHE_ABI_MISMATCH";
-    } else if (status == Abi.LETHE_WRONG_THREAD) {
-      return "LETHE_WRONG_THREAD";
-    } else if (status == Abi.LETHE_INTERNAL) {
-      return "LETHE_INTERNAL";
-    } else if (status == Abi.LETHE_DEVICE_LOST) {
-      return "LETHE_DEVICE_LOST";
-    }
-    throw new InternalFaultException("status " + status + " is not in lethe.h");
-  }
-
   private static String describe(EngineHandle engine) {
     try (BytePointer out = new BytePointer(DESCRIPTION_BYTES)) {
-      check(Abi.lethe_engine_describe(engine, out, DESCRIPTION_BYTES));
+      NativeStatus.check(Abi.lethe_engine_describe(engine, out, DESCRIPTION_BYTES));
       // getString() takes the whole allocation, with what stands behind the end of the line.
       String allocated = out.getString(StandardCharsets.UTF_8);
       return allocated.substring(0, allocated.indexOf('\0'));
