@@ -1,6 +1,8 @@
 package org.lethe.internal.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -18,6 +20,26 @@ record Outcome(int code, String out, String err) {
     Outcome outcome = run(args);
     assertEquals(0, outcome.code(), outcome.err() + outcome.out());
     return outcome;
+  }
+
+  /** What is printed beside the result of what must succeed. */
+  static String note(String... args) {
+    return succeed(args).err();
+  }
+
+  /**
+   * Runs what must fail.
+   *
+   * @param parts what the message must hold
+   */
+  static void assertFails(int code, String[] args, String... parts) {
+    Outcome outcome = run(args);
+    assertEquals(code, outcome.code(), outcome.err());
+    for (String part : parts) {
+      assertTrue(outcome.err().contains(part), "no \"" + part + "\" in: " + outcome.err());
+    }
+    assertFalse(outcome.err().contains("a fault in Lethe"), outcome.err());
+    assertFalse(outcome.err().contains("\tat "), outcome.err());
   }
 
   /** The one line that {@code --json} prints. */
