@@ -1,12 +1,8 @@
 package org.lethe.kernels;
 
 import java.nio.charset.StandardCharsets;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
-import java.util.Set;
-import java.util.TreeMap;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
@@ -31,9 +27,8 @@ public final class Backend implements AutoCloseable {
 
   private final EngineHandle engine;
   private final String description;
-  private final Set<Buffer> buffers = new HashSet<>();
+  private final OpenBuffers buffers = new OpenBuffers();
   private boolean closed;
-  private long most;
   private long limit = Long.MAX_VALUE;
 
   private Backend(EngineHandle engine) {
@@ -137,7 +132,7 @@ public final class Backend implements AutoCloseable {
       if (!e.isOutOfMemory()) {
         throw e;
       }
-      throw new EnvironmentException(shortage(bytes, "scratch memory of ops"), e);
+      throw new EnvironmentException(buffers.shortage(bytes, "scratch memory of ops", memory()), e);
     }
   }
 
@@ -230,12 +225,12 @@ public final class Backend implements AutoCloseable {
     EngineHandle handle = handle();
     try (LongPointer out = new LongPointer(1)) {
       NativeStatus.check(Abi.lethe_buffer_alloc(handle, bytes, out));
-      return enter(new Buffer(this, out.get(), bytes, purpose, null));
+      return buffers.add(new Buffer(this, out.get(), bytes, purpose, null));
     } catch (NativeException e) {
       if (!e.isOutOfMemory()) {
         throw e;
       }
-      throw new EnvironmentException(shortage(bytes, purpose), e);
+      throw new EnvironmentException(buffers.shortage(bytes, purpose, memory()), e);
     }
   }
 
@@ -251,7 +246,7 @@ public final class Backend implements AutoCloseable {
     EngineHandle handle = handle();
     try (LongPointer out = new LongPointer(1)) {
       NativeStatus.check(Abi.lethe_buffer_alloc_host(handle, bytes, out));
-      return enter(new Buffer(this, out.get(), bytes, purpose, null, true));
+      return buffers.add(new Buffer(this, out.get(), bytes, purpose, null, true));
     } catch (NativeException e) {
       if (!e.isOutOfMemory()) {
         throw e;
@@ -259,23 +254,6 @@ public final class Backend implements AutoCloseable {
       throw new EnvironmentException(
           "out of memory: " + purpose + " asked for " + amount(bytes) + " of the host's", e);
     }
-  }
-
-  private String shortage(long bytes, String purpose) {
-    Map<String, Long> held = new TreeMap<>();
-    for (Buffer buffer : buffers) {
-      if (!buffer.isLent() && !buffer.isOnHost()) {
-        held.merge(buffer.purpose(), buffer.bytes(), Long::sum);
-      }
-    }
-    StringBuilder text = new StringBuilder("out of memory: ").append(purpose).append(" asked for ");
-    text.append(amount(bytes));
-    Memory memory = memory();
-    text.append("; free are ").append(amount(memory.free()));
-    text.append(" of ").append(amount(memory.total()));
-    held.forEach(
-        (what, size) -> text.append("; held by ").append(what).append(": ").append(amount(size)));
-    return text.toString();
   }
 
   /** A number of bytes as messages write it: exactly, and in a unit that can be read. */
@@ -306,14 +284,8 @@ public final class Backend implements AutoCloseable {
     first.position(memory.position() * memory.sizeof());
     try (LongPointer out = new LongPointer(1)) {
       NativeStatus.check(Abi.lethe_buffer_wrap(handle, first, bytes, out));
-      return enter(new Buffer(this, out.get(), bytes, OTHER, memory));
+      return buffers.add(new Buffer(this, out.get(), bytes, OTHER, memory));
     }
-  }
-
-  private Buffer enter(Buffer buffer) {
-    buffers.add(buffer);
-    most = Math.max(most, allocatedBytes());
-    return buffer;
   }
 
   void release(Buffer buffer) {
@@ -337,17 +309,12 @@ public final class Backend implements AutoCloseable {
 
   /** The most {@link #allocatedBytes} that there were at one time, counted from its last call. */
   public long mostAllocatedBytes() {
-    long found = most;
-    most = allocatedBytes();
-    return found;
+    return buffers.takeMost();
   }
 
   /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */
   public long allocatedBytes() {
-    return buffers.stream()
-        .filter(b -> !b.isLent() && !b.isOnHost())
-        .mapToLong(Buffer::bytes)
-        .sum();
+    return buffers.bytes();
   }
 
   EngineHandle handle() {
