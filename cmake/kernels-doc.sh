@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 document=docs/kernels.md
 
-# The native test whose cases a source's kernels must pass; the CPU's source for the same op.
+# The native test whose cases a source's kernels must pass; the CPU's source for the same op, of attention by kernel.
 test_of() {
   case "$1" in
     attention*) echo attention ;;
@@ -25,7 +25,14 @@ test_of() {
 cpu_of() {
   local base=${1%.*}
   case "$base" in
-    attention*) base=attention ;;
+    attention*)
+      case "$2" in
+        plan_*) base=attention_plan ;;
+        decode_*) echo "\`native/cpu/attention_decode.h\`" && return ;;
+        *forward_*) base=attention_forward ;;
+        *) base=attention_backward ;;
+      esac
+      ;;
     backend | index) echo - && return ;;
     dropout) base=linear ;;
     head_sums) base=head_combine ;;
@@ -70,8 +77,8 @@ TEXT
     test=$(test_of "$source")
     tr '\n' ' ' <"cuda/$source" | { grep -oE '__global__ void +(__launch_bounds__\([^)]*\) *)?[a-z0-9_]+\(' || true; } |
       sed -E 's/.*[ )]([a-z0-9_]+)\($/\1/' | sort -u | while read -r kernel; do
-      echo "| ${kernel%_kernel} | \`cuda/$source\` | $(cpu_of "$source") | $test | shim | $(faults_of "$source") |" \
-        "$(passed_on_device "$test") |"
+      echo "| ${kernel%_kernel} | \`cuda/$source\` | $(cpu_of "$source" "$kernel") | $test | shim |" \
+        "$(faults_of "$source") | $(passed_on_device "$test") |"
     done
   done
   cat <<'TEXT'

@@ -1,4 +1,4 @@
-// Attention on the device: what its kernels share. native/cpu/attention.cpp has the formulas.
+// Attention on the device: what its kernels share. native/cpu/attention.h has the formulas.
 //
 // A unit of work is a key head and a tile of its segment's rows, where row r is query r / group with the group's head
 // r % group: a group shares the keys that are loaded. Keys are the list of the parent's, then the own ones; tiles of

@@ -16,25 +16,12 @@ import java.util.Map;
 import java.util.concurrent.Callable;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
-import org.lethe.kernels.Dtype;
-import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.model.BaseStorage;
-import org.lethe.model.DeviceWeights;
-import org.lethe.model.LoraConfig;
-import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
-import org.lethe.model.WeightPlacement;
-import org.lethe.run.Bench;
-import org.lethe.run.GemmFloor;
 import org.lethe.train.Graphs;
-import org.lethe.train.Schedule;
-import org.lethe.train.Step;
-import org.lethe.train.StepReport;
-import org.lethe.train.StepSequence;
-import org.lethe.train.TrainSettings;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -46,10 +33,7 @@ import picocli.CommandLine.Option;
  */
 @Command(name = "device-steps", mixinStandardHelpOptions = true)
 public final class DeviceSteps implements Callable<Integer> {
-  private static final int STEPS = 10;
   private static final int WARMUP = 2;
-  private static final double LEARNING_RATE = 1e-3;
-  private static final long SEED = 1;
   private static final double CPU_SECONDS = 60;
   private static final List<String> METHODS = List.of("ME+GD", "NPO+KL");
 
@@ -77,19 +61,6 @@ public final class DeviceSteps implements Callable<Integer> {
   @Option(names = "--small", description = "Tiny models: that it runs, no figures")
   boolean small;
 
-  /** What ten steps of a method came to on one device. */
-  private record Outcome(
-      String backend,
-      double[] losses,
-      double[] ms,
-      float[] before,
-      float[] after,
-      int tokens,
-      double flops,
-      long allocated,
-      long used,
-      Map<String, Long> launches) {}
-
   private boolean failed;
   private final StringBuilder table = new StringBuilder();
 
@@ -106,15 +77,21 @@ public final class DeviceSteps implements Callable<Integer> {
     List<Map<String, Object>> results = new ArrayList<>();
     for (String name : METHODS) {
       Method method = Methods.create(MethodConfig.of(name));
-      results.add(beside("Llama 3.2 1B", one, method, small ? 2 : 4, small ? 12 : 48));
-      results.add(alone("Llama 2 7B", seven, plain, method, small ? 2 : 8, small ? 12 : 256));
+      results.add(beside("Llama 3.2 1B", work(one, plain, method, 4, 48)));
+      results.add(alone("Llama 2 7B", work(seven, plain, method, 8, 256)));
     }
     // What a small GPU can hold: 1024 tokens a step.
     Method method = Methods.create(MethodConfig.of(METHODS.get(0)));
     BaseStorage codes = BaseStorage.NF4_DOUBLE;
-    results.add(alone("Llama 2 7B", seven, codes, method, 2, small ? 12 : 256));
+    results.add(alone("Llama 2 7B", work(seven, codes, method, 2, 256)));
     write(results);
     return failed ? 1 : 0;
+  }
+
+  private TimedSteps.Work work(
+      ModelConfig config, BaseStorage base, Method method, int pairs, int length) {
+    return new TimedSteps.Work(
+        config, base, method, small ? 2 : pairs, small ? 12 : length, graphs);
   }
 
   /** Sizes by name: those of Llama 3.2 1B and Llama 2 7B, and two tiny ones. */
@@ -139,17 +116,14 @@ public final class DeviceSteps implements Callable<Integer> {
   }
 
   /** The same steps on the CPU, as many as it makes in its time; losses and movement compared. */
-  private Map<String, Object> beside(
-      String name, ModelConfig config, Method method, int pairs, int length) {
+  private Map<String, Object> beside(String name, TimedSteps.Work work) {
     // A slow CPU makes fewer steps; then the device makes as few once more, to be compared.
-    BaseStorage base = BaseStorage.PLAIN;
-    Outcome cpu = steps("cpu", config, base, method, pairs, length, CPU_SECONDS);
-    Outcome own = steps(device, config, base, method, pairs, length, Double.MAX_VALUE);
+    TimedSteps cpu = TimedSteps.on("cpu", work, CPU_SECONDS);
+    TimedSteps own = TimedSteps.on(device, work, Double.MAX_VALUE);
     int common = cpu.losses().length;
-    Outcome same =
-        common == STEPS ? own : steps(device, config, base, method, pairs, length, -common);
-    Map<String, Object> result = facts(name, base, method, own);
-    double noise = noise(config);
+    TimedSteps same = common == TimedSteps.STEPS ? own : TimedSteps.on(device, work, -common);
+    Map<String, Object> result = facts(name, work, own);
+    double noise = noise(work.config());
     double worst = 0;
     for (int i = 0; i < common; i++) {
       // The loss is a mean of what logits of deviation sigma say; their rounding adds up over the
@@ -157,7 +131,8 @@ public final class DeviceSteps implements Callable<Integer> {
       worst =
           Math.max(
               worst,
-              Math.abs(same.losses()[i] - cpu.losses()[i]) / (lossBound(config, noise) * (i + 1)));
+              Math.abs(same.losses()[i] - cpu.losses()[i])
+                  / (lossBound(work.config(), noise) * (i + 1)));
     }
     double movement = distance(same.after(), cpu.after()) / distance(cpu.after(), cpu.before());
     // AdamW's early steps go by the gradient's sign. Two gradients with independent errors of
@@ -190,10 +165,9 @@ public final class DeviceSteps implements Callable<Integer> {
     return result;
   }
 
-  private Map<String, Object> alone(
-      String name, ModelConfig config, BaseStorage base, Method method, int pairs, int length) {
-    Outcome own = steps(device, config, base, method, pairs, length, Double.MAX_VALUE);
-    Map<String, Object> result = facts(name, base, method, own);
+  private Map<String, Object> alone(String name, TimedSteps.Work work) {
+    TimedSteps own = TimedSteps.on(device, work, Double.MAX_VALUE);
+    Map<String, Object> result = facts(name, work, own);
     double[] losses = own.losses();
     boolean good = finite(losses) && losses[losses.length - 1] < losses[0];
     judge(
@@ -204,98 +178,15 @@ public final class DeviceSteps implements Callable<Integer> {
     return result;
   }
 
-  /**
-   * @param seconds end after that many and two steps; negative: after that many steps
-   */
-  private Outcome steps(
-      String where,
-      ModelConfig config,
-      BaseStorage base,
-      Method method,
-      int pairs,
-      int length,
-      double seconds) {
-    int threads = Runtime.getRuntime().availableProcessors();
-    try (Backend backend = Backend.open(where, threads)) {
-      long free = backend.memory().free();
-      long least = free;
-      Ops ops = new Ops(backend, Dtype.BF16);
-      LoraConfig lora = LoraConfig.all(8, 16);
-      DeviceWeights weights = new DeviceWeights(config, SEED);
-      try (Model model =
-          Model.load(ops, config, weights, WeightPlacement.of(base), List.of(lora))) {
-        model.addLora(lora, SEED);
-        float[] before = model.lora().values();
-        List<StepSequence> sequences =
-            Bench.sequences(method, config.vocabularySize(), pairs, length);
-        TrainSettings settings =
-            TrainSettings.of(STEPS, LEARNING_RATE, Schedule.CONSTANT, 0).with(graphs);
-        int largest = Step.largestPiece(method, settings, null, List.of(sequences));
-        double[] losses = new double[STEPS];
-        double[] ms = new double[STEPS];
-        int done = 0;
-        int tokens = 0;
-        int shared = 0;
-        Map<String, Long> launches = Map.of();
-        try (Step step = new Step(model, method, settings, null, largest)) {
-          double spent = 0;
-          boolean more = true;
-          while (done < STEPS && more) {
-            boolean recorded = done == STEPS - 1 && !backend.isHost();
-            if (recorded) {
-              backend.recordLaunches(true);
-            }
-            long start = System.nanoTime();
-            StepReport report = step.run(done, sequences, LEARNING_RATE);
-            backend.synchronize();
-            ms[done] = (System.nanoTime() - start) / 1e6;
-            losses[done] = report.loss();
-            tokens = report.tokens();
-            shared = report.sharedTokens();
-            if (recorded) {
-              launches = counted(backend.launches());
-              backend.recordLaunches(false);
-            }
-            least = Math.min(least, backend.memory().free());
-            spent += ms[done] / 1e3;
-            done++;
-            more = seconds < 0 ? done < -seconds : done < 2 || spent < seconds;
-          }
-        }
-        return new Outcome(
-            backend.description(),
-            Arrays.copyOf(losses, done),
-            Arrays.copyOf(ms, done),
-            before,
-            model.lora().values(),
-            tokens,
-            GemmFloor.flops(config, method, sequences, shared),
-            backend.allocatedBytes(),
-            free - least,
-            launches);
-      }
-    }
-  }
-
-  /** How many of each kind a list of launches has. */
-  static Map<String, Long> counted(List<String> lines) {
-    Map<String, Long> counts = new LinkedHashMap<>();
-    for (String what : List.of("kernel", "gemm", "copy", "wait", "alloc", "graph")) {
-      counts.put(what, lines.stream().filter(l -> l.contains("\"" + what + "\":")).count());
-    }
-    return counts;
-  }
-
-  private static Map<String, Object> facts(
-      String name, BaseStorage base, Method method, Outcome own) {
+  private static Map<String, Object> facts(String name, TimedSteps.Work work, TimedSteps own) {
     double[] timed =
         Arrays.copyOfRange(own.ms(), Math.min(WARMUP, own.ms().length - 1), own.ms().length);
     Arrays.sort(timed);
     double median = timed[timed.length / 2];
     Map<String, Object> facts = new LinkedHashMap<>();
     facts.put("model", name + "'s sizes, random weights, bf16, LoRA r=8 on all linears");
-    facts.put("base", base.name().toLowerCase(Locale.ROOT));
-    facts.put("method", method.name());
+    facts.put("base", work.base().name().toLowerCase(Locale.ROOT));
+    facts.put("method", work.method().name());
     facts.put("tokens", own.tokens());
     facts.put("losses", own.losses());
     facts.put("ms_median", median);
@@ -308,7 +199,7 @@ public final class DeviceSteps implements Callable<Integer> {
     return facts;
   }
 
-  private void judge(Map<String, Object> result, Outcome own, boolean good, String words) {
+  private void judge(Map<String, Object> result, TimedSteps own, boolean good, String words) {
     result.put("status", good ? "passed" : "failed");
     failed |= !good;
     String line =

@@ -126,7 +126,7 @@ public final class StepRounds implements Callable<Integer> {
       found.put("ms", (System.nanoTime() - start) / 1e6);
       found.put("device_bytes", free - backend.memory().free());
       if (recorded) {
-        found.put("launches", DeviceSteps.counted(backend.launches()));
+        found.put("launches", TimedSteps.counted(backend.launches()));
         backend.recordLaunches(false);
       }
       answer(found);

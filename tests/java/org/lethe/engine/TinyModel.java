@@ -2,17 +2,24 @@ package org.lethe.engine;
 
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import org.lethe.Hashes;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
 import org.lethe.data.Jsonl;
 import org.lethe.data.corpus.BpeTrainer;
 import org.lethe.data.corpus.Corpus;
+import org.lethe.method.MethodConfig;
+import org.lethe.method.Methods;
+import org.lethe.model.LoraConfig;
 import org.lethe.run.FineTune;
 import org.lethe.run.RunListener;
+import org.lethe.train.Schedule;
+import org.lethe.train.TrainSettings;
 
 /** A model of one layer that has seen a few rows, with the rows beside it. */
 record TinyModel(Path directory, Path forgetFile, Path retainFile) {
@@ -51,5 +58,20 @@ record TinyModel(Path directory, Path forgetFile, Path retainFile) {
 
   List<Example> retain() {
     return Jsonl.read(retainFile);
+  }
+
+  /** Unlearning {@link #forget} by a small adapter. */
+  TrainingBuilder unlearn(LanguageModel model, int steps) {
+    return model
+        .unlearn(Methods.create(MethodConfig.of("NPO+GD")), forget(), retain())
+        .adapter(LoraConfig.all(2, 4))
+        .batchSize(3)
+        .settings(TrainSettings.of(steps, 5e-3, Schedule.CONSTANT, 0));
+  }
+
+  /** SHA-256 of the adapter that a training left, which is saved in {@code target}. */
+  static String adapter(LanguageModel model, Path target) throws IOException {
+    model.saveAdapter(target);
+    return Hashes.sha256(Files.readAllBytes(target.resolve("adapter_model.safetensors")));
   }
 }

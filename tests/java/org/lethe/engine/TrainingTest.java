@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.lethe.engine.TinyModel.adapter;
 
 import java.io.IOException;
 import java.nio.file.Files;
@@ -14,24 +15,17 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
-import java.util.TreeSet;
-import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicBoolean;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
-import org.lethe.Hashes;
 import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
-import org.lethe.data.Example;
 import org.lethe.evaluate.Evaluation;
-import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.model.LoraConfig;
@@ -67,27 +61,9 @@ class TrainingTest {
     engine.close();
   }
 
-  private static Method method(String name) {
-    return Methods.create(MethodConfig.of(name));
-  }
-
-  private static TrainingBuilder unlearn(LanguageModel model, int steps) {
-    return model
-        .unlearn(method("NPO+GD"), tiny.forget(), tiny.retain())
-        .adapter(LoraConfig.all(2, 4))
-        .batchSize(3)
-        .settings(TrainSettings.of(steps, 5e-3, Schedule.CONSTANT, 0));
-  }
-
-  /** SHA-256 of the adapter that a training left. */
-  private static String adapter(LanguageModel model, Path target) throws IOException {
-    model.saveAdapter(target);
-    return Hashes.sha256(Files.readAllBytes(target.resolve("adapter_model.safetensors")));
-  }
-
   private String alone(int steps) throws IOException {
     try (LanguageModel model = engine.load(tiny.directory());
-        Training training = unlearn(model, steps).build()) {
+        Training training = tiny.unlearn(model, steps).build()) {
       assertEquals(TrainingLoop.End.COMPLETE, training.run().end());
       return adapter(model, dir.resolve("alone"));
     }
@@ -121,7 +97,7 @@ class TrainingTest {
     RunConfig used = Config.load(RunConfig.class, output.resolve("config.yaml"), List.of());
     try (LanguageModel model = engine.load(tiny.directory());
         Training training =
-            unlearn(model, 4)
+            tiny.unlearn(model, 4)
                 .seed(7)
                 .referenceCache(dir.resolve("reference"))
                 .settings(
@@ -153,7 +129,7 @@ class TrainingTest {
     String expected = alone(5);
     List<Integer> steps = new ArrayList<>();
     try (LanguageModel model = engine.load(tiny.directory());
-        Training training = unlearn(model, 5).build()) {
+        Training training = tiny.unlearn(model, 5).build()) {
       Optional<StepReport> report = training.next();
       while (report.isPresent()) {
         steps.add(report.get().step());
@@ -175,7 +151,7 @@ class TrainingTest {
     try (LanguageModel model = engine.load(tiny.directory())) {
       Training[] self = new Training[1];
       self[0] =
-          unlearn(model, 6)
+          tiny.unlearn(model, 6)
               .checkpoints(checkpoints, EVERY_TWO, 2)
               .onStep(
                   report -> {
@@ -199,12 +175,12 @@ class TrainingTest {
       UserException there =
           assertThrows(
               UserException.class,
-              () -> unlearn(model, 6).checkpoints(checkpoints, EVERY_TWO, 2).build());
+              () -> tiny.unlearn(model, 6).checkpoints(checkpoints, EVERY_TWO, 2).build());
       assertTrue(there.getMessage().contains("resume()"), there.getMessage());
     }
     try (LanguageModel model = engine.load(tiny.directory());
         Training training =
-            unlearn(model, 6).checkpoints(checkpoints, EVERY_TWO, 2).resume().build()) {
+            tiny.unlearn(model, 6).checkpoints(checkpoints, EVERY_TWO, 2).resume().build()) {
       assertEquals(3, training.done());
       assertEquals(new TrainingLoop.Outcome(TrainingLoop.End.COMPLETE, "", 6), training.run());
       assertEquals(expected, adapter(model, dir.resolve("a")));
@@ -213,9 +189,9 @@ class TrainingTest {
       UserException other =
           assertThrows(
               UserException.class,
-              () -> unlearn(model, 7).checkpoints(checkpoints, EVERY_TWO, 2).resume().build());
+              () -> tiny.unlearn(model, 7).checkpoints(checkpoints, EVERY_TWO, 2).resume().build());
       assertTrue(other.getMessage().contains("other rows or settings"), other.getMessage());
-      assertThrows(UserException.class, () -> unlearn(model, 7).resume().build());
+      assertThrows(UserException.class, () -> tiny.unlearn(model, 7).resume().build());
     }
   }
 
@@ -225,7 +201,7 @@ class TrainingTest {
     try (LanguageModel model = engine.load(tiny.directory())) {
       IllegalStateException mine = new IllegalStateException("mine");
       try (Training training =
-          unlearn(model, 2)
+          tiny.unlearn(model, 2)
               .onStep(
                   report -> {
                     throw mine;
@@ -240,7 +216,7 @@ class TrainingTest {
 
   private String alone2() throws IOException {
     try (LanguageModel model = engine.load(tiny.directory());
-        Training training = unlearn(model, 2).build()) {
+        Training training = tiny.unlearn(model, 2).build()) {
       training.run();
       return adapter(model, dir.resolve("again"));
     }
@@ -249,8 +225,8 @@ class TrainingTest {
   @Test
   void whatDoesNotGoTogetherIsRefused() {
     try (LanguageModel model = engine.load(tiny.directory());
-        Training training = unlearn(model, 3).build()) {
-      assertThrows(UserException.class, () -> unlearn(model, 3).build(), "one at a time");
+        Training training = tiny.unlearn(model, 3).build()) {
+      assertThrows(UserException.class, () -> tiny.unlearn(model, 3).build(), "one at a time");
       CompletableFuture<TrainingLoop.Outcome> running = training.runAsync();
       assertThrows(UserException.class, training::runAsync);
       assertThrows(UserException.class, training::next);
@@ -259,21 +235,21 @@ class TrainingTest {
       training.close();
       assertThrows(UserException.class, training::done);
       assertThrows(UserException.class, training::run);
-      assertThrows(UserException.class, () -> unlearn(model, 3).allWeights().build());
+      assertThrows(UserException.class, () -> tiny.unlearn(model, 3).allWeights().build());
       assertThrows(
           UserException.class,
           () ->
               model
-                  .unlearn(method("GA"), List.of(), List.of())
+                  .unlearn(Methods.create(MethodConfig.of("GA")), List.of(), List.of())
                   .settings(TrainSettings.of(1, 1e-3, Schedule.CONSTANT, 0))
                   .build());
       assertThrows(UserException.class, () -> model.save(dir.resolve("base")));
       assertThrows(
           UserException.class,
-          () -> unlearn(model, 3).evaluate(Map.of(), new Every(1, Every.Unit.MINUTE)));
+          () -> tiny.unlearn(model, 3).evaluate(Map.of(), new Every(1, Every.Unit.MINUTE)));
       assertThrows(
           UserException.class,
-          () -> unlearn(model, 3).checkpoints(dir, new Every(9, Every.Unit.STEP), 1).build());
+          () -> tiny.unlearn(model, 3).checkpoints(dir, new Every(9, Every.Unit.STEP), 1).build());
     }
   }
 
@@ -283,7 +259,7 @@ class TrainingTest {
     try (LanguageModel model = engine.load(tiny.directory())) {
       Training[] self = new Training[1];
       self[0] =
-          unlearn(model, 1)
+          tiny.unlearn(model, 1)
               .onStep(
                   report -> {
                     for (Runnable call :
@@ -300,104 +276,12 @@ class TrainingTest {
     assertEquals(3, refused.size());
   }
 
-  /** A listener that holds the engine in the first step until it is let go. */
-  private record Gate(CountDownLatch begun, CountDownLatch go) implements TrainingListener {
-    Gate() {
-      this(new CountDownLatch(1), new CountDownLatch(1));
-    }
-
-    @Override
-    public void step(StepReport report) {
-      begun.countDown();
-      try {
-        go.await();
-      } catch (InterruptedException e) {
-        throw new AssertionError(e);
-      }
-    }
-  }
-
-  @Test
-  void closingAModelOrItsEngineStopsTheTrainingWithACheckpoint() throws InterruptedException {
-    for (boolean wholeEngine : new boolean[] {false, true}) {
-      Path checkpoints = dir.resolve("c" + wholeEngine);
-      Engine own = Engine.cpu(1);
-      LanguageModel model = own.load(tiny.directory());
-      Gate gate = new Gate();
-      Training training =
-          unlearn(model, 50)
-              .checkpoints(checkpoints, new Every(1, Every.Unit.EPOCH), 1)
-              .listener(gate)
-              .build();
-      CompletableFuture<TrainingLoop.Outcome> running = training.runAsync();
-      gate.begun().await();
-      Thread closer = new Thread(wholeEngine ? own::close : model::close);
-      closer.start();
-      // It waits once its wish is in the queue.
-      while (closer.getState() != Thread.State.WAITING) {
-        Thread.onSpinWait();
-      }
-      gate.go().countDown();
-      closer.join();
-      TrainingLoop.Outcome outcome = running.join();
-      assertEquals(TrainingLoop.End.REQUESTED, outcome.end());
-      assertTrue(outcome.reason().contains("was closed"), outcome.reason());
-      assertEquals(1, outcome.steps());
-      assertTrue(Files.exists(checkpoints.resolve("step-000000001")));
-      own.close();
-      training.close();
-    }
-  }
-
-  @Test
-  void cancellingTheFutureCancelsTheTraining() throws InterruptedException {
-    try (LanguageModel model = engine.load(tiny.directory())) {
-      Gate gate = new Gate();
-      try (Training training = unlearn(model, 50).listener(gate).build()) {
-        CompletableFuture<TrainingLoop.Outcome> running = training.runAsync();
-        gate.begun().await();
-        running.cancel(true);
-        gate.go().countDown();
-        assertThrows(CancellationException.class, running::join);
-        // Behind the step that was under way nothing follows.
-        assertEquals(1, training.done());
-      }
-    }
-  }
-
-  @Test
-  void interruptingTheWaiterCancelsTheTraining() throws InterruptedException {
-    try (LanguageModel model = engine.load(tiny.directory())) {
-      Gate gate = new Gate();
-      CompletableFuture<Boolean> waiter = new CompletableFuture<>();
-      try (Training training = unlearn(model, 50).listener(gate).build()) {
-        Thread thread =
-            new Thread(
-                () -> {
-                  try {
-                    training.run();
-                    waiter.complete(false);
-                  } catch (CancellationException e) {
-                    waiter.complete(Thread.currentThread().isInterrupted());
-                  }
-                });
-        thread.start();
-        gate.begun().await();
-        thread.interrupt();
-        assertTrue(waiter.join(), "cancelled, with the flag set");
-        gate.go().countDown();
-        assertEquals(1, training.done());
-      }
-      assertTrue(model.score("a", "b").nll() > 0);
-    }
-  }
-
   @Test
   void rulesEndItAndEvaluationsAreTold() {
     List<Integer> judged = new ArrayList<>();
     try (LanguageModel model = engine.load(tiny.directory());
         Training training =
-            unlearn(model, 50)
+            tiny.unlearn(model, 50)
                 .evaluate(Map.of("forget", tiny.forget()), EVERY_TWO)
                 .maxNewTokens(2)
                 .stopWhen(
@@ -427,11 +311,11 @@ class TrainingTest {
     Path first = dir.resolve("first");
     String there;
     try (LanguageModel model = engine.load(tiny.directory())) {
-      try (Training training = unlearn(model, 3).build()) {
+      try (Training training = tiny.unlearn(model, 3).build()) {
         training.run();
       }
       model.saveAdapter(first);
-      try (Training training = unlearn(model, 2).seed(9).build()) {
+      try (Training training = tiny.unlearn(model, 2).seed(9).build()) {
         training.run();
       }
       there = adapter(model, dir.resolve("there"));
@@ -439,14 +323,14 @@ class TrainingTest {
     try (LanguageModel model = engine.load(tiny.directory())) {
       model.loadAdapter(first, true);
       assertEquals(Optional.of(2), model.adapter().map(LoraConfig::rank));
-      try (Training training = unlearn(model, 2).seed(9).build()) {
+      try (Training training = tiny.unlearn(model, 2).seed(9).build()) {
         training.run();
       }
       assertEquals(there, adapter(model, dir.resolve("loaded")));
     }
     try (LanguageModel model = engine.load(tiny.directory())) {
       model.loadAdapter(first, false);
-      assertThrows(UserException.class, () -> unlearn(model, 2).build());
+      assertThrows(UserException.class, () -> tiny.unlearn(model, 2).build());
     }
   }
 
@@ -471,82 +355,6 @@ class TrainingTest {
       assertThrows(UserException.class, () -> model.scoreBase(tiny.retain()));
       model.save(dir.resolve("tuned"));
       assertFalse(Files.exists(dir.resolve("tuned/adapter_config.json")));
-    }
-  }
-
-  /** Eight threads ask while it trains: each answer is one of those between two steps. */
-  @Test
-  void threadsScoreWhileItTrains() throws Exception {
-    int steps = 40;
-    int threads = 8;
-    String question = tiny.forget().get(0).question();
-    String answer = tiny.forget().get(0).answer();
-    List<Double> boundaries = new ArrayList<>();
-    String expected;
-    try (LanguageModel model = engine.load(tiny.directory());
-        Training training = unlearn(model, steps).build()) {
-      boundaries.add(model.score(question, answer).nll());
-      while (training.next().isPresent()) {
-        boundaries.add(model.score(question, answer).nll());
-      }
-      expected = adapter(model, dir.resolve("a"));
-    }
-    assertEquals(steps + 1, Set.copyOf(boundaries).size(), "every step changes the answer");
-    try (LanguageModel model = engine.load(tiny.directory());
-        Training training = unlearn(model, steps).build()) {
-      Asking asking = new Asking(model, question, answer, boundaries.get(0));
-      List<CompletableFuture<List<Double>>> scored = new ArrayList<>();
-      for (int i = 0; i < threads; i++) {
-        scored.add(asking.begin());
-      }
-      assertEquals(steps, training.runAsync().join().steps());
-      asking.over().set(true);
-      Set<Integer> seen = new TreeSet<>();
-      for (CompletableFuture<List<Double>> values : scored) {
-        int last = 0;
-        for (double value : values.join()) {
-          int boundary = boundaries.indexOf(value);
-          assertTrue(boundary >= last, "a score of no step, or of one before the last: " + value);
-          last = boundary;
-          seen.add(boundary);
-        }
-      }
-      // First come, first served: whoever asks is not kept waiting to the end.
-      assertTrue(seen.size() >= 3, "the threads came in between at " + seen);
-      assertEquals(expected, adapter(model, dir.resolve("b")));
-    }
-  }
-
-  /** Asks a model the same thing until it is told that it is over. */
-  private record Asking(
-      LanguageModel model, String question, String answer, double base, AtomicBoolean over) {
-    Asking(LanguageModel model, String question, String answer, double base) {
-      this(model, question, answer, base, new AtomicBoolean());
-    }
-
-    /** Returns when the first answer is there. */
-    CompletableFuture<List<Double>> begin() throws InterruptedException {
-      CompletableFuture<List<Double>> result = new CompletableFuture<>();
-      CountDownLatch asked = new CountDownLatch(1);
-      new Thread(
-              () -> {
-                List<Double> values = new ArrayList<>();
-                try {
-                  do {
-                    values.add(model.score(question, answer).nll());
-                    asked.countDown();
-                    Example row = Example.of(question, answer);
-                    assertEquals(base, model.scoreBase(List.of(row)).get(0).nll());
-                  } while (!over.get());
-                  result.complete(values);
-                } catch (RuntimeException | AssertionError e) {
-                  asked.countDown();
-                  result.completeExceptionally(e);
-                }
-              })
-          .start();
-      asked.await();
-      return result;
     }
   }
 }

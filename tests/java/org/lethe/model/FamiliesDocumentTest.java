@@ -133,7 +133,7 @@ class FamiliesDocumentTest {
   }
 
   private static String linears(ModelConfig c) {
-    return Model.groups(c).stream()
+    return ModelLayout.groups(c).stream()
         .flatMap(g -> g.parts().stream())
         .map(Projection.Part::name)
         .collect(Collectors.joining(", "));

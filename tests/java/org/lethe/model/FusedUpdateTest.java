@@ -161,11 +161,11 @@ class FusedUpdateTest {
       fill(trainable, ParameterNames.HEAD, 1);
       fused.endDone();
       fill(trainable, upper, 1);
-      model.layerGradientsDone(1);
+      fused.layerDone(1);
       fill(trainable, lower, Float.NaN);
-      model.layerGradientsDone(0);
+      fused.layerDone(0);
       fill(trainable, ParameterNames.EMBEDDING, 1);
-      model.embeddingGradientDone();
+      fused.embeddingDone();
       for (int i = 0; i < names.size(); i++) {
         boolean moved = !Arrays.equals(before.get(i), read(model, names.get(i)));
         assertEquals(i < 2, moved, names.get(i));

@@ -3,18 +3,16 @@ package org.lethe.internal.cli;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.lethe.internal.cli.Outcome.assertFails;
+import static org.lethe.internal.cli.Outcome.note;
+import static org.lethe.internal.cli.Outcome.succeed;
 
 import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.regex.Pattern;
-import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInstance;
@@ -24,7 +22,10 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.lethe.model.Goldens;
 
-/** Every fault of the input: an exit code, a message that can be acted on, and nothing lost. */
+/**
+ * Every fault of the input beside the model: an exit code, a message that can be acted on, and
+ * nothing lost.
+ */
 @TestInstance(TestInstance.Lifecycle.PER_CLASS)
 class BadInputTest {
   private TinyRuns runs;
@@ -36,167 +37,6 @@ class BadInputTest {
     scratch = root;
   }
 
-  /**
-   * Runs what must fail.
-   *
-   * @param parts what the message must hold
-   */
-  private static void assertFails(int code, String[] args, String... parts) {
-    TestConsole console = new TestConsole(false);
-    int exit = Main.run(console.console(), args);
-    String err = console.err();
-    assertEquals(code, exit, err);
-    for (String part : parts) {
-      assertTrue(err.contains(part), "no \"" + part + "\" in: " + err);
-    }
-    assertFalse(err.contains("a fault in Lethe"), err);
-    assertFalse(err.contains("\tat "), err);
-  }
-
-  private static String note(String... args) {
-    TestConsole console = new TestConsole(false);
-    assertEquals(0, Main.run(console.console(), args), console.err());
-    return console.err();
-  }
-
-  /** Asserts that a run failed before it left anything. */
-  private void assertNothingAt(String output) {
-    assertFalse(Files.exists(scratch.resolve(output)), output);
-    try (Stream<Path> files = Files.list(scratch)) {
-      List<Path> hidden = files.filter(f -> f.getFileName().toString().startsWith(".")).toList();
-      assertEquals(List.of(), hidden);
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
-    }
-  }
-
-  private Path copyOfModel(String name) throws IOException {
-    Path copy = Files.createDirectories(scratch.resolve(name));
-    try (Stream<Path> files = Files.list(runs.model())) {
-      for (Path file : files.toList()) {
-        Files.copy(file, copy.resolve(file.getFileName()));
-      }
-    }
-    return copy;
-  }
-
-  private static void replace(Path file, String pattern, String replacement) throws IOException {
-    String before = Files.readString(file);
-    String after = before.replaceFirst(pattern, replacement);
-    assertFalse(before.equals(after), pattern + " is not in " + before);
-    Files.writeString(file, after);
-  }
-
-  private void assertModelRefused(Path model, String... parts) {
-    String name = "out-" + model.getFileName();
-    assertFails(2, runs.unlearn(name, "ME+GD", "model=" + model), parts);
-    assertNothingAt(name);
-    assertFails(2, runs.evaluate(name, "model=" + model), parts);
-    assertNothingAt(name);
-    assertFails(
-        2,
-        new String[] {
-          "finetune",
-          "model=" + model,
-          "output=" + scratch.resolve(name),
-          "data.train=[" + runs.data("forget") + "]"
-        },
-        parts);
-    assertNothingAt(name);
-    assertFails(2, new String[] {"generate", "--model", model.toString(), "Who?"}, parts);
-  }
-
-  @Test
-  void aMissingModelDirectory() {
-    Path nowhere = scratch.resolve("nowhere");
-    assertModelRefused(nowhere, nowhere.resolve("config.json").toString());
-  }
-
-  @Test
-  void aFileInPlaceOfTheModelDirectory() throws IOException {
-    Path file = copyOfModel("a-file").resolve("config.json");
-    assertFails(
-        2,
-        new String[] {"plan", "model=" + file},
-        file + ": is a file, not a directory; give the directory that holds config.json");
-  }
-
-  @ParameterizedTest
-  @CsvSource({"vocab_size,2147483647", "intermediate_size,2147483647", "hidden_size,536870912"})
-  void widthsThatNoKernelTakes(String key, int width) throws IOException {
-    Path model = copyOfModel("wide-" + key);
-    replace(
-        model.resolve("config.json"), "\"" + key + "\" *: *[0-9]+", "\"" + key + "\": " + width);
-    assertFails(
-        2,
-        new String[] {"plan", "model=" + model},
-        model.resolve("config.json").toString(),
-        "key '" + key + "' makes a width of " + width + "; kernels take up to 16777216");
-  }
-
-  @Test
-  void missingWeights() throws IOException {
-    Path model = copyOfModel("no-weights");
-    Files.delete(model.resolve("model.safetensors"));
-    assertModelRefused(model, model.toString(), "model.safetensors");
-  }
-
-  @ParameterizedTest
-  @ValueSource(ints = {0, 7, 100, -1})
-  void truncatedWeights(int bytes) throws IOException {
-    Path model = copyOfModel("truncated-" + bytes);
-    Path weights = model.resolve("model.safetensors");
-    byte[] whole = Files.readAllBytes(weights);
-    Files.write(weights, Arrays.copyOf(whole, bytes < 0 ? whole.length + bytes : bytes));
-    assertModelRefused(model, weights.toString());
-  }
-
-  @Test
-  void aMissingShard() throws IOException {
-    Path model = scratch.resolve("sharded");
-    note("export", "model=" + runs.model(), "output=" + model, "max_shard_size=40KB");
-    List<Path> shards;
-    try (Stream<Path> files = Files.list(model)) {
-      shards = files.filter(f -> f.toString().endsWith(".safetensors")).sorted().toList();
-    }
-    assertTrue(shards.size() > 1, shards.toString());
-    Path gone = shards.get(1);
-    Files.delete(gone);
-    assertModelRefused(
-        model,
-        model.resolve("model.safetensors.index.json").toString(),
-        "the shard '" + gone.getFileName() + "', which is missing; get it again");
-  }
-
-  @Test
-  void aQuantisedWeightWithoutItsState() throws IOException {
-    Path model = scratch.resolve("quantised");
-    note("export", "model=" + runs.model(), "output=" + model, "quantize=nf4");
-    Path weights = model.resolve("model.safetensors");
-    // One byte a character, so that nothing else in the file changes.
-    String bytes = Files.readString(weights, StandardCharsets.ISO_8859_1);
-    Files.writeString(
-        weights,
-        bytes.replaceFirst("weight\\.quant_state\\.", "weight.quant_stale."),
-        StandardCharsets.ISO_8859_1);
-    assertModelRefused(
-        model, weights.toString(), "_proj.weight'", "its quant_state", "quantise the model anew");
-  }
-
-  @Test
-  void aModelQuantisedInAnotherWay() throws IOException {
-    Path model = copyOfModel("gptq");
-    replace(
-        model.resolve("config.json"),
-        "\\{",
-        "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4},");
-    assertModelRefused(
-        model,
-        model.resolve("config.json").toString(),
-        "quantization_config.quant_method",
-        "\"gptq\"; Lethe reads bitsandbytes");
-  }
-
   @Test
   void aQuestionLongerThanTheModelsContext() {
     assertFails(
@@ -206,43 +46,6 @@ class BadInputTest {
         },
         "question 2 takes ",
         "no room for an answer in the model's 128; shorten it");
-  }
-
-  @Test
-  void weightsOfAnotherModel() throws IOException {
-    Path model = copyOfModel("other-weights");
-    Files.copy(
-        Goldens.path("llama-tiny/model.safetensors"),
-        model.resolve("model.safetensors"),
-        StandardCopyOption.REPLACE_EXISTING);
-    assertModelRefused(model, "get config.json and weights that belong together");
-  }
-
-  @Test
-  void anUnknownArchitecture() throws IOException {
-    Path model = copyOfModel("gpt2");
-    replace(model.resolve("config.json"), "\"llama\"", "\"gpt2\"");
-    assertModelRefused(
-        model, model.resolve("config.json").toString(), "model_type", "gpt2", "Lethe knows");
-  }
-
-  @Test
-  void anUnknownRopeType() throws IOException {
-    Path model = copyOfModel("yarn");
-    replace(model.resolve("config.json"), "\"default\"", "\"yarn\"");
-    assertModelRefused(
-        model, model.resolve("config.json").toString(), "rope_parameters.rope_type", "yarn");
-  }
-
-  @Test
-  void aTokenizerLargerThanTheVocabulary() throws IOException {
-    Path model = copyOfModel("small-vocabulary");
-    replace(model.resolve("config.json"), "\"vocab_size\" *: *700", "\"vocab_size\": 690");
-    assertModelRefused(
-        model,
-        model.resolve("tokenizer.json") + " has token ids up to 699",
-        "vocabulary is 690",
-        "use the tokenizer that belongs to the model");
   }
 
   @Test
@@ -263,20 +66,20 @@ class BadInputTest {
         runs.unlearn("no-forget", "ME+GD", "data.forget=[]"),
         "forget set is empty",
         "data.forget");
-    assertNothingAt("no-forget");
+    runs.assertNothingAt("no-forget");
     Path file = Files.writeString(scratch.resolve("empty.jsonl"), "\n");
     assertFails(
         2,
         runs.unlearn("no-forget", "ME+GD", "data.forget=[" + file + "]"),
         file + " holds no rows");
-    assertNothingAt("no-forget");
+    runs.assertNothingAt("no-forget");
     assertFails(
         2,
         runs.evaluate("no-sets", "data.forget=[]", "data.retain=[]", "data.general=[]"),
         "there is nothing to evaluate");
-    assertNothingAt("no-sets");
+    runs.assertNothingAt("no-sets");
     assertFails(2, runs.finetune("no-rows", "data.train=[]"), "no rows to learn", "data.train");
-    assertNothingAt("no-rows");
+    runs.assertNothingAt("no-rows");
   }
 
   @ParameterizedTest
@@ -288,7 +91,7 @@ class BadInputTest {
         "retain set is empty",
         "data.retain",
         "method.retain=none");
-    assertNothingAt("no-retain");
+    runs.assertNothingAt("no-retain");
   }
 
   @Test
@@ -307,7 +110,7 @@ class BadInputTest {
         runs.unlearn("bad-row", "ME+GD", "data.forget=[" + file + "]"),
         file + ":3: ",
         "\"answer\"");
-    assertNothingAt("bad-row");
+    runs.assertNothingAt("bad-row");
   }
 
   @Test
@@ -333,13 +136,13 @@ class BadInputTest {
         runs.finetune("refused", "scratch.context_length=40", "data.on_too_long=refuse"),
         runs.data("forget") + ":",
         "more than the context of 40");
-    assertNothingAt("refused");
+    runs.assertNothingAt("refused");
     assertFails(
         2,
         runs.unlearn("refused", "ME+GD", "data.context_length=40", "data.on_too_long=refuse"),
         runs.data("forget") + ":",
         "more than the context of 40");
-    assertNothingAt("refused");
+    runs.assertNothingAt("refused");
   }
 
   @Test
@@ -353,7 +156,7 @@ class BadInputTest {
         2, new String[] {"unlearn", "-c", scratch.resolve("no.yaml").toString()}, "no.yaml");
     assertFails(2, runs.unlearn("key", "ME+GD", "lora.targets=[q_proj, k_porj]"), "k_porj");
     assertFails(2, runs.unlearn("key", "MEE+GD"), "MEE", "ME");
-    assertNothingAt("key");
+    runs.assertNothingAt("key");
   }
 
   @Test
@@ -411,7 +214,7 @@ class BadInputTest {
 
   @Test
   void anInputInsideTheOutputDirectory() throws IOException {
-    Path model = copyOfModel("inside/model");
+    Path model = runs.copyOfModel("inside/model");
     Map<String, String> before = TinyRuns.contents(scratch.resolve("inside"));
     String message = "lies in the output directory";
     assertFails(
@@ -428,7 +231,7 @@ class BadInputTest {
   void anAdapterOfAnotherBase() {
     Path adapter = Goldens.path("llama-tiny/adapter");
     assertFails(2, runs.evaluate("misfit", "adapter=" + adapter), adapter.toString());
-    assertNothingAt("misfit");
+    runs.assertNothingAt("misfit");
     Path nowhere = scratch.resolve("no-adapter");
     assertFails(2, runs.evaluate("misfit", "adapter=" + nowhere), nowhere.toString());
     assertFails(
@@ -444,7 +247,7 @@ class BadInputTest {
     Path adapter = Goldens.path("llama-tiny/adapter");
     assertFails(2, runs.unlearn("ignored", "ME+GD", "adapter=" + adapter), "fresh adapters");
     assertFails(2, runs.finetune("ignored", "adapter=" + adapter), "fresh adapters");
-    assertNothingAt("ignored");
+    runs.assertNothingAt("ignored");
   }
 
   @ParameterizedTest
@@ -456,7 +259,7 @@ class BadInputTest {
         method,
         "reference model",
         "train.full_parameters=false");
-    assertNothingAt("moving");
+    runs.assertNothingAt("moving");
   }
 
   @Test
@@ -479,7 +282,7 @@ class BadInputTest {
     assertFails(2, runs.evaluate("yardstick", "evaluate.never_saw=" + file), file.toString());
     Files.writeString(file, "{}");
     assertFails(2, runs.evaluate("yardstick", "evaluate.never_saw=" + file), "holds no sets");
-    assertNothingAt("yardstick");
+    runs.assertNothingAt("yardstick");
   }
 
   @Test
@@ -488,7 +291,7 @@ class BadInputTest {
     assertFails(2, runs.unlearn("mute", "IDK+AP", "data.refusals=" + file), file.toString());
     Files.writeString(file, " \n\n");
     assertFails(2, runs.unlearn("mute", "IDK+AP", "data.refusals=" + file), "holds no refusal");
-    assertNothingAt("mute");
+    runs.assertNothingAt("mute");
   }
 
   @ParameterizedTest
@@ -512,24 +315,14 @@ class BadInputTest {
 
   @Test
   void asManyNewTokensAsAnIntHolds() {
-    TestConsole console = new TestConsole(false);
-    assertEquals(
-        0,
-        Main.run(
-            console.console(),
-            "generate",
-            "--model",
-            runs.model().toString(),
-            "--max-new-tokens",
-            "2147483647",
-            "Who?"),
-        console.err());
+    succeed(
+        "generate", "--model", runs.model().toString(), "--max-new-tokens", "2147483647", "Who?");
   }
 
   @Test
   void aDeviceThatIsNotThere() {
     assertFails(3, runs.unlearn("device", "ME+GD", "device=abacus"), "abacus");
-    assertNothingAt("device");
+    runs.assertNothingAt("device");
   }
 
   @Test
@@ -550,7 +343,7 @@ class BadInputTest {
     for (String[] option : cases) {
       System.arraycopy(option, 0, demo, 3, 2);
       assertFails(2, demo.clone());
-      assertNothingAt("demo");
+      runs.assertNothingAt("demo");
     }
   }
 }

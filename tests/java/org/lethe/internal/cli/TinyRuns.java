@@ -96,10 +96,37 @@ final class TinyRuns {
     };
   }
 
+  /** Arguments and more of them. */
+  static String[] with(List<String> first, String... more) {
+    return with(more, first.toArray(String[]::new));
+  }
+
   private static String[] with(String[] more, String... first) {
     List<String> all = new ArrayList<>(Arrays.asList(first));
     all.addAll(Arrays.asList(more));
     return all.toArray(String[]::new);
+  }
+
+  /** A copy of {@link #model}'s files, to be spoilt. */
+  Path copyOfModel(String name) throws IOException {
+    Path copy = Files.createDirectories(root.resolve(name));
+    try (Stream<Path> files = Files.list(model())) {
+      for (Path file : files.toList()) {
+        Files.copy(file, copy.resolve(file.getFileName()));
+      }
+    }
+    return copy;
+  }
+
+  /** Asserts that a run failed before it left anything. */
+  void assertNothingAt(String output) {
+    Assertions.assertFalse(Files.exists(root.resolve(output)), output);
+    try (Stream<Path> files = Files.list(root)) {
+      List<Path> hidden = files.filter(f -> f.getFileName().toString().startsWith(".")).toList();
+      Assertions.assertEquals(List.of(), hidden);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   /** Starts the command line in a process of its own, on this one's class path. */

@@ -1,17 +1,12 @@
 package org.lethe.kernels;
 
 import java.nio.charset.StandardCharsets;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
-import java.util.Set;
-import java.util.TreeMap;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.lethe.EnvironmentException;
-import org.lethe.InternalFaultException;
 import org.lethe.NativeException;
 import org.lethe.UserException;
 import org.lethe.internal.abi.Abi;
@@ -32,9 +27,8 @@ public final class Backend implements AutoCloseable {
 
   private final EngineHandle engine;
   private final String description;
-  private final Set<Buffer> buffers = new HashSet<>();
+  private final OpenBuffers buffers = new OpenBuffers();
   private boolean closed;
-  private long most;
   private long limit = Long.MAX_VALUE;
 
   private Backend(EngineHandle engine) {
@@ -65,7 +59,7 @@ public final class Backend implements AutoCloseable {
     String plugins = Natives.pluginDirectory().getAbsolutePath();
     EngineHandle engine = new EngineHandle(null);
     try {
-      check(Abi.lethe_engine_open(device, plugins, threads, engine));
+      NativeStatus.check(Abi.lethe_engine_open(device, plugins, threads, engine));
     } catch (EnvironmentException e) {
       if (device.startsWith(CUDA) && !Natives.hasPlugin(CUDA)) {
         throw new EnvironmentException(
@@ -101,7 +95,7 @@ public final class Backend implements AutoCloseable {
    * since the last wait, such as an index outside its table, is thrown here.
    */
   public void synchronize() {
-    check(Abi.lethe_synchronize(handle()));
+    NativeStatus.check(Abi.lethe_synchronize(handle()));
   }
 
   /** The device's memory at this moment; the host's where that is the device. */
@@ -109,7 +103,7 @@ public final class Backend implements AutoCloseable {
     EngineHandle handle = handle();
     try (LongPointer free = new LongPointer(1);
         LongPointer total = new LongPointer(1)) {
-      check(Abi.lethe_memory(handle, free, total));
+      NativeStatus.check(Abi.lethe_memory(handle, free, total));
       return new Memory(free.get(), total.get());
     }
   }
@@ -133,12 +127,12 @@ public final class Backend implements AutoCloseable {
       return;
     }
     try {
-      check(Abi.lethe_reserve_scratch(handle(), bytes));
+      NativeStatus.check(Abi.lethe_reserve_scratch(handle(), bytes));
     } catch (NativeException e) {
       if (!e.isOutOfMemory()) {
         throw e;
       }
-      throw new EnvironmentException(shortage(bytes, "scratch memory of ops"), e);
+      throw new EnvironmentException(buffers.shortage(bytes, "scratch memory of ops", memory()), e);
     }
   }
 
@@ -148,7 +142,7 @@ public final class Backend implements AutoCloseable {
    */
   public Pointer stream() {
     Pointer stream = new Pointer();
-    check(Abi.lethe_stream(handle(), stream));
+    NativeStatus.check(Abi.lethe_stream(handle(), stream));
     return stream;
   }
 
@@ -159,7 +153,7 @@ public final class Backend implements AutoCloseable {
    *     backend's own again
    */
   public void useStream(Pointer stream) {
-    check(Abi.lethe_use_stream(handle(), stream));
+    NativeStatus.check(Abi.lethe_use_stream(handle(), stream));
   }
 
   /** Whether ops can be captured in graphs here: on devices that are not the host. */
@@ -183,17 +177,17 @@ public final class Backend implements AutoCloseable {
    * there is dropped when it begins. LETHE_UNSUPPORTED on the CPU.
    */
   public void recordLaunches(boolean on) {
-    check(Abi.lethe_record_launches(handle(), on ? 1 : 0));
+    NativeStatus.check(Abi.lethe_record_launches(handle(), on ? 1 : 0));
   }
 
   /** One JSON object for each thing written down; {@code lethe.h} lists their fields. */
   public List<String> launches() {
     EngineHandle handle = handle();
     try (LongPointer needed = new LongPointer(1)) {
-      check(Abi.lethe_launches(handle, (BytePointer) null, 0, needed));
+      NativeStatus.check(Abi.lethe_launches(handle, (BytePointer) null, 0, needed));
       long bytes = needed.get();
       try (BytePointer out = new BytePointer(Math.max(1, bytes))) {
-        check(Abi.lethe_launches(handle, out, bytes, needed));
+        NativeStatus.check(Abi.lethe_launches(handle, out, bytes, needed));
         byte[] text = new byte[Math.toIntExact(Math.max(0, bytes - 1))];
         out.get(text);
         return new String(text, StandardCharsets.UTF_8).lines().toList();
@@ -210,7 +204,7 @@ public final class Backend implements AutoCloseable {
    */
   public Pointer address(long ref, long bytes) {
     Pointer address = new Pointer();
-    check(Abi.lethe_address(handle(), ref, bytes, address));
+    NativeStatus.check(Abi.lethe_address(handle(), ref, bytes, address));
     return address.capacity(bytes);
   }
 
@@ -230,13 +224,13 @@ public final class Backend implements AutoCloseable {
   public Buffer allocate(long bytes, String purpose) {
     EngineHandle handle = handle();
     try (LongPointer out = new LongPointer(1)) {
-      check(Abi.lethe_buffer_alloc(handle, bytes, out));
-      return enter(new Buffer(this, out.get(), bytes, purpose, null));
+      NativeStatus.check(Abi.lethe_buffer_alloc(handle, bytes, out));
+      return buffers.add(new Buffer(this, out.get(), bytes, purpose, null));
     } catch (NativeException e) {
       if (!e.isOutOfMemory()) {
         throw e;
       }
-      throw new EnvironmentException(shortage(bytes, purpose), e);
+      throw new EnvironmentException(buffers.shortage(bytes, purpose, memory()), e);
     }
   }
 
@@ -251,8 +245,8 @@ public final class Backend implements AutoCloseable {
   public Buffer allocateHost(long bytes, String purpose) {
     EngineHandle handle = handle();
     try (LongPointer out = new LongPointer(1)) {
-      check(Abi.lethe_buffer_alloc_host(handle, bytes, out));
-      return enter(new Buffer(this, out.get(), bytes, purpose, null, true));
+      NativeStatus.check(Abi.lethe_buffer_alloc_host(handle, bytes, out));
+      return buffers.add(new Buffer(this, out.get(), bytes, purpose, null, true));
     } catch (NativeException e) {
       if (!e.isOutOfMemory()) {
         throw e;
@@ -260,23 +254,6 @@ public final class Backend implements AutoCloseable {
       throw new EnvironmentException(
           "out of memory: " + purpose + " asked for " + amount(bytes) + " of the host's", e);
     }
-  }
-
-  private String shortage(long bytes, String purpose) {
-    Map<String, Long> held = new TreeMap<>();
-    for (Buffer buffer : buffers) {
-      if (!buffer.isLent() && !buffer.isOnHost()) {
-        held.merge(buffer.purpose(), buffer.bytes(), Long::sum);
-      }
-    }
-    StringBuilder text = new StringBuilder("out of memory: ").append(purpose).append(" asked for ");
-    text.append(amount(bytes));
-    Memory memory = memory();
-    text.append("; free are ").append(amount(memory.free()));
-    text.append(" of ").append(amount(memory.total()));
-    held.forEach(
-        (what, size) -> text.append("; held by ").append(what).append(": ").append(amount(size)));
-    return text.toString();
   }
 
   /** A number of bytes as messages write it: exactly, and in a unit that can be read. */
@@ -306,20 +283,14 @@ public final class Backend implements AutoCloseable {
     Pointer first = new Pointer(memory);
     first.position(memory.position() * memory.sizeof());
     try (LongPointer out = new LongPointer(1)) {
-      check(Abi.lethe_buffer_wrap(handle, first, bytes, out));
-      return enter(new Buffer(this, out.get(), bytes, OTHER, memory));
+      NativeStatus.check(Abi.lethe_buffer_wrap(handle, first, bytes, out));
+      return buffers.add(new Buffer(this, out.get(), bytes, OTHER, memory));
     }
-  }
-
-  private Buffer enter(Buffer buffer) {
-    buffers.add(buffer);
-    most = Math.max(most, allocatedBytes());
-    return buffer;
   }
 
   void release(Buffer buffer) {
     if (buffers.remove(buffer) && !closed) {
-      check(Abi.lethe_buffer_free(engine, buffer.id()));
+      NativeStatus.check(Abi.lethe_buffer_free(engine, buffer.id()));
     }
   }
 
@@ -338,17 +309,12 @@ public final class Backend implements AutoCloseable {
 
   /** The most {@link #allocatedBytes} that there were at one time, counted from its last call. */
   public long mostAllocatedBytes() {
-    long found = most;
-    most = allocatedBytes();
-    return found;
+    return buffers.takeMost();
   }
 
   /** Bytes of the buffers that are open, without those that were lent. Its own thread alone. */
   public long allocatedBytes() {
-    return buffers.stream()
-        .filter(b -> !b.isLent() && !b.isOnHost())
-        .mapToLong(Buffer::bytes)
-        .sum();
+    return buffers.bytes();
   }
 
   EngineHandle handle() {
@@ -361,7 +327,7 @@ public final class Backend implements AutoCloseable {
   @Override
   public void close() {
     if (!closed) {
-      check(Abi.lethe_engine_close(engine));
+      NativeStatus.check(Abi.lethe_engine_close(engine));
       closed = true;
       buffers.clear();
     }
@@ -371,49 +337,9 @@ public final class Backend implements AutoCloseable {
     return closed;
   }
 
-  /** Turns a status into an exception. */
-  static void check(int status) {
-    if (status == Abi.LETHE_OK) {
-      return;
-    }
-    String trace = Abi.lethe_error_trace().getString(StandardCharsets.UTF_8);
-    NativeException failure = new NativeException(status, statusName(status), trace);
-    if (status == Abi.LETHE_NO_DEVICE) {
-      throw new EnvironmentException(failure.getMessage(), failure);
-    }
-    throw failure;
-  }
-
-  private static String statusName(int status) {
-    if (status == Abi.LETHE_INVALID_ARGUMENT) {
-      return "LETHE_INVALID_ARGUMENT";
-    } else if (status == Abi.LETHE_OUT_OF_BOUNDS) {
-      return "LETHE_OUT_OF_BOUNDS";
-    } else if (status == Abi.LETHE_OVERLAP) {
-      return "LETHE_OVERLAP";
-    } else if (status == Abi.LETHE_CLOSED) {
-      return "LETHE_CLOSED";
-    } else if (status == Abi.LETHE_OUT_OF_MEMORY) {
-      return "LETHE_OUT_OF_MEMORY";
-    } else if (status == Abi.LETHE_UNSUPPORTED) {
-      return "LETHE_UNSUPPORTED";
-    } else if (status == Abi.LETHE_NO_DEVICE) {
-      return "LETHE_NO_DEVICE";
-    } else if (status == Abi.LETHE_ABI_MISMATCH) {
-      return "LETHE_ABI_MISMATCH";
-    } else if (status == Abi.LETHE_WRONG_THREAD) {
-      return "LETHE_WRONG_THREAD";
-    } else if (status == Abi.LETHE_INTERNAL) {
-      return "LETHE_INTERNAL";
-    } else if (status == Abi.LETHE_DEVICE_LOST) {
-      return "LETHE_DEVICE_LOST";
-    }
-    throw new InternalFaultException("status " + status + " is not in lethe.h");
-  }
-
   private static String describe(EngineHandle engine) {
     try (BytePointer out = new BytePointer(DESCRIPTION_BYTES)) {
-      check(Abi.lethe_engine_describe(engine, out, DESCRIPTION_BYTES));
+      NativeStatus.check(Abi.lethe_engine_describe(engine, out, DESCRIPTION_BYTES));
       // getString() takes the whole allocation, with what stands behind the end of the line.
       String allocated = out.getString(StandardCharsets.UTF_8);
       return allocated.substring(0, allocated.indexOf('\0'));

@@ -19,7 +19,7 @@ public final class Graph implements AutoCloseable {
   }
 
   static Graph capture(Backend backend, Runnable ops) {
-    Backend.check(Abi.lethe_graph_begin(backend.handle()));
+    NativeStatus.check(Abi.lethe_graph_begin(backend.handle()));
     try (LongPointer out = new LongPointer(1)) {
       try {
         ops.run();
@@ -28,20 +28,20 @@ public final class Graph implements AutoCloseable {
         Abi.lethe_graph_end(backend.handle(), out);
         throw e;
       }
-      Backend.check(Abi.lethe_graph_end(backend.handle(), out));
+      NativeStatus.check(Abi.lethe_graph_end(backend.handle(), out));
       return new Graph(backend, out.get());
     }
   }
 
   /** All its ops once more, behind what was asked before. */
   public void launch() {
-    Backend.check(Abi.lethe_graph_launch(backend.handle(), id));
+    NativeStatus.check(Abi.lethe_graph_launch(backend.handle(), id));
   }
 
   @Override
   public void close() {
     if (!closed && !backend.isClosed()) {
-      Backend.check(Abi.lethe_graph_close(backend.handle(), id));
+      NativeStatus.check(Abi.lethe_graph_close(backend.handle(), id));
     }
     closed = true;
   }

@@ -85,7 +85,7 @@ public final class Ops {
 
   /** {@code dst[bytes] = src[bytes]}. */
   public void copy(long dst, long src, long bytes) {
-    Backend.check(Abi.lethe_copy(backend.handle(), dst, src, bytes));
+    NativeStatus.check(Abi.lethe_copy(backend.handle(), dst, src, bytes));
   }
 
   /**
@@ -95,23 +95,23 @@ public final class Ops {
    * @return the ticket to wait for
    */
   public long copyAside(long dst, long src, long bytes) {
-    Backend.check(Abi.lethe_copy_aside(backend.handle(), dst, src, bytes, ticket));
+    NativeStatus.check(Abi.lethe_copy_aside(backend.handle(), dst, src, bytes, ticket));
     return ticket.get();
   }
 
   /** What is asked from now on comes after the copy of that ticket; the host does not wait. */
   public void waitAside(long number) {
-    Backend.check(Abi.lethe_wait_aside(backend.handle(), number));
+    NativeStatus.check(Abi.lethe_wait_aside(backend.handle(), number));
   }
 
   /** {@code dst[bytes] = 0}. */
   public void zero(long dst, long bytes) {
-    Backend.check(Abi.lethe_zero(backend.handle(), dst, bytes));
+    NativeStatus.check(Abi.lethe_zero(backend.handle(), dst, bytes));
   }
 
   /** {@code n} numbers from one floating dtype to the other. */
   public void convert(long n, Dtype srcDtype, long src, Dtype dstDtype, long dst) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_convert(backend.handle(), n, srcDtype.code(), src, dstDtype.code(), dst));
   }
 
@@ -120,7 +120,7 @@ public final class Ops {
    * numbers that {@code seed} names.
    */
   public void randomNormal(long n, long seed, long first, float std, long dst) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_random_normal(backend.handle(), dtype.code(), n, seed, first, std, dst));
   }
 
@@ -129,13 +129,13 @@ public final class Ops {
    * bytes, the first of two in the high half, and {@code absmax[⌈n/block⌉]} fp32.
    */
   public void nf4Quantize(long n, long block, long src, long packed, long absmax) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_nf4_quantize(backend.handle(), dtype.code(), n, block, src, packed, absmax));
   }
 
   /** {@code dst[n]}: the codes' values times the scale of their block. */
   public void nf4Dequantize(long n, long block, long packed, Nf4Scales scales, long dst) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_nf4_dequantize(
             backend.handle(),
             dtype.code(),
@@ -161,7 +161,7 @@ public final class Ops {
    */
   public void normForward(
       NormShape s, long x, long w, long b, long residual, long y, long mean, long rstd) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_norm_forward(
             backend.handle(),
             dtype.code(),
@@ -205,7 +205,7 @@ public final class Ops {
       boolean accumulate,
       long dw,
       long db) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_norm_backward(
             backend.handle(),
             dtype.code(),
@@ -231,7 +231,7 @@ public final class Ops {
   /** {@code out[T,d] = scale·table[ids[T], d]}. */
   public void embeddingForward(
       long tokens, long d, long vocabulary, float scale, long table, long ids, long out) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_embedding_forward(
             backend.handle(), dtype.code(), tokens, d, vocabulary, scale, table, ids, out));
   }
@@ -239,7 +239,7 @@ public final class Ops {
   /** {@code dtable[V,d]} fp32 {@code +=} {@code scale} times the rows of {@code dout[T,d]}. */
   public void embeddingBackward(
       long tokens, long d, long vocabulary, float scale, long dout, long ids, long dtable) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_embedding_backward(
             backend.handle(), dtype.code(), tokens, d, vocabulary, scale, dout, ids, dtable));
   }
@@ -254,7 +254,7 @@ public final class Ops {
       long index,
       long dst,
       long dstStride) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_gather_rows(
             backend.handle(),
             dtype.code(),
@@ -278,7 +278,7 @@ public final class Ops {
       long index,
       long dst,
       long dstStride) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_scatter_rows(
             backend.handle(),
             dtype.code(),
@@ -298,7 +298,7 @@ public final class Ops {
    */
   public long linearCreate(long out, long in, long w, long dw, long b, long db) {
     try (LongPointer id = new LongPointer(1)) {
-      Backend.check(
+      NativeStatus.check(
           Abi.lethe_linear_create(backend.handle(), dtype.code(), out, in, w, dw, b, db, id));
       return id.get();
     }
@@ -324,7 +324,7 @@ public final class Ops {
   public Spare linearSpare(long out, long in, long rank) {
     try (LongPointer stride = new LongPointer(1);
         LongPointer rows = new LongPointer(1)) {
-      Backend.check(
+      NativeStatus.check(
           Abi.lethe_linear_spare(backend.handle(), dtype.code(), out, in, rank, stride, rows));
       return new Spare(stride.get(), rows.get());
     }
@@ -333,7 +333,7 @@ public final class Ops {
   /** {@link #linearCreate} for a frozen weight that lies so; its adapters must fit. */
   public long linearCreateStrided(long out, long in, Spare spare, long w, long b) {
     try (LongPointer id = new LongPointer(1)) {
-      Backend.check(
+      NativeStatus.check(
           Abi.lethe_linear_create_strided(
               backend.handle(), dtype.code(), out, in, spare.stride(), spare.rows(), w, b, id));
       return id.get();
@@ -347,7 +347,7 @@ public final class Ops {
    */
   public long linearCreateNf4(long out, long in, Spare spare, long block, long scratch, long b) {
     try (LongPointer id = new LongPointer(1)) {
-      Backend.check(
+      NativeStatus.check(
           Abi.lethe_linear_create_nf4_strided(
               backend.handle(),
               dtype.code(),
@@ -366,7 +366,7 @@ public final class Ops {
   /** The codes of the rows {@code [firstOut, firstOut + partOut)}, quantised by themselves. */
   public void linearNf4Part(
       long linear, long firstOut, long partOut, long packed, Nf4Scales scales) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_linear_nf4_part(
             backend.handle(),
             linear,
@@ -399,14 +399,14 @@ public final class Ops {
       long b,
       long da,
       long db) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_linear_adapter(
             backend.handle(), linear, firstOut, partOut, rank, scale, dropout, key, a, b, da, db));
   }
 
   /** Frees what {@link #linearCreate} made; the weights stay. */
   public void linearClose(long linear) {
-    Backend.check(Abi.lethe_linear_close(backend.handle(), linear));
+    NativeStatus.check(Abi.lethe_linear_close(backend.handle(), linear));
   }
 
   /**
@@ -417,7 +417,7 @@ public final class Ops {
    */
   public void linearForward(
       long linear, long tokens, long adapted, long x, long residual, long y, long rowKeys, long u) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_linear_forward(
             backend.handle(), linear, tokens, adapted, x, residual, y, rowKeys, u));
   }
@@ -430,7 +430,7 @@ public final class Ops {
    */
   public void linearBackward(
       long linear, long tokens, long x, long u, long dy, long rowKeys, long du, long dx) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_linear_backward(backend.handle(), linear, tokens, x, u, dy, rowKeys, du, dx));
   }
 
@@ -450,7 +450,7 @@ public final class Ops {
       long cos,
       long sin,
       boolean inverse) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_rotary(
             backend.handle(),
             dtype.code(),
@@ -472,7 +472,7 @@ public final class Ops {
    * when not 0.
    */
   public void attentionForward(AttentionShape s, long q, long k, long v, long out, long lse) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_attention_forward(
             backend.handle(),
             dtype.code(),
@@ -508,7 +508,7 @@ public final class Ops {
       long dq,
       long dk,
       long dv) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_attention_backward(
             backend.handle(),
             dtype.code(),
@@ -538,7 +538,7 @@ public final class Ops {
 
   /** {@code out[T,f] = activation(gate)·up} of {@code gateUp[T,2f]}. */
   public void gatedForward(Activation activation, long tokens, long f, long gateUp, long out) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_gated_forward(
             backend.handle(), dtype.code(), activation.code(), tokens, f, gateUp, out));
   }
@@ -546,14 +546,14 @@ public final class Ops {
   /** {@code dGateUp[T,2f]} from {@code dout[T,f]}; may be {@code gateUp} itself. */
   public void gatedBackward(
       Activation activation, long tokens, long f, long gateUp, long dout, long dGateUp) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_gated_backward(
             backend.handle(), dtype.code(), activation.code(), tokens, f, gateUp, dout, dGateUp));
   }
 
   /** {@code out[T,f] = activation(x[T,f])}; may be {@code x} itself. */
   public void activationForward(Activation activation, long tokens, long f, long x, long out) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_activation_forward(
             backend.handle(), dtype.code(), activation.code(), tokens, f, x, out));
   }
@@ -561,14 +561,14 @@ public final class Ops {
   /** {@code dx[T,f]} from {@code dout[T,f]} and the forward call's {@code x}; may be either. */
   public void activationBackward(
       Activation activation, long tokens, long f, long x, long dout, long dx) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_activation_backward(
             backend.handle(), dtype.code(), activation.code(), tokens, f, x, dout, dx));
   }
 
   /** {@code mean[d]} fp32: the mean row of {@code w[V,d]}. */
   public void headMean(long d, long vocabulary, long w, long mean) {
-    Backend.check(Abi.lethe_head_mean(backend.handle(), dtype.code(), d, vocabulary, w, mean));
+    NativeStatus.check(Abi.lethe_head_mean(backend.handle(), dtype.code(), d, vocabulary, w, mean));
   }
 
   /**
@@ -578,7 +578,7 @@ public final class Ops {
   public WorkspaceBytes headWorkspace(long n, long d, long vocabulary) {
     try (LongPointer least = new LongPointer(1);
         LongPointer most = new LongPointer(1)) {
-      Backend.check(
+      NativeStatus.check(
           Abi.lethe_head_workspace(backend.handle(), dtype.code(), n, d, vocabulary, least, most));
       return new WorkspaceBytes(least.get(), most.get());
     }
@@ -602,7 +602,7 @@ public final class Ops {
       long rowParams,
       long stats,
       long dhRows) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_head_forward(
             backend.handle(),
             dtype.code(),
@@ -634,7 +634,7 @@ public final class Ops {
    */
   public long headTune(HeadShape s, long h, long w, long mean, long rows, long stats, long dhRows) {
     try (LongPointer chunk = new LongPointer(1)) {
-      Backend.check(
+      NativeStatus.check(
           Abi.lethe_head_tune(
               backend.handle(),
               dtype.code(),
@@ -665,13 +665,14 @@ public final class Ops {
    * LETHE_UNSUPPORTED on the CPU.
    */
   public void headSetChunk(long d, long vocabulary, long rows) {
-    Backend.check(Abi.lethe_head_set_chunk(backend.handle(), dtype.code(), d, vocabulary, rows));
+    NativeStatus.check(
+        Abi.lethe_head_set_chunk(backend.handle(), dtype.code(), d, vocabulary, rows));
   }
 
   /** What {@link #headSetChunk} or {@link #headTune} has set. */
   public long headChunk(long d, long vocabulary) {
     try (LongPointer rows = new LongPointer(1)) {
-      Backend.check(Abi.lethe_head_chunk(backend.handle(), dtype.code(), d, vocabulary, rows));
+      NativeStatus.check(Abi.lethe_head_chunk(backend.handle(), dtype.code(), d, vocabulary, rows));
       return rows.get();
     }
   }
@@ -703,7 +704,7 @@ public final class Ops {
   /** {@code dh[sources,d]}: each source's rows times their coefficients, summed in row order. */
   public void headCombine(
       long n, long sources, long d, long rows, long coefficient, long dhRows, long dh) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_head_combine(
             backend.handle(), dtype.code(), n, sources, d, rows, coefficient, dhRows, dh));
   }
@@ -731,7 +732,7 @@ public final class Ops {
       long dx,
       long dw,
       long db) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_head_norm_backward(
             backend.handle(),
             dtype.code(),
@@ -766,7 +767,7 @@ public final class Ops {
       long dhRows,
       long dw,
       long db) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_head_backward(
             backend.handle(),
             dtype.code(),
@@ -793,7 +794,7 @@ public final class Ops {
    * random stream.
    */
   public void headSample(HeadShape s, long h, long w, Sampling sampling, long draws, long ids) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_head_sample(
             backend.handle(),
             dtype.code(),
@@ -816,7 +817,7 @@ public final class Ops {
 
   /** Norm, clip coefficient and finite flag of {@code g[n]} into {@code state}. */
   public void gradientNorm(long n, long g, float maxNorm, long state) {
-    Backend.check(Abi.lethe_gradient_norm(backend.handle(), n, g, maxNorm, state));
+    NativeStatus.check(Abi.lethe_gradient_norm(backend.handle(), n, g, maxNorm, state));
   }
 
   /** One AdamW update of {@code n} parameters, or none when {@code state} says not finite. */
@@ -831,7 +832,7 @@ public final class Ops {
       AdamWSettings settings,
       float learningRate,
       long state) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_adamw(
             backend.handle(),
             dtype.code(),

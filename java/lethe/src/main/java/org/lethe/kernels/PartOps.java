@@ -50,7 +50,7 @@ public final class PartOps {
    * since the last {@code begin}.
    */
   public void gradientNorm(long n, long g, boolean begin, float maxNorm, long state) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_gradient_norm_part(ops.backend().handle(), n, g, begin ? 1 : 0, maxNorm, state));
   }
 
@@ -62,7 +62,7 @@ public final class PartOps {
   public void adamw(Part part, Update update, boolean last, long state) {
     Ops.AdamWSettings s = update.settings();
     Moments moments = part.moments();
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_adamw_part(
             ops.backend().handle(),
             ops.dtype().code(),

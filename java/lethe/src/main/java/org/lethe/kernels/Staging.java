@@ -77,24 +77,24 @@ public final class Staging implements AutoCloseable {
 
   /** The first {@code n} bytes to {@code target}. */
   public void write(Buffer target, long offset, long n) {
-    Backend.check(Abi.lethe_write(target.backend().handle(), target.at(offset), pointer, n));
+    NativeStatus.check(Abi.lethe_write(target.backend().handle(), target.at(offset), pointer, n));
   }
 
   /** {@code n} bytes of {@code source} to the start. */
   public void read(Buffer source, long offset, long n) {
-    Backend.check(Abi.lethe_read(source.backend().handle(), source.at(offset), pointer, n));
+    NativeStatus.check(Abi.lethe_read(source.backend().handle(), source.at(offset), pointer, n));
   }
 
   /** The first {@code n} bytes to what {@code ref} points at. */
   public void write(Backend backend, long ref, long n) {
     require(n);
-    Backend.check(Abi.lethe_write(backend.handle(), ref, pointer, n));
+    NativeStatus.check(Abi.lethe_write(backend.handle(), ref, pointer, n));
   }
 
   /** {@code n} bytes of what {@code ref} points at to the start. */
   public void read(Backend backend, long ref, long n) {
     require(n);
-    Backend.check(Abi.lethe_read(backend.handle(), ref, pointer, n));
+    NativeStatus.check(Abi.lethe_read(backend.handle(), ref, pointer, n));
   }
 
   @Override

@@ -48,14 +48,14 @@ public final class AdapterRoom {
   }
 
   /** How the weight of a group lies. */
-  Ops.Spare of(Dtype storage, int layer, Model.Group group) {
+  Ops.Spare of(Dtype storage, int layer, Projection.Group group) {
     long rank = rank(ranks, layer, group);
     return rank == 0
         ? new Ops.Spare(group.in(), 0)
         : rule.of(storage, group.out(), group.in(), rank);
   }
 
-  private static long rank(Map<String, Integer> ranks, int layer, Model.Group group) {
+  private static long rank(Map<String, Integer> ranks, int layer, Projection.Group group) {
     return group.parts().stream()
         .mapToLong(p -> ranks.getOrDefault(ParameterNames.module(layer, p.module()), 0))
         .sum();
@@ -72,7 +72,7 @@ public final class AdapterRoom {
     }
     Map<String, Integer> wanted = ranks(model, carried);
     for (int layer = 0; layer < model.layers(); layer++) {
-      for (Model.Group group : ModelLayout.groups(model)) {
+      for (Projection.Group group : ModelLayout.groups(model)) {
         Ops.Spare spare = of(storage, layer, group);
         long rank = rank(wanted, layer, group);
         long columns = spare.stride() - group.in();
@@ -88,7 +88,7 @@ public final class AdapterRoom {
     return room == 0 ? Long.MAX_VALUE : room;
   }
 
-  private static UserException tooMany(int layer, Model.Group group, long rank, long room) {
+  private static UserException tooMany(int layer, Projection.Group group, long rank, long room) {
     List<String> modules = new ArrayList<>();
     group.parts().forEach(p -> modules.add(ParameterNames.module(layer, p.module())));
     return new UserException(

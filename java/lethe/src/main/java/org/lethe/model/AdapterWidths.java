@@ -29,7 +29,7 @@ public record AdapterWidths(int qkv, int o, int gateUp, int down) {
   public static AdapterWidths of(ModelConfig model, List<LoraConfig> adapters) {
     List<Map<String, LoraConfig.Adapter>> found =
         adapters.stream().map(lora -> lora.resolve(Lora.modules(model))).toList();
-    List<Model.Group> groups = ModelLayout.groups(model);
+    List<Projection.Group> groups = ModelLayout.groups(model);
     AdapterWidths widest = NONE;
     for (int layer = 0; layer < model.layers(); layer++) {
       int[] widths = new int[groups.size()];
@@ -48,7 +48,7 @@ public record AdapterWidths(int qkv, int o, int gateUp, int down) {
   }
 
   /** What a layer's projections have. */
-  static AdapterWidths of(Model.Layer layer) {
+  static AdapterWidths of(Projections.Layer layer) {
     return new AdapterWidths(
         layer.qkv().totalRank(),
         layer.o().totalRank(),

@@ -110,6 +110,11 @@ final class Adapters implements AutoCloseable {
     return view;
   }
 
+  /** What was asked for of every adapter. */
+  List<LoraConfig> configs() {
+    return widest().adapters().stream().map(w -> w.adapter().config()).toList();
+  }
+
   void requireOwned(View view) {
     List<View.Weighted> foreign =
         view.adapters().stream()

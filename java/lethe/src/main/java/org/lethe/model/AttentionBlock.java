@@ -54,7 +54,7 @@ final class AttentionBlock {
   void forward(
       int l,
       Activations.Slot s,
-      Model.Layer layer,
+      Projections.Layer layer,
       PackedBatch batch,
       Rows rows,
       int adapted,
@@ -99,7 +99,7 @@ final class AttentionBlock {
   }
 
   private void output(
-      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span) {
+      int l, Activations.Slot s, Projections.Layer layer, int tokens, SourceRows.Span span) {
     long x = a.at(s.x());
     long middle = a.at(s.middle());
     long attention = attended(s, tokens, span);
@@ -143,7 +143,7 @@ final class AttentionBlock {
   void backward(
       int l,
       Activations.Slot s,
-      Model.Layer layer,
+      Projections.Layer layer,
       PackedBatch batch,
       SourceRows.Span span,
       boolean wanted) {
@@ -173,7 +173,7 @@ final class AttentionBlock {
 
   /** From {@code dResidual} to {@code dAttention}; from here on both have all trained rows. */
   private void outputBackward(
-      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span) {
+      int l, Activations.Slot s, Projections.Layer layer, int tokens, SourceRows.Span span) {
     int rows = span.rows();
     long dOut = a.dResidual();
     if (c.norms().after()) {
@@ -273,8 +273,8 @@ final class AttentionBlock {
         c.qkvWidth(),
         a.at(a.positionsOffset()),
         c.rotaryRows(),
-        model.cos(),
-        model.sin(),
+        model.rotary().cos(),
+        model.rotary().sin(),
         inverse);
   }
 

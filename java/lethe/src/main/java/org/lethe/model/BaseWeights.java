@@ -2,6 +2,7 @@ package org.lethe.model;
 
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.function.ToLongFunction;
 import org.lethe.InternalFaultException;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Backend;
@@ -21,6 +22,7 @@ final class BaseWeights implements AutoCloseable {
   private final Dtype dtype;
   private final WeightPlacement placement;
   private final BaseStorage storage;
+  private final AdapterRoom room;
   private final Parameter embedding;
   private final Layout plain;
   private final long first;
@@ -44,6 +46,7 @@ final class BaseWeights implements AutoCloseable {
     this.dtype = dtype;
     this.placement = placement;
     this.storage = placement.linears();
+    this.room = room;
     this.plain = ModelLayout.of(config, dtype, placement, room);
     this.embedding = ModelLayout.of(config).parameter(ParameterNames.EMBEDDING);
     this.first = arena.reserve(plain.elements(), dtype);
@@ -63,7 +66,7 @@ final class BaseWeights implements AutoCloseable {
     Model.projections(config).values().forEach(made::reserveCodes);
     long largest = 0;
     for (int layer = 0; layer < config.layers(); layer++) {
-      for (Model.Group group : ModelLayout.groups(config)) {
+      for (Projection.Group group : ModelLayout.groups(config)) {
         Ops.Spare spare = room.of(dtype, layer, group);
         largest = Math.max(largest, (group.out() + spare.rows()) * spare.stride());
       }
@@ -123,6 +126,11 @@ final class BaseWeights implements AutoCloseable {
     return isOnHost(name) ? 0 : first + plain.parameter(name).offset() * dtype.bytes();
   }
 
+  /** The ref of a plain parameter. */
+  long at(String name) {
+    return buffer(name).at(offset(name));
+  }
+
   private boolean isOnHost(String name) {
     return placement.embeddingOnHost() && name.equals(ParameterNames.EMBEDDING);
   }
@@ -173,12 +181,27 @@ final class BaseWeights implements AutoCloseable {
   }
 
   /**
-   * The linear of a group.
+   * The linear of a group, without adapters.
    *
-   * @param spare how its weight lies when it is dequantised
-   * @param bias ref of its bias, or 0
+   * @param gradient the ref of a parameter's fp32 gradient by its name; 0 while it is frozen
    */
-  long linear(Ops ops, int layer, Model.Group group, Ops.Spare spare, long bias) {
+  long linear(Ops ops, int layer, Projection.Group group, ToLongFunction<String> gradient) {
+    String module = group.parts().get(0).module();
+    String bias = ParameterNames.bias(layer, module);
+    long b = group.bias() ? at(bias) : 0;
+    Ops.Spare spare = room.of(ops.dtype(), layer, group);
+    if (storage.quantized()) {
+      return quantized(ops, layer, group, spare, b);
+    }
+    String first = ParameterNames.weight(layer, module);
+    if (spare.any(group.in())) {
+      return ops.linearCreateStrided(group.out(), group.in(), spare, at(first), b);
+    }
+    long db = group.bias() ? gradient.applyAsLong(bias) : 0;
+    return ops.linearCreate(group.out(), group.in(), at(first), gradient.applyAsLong(first), b, db);
+  }
+
+  private long quantized(Ops ops, int layer, Projection.Group group, Ops.Spare spare, long bias) {
     int block = Nf4Codes.BLOCK_SIZE;
     long linear =
         ops.linearCreateNf4(group.out(), group.in(), spare, block, arena.at(scratch), bias);

@@ -163,7 +163,7 @@ public final class Decoder implements AutoCloseable {
   /** With {@code host}, a backward pass may follow, and its layers' activations go there. */
   private long layersForward(
       View view, PackedBatch packed, int adapted, KvCache.Step cached, HostLayers host) {
-    List<Model.Layer> layers = model.layers(view);
+    List<Projections.Layer> layers = model.layers(view);
     int tokens = packed.tokens();
     ops.embeddingForward(
         tokens,
@@ -175,7 +175,7 @@ public final class Decoder implements AutoCloseable {
         a.at(a.slot(0).x()));
     for (int l = 0; l < c.layers(); l++) {
       Activations.Slot s = a.slot(l);
-      Model.Layer layer = layers.get(l);
+      Projections.Layer layer = layers.get(l);
       if (a.hostLayers() != null) {
         a.hostLayers().beforeForward(l);
       }
@@ -208,9 +208,11 @@ public final class Decoder implements AutoCloseable {
    */
   public void backward() {
     int tokens = batch.trainedTokens();
+    List<Projections.Layer> layers = model.layers(model.view());
+    FusedUpdate fused = model.fusedUpdate();
     for (int l = c.layers() - 1; l >= 0; l--) {
       Activations.Slot s = a.slot(l);
-      Model.Layer layer = model.layer(l);
+      Projections.Layer layer = layers.get(l);
       if (a.hostLayers() != null) {
         a.hostLayers().beforeBackward(l);
       }
@@ -225,7 +227,9 @@ public final class Decoder implements AutoCloseable {
       boolean wanted = l > 0 || model.trainsWeights();
       feedForward.backward(l, s, layer, tokens, span, wanted);
       attention.backward(l, s, layer, batch, span, wanted);
-      model.layerGradientsDone(l);
+      if (fused != null) {
+        fused.layerDone(l);
+      }
     }
     if (model.trainsWeights()) {
       ops.embeddingBackward(
@@ -236,7 +240,9 @@ public final class Decoder implements AutoCloseable {
           a.dResidual(),
           a.at(a.idsOffset()),
           model.gradient(ParameterNames.EMBEDDING));
-      model.embeddingGradientDone();
+      if (fused != null) {
+        fused.embeddingDone();
+      }
     }
   }
 

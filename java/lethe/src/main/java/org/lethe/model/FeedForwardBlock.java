@@ -35,7 +35,12 @@ final class FeedForwardBlock {
    * @param span which of its rows the middle has, and the stream will have
    */
   void forward(
-      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span, long next) {
+      int l,
+      Activations.Slot s,
+      Projections.Layer layer,
+      int tokens,
+      SourceRows.Span span,
+      long next) {
     inner(l, s, layer, tokens, span);
     long middle = a.at(s.middle());
     int rows = span.rows();
@@ -62,7 +67,12 @@ final class FeedForwardBlock {
    * @param next where the stream that leaves the layer stands
    */
   void forwardAgain(
-      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span, long next) {
+      int l,
+      Activations.Slot s,
+      Projections.Layer layer,
+      int tokens,
+      SourceRows.Span span,
+      long next) {
     if (c.norms().after()) {
       // The norm's backward pass reads what the last projection gave.
       forward(l, s, layer, tokens, span, next);
@@ -72,7 +82,7 @@ final class FeedForwardBlock {
   }
 
   private void inner(
-      int l, Activations.Slot s, Model.Layer layer, int tokens, SourceRows.Span span) {
+      int l, Activations.Slot s, Projections.Layer layer, int tokens, SourceRows.Span span) {
     long normed;
     if (c.feedForward().parallel()) {
       normed = sharedNormed(tokens, span);
@@ -111,7 +121,7 @@ final class FeedForwardBlock {
   void backward(
       int l,
       Activations.Slot s,
-      Model.Layer layer,
+      Projections.Layer layer,
       int tokens,
       SourceRows.Span span,
       boolean wanted) {

@@ -303,7 +303,10 @@ public final class Head implements AutoCloseable {
         stream,
         kept(),
         decoder.residualGradient());
-    model.endGradientsDone();
+    FusedUpdate fused = model.fusedUpdate();
+    if (fused != null) {
+      fused.endDone();
+    }
   }
 
   private long normedAt(int source) {

@@ -196,7 +196,7 @@ public final class Lora implements AutoCloseable {
   public static List<String> modules(ModelConfig model) {
     List<String> modules = new ArrayList<>();
     for (int layer = 0; layer < model.layers(); layer++) {
-      for (Model.Group group : Model.groups(model)) {
+      for (Projection.Group group : ModelLayout.groups(model)) {
         for (Projection.Part part : group.parts()) {
           modules.add(ParameterNames.module(layer, part.module()));
         }
@@ -213,7 +213,7 @@ public final class Lora implements AutoCloseable {
     Map<String, LoraConfig.Adapter> adapters = config.resolve(modules(model));
     Layout.Builder builder = new Layout.Builder();
     for (int layer = 0; layer < model.layers(); layer++) {
-      for (Model.Group group : Model.groups(model)) {
+      for (Projection.Group group : ModelLayout.groups(model)) {
         builder.align();
         for (Projection.Part part : group.parts()) {
           LoraConfig.Adapter adapter = adapters.get(ParameterNames.module(layer, part.module()));

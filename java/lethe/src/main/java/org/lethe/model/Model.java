@@ -1,17 +1,11 @@
 package org.lethe.model;
 
 import java.nio.FloatBuffer;
-import java.nio.charset.StandardCharsets;
-import java.security.MessageDigest;
 import java.util.ArrayList;
-import java.util.HashMap;
-import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import org.lethe.Hashes;
 import org.lethe.UserException;
-import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -23,76 +17,25 @@ import org.lethe.kernels.Staging;
  * left out ({@link Decoder}). Only the backend's thread may call it.
  */
 public final class Model implements AutoCloseable {
-  private static final int STAGING_BYTES = 4 << 20;
-
   private final Ops ops;
   private final ModelConfig config;
   private final Layout layout;
-  private final Arena arena;
+  private final ModelMemory memory;
   private final BaseWeights weights;
   private final AdapterRoom room;
-  private final Offsets offsets;
   private final Adapters adapters = new Adapters();
-  private final Map<View, List<Layer>> layers = new HashMap<>();
+  private final Projections projections = new Projections(this, adapters);
   private Optional<String> sourceHash = Optional.empty();
   private Trainable trainable;
   private OptimizerConfig optimizer = OptimizerConfig.DEFAULT;
 
-  /** The projections of one layer. */
-  record Layer(Projection qkv, Projection o, Projection gateUp, Projection down) {}
-
-  /** Projections that read the same input of width {@code in}; all or none have a bias. */
-  record Group(int in, List<Projection.Part> parts, boolean bias) {
-    /** Output width of all parts. */
-    int out() {
-      return parts.stream().mapToInt(Projection.Part::out).sum();
-    }
-  }
-
   private Model(Ops ops, ModelConfig config, WeightPlacement placement, AdapterRoom room) {
-    placement.requirePossible(config, ops.backend().isHost());
     this.ops = ops;
     this.config = config;
     this.layout = layout(config);
     this.room = room;
-    this.arena = new Arena(ops.backend(), "weights");
-    this.weights = BaseWeights.reserve(arena, config, ops.dtype(), placement, room);
-    this.offsets = Offsets.reserve(arena, config);
-    MemoryPlan.take(arena::allocate, this::plan);
-    try {
-      weights.takeHost(ops.backend());
-    } catch (RuntimeException e) {
-      arena.close();
-      throw e;
-    }
-  }
-
-  private MemoryPlan plan() {
-    WeightPlacement own = weights.placement();
-    WeightPlacement codes = own.with(BaseStorage.NF4_DOUBLE);
-    WeightPlacement moved = own.withEmbeddingOnHost();
-    boolean moves = WeightPlacement.embeddingMayMove(config, ops.backend().isHost());
-    return new MemoryPlan()
-        .part("weights", arena.bytes())
-        .remedy("dtype=bf16", arena.bytes() - bytes(config, Dtype.BF16, own, room))
-        .remedy(
-            "quantize_base=nf4_double, under adapters,",
-            arena.bytes() - bytes(config, ops.dtype(), codes, room))
-        .remedy(
-            "memory.embedding=host, under adapters,",
-            moves ? arena.bytes() - bytes(config, ops.dtype(), moved, room) : 0)
-        .remedy("a model with fewer parameters, another device, or device=cpu");
-  }
-
-  /** Byte offsets in the model's arena. */
-  private record Offsets(long cos, long sin, long headMean) {
-    static Offsets reserve(Arena arena, ModelConfig config) {
-      long positions = config.rotaryRows() * (config.rotary().width() / 2);
-      return new Offsets(
-          arena.reserve(positions, Dtype.F32),
-          arena.reserve(positions, Dtype.F32),
-          arena.reserve(config.hiddenSize(), Dtype.F32));
-    }
+    this.memory = ModelMemory.take(ops, config, placement, room);
+    this.weights = memory.weights();
   }
 
   /** Bytes on its device of a frozen model of these sizes: what loading it will take. */
@@ -108,10 +51,7 @@ public final class Model implements AutoCloseable {
   /** The same with room for adapters in the weights of its linears. */
   public static long bytes(
       ModelConfig config, Dtype dtype, WeightPlacement placement, AdapterRoom room) {
-    Arena planned = new Arena(null);
-    BaseWeights.reserve(planned, config, dtype, placement, room);
-    Offsets.reserve(planned, config);
-    return planned.bytes();
+    return ModelMemory.bytes(config, dtype, placement, room);
   }
 
   /** Bytes on its device that loading a model takes beside them, and gives back. */
@@ -150,7 +90,7 @@ public final class Model implements AutoCloseable {
     Model model = new Model(ops, config, placement, room);
     try {
       WeightLoader.load(ops, model.weights, config, source);
-      model.writeRotaryTables();
+      model.memory.rotary().write();
       model.refreshHeadMean();
       model.sourceHash = source.hash();
     } catch (RuntimeException e) {
@@ -168,13 +108,6 @@ public final class Model implements AutoCloseable {
   /** The weights that adapters may sit on, by their modules' full names; [out, in] each. */
   public static Map<String, Parameter> projections(ModelConfig config) {
     return ModelLayout.projections(config);
-  }
-
-  /**
-   * The projections of a layer in the order it runs them, grouped by the GEMM that computes them.
-   */
-  static List<Group> groups(ModelConfig config) {
-    return ModelLayout.groups(config);
   }
 
   /** Its sizes. */
@@ -225,7 +158,7 @@ public final class Model implements AutoCloseable {
   /** Starts from a view of frozen adapters instead of from the base. */
   public void startFrom(View view) {
     adapters.startFrom(view);
-    closeProjections();
+    projections.close();
   }
 
   /** Gives a view a name, by which a method asks for it. */
@@ -308,13 +241,13 @@ public final class Model implements AutoCloseable {
 
   private void requireRoom(LoraConfig added) {
     List<LoraConfig> carried = new ArrayList<>(List.of(added));
-    adapters.widest().adapters().forEach(w -> carried.add(w.adapter().config()));
+    carried.addAll(adapters.configs());
     room.requireFit(config, ops.dtype(), carried);
   }
 
   private Lora own(Lora lora) {
     adapters.own(lora);
-    closeProjections();
+    projections.close();
     return lora;
   }
 
@@ -336,74 +269,16 @@ public final class Model implements AutoCloseable {
     return optimizer;
   }
 
-  private MemoryPlan trainablePlan() {
-    Dtype storage = ops.dtype();
-    long bytes = Trainable.bytes(config, storage, optimizer);
-    OptimizerConfig o = optimizer;
-    MemoryPlan plan = new MemoryPlan().part("gradients and optimizer of all weights", bytes);
-    OptimizerConfig coded =
-        new OptimizerConfig(o.master(), OptimizerConfig.Moments.EIGHT_BIT, o.fused());
-    plan.remedy("train.optimizer_state=8bit", bytes - Trainable.bytes(config, storage, coded));
-    OptimizerConfig fused = new OptimizerConfig(o.master(), o.moments(), true);
-    plan.remedy("train.fused_update=true", bytes - Trainable.bytes(config, storage, fused));
-    if (storage == Dtype.BF16) {
-      OptimizerConfig none =
-          new OptimizerConfig(OptimizerConfig.Master.NONE, o.moments(), o.fused());
-      plan.remedy("train.master=none", bytes - Trainable.bytes(config, storage, none));
-    }
-    return plan.remedy("adapters instead (train.full_parameters=false)", bytes);
-  }
-
-  /** The gradients of the head and the final norm are whole, but for a tied embedding's. */
-  void endGradientsDone() {
-    if (trainable != null && trainable.fused() != null) {
-      trainable.fused().endDone();
-    }
-  }
-
-  /** A layer's gradients are whole. */
-  void layerGradientsDone(int layer) {
-    if (trainable != null && trainable.fused() != null) {
-      trainable.fused().layerDone(layer);
-    }
-  }
-
-  /** The embedding's gradient is whole. */
-  void embeddingGradientDone() {
-    if (trainable != null && trainable.fused() != null) {
-      trainable.fused().embeddingDone();
-    }
+  /** The update that the backward pass of all weights does itself; null where it does none. */
+  FusedUpdate fusedUpdate() {
+    return trainable == null ? null : trainable.fused();
   }
 
   /** Makes every weight trainable: the same code as adapters, with dense gradients. */
   public Trainable trainWeights() {
     requireFrozen();
-    if (storage().quantized()) {
-      throw new UserException(
-          "all weights are to train, but those of the layers are kept in 4-bit codes, which have"
-              + " no gradients; load them plain (quantize_base=none), or train adapters"
-              + " (train.full_parameters=false)");
-    }
-    if (weights.placement().embeddingOnHost()) {
-      throw new UserException(
-          "all weights are to train, but the embedding is kept on the host, where it is frozen; set"
-              + " memory.embedding=device, or train adapters (train.full_parameters=false)");
-    }
-    if (adapters.hasFrozen()) {
-      throw new UserException(
-          "all weights train, and adapters lie on them; merge the adapters into the model first");
-    }
-    if (!weights.standAs(layout)) {
-      throw new UserException(
-          "all weights are to train, but those of the layers were loaded with room for adapters;"
-              + " load the model without (LoadOptions.withAdapters of none)");
-    }
-    UpdateGroups groups = UpdateGroups.of(config, layout);
-    trainable =
-        MemoryPlan.take(
-            () -> new Trainable(ops, layout, groups, optimizer, arena.at(weights.first())),
-            this::trainablePlan);
-    closeProjections();
+    trainable = FullParameters.train(ops, config, weights, adapters, optimizer);
+    projections.close();
     return trainable;
   }
 
@@ -414,29 +289,17 @@ public final class Model implements AutoCloseable {
 
   /** The ref of a weight in storage; one that is kept in codes has none. */
   public long weight(String name) {
-    return weights.buffer(name).at(weights.offset(name));
+    return weights.at(name);
   }
 
   /** The linear of a group, without adapters. */
-  long linear(int layer, Group group) {
-    String module = group.parts().get(0).module();
-    String bias = ParameterNames.bias(layer, module);
-    long b = group.bias() ? weight(bias) : 0;
-    Ops.Spare spare = room.of(ops.dtype(), layer, group);
-    if (storage().quantized()) {
-      return weights.linear(ops, layer, group, spare, b);
-    }
-    String first = ParameterNames.weight(layer, module);
-    if (spare.any(group.in())) {
-      return ops.linearCreateStrided(group.out(), group.in(), spare, weight(first), b);
-    }
-    long db = group.bias() ? gradient(bias) : 0;
-    return ops.linearCreate(group.out(), group.in(), weight(first), gradient(first), b, db);
+  long linear(int layer, Projection.Group group) {
+    return weights.linear(ops, layer, group, this::gradient);
   }
 
   /** Bytes of its device that the weights take, with what is derived of them. */
   public long bytes() {
-    return arena.bytes();
+    return memory.bytes();
   }
 
   /**
@@ -444,18 +307,7 @@ public final class Model implements AutoCloseable {
    * pieces. One that is kept in codes is dequantised, room for adapters left out.
    */
   public void readWeight(String name, Staging staging, PieceConsumer consumer) {
-    if (!weights.isQuantized(name)) {
-      new WeightTransfer(ops, weights, staging).read(name, consumer);
-      return;
-    }
-    weights.dequantize(ops, name);
-    long size = layout.parameter(name).elements() * ops.dtype().bytes();
-    for (long done = 0; done < size; ) {
-      int piece = (int) Math.min(staging.capacity(), size - done);
-      staging.read(arena.buffer(), weights.scratch() + done, piece);
-      consumer.accept(staging.bytes().clear().limit(piece));
-      done += piece;
-    }
+    new WeightTransfer(ops, weights, staging).read(name, consumer);
   }
 
   /**
@@ -463,19 +315,7 @@ public final class Model implements AutoCloseable {
    * #reference} has, in hexadecimal: two models with the same fingerprint give the same numbers.
    */
   public String fingerprint() {
-    MessageDigest digest = Hashes.sha256();
-    digest.update(ops.dtype().name().getBytes(StandardCharsets.UTF_8));
-    digest.update(config.toString().getBytes(StandardCharsets.UTF_8));
-    if (storage().quantized()) {
-      digest.update(storage().name().getBytes(StandardCharsets.UTF_8));
-    }
-    try (Staging staging = new Staging(STAGING_BYTES)) {
-      for (String name : layout.parameters().keySet()) {
-        readWeight(name, staging, digest::update);
-      }
-    }
-    adapters.digestStart(digest);
-    return HexFormat.of().formatHex(digest.digest());
+    return Fingerprint.of(this, adapters);
   }
 
   /** Takes one piece of a tensor's bytes. */
@@ -500,40 +340,26 @@ public final class Model implements AutoCloseable {
   }
 
   long headMean() {
-    return arena.at(offsets.headMean());
+    return memory.headMean();
   }
 
-  long cos() {
-    return arena.at(offsets.cos());
-  }
-
-  long sin() {
-    return arena.at(offsets.sin());
-  }
-
-  /** A layer of {@link #view}. */
-  Layer layer(int index) {
-    return layers(view()).get(index);
+  /** What positions turn by. */
+  RotaryTables rotary() {
+    return memory.rotary();
   }
 
   /** The widths of u that hold whatever the view: no view has more than every adapter. */
   public AdapterWidths adapterWidths() {
-    AdapterWidths widest = AdapterWidths.NONE;
-    for (Layer layer : layers(adapters.widest())) {
-      widest = widest.or(AdapterWidths.of(layer));
-    }
-    return widest;
+    return projections.widths(adapters.widest());
   }
 
   /** What its ops take of its engine's scratch memory, with all that it carries. */
   public ScratchPlan scratch() {
-    List<LoraConfig> carried = new ArrayList<>();
-    adapters.widest().adapters().forEach(w -> carried.add(w.adapter().config()));
     boolean adaptersTrain = lora() != null && lora().trainable() != null;
     return new ScratchPlan(
         config,
         ops.dtype(),
-        carried,
+        adapters.configs(),
         room,
         adaptersTrain ? lora().config() : null,
         trainable() == null ? null : optimizer,
@@ -541,78 +367,23 @@ public final class Model implements AutoCloseable {
   }
 
   /** The layers as a view has them. */
-  List<Layer> layers(View view) {
-    List<Layer> made = layers.get(view);
-    if (made == null) {
-      adapters.requireOwned(view);
-      made = createProjections(view);
-      layers.put(view, made);
-    }
-    return made;
+  List<Projections.Layer> layers(View view) {
+    return projections.of(view);
   }
 
   @Override
   public void close() {
-    closeProjections();
+    projections.close();
     adapters.close();
     if (trainable != null) {
       trainable.close();
     }
-    weights.close();
-    arena.close();
+    memory.close();
   }
 
   private void requireFrozen() {
     if (lora() != null || trainable != null) {
       throw new UserException("this model already trains; load a second one");
-    }
-  }
-
-  private List<Layer> createProjections(View view) {
-    List<Layer> created = new ArrayList<>();
-    for (int layer = 0; layer < config.layers(); layer++) {
-      List<Projection> p = new ArrayList<>();
-      for (Group group : groups(config)) {
-        p.add(Projection.create(this, layer, group, view));
-      }
-      created.add(new Layer(p.get(0), p.get(1), p.get(2), p.get(3)));
-    }
-    return created;
-  }
-
-  // They are made again when they are next asked for.
-  private void closeProjections() {
-    for (List<Layer> ofView : layers.values()) {
-      for (Layer layer : ofView) {
-        for (Projection p : List.of(layer.qkv(), layer.o(), layer.gateUp(), layer.down())) {
-          ops.linearClose(p.linear());
-        }
-      }
-    }
-    layers.clear();
-  }
-
-  // Angles are rounded to fp32 where Hugging Face rounds them, so that positions turn by the same.
-  private void writeRotaryTables() {
-    Rotary rotary = config.rotary();
-    int half = rotary.width() / 2;
-    float[] cos = new float[half];
-    float[] sin = new float[half];
-    long row = 0;
-    try (Staging staging = new Staging(half * Float.BYTES)) {
-      for (int table = 0; table < rotary.tables(); table++) {
-        float[] frequencies = rotary.frequencies(table);
-        for (int position = 0; position < config.contextLength(); position++, row++) {
-          for (int j = 0; j < half; j++) {
-            float angle = position * frequencies[j];
-            cos[j] = (float) StrictMath.cos(angle) * rotary.attentionFactor();
-            sin[j] = (float) StrictMath.sin(angle) * rotary.attentionFactor();
-          }
-          long at = row * half * Float.BYTES;
-          staging.upload(cos, half, arena.buffer(), offsets.cos() + at);
-          staging.upload(sin, half, arena.buffer(), offsets.sin() + at);
-        }
-      }
     }
   }
 }

@@ -32,14 +32,14 @@ final class ModelLayout {
   private static Layout of(
       ModelConfig c,
       WeightPlacement placement,
-      BiFunction<Integer, Model.Group, Ops.Spare> spares) {
+      BiFunction<Integer, Projection.Group, Ops.Spare> spares) {
     boolean linears = !placement.linears().quantized();
     Layout.Builder builder = new Layout.Builder();
     if (!placement.embeddingOnHost()) {
       builder.align().matrix(ParameterNames.EMBEDDING, c.vocabularySize(), c.hiddenSize());
     }
     for (int layer = 0; linears && layer < c.layers(); layer++) {
-      for (Model.Group group : groups(c)) {
+      for (Projection.Group group : groups(c)) {
         builder.align();
         Ops.Spare spare = spares.apply(layer, group);
         for (Projection.Part part : group.parts()) {
@@ -70,7 +70,7 @@ final class ModelLayout {
       norm(builder, c, ParameterNames.module(layer, c.modules().queryNorm()), c.headDim());
       norm(builder, c, ParameterNames.module(layer, c.modules().keyNorm()), c.headDim());
     }
-    for (Model.Group group : groups(c)) {
+    for (Projection.Group group : groups(c)) {
       if (group.bias()) {
         builder.align();
         for (Projection.Part part : group.parts()) {
@@ -102,23 +102,23 @@ final class ModelLayout {
   }
 
   /** The projections of a layer in the order it runs them, grouped by the GEMM that makes them. */
-  static List<Model.Group> groups(ModelConfig c) {
+  static List<Projection.Group> groups(ModelConfig c) {
     Modules m = c.modules();
     int f = c.feedForwardSize();
     return List.of(
-        new Model.Group(
+        new Projection.Group(
             c.hiddenSize(),
             parts(m.attentionIn(), List.of(c.queryWidth(), c.kvWidth(), c.kvWidth())),
             c.attention().inputBias()),
-        new Model.Group(
+        new Projection.Group(
             c.queryWidth(),
             parts(List.of(m.attentionOut()), List.of(c.hiddenSize())),
             c.attention().outputBias()),
-        new Model.Group(
+        new Projection.Group(
             c.hiddenSize(),
             parts(m.feedForwardIn(), c.feedForward().gated() ? List.of(f, f) : List.of(f)),
             c.feedForward().bias()),
-        new Model.Group(
+        new Projection.Group(
             f,
             parts(List.of(m.feedForwardOut()), List.of(c.hiddenSize())),
             c.feedForward().bias()));
@@ -142,7 +142,7 @@ final class ModelLayout {
     Layout layout = of(c);
     Map<String, Parameter> projections = new LinkedHashMap<>();
     for (int layer = 0; layer < c.layers(); layer++) {
-      for (Model.Group group : groups(c)) {
+      for (Projection.Group group : groups(c)) {
         for (Projection.Part part : group.parts()) {
           projections.put(
               ParameterNames.module(layer, part.module()),

@@ -37,7 +37,7 @@ public final class OwnProducts implements AutoCloseable {
     this.layers = c.layers();
     int widest = c.hiddenSize();
     for (int layer = 0; layer < c.layers(); layer++) {
-      for (Model.Group group : ModelLayout.groups(c)) {
+      for (Projection.Group group : ModelLayout.groups(c)) {
         widest = Math.max(widest, Math.max(group.out(), group.in()));
         linears.add(model.linear(layer, group));
       }

@@ -22,11 +22,19 @@ record Projection(long linear, int in, int out, int totalRank) {
     }
   }
 
+  /** Projections that read the same input of width {@code in}; all or none have a bias. */
+  record Group(int in, List<Part> parts, boolean bias) {
+    /** Output width of all parts. */
+    int out() {
+      return parts.stream().mapToInt(Part::out).sum();
+    }
+  }
+
   /**
    * @param group its parts, and whether they have biases
    * @param view the adapters on it
    */
-  static Projection create(Model model, int layer, Model.Group group, View view) {
+  static Projection create(Model model, int layer, Projection.Group group, View view) {
     List<Part> parts = group.parts();
     long linear = model.linear(layer, group);
     int totalRank = 0;

@@ -61,7 +61,7 @@ public final class ScratchPlan {
     List<Map<String, LoraConfig.Adapter>> found = new ArrayList<>();
     adapters.forEach(lora -> found.add(lora.among(Lora.modules(c))));
     for (int layer = 0; layer < c.layers(); layer++) {
-      for (Model.Group group : ModelLayout.groups(c)) {
+      for (Projection.Group group : ModelLayout.groups(c)) {
         Ops.Spare spare = room.of(storage, layer, group);
         long ranks = 0;
         long widest = 0;

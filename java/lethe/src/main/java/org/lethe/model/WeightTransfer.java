@@ -7,9 +7,9 @@ import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 
 /**
- * Plain weights from their source to the device and back, in pieces that fit the staging memory.
- * Rows that do not stand side by side on the device are spread, and put together again, on the
- * host: what lies between them is nobody's business.
+ * Plain weights from their source to the device, and all back, in pieces that fit the staging
+ * memory. Rows that do not stand side by side on the device are spread, and put together again, on
+ * the host: what lies between them is nobody's business.
  */
 final class WeightTransfer {
   private final Ops ops;
@@ -84,8 +84,27 @@ final class WeightTransfer {
         });
   }
 
-  /** Gives a parameter's rows, side by side. */
+  /** Gives a parameter's rows, side by side; one that is kept in codes is dequantised. */
   void read(String name, Model.PieceConsumer consumer) {
+    if (weights.isQuantized(name)) {
+      readQuantized(name, consumer);
+    } else {
+      readPlain(name, consumer);
+    }
+  }
+
+  private void readQuantized(String name, Model.PieceConsumer consumer) {
+    weights.dequantize(ops, name);
+    long size = weights.codes(name).parameter().elements() * ops.dtype().bytes();
+    for (long done = 0; done < size; ) {
+      int piece = (int) Math.min(staging.capacity(), size - done);
+      staging.read(weights.arena().buffer(), weights.scratch() + done, piece);
+      consumer.accept(staging.bytes().clear().limit(piece));
+      done += piece;
+    }
+  }
+
+  private void readPlain(String name, Model.PieceConsumer consumer) {
     Parameter p = weights.parameter(name);
     int width = ops.dtype().bytes();
     inPieces(
