@@ -271,10 +271,7 @@ record PlannedTraining(
   }
 
   private long loading() {
-    return device.costs().overheadBytes()
-        + Model.bytes(model, dtype, weights, room())
-        + scratch().loading()
-        + Model.loadingBytes();
+    return LoadingRoom.bytes(model, dtype, weights, room(), device.costs());
   }
 
   /** Of what does not overlap. */
