@@ -46,6 +46,18 @@ class RunConfigTest {
     assertTrue(e.getMessage().contains(override), e.getMessage());
   }
 
+  @ParameterizedTest
+  @CsvSource({
+    "8GB,8000000000",
+    "7.5 GiB,8053063680",
+    "600mb,600000000",
+    "1.5TB,1500000000000",
+    "2TiB,2199023255552"
+  })
+  void amountsOfMemoryHaveUnits(String amount, long bytes) {
+    assertEquals(bytes, of("memory.budget=" + amount).memory().budgetBytes());
+  }
+
   @Test
   void theMethodSectionHasTheKeysOfTheMethods() {
     assertEquals(

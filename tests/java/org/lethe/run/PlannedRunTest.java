@@ -276,12 +276,35 @@ class PlannedRunTest {
     assertEquals(before.byName(), result.before().byName());
   }
 
+  /** A budget that a plan says is too little for loading is too little for the run, too. */
+  @Test
+  void whatCannotBeLoadedIsRefusedByPlanAndRun() {
+    String[] keys = {"memory.activations=recompute", "evaluate.batch_size=1", "seed=0"};
+    MemoryForecast free = plan(config(keys));
+    long loading = free.phases().get("loading");
+    // Of a model so small what weights pass through is more than a step.
+    assertEquals(loading, free.peak(), free.toString());
+    keys[2] = "memory.budget=" + (loading - 1) + "B";
+    RunConfig config = config(keys);
+    assertFalse(plan(config).fits());
+    Seen seen = new Seen();
+    UserException e = assertThrows(UserException.class, () -> Unlearn.run(config, null, seen));
+    for (String part : List.of("too little to load the model", "weights", "dtype=bf16 frees")) {
+      assertTrue(e.getMessage().contains(part), part + " in: " + e.getMessage());
+    }
+    assertEquals(0, seen.loading);
+    keys[2] = "memory.budget=" + loading + "B";
+    assertTrue(plan(config(keys)).fits());
+    assertEquals(1, Unlearn.run(config(keys), null, seen).steps().size());
+  }
+
   @Test
   void whatCannotBeEvaluatedIsRefusedBeforeAStep() {
-    MemoryForecast free = plan(config());
+    // Adapters that take more than weights pass through.
+    MemoryForecast free = plan(config("lora.rank=400"));
     long held = free.phases().get("evaluation") - free.parts().get("scoring rows");
     String budget = "memory.budget=" + (held + 10_000) + "B";
-    RunConfig config = config("evaluate.max_new_tokens=100", budget);
+    RunConfig config = config("lora.rank=400", "evaluate.max_new_tokens=100", budget);
     MemoryForecast plan = plan(config);
     assertFalse(plan.fits(), plan.toString());
     Seen seen = new Seen();

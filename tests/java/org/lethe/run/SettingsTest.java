@@ -61,12 +61,26 @@ class SettingsTest {
     for (String override :
         List.of(
             "train.epochs=2147483647",
+            "train.epochs=500001",
             "train.warmup_epochs=4294967296",
             "train.warmup_epochs=1e300")) {
       TrainConfig train = config(override).train();
       UserException e = assertThrows(UserException.class, () -> Settings.train(train, 2));
       String key = override.startsWith("train.epochs") ? "train.epochs" : "train.warmup_epochs";
       assertTrue(e.getMessage().contains(key), e.getMessage());
+    }
+  }
+
+  /** All of them are looked at before the first. */
+  @Test
+  void aRunHasAtMostAMillionSteps() {
+    assertEquals(1_000_000, Settings.train(config("train.steps=1000000").train(), 2).steps());
+    assertEquals(1_000_000, Settings.train(config("train.epochs=500000").train(), 2).steps());
+    for (int steps : new int[] {1_000_001, Integer.MAX_VALUE}) {
+      TrainConfig train = config("train.steps=" + steps).train();
+      UserException e = assertThrows(UserException.class, () -> Settings.train(train, 2));
+      assertTrue(e.getMessage().contains("more than 1000000"), e.getMessage());
+      assertTrue(e.getMessage().startsWith("train.steps=" + steps), e.getMessage());
     }
   }
 

@@ -3,9 +3,11 @@ package org.lethe.train;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.lang.ref.WeakReference;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.lethe.data.CounterRng;
 import org.lethe.data.TokenSequence;
@@ -32,6 +34,52 @@ class StepCutTest {
   private static List<Integer> tokens(int limit, int... lengths) {
     return new StepCut(step(lengths), LAYOUT)
         .pieces(limit).stream().map(p -> p.stream().mapToInt(LAYOUT::tokens).sum()).toList();
+  }
+
+  /** Steps of a long run are not held together: their sequences would fill the heap. */
+  @Test
+  void manyStepsAreNotKept() {
+    List<WeakReference<TokenSequence>> seen = new ArrayList<>();
+    Iterable<List<StepSequence>> steps =
+        () ->
+            IntStream.range(0, 20_000)
+                .mapToObj(
+                    i -> {
+                      List<StepSequence> step = step(i % 7 + 2, i % 11 + 2);
+                      seen.add(new WeakReference<>(step.get(0).tokens()));
+                      return step;
+                    })
+                .iterator();
+    StepCuts cuts = StepCut.all(steps, LAYOUT);
+    System.gc();
+    long kept = seen.stream().filter(s -> s.get() != null).count();
+    assertTrue(kept <= 5000, kept + " steps are kept");
+    assertEquals(8 + 12, cuts.largest(100));
+  }
+
+  /** Steps of which the largest numbers alone are known take no more than the plan says. */
+  @Test
+  void whatIsNotKeptIsBounded() {
+    List<List<StepSequence>> steps = new ArrayList<>();
+    for (int i = 0; i < 30; i++) {
+      steps.add(step(2 + CounterRng.below(60, 4, i), 2 + CounterRng.below(60, 5, i), 2 + i));
+    }
+    StepCuts exact = StepCut.all(steps, LAYOUT);
+    StepCuts few = StepCut.all(steps, LAYOUT, 3);
+    int whole = exact.largest(Integer.MAX_VALUE);
+    for (int limit = 1; limit <= whole + 10; limit++) {
+      assertEquals(exact.largest(limit), few.largest(limit));
+      int tightest = few.tightest(limit);
+      assertTrue(tightest <= exact.tightest(limit) && tightest >= 1, "limit " + limit);
+      assertTrue(limit < whole || tightest == whole, "limit " + limit);
+      for (List<StepSequence> step : steps) {
+        for (List<StepSequence> piece : new StepCut(step, LAYOUT).pieces(tightest)) {
+          assertTrue(
+              piece.stream().mapToInt(LAYOUT::tokens).sum() <= few.largest(tightest),
+              "limit " + limit);
+        }
+      }
+    }
   }
 
   @Test

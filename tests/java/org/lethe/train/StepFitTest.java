@@ -2,10 +2,13 @@ package org.lethe.train;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
+import java.util.function.IntFunction;
 import org.junit.jupiter.api.Test;
 import org.lethe.TestDevice;
 import org.lethe.UserException;
@@ -91,6 +94,52 @@ class StepFitTest {
     assertTrue(fit(MemorySettings.Activations.AUTO, bytes(100, 8) - 1).isEmpty());
     assertTrue(fit(MemorySettings.Activations.KEEP, bytes(100, 0)).isPresent());
     assertTrue(fit(MemorySettings.Activations.KEEP, bytes(100, 0) - 1).isEmpty());
+  }
+
+  /** As many layers as it takes, and no more, for every number that a budget may ask for. */
+  @Test
+  void layersGiveWayOneByOne() {
+    for (MemorySettings.Activations activations :
+        List.of(MemorySettings.Activations.AUTO, MemorySettings.Activations.OFFLOAD)) {
+      boolean offloads = activations == MemorySettings.Activations.OFFLOAD;
+      IntFunction<ActivationPolicy> policies =
+          offloads ? ActivationPolicy::offload : ActivationPolicy::recompute;
+      for (int n = 0; n <= MODEL.layers(); n++) {
+        long bytes = MEMORY.bytes(100, policies.apply(n));
+        int least = n;
+        while (least > 0 && MEMORY.bytes(100, policies.apply(least - 1)) <= bytes) {
+          least--;
+        }
+        // A limit of the smallest pieces, so that those cannot give way.
+        StepFit fit =
+            StepFit.cheapest(MEMORY, activations, bytes, 1, CUTS, piece -> 0, 64).orElseThrow();
+        assertEquals(policies.apply(least), fit.policy());
+        assertEquals(bytes, fit.bytes());
+      }
+    }
+  }
+
+  /** A thousand times as many layers would take a million times as long if each were tried. */
+  @Test
+  void manyLayersAreFittedInASecond() {
+    StepMemory deep =
+        new StepMemory(
+            ModelConfig.llama(
+                new ModelConfig.Sizes(500, 64, 16_000, 4, 4, 16, 176, 512), 1e-5f, 1e4, true),
+            Dtype.F32,
+            AdapterWidths.NONE,
+            tokens -> tokens,
+            (rows, d, v) -> 1000L * rows,
+            false);
+    long room = deep.bytes(100, ActivationPolicy.recompute(15_999));
+    StepFit fit =
+        assertTimeoutPreemptively(
+            Duration.ofSeconds(5),
+            () ->
+                StepFit.cheapest(
+                        deep, MemorySettings.Activations.AUTO, room, 4096, CUTS, piece -> 0, 64)
+                    .orElseThrow());
+    assertEquals(15_999, fit.policy().recomputed());
   }
 
   private static Trainer trainer(Model model, Method method, MemorySettings bounds) {

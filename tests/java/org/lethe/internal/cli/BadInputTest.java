@@ -323,6 +323,10 @@ class BadInputTest {
   void aDeviceThatIsNotThere() {
     assertFails(3, runs.unlearn("device", "ME+GD", "device=abacus"), "abacus");
     runs.assertNothingAt("device");
+    for (String device : List.of("cuda:", "cuda:x", "cuda:-1", "cuda:99999999999", "cpu:0")) {
+      assertFails(2, runs.unlearn("device", "ME+GD", "device='" + device + "'"), device);
+      runs.assertNothingAt("device");
+    }
   }
 
   @Test

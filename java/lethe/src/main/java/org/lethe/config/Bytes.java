@@ -10,23 +10,17 @@ import java.util.regex.Pattern;
 public final class Bytes {
   private static final Pattern AMOUNT = Pattern.compile("(\\d+(?:\\.\\d+)?)\\s*([a-zA-Z]*)");
   private static final Map<String, Long> UNITS =
-      Map.of(
-          "",
-          1L,
-          "b",
-          1L,
-          "kb",
-          1000L,
-          "mb",
-          1000_000L,
-          "gb",
-          1000_000_000L,
-          "kib",
-          1L << 10,
-          "mib",
-          1L << 20,
-          "gib",
-          1L << 30);
+      Map.ofEntries(
+          Map.entry("", 1L),
+          Map.entry("b", 1L),
+          Map.entry("kb", 1000L),
+          Map.entry("mb", 1000_000L),
+          Map.entry("gb", 1000_000_000L),
+          Map.entry("tb", 1000_000_000_000L),
+          Map.entry("kib", 1L << 10),
+          Map.entry("mib", 1L << 20),
+          Map.entry("gib", 1L << 30),
+          Map.entry("tib", 1L << 40));
 
   private Bytes() {}
 

@@ -5,7 +5,7 @@ import java.util.List;
 /** Optimizer (AdamW) and schedule. */
 public record TrainConfig(
     @Doc("Passes over the rows; unused when steps is given") @Default("5") int epochs,
-    @Doc("Updates to make; 0: as many as epochs says") @Default("0") int steps,
+    @Doc("Updates to make, at most 1000000; 0: as many as epochs says") @Default("0") int steps,
     @Doc("Rows per update: forget rows in unlearn (each brings its retain row)") @Default("8")
         int batchSize,
     @Doc(

@@ -54,8 +54,10 @@ public final class Backend implements AutoCloseable {
    * @param threads how many threads an op uses on the host, at least 1; part of what makes results
    *     repeat to the bit
    * @throws EnvironmentException when this machine, or this build of Lethe, has no such device
+   * @throws UserException when a number is asked for that no device can have
    */
   public static Backend open(String device, int threads) {
+    requireNumber(device);
     String plugins = Natives.pluginDirectory().getAbsolutePath();
     EngineHandle engine = new EngineHandle(null);
     try {
@@ -70,6 +72,24 @@ public final class Backend implements AutoCloseable {
       throw e;
     }
     return new Backend(engine);
+  }
+
+  /** Which one of its kind a device is: only CUDA devices are counted. */
+  private static void requireNumber(String device) {
+    int colon = device.indexOf(':');
+    if (colon < 0) {
+      return;
+    }
+    boolean counted = device.startsWith(CUDA);
+    if (!counted || !device.substring(colon + 1).matches("\\d{1,9}")) {
+      throw new UserException(
+          "device is '"
+              + device
+              + "': "
+              + (counted
+                  ? "behind the colon stands the number of a device, as in cuda:0 or cuda:1"
+                  : "only CUDA devices have numbers; write cpu, or cuda:0"));
+    }
   }
 
   /**

@@ -54,9 +54,15 @@ public final class Model implements AutoCloseable {
     return ModelMemory.bytes(config, dtype, placement, room);
   }
 
-  /** Bytes on its device that loading a model takes beside them, and gives back. */
-  public static long loadingBytes() {
-    return WeightLoader.STAGING_BYTES;
+  /**
+   * Bytes on its device while it is loaded: what weights pass through is given back, and what its
+   * ops took of an engine's scratch memory stays.
+   */
+  public static long loadingBytes(
+      ModelConfig config, Dtype dtype, WeightPlacement placement, AdapterRoom room, boolean host) {
+    return bytes(config, dtype, placement, room)
+        + WeightLoader.STAGING_BYTES
+        + ScratchPlan.loading(config, host);
   }
 
   /**

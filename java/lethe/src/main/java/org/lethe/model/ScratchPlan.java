@@ -89,6 +89,10 @@ public final class ScratchPlan {
 
   /** What loading takes, and keeps. */
   public long loading() {
+    return loading(c, host);
+  }
+
+  static long loading(ModelConfig c, boolean host) {
     return host ? 0 : CudaScratch.headMean(c.hiddenSize(), c.vocabularySize());
   }
 

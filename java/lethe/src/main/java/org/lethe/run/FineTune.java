@@ -237,6 +237,7 @@ public final class FineTune {
     Tokenizer tokenizer = Tokenizer.load(tokenizerDirectory);
     ModelConfig sizes = sizes(s, tokenizer.vocabularySize());
     Ops ops = LoadedModel.ops(config, backend);
+    LoadingRoom.require(config, ops, sizes, List.of());
     Model model = Model.load(ops, sizes, new RandomWeights(sizes, config.seed()));
     ModelConfigFile file =
         HuggingFaceConfig.ofLlama(

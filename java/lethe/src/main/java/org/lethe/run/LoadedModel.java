@@ -88,9 +88,9 @@ public final class LoadedModel implements AutoCloseable {
       backend = openBackend(config);
       List<LoraConfig> adapters = new ArrayList<>(named(config));
       adapters.addAll(others.apply(file.model()));
-      Model model =
-          ModelDirectory.load(
-              ops(config, backend), directory, context, placement(config), adapters);
+      Ops ops = ops(config, backend);
+      LoadingRoom.require(config, ops, file.model().withContextLength(context), adapters);
+      Model model = ModelDirectory.load(ops, directory, context, placement(config), adapters);
       startFrom(model, config.adapters());
       nameViews(model, config.views());
       model.optimizer(Settings.optimizer(config.train()));

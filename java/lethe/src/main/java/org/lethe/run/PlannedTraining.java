@@ -5,6 +5,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.function.IntToLongFunction;
 import org.lethe.kernels.Dtype;
 import org.lethe.method.Method;
 import org.lethe.model.ActivationPolicy;
@@ -141,8 +142,9 @@ record PlannedTraining(
 
   /** What they take however a step is cut. */
   private long leastScratch() {
-    long besides = Math.max(scratch().loading(), scratch().measuring(measured));
-    return Math.max(besides, judging.scratch(scratch(), inference()));
+    ScratchPlan plan = scratch();
+    long besides = Math.max(plan.loading(), plan.measuring(measured));
+    return Math.max(besides, judging.scratch(plan, inference()));
   }
 
   private long measured(int rows) {
@@ -158,8 +160,16 @@ record PlannedTraining(
 
   /** What they take of scratch memory where the largest piece has so many tokens. */
   long scratch(int piece) {
+    return scratches().applyAsLong(piece);
+  }
+
+  // What is counted layer by layer is the same for every piece.
+  private IntToLongFunction scratches() {
     int sequences = PieceShape.sequences(method, reference(), List.of(step), filled());
-    return Math.max(leastScratch(), PieceShape.scratch(scratch(), memory(), sequences, piece));
+    ScratchPlan plan = scratch();
+    StepMemory memory = memory();
+    long least = leastScratch();
+    return piece -> Math.max(least, PieceShape.scratch(plan, memory, sequences, piece));
   }
 
   private long held() {
@@ -200,6 +210,7 @@ record PlannedTraining(
     long least = leastScratch();
     long left = available - held() - least;
     long after = judging.leastAfter(inference());
+    IntToLongFunction scratches = scratches();
     return StepFit.cheapest(
         memory(),
         settings.memory().activations(),
@@ -207,7 +218,7 @@ record PlannedTraining(
         settings.tokensPerMicroBatch(),
         cuts(),
         piece -> {
-          long more = scratch(piece) - least;
+          long more = scratches.applyAsLong(piece) - least;
           // Nothing of the steps stays but their scratch memory.
           return more + after > left ? Long.MAX_VALUE / 2 : more;
         },
@@ -260,10 +271,7 @@ record PlannedTraining(
   }
 
   private long loading() {
-    return device.costs().overheadBytes()
-        + Model.bytes(model, dtype, weights, room())
-        + scratch().loading()
-        + Model.loadingBytes();
+    return LoadingRoom.bytes(model, dtype, weights, room(), device.costs());
   }
 
   /** Of what does not overlap. */

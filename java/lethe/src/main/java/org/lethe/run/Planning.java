@@ -35,6 +35,7 @@ import org.lethe.train.DeviceCosts;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Parity;
 import org.lethe.train.Step;
+import org.lethe.train.StepCount;
 import org.lethe.train.StepFit;
 import org.lethe.train.StepSequence;
 import org.lethe.train.TrainSettings;
@@ -137,7 +138,7 @@ public final class Planning {
 
   /** Steps of an epoch, which rows alone tell: as many as there may be, so that all fits in. */
   private static int epochAtMost(TrainConfig train) {
-    return Math.max(1, Integer.MAX_VALUE / train.epochs());
+    return Math.max(1, StepCount.MOST / train.epochs());
   }
 
   /** A step of rows as long as the longest; what a reference reads in their place is as long. */

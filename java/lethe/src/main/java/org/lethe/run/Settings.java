@@ -69,8 +69,8 @@ final class Settings {
   static TrainSettings train(TrainConfig c, int stepsPerEpoch) {
     int steps =
         c.steps() > 0
-            ? c.steps()
-            : StepCount.of(
+            ? StepCount.ofRun(c.steps(), "train.steps=" + c.steps())
+            : StepCount.ofRun(
                 (long) c.epochs() * stepsPerEpoch,
                 "train.epochs=" + c.epochs() + " of " + stepsPerEpoch + " steps");
     long warmup =

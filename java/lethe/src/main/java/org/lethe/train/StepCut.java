@@ -13,6 +13,10 @@ import java.util.Map;
  * own.
  */
 final class StepCut {
+  // More steps than that differ as these do, and a run may have more than the heap has room for:
+  // one of those behind them may be cut into a piece more, which costs a little and takes nothing.
+  private static final int KEPT = 4096;
+
   private final List<PieceSize.Group> groups;
   private final MicroBatch.Layout layout;
   private final int total;
@@ -38,25 +42,48 @@ final class StepCut {
 
   /** Of all steps of a run. */
   static StepCuts all(Iterable<List<StepSequence>> steps, MicroBatch.Layout layout) {
-    List<StepCut> cuts = new ArrayList<>();
-    for (List<StepSequence> step : steps) {
-      cuts.add(new StepCut(step, layout));
-    }
-    return new StepCuts() {
-      @Override
-      public int largest(int limit) {
-        return cuts.stream().mapToInt(cut -> cut.largest(limit)).max().orElse(0);
-      }
+    return all(steps, layout, KEPT);
+  }
 
-      @Override
-      public int tightest(int limit) {
-        int tightest = 1;
-        for (StepCut cut : cuts) {
-          tightest = cut.tightest(limit, tightest);
-        }
-        return tightest;
+  /**
+   * The same.
+   *
+   * @param kept steps that are looked at for every limit; of what follows only the sizes bound it
+   */
+  static StepCuts all(Iterable<List<StepSequence>> steps, MicroBatch.Layout layout, int kept) {
+    List<StepCut> cuts = new ArrayList<>();
+    int total = 0;
+    int group = 0;
+    for (List<StepSequence> step : steps) {
+      StepCut cut = new StepCut(step, layout);
+      total = Math.max(total, cut.total);
+      group = Math.max(group, cut.largestGroup);
+      if (cuts.size() < kept) {
+        cuts.add(cut);
       }
-    };
+    }
+    return new All(cuts, total, group);
+  }
+
+  /** Of some steps, and of others whose largest numbers alone are known. */
+  private record All(List<StepCut> cuts, int total, int group) implements StepCuts {
+    @Override
+    public int largest(int limit) {
+      return Math.max(group, Math.min(total, limit));
+    }
+
+    @Override
+    public int tightest(int limit) {
+      // Where all steps are whole, all of them stay so.
+      if (total <= limit) {
+        return Math.max(1, total);
+      }
+      int tightest = 1;
+      for (StepCut cut : cuts) {
+        tightest = cut.tightest(limit, tightest);
+      }
+      return tightest;
+    }
   }
 
   /** The sequences of each piece. */

@@ -1,6 +1,7 @@
 package org.lethe.train;
 
 import java.util.Optional;
+import java.util.function.IntFunction;
 import java.util.function.IntToLongFunction;
 import org.lethe.model.ActivationPolicy;
 
@@ -76,15 +77,22 @@ public record StepFit(int limit, int piece, ActivationPolicy policy, long bytes)
     int last = activations == MemorySettings.Activations.KEEP ? 0 : layers;
     long head = memory.head(piece);
     boolean offloads = activations == MemorySettings.Activations.OFFLOAD;
-    for (int n = first; n <= last; n++) {
-      ActivationPolicy policy =
-          offloads ? ActivationPolicy.offload(n) : ActivationPolicy.recompute(n);
-      long bytes = head + memory.activations(piece, policy);
-      if (bytes <= room) {
-        return Optional.of(new StepFit(limit, piece, policy, bytes));
+    IntFunction<ActivationPolicy> policies =
+        offloads ? ActivationPolicy::offload : ActivationPolicy::recompute;
+    IntToLongFunction bytes = n -> head + memory.activations(piece, policies.apply(n));
+    // A layer more never takes more, and counting what all of them take looks at each.
+    while (first < last) {
+      int middle = first + (last - first) / 2;
+      if (bytes.applyAsLong(middle) <= room) {
+        last = middle;
+      } else {
+        first = middle + 1;
       }
     }
-    return Optional.empty();
+    long least = bytes.applyAsLong(last);
+    return least <= room
+        ? Optional.of(new StepFit(limit, piece, policies.apply(last), least))
+        : Optional.empty();
   }
 
   private static double cost(StepFit fit, int layers, int pieceTokens) {
