@@ -25,6 +25,7 @@ add_mutant(onchip_end_unmet head_rows_onchip.cu "/it may end/s/cluster_sync();/s
 add_mutant(onchip_rank_wrong head_rows_onchip.cu "s/cluster_shared(meeting, threadIdx.x)/cluster_shared(meeting, 0)/" 4)
 add_mutant(onchip_part_short head_rows_onchip.cu "s/: c.begin + each;/: c.begin + each - 1;/" 2)
 add_mutant(onchip_tail_short head_rows_onchip.cu "s/begin + i < c.V) to/begin + i < c.V - 1) to/" 1)
+add_mutant(onchip_memory_unasked launch.cuh "s/if (bytes == 0) return/if (bytes <= size_t{48} << 10) return/" 1)
 add_mutant(onchip_copy_unwaited head_rows_onchip.cu "s/copies_wait<0>();/copies_wait<1>();/" 1)
 
 # ---- ops ----

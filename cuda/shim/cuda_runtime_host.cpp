@@ -1,5 +1,6 @@
 #include "cuda_runtime_host.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -59,6 +60,17 @@ struct Stream {
   std::deque<std::function<cudaError_t()>> late;
   size_t done = 0;  // of all that were ever late
 };
+// What kernels were allowed of dynamic shared memory.
+std::mutex limits_mutex;
+std::map<const void *, size_t> dynamic_limits;
+// What a kernel has without asking, its static memory among it.
+constexpr size_t kUnasked = size_t{48} << 10, kStaticTaken = size_t{4} << 10;
+
+size_t most_shared() {
+  namespace shim = lethe::cuda::shim;
+  return std::max(state.shared, state.major == 9 ? shim::kMostSharedBytes90 : shim::kMostSharedBytes);
+}
+
 std::mutex streams_mutex;
 std::map<cudaStream_t, Stream> streams;
 
@@ -114,6 +126,18 @@ cudaError_t lost() {
 
 int major_capability() { return state.major; }
 
+size_t dynamic_limit(const void *kernel) {
+  const std::lock_guard<std::mutex> lock(limits_mutex);
+  const auto at = dynamic_limits.find(kernel);
+  return at == dynamic_limits.end() ? kUnasked - kStaticTaken : at->second;
+}
+cudaError_t set_dynamic_limit(const void *kernel, int bytes) {
+  if (bytes < 0 || static_cast<size_t>(bytes) > most_shared()) return cudaErrorInvalidValue;
+  const std::lock_guard<std::mutex> lock(limits_mutex);
+  dynamic_limits[kernel] = static_cast<size_t>(bytes);
+  return cudaSuccess;
+}
+
 }  // namespace lethe::cuda::shim
 
 extern "C" {
@@ -165,7 +189,15 @@ cudaError_t cudaGetDeviceCount(int *count) {
   *count = state.device_error == 0 ? 1 : 0;
   return state.device_error;
 }
+cudaError_t cudaGetDevice(int *ordinal) {
+  *ordinal = 0;
+  return cudaSuccess;
+}
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int) {
+  *value = static_cast<int>(most_shared());
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal) {
   if (ordinal != 0) return cudaErrorInvalidDevice;
   *properties = {};

@@ -60,8 +60,11 @@ enum cudaMemcpyKind {
 enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
 enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
 struct cudaFuncAttributes {
-  int maxThreadsPerBlock;
+  size_t sharedSizeBytes;
+  int maxThreadsPerBlock, maxDynamicSharedSizeBytes;
 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 struct cudaPointerAttributes {
   cudaMemoryType type;
   int device;
@@ -72,18 +75,14 @@ constexpr unsigned cudaEnableDefault = 0, cudaStreamNonBlocking = 1, cudaEventDi
 const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaGetDevice(int *ordinal);
 cudaError_t cudaSetDevice(int ordinal);
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int ordinal);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
                                              unsigned long long flags, cudaDriverEntryPointQueryResult *result);
-// Kernels are the host's, and for any device.
-template <class Kernel>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, Kernel *) {
-  attributes->maxThreadsPerBlock = 1024;
-  return cudaSuccess;
-}
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *address);
 
@@ -136,8 +135,25 @@ void set_error(cudaError_t error, const char *what);
 cudaError_t lost();
 // The device's.
 int major_capability();
+// How much dynamic shared memory a kernel's launches may have. What it has of static memory the shim cannot see, and
+// takes a little for granted, as any kernel may have that.
+size_t dynamic_limit(const void *kernel);
+// Sets it; more than the device has is an error.
+cudaError_t set_dynamic_limit(const void *kernel, int bytes);
 
 }  // namespace lethe::cuda::shim
+
+// Kernels are the host's, and for any device.
+template <class Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, Kernel *kernel) {
+  const size_t limit = lethe::cuda::shim::dynamic_limit(reinterpret_cast<const void *>(kernel));
+  *attributes = {0, 1024, static_cast<int>(limit)};
+  return cudaSuccess;
+}
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel *kernel, cudaFuncAttribute, int value) {
+  return lethe::cuda::shim::set_dynamic_limit(reinterpret_cast<const void *>(kernel), value);
+}
 
 // Knobs of tests; the plug-in exports them.
 extern "C" {

@@ -311,7 +311,8 @@ int main() {
   float unwritten = 0;
   expect(run(64, unwritten_kernel, &unwritten) == cudaSuccess && std::isnan(unwritten),
          "unwritten shared memory is NaN");
-  caught("too much shared memory", "exceed", size_t{100} << 10, unwritten_kernel, &unwritten);
+  expect(run(size_t{99} << 10, unwritten_kernel, &unwritten) == cudaSuccess, "all shared memory that there is");
+  expect(run(size_t{100} << 10, unwritten_kernel, &unwritten) == cudaErrorInvalidValue, "too much shared memory");
   expect(launch_on(nullptr, Shape{"kernel", {1}, 48}, divergent_barrier_kernel) == cudaErrorLaunchFailure,
          "half a warp is refused");
   lethe_shim_fail_launch(-1, cudaSuccess);
