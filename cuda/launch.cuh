@@ -48,6 +48,7 @@ Status allow_shared(void (*kernel)(Parameters...), size_t bytes) {
 
 template <class... Parameters, class... Arguments>
 Status launch_on(Stream stream, const Shape &shape, void (*kernel)(Parameters...), Arguments... arguments) {
+  shim::computes(stream);
   if (shim::captures(stream)) {
     return shim::put(stream, [=] { return launch_on(nullptr, shape, kernel, arguments...); });
   }

@@ -1,4 +1,5 @@
-// Memory of the device, copies to and from it, and the waits.
+// Memory of the device, copies to and from it, and the waits. A buffer may be pinned memory of the host (aside.cu), so
+// every copy leaves it to its addresses which way it goes: to name another direction is undefined.
 #include <algorithm>
 #include <cstring>
 
@@ -176,9 +177,8 @@ int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t
     error = width == pitch ? cudaMemsetAsync(to, 0, bytes * count, device->stream)
                            : cudaMemset2DAsync(to, step, 0, bytes, count, device->stream);
   } else {
-    error = width == pitch
-                ? cudaMemcpyAsync(to, from, bytes * count, cudaMemcpyDeviceToDevice, device->stream)
-                : cudaMemcpy2DAsync(to, step, from, step, bytes, count, cudaMemcpyDeviceToDevice, device->stream);
+    error = width == pitch ? cudaMemcpyAsync(to, from, bytes * count, cudaMemcpyDefault, device->stream)
+                           : cudaMemcpy2DAsync(to, step, from, step, bytes, count, cudaMemcpyDefault, device->stream);
   }
   LETHE_CUDA_CALL(device, error);
   return LETHE_OK;
@@ -220,7 +220,7 @@ int write(Device *device, void *dst, const void *src, int64_t bytes) {
       LETHE_CUDA_TRY(staging->room(device, piece, &room));
       std::memcpy(room, static_cast<const char *>(src) + done, static_cast<size_t>(piece));
       LETHE_CUDA_CALL(device, cudaMemcpyAsync(static_cast<char *>(dst) + done, room, static_cast<size_t>(piece),
-                                              cudaMemcpyHostToDevice, device->stream));
+                                              cudaMemcpyDefault, device->stream));
       done += piece;
     }
     return static_cast<int>(LETHE_OK);
@@ -238,7 +238,7 @@ int read(Device *device, const void *src, void *dst, int64_t bytes) {
       char *room = nullptr;
       LETHE_CUDA_TRY(staging->room(device, piece, &room));
       LETHE_CUDA_CALL(device, cudaMemcpyAsync(room, static_cast<const char *>(src) + done, static_cast<size_t>(piece),
-                                              cudaMemcpyDeviceToHost, device->stream));
+                                              cudaMemcpyDefault, device->stream));
       status = wait(device, "read");
       std::memcpy(static_cast<char *>(dst) + done, room, static_cast<size_t>(piece));
       done += piece;
@@ -250,8 +250,7 @@ int read(Device *device, const void *src, void *dst, int64_t bytes) {
 int copy(Device *device, void *dst, const void *src, int64_t bytes) {
   return run(device, __func__, [&] {
     record_copy(device, "on_device", bytes);
-    LETHE_CUDA_CALL(device,
-                    cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, device->stream));
+    LETHE_CUDA_CALL(device, cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDefault, device->stream));
     return static_cast<int>(LETHE_OK);
   });
 }

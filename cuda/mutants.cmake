@@ -71,6 +71,8 @@ add_op_mutant(linear_sums_barrier_dropped linear linear_bias.cu "/sums are writt
 add_op_mutant(linear_split_last_unseen linear linear_ranks.cu "s/split < splits; ++split/split < splits - 1; ++split/"
   linear_ranks.cu)
 add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
+add_op_mutant(memory_direction_named aside memory.cu "/(src) + done/,+1s/cudaMemcpyDefault/cudaMemcpyDeviceToHost/"
+  memory.cu)
 add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
 add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)
 add_op_mutant(norm_teams_barrier_dropped norm norm.cu "/the teams' sums are written/s/__syncthreads();//" norm.cu)

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
@@ -19,6 +20,7 @@ struct State {
   size_t total = size_t{4} << 30;
   size_t used = 0;
   std::map<void *, size_t> allocations;
+  std::map<uintptr_t, size_t> pinned;  // of the host
   int launches_left = -1;
   int launch_error = 0;
   int device_error = 0;
@@ -59,6 +61,7 @@ cudaError_t allocate(void **address, size_t bytes) {
 struct Stream {
   std::deque<std::function<cudaError_t()>> late;
   size_t done = 0;  // of all that were ever late
+  bool computes = false;
 };
 // What kernels were allowed of dynamic shared memory.
 std::mutex limits_mutex;
@@ -97,6 +100,23 @@ cudaError_t catch_up(cudaStream_t stream, size_t count) {
 }
 cudaError_t catch_up(cudaStream_t stream) { return catch_up(stream, all_late(stream)); }
 
+bool is_pinned(const void *address) {
+  const auto at = reinterpret_cast<uintptr_t>(address);
+  const auto next = state.pinned.upper_bound(at);
+  if (next == state.pinned.begin()) return false;
+  const auto &[from, bytes] = *std::prev(next);
+  return at < from + bytes;
+}
+
+// A direction that the addresses do not have is undefined. Of memory that was not pinned here it may be the device's.
+cudaError_t check_direction(const void *to, const void *from, cudaMemcpyKind kind) {
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if ((!to_device || !is_pinned(to)) && (!from_device || !is_pinned(from))) return cudaSuccess;
+  state.message = "a copy whose direction its addresses do not have";
+  return cudaErrorInvalidValue;
+}
+
 cudaError_t release(void *address) {
   const cudaError_t refused = unless_capturing();
   if (address == nullptr || refused != cudaSuccess) return refused;
@@ -111,6 +131,11 @@ cudaError_t release(void *address) {
 }  // namespace
 
 namespace lethe::cuda::shim {
+
+void computes(cudaStream_t stream) {
+  Stream *s = stream_of(stream);
+  if (s != nullptr) s->computes = true;
+}
 
 void set_error(cudaError_t error, const char *what) {
   state.lost = error;
@@ -287,23 +312,28 @@ cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned) {
   const cudaError_t refused = unless_capturing();
   if (refused != cudaSuccess) return refused;
   *address = std::calloc(bytes, 1);
-  return *address == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  if (*address == nullptr) return cudaErrorMemoryAllocation;
+  state.pinned[reinterpret_cast<uintptr_t>(*address)] = bytes;
+  return cudaSuccess;
 }
 cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned) {
   *device = host;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *address) {
+  state.pinned.erase(reinterpret_cast<uintptr_t>(address));
   std::free(address);
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const cudaError_t undefined = check_direction(to, from, kind);
+  if (undefined != cudaSuccess) return undefined;
   const auto work = [=] {
     if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
     return state.lost;
   };
-  Stream *beside = kind == cudaMemcpyDefault && !lethe::cuda::shim::captures(stream) ? stream_of(stream) : nullptr;
-  if (beside == nullptr) return lethe::cuda::shim::put(stream, work);
+  Stream *beside = lethe::cuda::shim::captures(stream) ? nullptr : stream_of(stream);
+  if (beside == nullptr || beside->computes) return lethe::cuda::shim::put(stream, work);
   beside->late.emplace_back(work);
   return state.lost;
 }
@@ -314,8 +344,10 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
   });
 }
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
-                              cudaMemcpyKind, cudaStream_t stream) {
+                              cudaMemcpyKind kind, cudaStream_t stream) {
   if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+  const cudaError_t undefined = check_direction(to, from, kind);
+  if (undefined != cudaSuccess) return undefined;
   return lethe::cuda::shim::put(stream, [=] {
     for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
       std::memcpy(static_cast<char *>(to) + r * to_pitch, static_cast<const char *>(from) + r * from_pitch, width);

@@ -33,9 +33,9 @@ struct CUgraph_st {
 using cudaGraph_t = CUgraph_st *;
 using cudaGraphExec_t = CUgraph_st *;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
-// A stream begins with where its work is written down, null where it is done; a caller's own has that, too. Copies of
-// the default kind, which go beside the kernels on a stream made here, are done as late as CUDA allows: when an event
-// behind them is waited for. What does not wait then works with what stood there before.
+// A stream begins with where its work is written down, null where it is done; a caller's own has that, too. Copies on a
+// stream that was made here and has no kernels are done as late as CUDA allows: when an event behind them is waited
+// for. What does not wait then works with what stood there before.
 struct CUstream_st {
   cudaGraph_t captured = nullptr;
 };
@@ -119,6 +119,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 namespace lethe::cuda::shim {
 
+// A kernel is launched on the stream.
+void computes(cudaStream_t stream);
 // Whether a stream's work is written down and not done.
 inline bool captures(cudaStream_t stream) { return stream != nullptr && stream->captured != nullptr; }
 // Does the work, or writes it down.
