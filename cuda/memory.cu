@@ -98,6 +98,16 @@ int wait(Device *device, const char *why) {
   return answer_fault(device);
 }
 
+// What was freed in the stream's order is the pool's until the stream has come so far and somebody waits for it: an
+// allocation that finds no memory waits, and tries again.
+template <class Allocate>
+cudaError_t once_more(Device *device, Allocate &&allocate) {
+  const cudaError_t error = allocate();
+  if (error != cudaErrorMemoryAllocation) return error;
+  const cudaError_t waited = cudaStreamSynchronize(device->stream);
+  return waited == cudaSuccess ? allocate() : waited;
+}
+
 template <class From, class To>
 __global__ void convert_kernel(int64_t n, const From *src, To *dst) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -128,12 +138,8 @@ int scratch(Device *device, int64_t bytes, char **memory) {
       free_old_scratch(device);
     }
     if (device->recording) record(device, R"({"alloc":)" + std::to_string(bytes) + "}");
-    cudaError_t error = cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream);
-    if (error == cudaErrorMemoryAllocation) {
-      // What was just freed is the device's again only when the stream has come so far.
-      LETHE_CUDA_CALL(device, cudaStreamSynchronize(device->stream));
-      error = cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream);
-    }
+    const cudaError_t error = once_more(
+        device, [&] { return cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream); });
     if (error == cudaErrorMemoryAllocation) {
       device->scratch = nullptr;
       return out_of_memory(device, bytes, device->fault.op, __FILE__, __LINE__);
@@ -187,7 +193,7 @@ int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t
 int alloc(Device *device, int64_t bytes, void **address) {
   return run(device, __func__, [&] {
     if (device->recording) record(device, R"({"alloc":)" + std::to_string(bytes) + "}");
-    const cudaError_t error = cudaMalloc(address, static_cast<size_t>(bytes));
+    const cudaError_t error = once_more(device, [&] { return cudaMalloc(address, static_cast<size_t>(bytes)); });
     if (error == cudaErrorMemoryAllocation) return out_of_memory(device, bytes, "a buffer", __FILE__, __LINE__);
     LETHE_CUDA_CALL(device, error);
     device->buffers[*address] = bytes;

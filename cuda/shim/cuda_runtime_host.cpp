@@ -19,6 +19,7 @@ namespace {
 struct State {
   size_t total = size_t{4} << 30;
   size_t used = 0;
+  size_t pooled = 0;  // of that: freed in a stream's order, and the pool's until a wait
   std::map<void *, size_t> allocations;
   std::map<uintptr_t, size_t> pinned;  // of the host
   int launches_left = -1;
@@ -125,6 +126,14 @@ cudaError_t release(void *address) {
   state.used -= at->second;
   state.allocations.erase(at);
   std::free(address);
+  return cudaSuccess;
+}
+
+// A wait gives back what was freed before it.
+cudaError_t waited(cudaError_t error) {
+  if (error != cudaSuccess) return error;
+  state.used -= state.pooled;
+  state.pooled = 0;
   return cudaSuccess;
 }
 
@@ -275,7 +284,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const cudaError_t refused = unless_capturing();
-  return refused == cudaSuccess ? catch_up(stream) : refused;
+  return refused == cudaSuccess ? waited(catch_up(stream)) : refused;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
   return catch_up(event->stream, event->behind);
@@ -301,13 +310,19 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEve
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const cudaError_t refused = unless_capturing();
-  return refused == cudaSuccess ? catch_up(event->stream, event->behind) : refused;
+  return refused == cudaSuccess ? waited(catch_up(event->stream, event->behind)) : refused;
 }
 
 cudaError_t cudaMalloc(void **address, size_t bytes) { return allocate(address, bytes); }
 cudaError_t cudaFree(void *address) { return release(address); }
 cudaError_t cudaMallocAsync(void **address, size_t bytes, cudaStream_t) { return allocate(address, bytes); }
-cudaError_t cudaFreeAsync(void *address, cudaStream_t) { return release(address); }
+cudaError_t cudaFreeAsync(void *address, cudaStream_t) {
+  const size_t before = state.used;
+  const cudaError_t error = release(address);
+  state.pooled += before - state.used;
+  state.used = before;
+  return error;
+}
 cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned) {
   const cudaError_t refused = unless_capturing();
   if (refused != cudaSuccess) return refused;
