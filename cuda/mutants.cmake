@@ -58,6 +58,10 @@ add_op_mutant(head_fused_tail_short head_fused head_fused_tile.cuh "s/if (at >= 
   head_fused_logits.cu head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_labels_barrier_dropped head_fused head_fused_wgmma_labels.cu "/the rows are there/s/__syncthreads();//"
   head_fused_wgmma_labels.cu)
+add_op_mutant(head_fused_wgmma_labels_unshown head_fused head_fused_wgmma_labels.cu "s/show_stores();//"
+  head_fused_wgmma_labels.cu)
+add_op_mutant(head_fused_wgmma_barriers_unshown head_fused head_fused_wgmma.cuh "s/mbarriers_made();//"
+  head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_power_of_the_tile_before head_fused head_fused_wgmma_gradient.cu "s/power = next;//"
   head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_released_early head_fused head_fused_wgmma_logits.cu "s/wgmma_wait<1>();/wgmma_wait<2>();/"
@@ -108,6 +112,8 @@ add_op_mutant(attention_plain_barrier_dropped attention attention_plain.cu
   "/slices are there/s/__syncthreads();//" attention_plain.cu)
 add_op_mutant(attention_stage_barrier_dropped attention attention_mma.cuh
   "/the stage is there/s/meet<kThreads>();//" attention_backward.cu attention_decode.cu)
+add_op_mutant(attention_stage_overwritten attention attention_mma.cuh
+  "/the stage may be overwritten/s/meet<kThreads>();//" attention_backward.cu attention_decode.cu)
 add_op_mutant(head_bias_gradient_tail head head_sums.cu "s/row < rows; ++row/row < rows - 1; ++row/" head_sums.cu)
 add_op_mutant(head_delta_sign head head.cu "s/other.at(k) - x.at(k)/x.at(k) - other.at(k)/" head.cu)
 add_op_mutant(head_equal_weights head_sample head_sample.cu "s/v <= last/v < last/" head_sample.cu)
@@ -126,9 +132,14 @@ add_op_mutant(head_fused_wgmma_box_stride head_fused head_fused_wgmma_gradient.c
   head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_empty_unwaited head_fused head_fused_wgmma.cuh "s/mbarrier_wait(ring.empty + turn->stage, turn->parity . 1u);//"
   head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_end_unmet head_fused head_fused_wgmma_logits.cu "s/ring.meet();//" head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_fewer_bytes_expected head_fused head_fused_wgmma.cuh "s/turn->stage, kStageBytes);/turn->stage, kRightBytes);/"
+  head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_full_unwaited head_fused head_fused_wgmma_logits.cu "s/mbarrier_wait(ring.full + turn->stage, turn->parity);//"
   head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_gradient_released_early head_fused head_fused_wgmma_gradient.cu "s/wgmma_wait<1>();/wgmma_wait<2>();/"
+  head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_gradient_released_unread head_fused head_fused_wgmma_gradient.cu "s/ring.release(1);//;s/if (tile > 0) ring.release(3);/ring.release(1);&/"
   head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_labels_tail head_fused head_fused_wgmma_labels.cu "s/from < d ?/from < d - 8 ?/"
   head_fused_wgmma_labels.cu)

@@ -154,6 +154,7 @@ void run_cluster(unsigned base, unsigned threads, unsigned size) {
     fiber.copies.clear();
     fiber.copy_groups = fiber.product_groups = 0;
     fiber.fenced = false;
+    fiber.made.clear();
   }
   clear_loads();
   clear_products();
@@ -241,6 +242,7 @@ void shuffle(void *(&brought)[kLanes]) {
 void copy_async(void *to, const void *from, int bytes) {
   Fiber &fiber = block.fibers[block.running];
   fiber.copies.push_back({to, from, bytes, fiber.copy_groups});
+  std::memset(to, 0xff, static_cast<size_t>(bytes));  // from now on it may be written
 }
 
 void copy_commit() { ++block.fibers[block.running].copy_groups; }

@@ -76,7 +76,10 @@ struct Memory {
     tiles = memory + 8 + (kSwizzleTile - shared_address(memory + 8) % kSwizzleTile) % kSwizzleTile;
   }
   void make(unsigned arrivals) const {
-    if (threadIdx.x == 0) mbarrier_init(barrier, arrivals);
+    if (threadIdx.x == 0) {
+      mbarrier_init(barrier, arrivals);
+      mbarriers_made();
+    }
     __syncthreads();
   }
 };
@@ -101,6 +104,20 @@ void load_kernel(Copied c) {
   mbarrier_wait(m.barrier, 0);
 }
 
+// What stood where a load goes is not read once it has begun.
+void loaded_over_kernel(CUtensorMap map, float *before) {
+  const Memory m;
+  m.make(1);
+  for (unsigned round = 0; round < 2; ++round) {
+    if (threadIdx.x == 0) {
+      mbarrier_expect(m.barrier, 8 * 128);
+      load_box(m.tiles, map, 0, 0, m.barrier);
+      if (round == 1) std::memcpy(before, m.tiles, 4);
+    }
+    mbarrier_wait(m.barrier, round);
+  }
+}
+
 void boxes() {
   Matrix matrix(45, 104, 5);
   const struct { int x, y; } places[] = {{0, 0}, {64, 16}, {24, 3}, {96, 40}, {-8, -5}, {200, 0}};
@@ -123,6 +140,9 @@ void boxes() {
   expect(run(1, load_kernel, Copied{matrix.map(24), 0, 0, 24, seen.data(), false}) == cudaSuccess,
          "a load unwaited for");
   expect(std::isnan(__uint_as_float(uint32_t{seen[0]} << 16)), "is not there");
+  float before = 0;
+  expect(run(1, loaded_over_kernel, matrix.map(8), &before) == cudaSuccess && std::isnan(before),
+         "a load over another");
 }
 
 // Each block of a pair loads its own part into both.
@@ -274,15 +294,19 @@ enum Wrong {
   kUnswizzled,
   kWarpAlone,
   kUnmet,
-  kDifferent
+  kDifferent,
+  kUnshown,
+  kOffPattern
 };
 void wrong_product_kernel(int wrong) {
   const Memory m;
   std::memset(m.tiles + threadIdx.x * 640, 0, 640);
+  if (wrong != kUnshown || threadIdx.x == 0) show_stores();
   __syncthreads();
   GroupTile<256> c = {};
   uint32_t a[4] = {}, address = shared_address(m.tiles);
   if (wrong == kOutside) address += 70 << 10;
+  if (wrong == kOffPattern) address += 256;
   if (wrong == kDifferent && threadIdx.x == 7) address += 16;
   if (wrong == kUnmet && threadIdx.x == 97) m.tiles[3] = 1;  // which the first warp does not wait for
   if (wrong != kUnfenced) wgmma_fence();
@@ -299,17 +323,36 @@ void wrong_product_kernel(int wrong) {
   if (wrong == kSumsOverwritten) c[3][1] = 1;
   if (wrong != kUnwaited) wgmma_wait<0>();
 }
-enum WrongBarrier { kUnmade, kNobody, kTooMany, kNone, kOff, kLeft, kBeyond, kUnencoded };
+void registers_kernel() {
+  if (threadIdx.x < 96) take_registers<232>();
+}
+enum WrongBarrier {
+  kUnmade,
+  kNobody,
+  kTooMany,
+  kNone,
+  kOff,
+  kLeft,
+  kBeyond,
+  kUnencoded,
+  kUnshownBarrier,
+  kTooFewBytes,
+  kBytesLeft
+};
 void wrong_barrier_kernel(CUtensorMap map, int wrong) {
   const Memory m;
-  if (wrong != kUnmade) m.make(wrong == kNone ? 0 : 1);
+  if (wrong != kUnmade && wrong != kUnshownBarrier) m.make(wrong == kNone ? 0 : 1);
   if (threadIdx.x != 0) return;
+  if (wrong == kUnshownBarrier) mbarrier_init(m.barrier, 1);
   if (wrong == kUnmade || wrong == kNobody) mbarrier_wait(m.barrier, 0);
   mbarrier_expect(m.barrier, 8 * 128);
   if (wrong == kTooMany) mbarrier_arrive(m.barrier);
+  if (wrong == kBytesLeft) return;
   if (wrong == kUnencoded) map = {};
+  if (wrong == kTooFewBytes) load_box(m.tiles + kSwizzleTile, map, 0, 0, m.barrier);
   load_box(m.tiles + (wrong == kOff ? 64 : wrong == kBeyond ? 99 << 10 : 0), map, 0, 0, m.barrier);
   if (wrong != kLeft) mbarrier_wait(m.barrier, 0);
+  if (wrong == kTooFewBytes) mbarrier_wait(m.barrier, 1);
 }
 
 void faults() {
@@ -323,6 +366,9 @@ void faults() {
   caught("a warp of four", "waits for its warpgroup", wrong_product_kernel, int{kWarpAlone});
   caught("an operand of another warp", "when a warp had come", wrong_product_kernel, int{kUnmet});
   caught("different operands", "different products", wrong_product_kernel, int{kDifferent});
+  caught("stores that are not shown", "no fence has shown it", wrong_product_kernel, int{kUnshown});
+  caught("a pattern off its boundary", "off the boundary", wrong_product_kernel, int{kOffPattern});
+  caught("registers for three warps", "waits for its warpgroup", registers_kernel);
   Matrix matrix(8, 64, 4);
   const CUtensorMap map = matrix.map(8);
   caught("a barrier that was not made", "not initialised", wrong_barrier_kernel, map, int{kUnmade});
@@ -333,6 +379,9 @@ void faults() {
   caught("a load left behind", "a load on its way", wrong_barrier_kernel, map, int{kLeft});
   caught("a load beyond the end", "beyond the end", wrong_barrier_kernel, map, int{kBeyond});
   caught("a map that is none", "not encoded", wrong_barrier_kernel, map, int{kUnencoded});
+  caught("a barrier that is not shown", "that no fence has shown", wrong_barrier_kernel, map, int{kUnshownBarrier});
+  caught("fewer bytes than come", "another phase", wrong_barrier_kernel, map, int{kTooFewBytes});
+  caught("bytes that never come", "1024 bytes to wait for", wrong_barrier_kernel, map, int{kBytesLeft});
   lethe_shim_set_device(0, 8, 0);
   expect(run(1, wrong_product_kernel, int{kUnwaited}) == cudaErrorNoKernelImageForDevice, "another device");
   lethe_shim_set_device(0, 9, 0);
