@@ -242,7 +242,9 @@ void shuffle(void *(&brought)[kLanes]) {
 void copy_async(void *to, const void *from, int bytes) {
   Fiber &fiber = block.fibers[block.running];
   fiber.copies.push_back({to, from, bytes, fiber.copy_groups});
-  std::memset(to, 0xff, static_cast<size_t>(bytes));  // from now on it may be written
+  // From now on it may be written.
+  constexpr uint64_t kNaNs[2] = {~uint64_t{0}, ~uint64_t{0}};
+  std::memcpy(to, kNaNs, sizeof kNaNs);
 }
 
 void copy_commit() { ++block.fibers[block.running].copy_groups; }
