@@ -141,6 +141,8 @@ add_op_mutant(head_fused_wgmma_gradient_released_early head_fused head_fused_wgm
   head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_gradient_released_unread head_fused head_fused_wgmma_gradient.cu "s/ring.release(1);//;s/if (tile > 0) ring.release(3);/ring.release(1);&/"
   head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_labels_shown_late head_fused head_fused_wgmma_labels.cu "s/show_stores();//;/the rows are there/s/__syncthreads();/__syncthreads();show_stores();/"
+  head_fused_wgmma_labels.cu)
 add_op_mutant(head_fused_wgmma_labels_tail head_fused head_fused_wgmma_labels.cu "s/from < d ?/from < d - 8 ?/"
   head_fused_wgmma_labels.cu)
 add_op_mutant(head_fused_wgmma_pair_unasked head_fused head_fused_wgmma.cuh "s/kWarp . cluster_size());/kWarp);/;s/rank < cluster_size(); ++rank) mbarrier_arrive_at(empty + stage, rank)/rank < 1; ++rank) mbarrier_arrive(empty + stage)/"

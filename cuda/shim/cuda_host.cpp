@@ -91,6 +91,7 @@ bool run_block(unsigned first, unsigned threads) {
       block.barrier_or = false;
       for (unsigned t = first; t < end; ++t) block.barrier_or |= block.fibers[t].barrier_value;
       for (unsigned t = first; t < end; ++t) block.fibers[t].state = State::kReady;
+      barrier_passed(current.cluster_rank);
       more = true;
     }
     went |= more;
@@ -167,6 +168,7 @@ void run_cluster(unsigned base, unsigned threads, unsigned size) {
     if (all(0, size * threads, State::kDone)) return;
     if (all(0, size * threads, State::kCluster)) {
       for (unsigned t = 0; t < size * threads; ++t) block.fibers[t].state = State::kReady;
+      for (unsigned rank = 0; rank < size; ++rank) barrier_passed(rank);
       ++block.phase;
       block.maps.assign(size, false);
     } else if (!went && !(loads_first ? end_load() || end_products() : end_products() || end_load())) {

@@ -83,8 +83,9 @@ inline const DynamicShared &own_memory() { return (*block.shared)[current.cluste
 
 // Forgets what a launch has left behind.
 void clear_loads();
-// What products see of the running block's memory: loads, and stores that a fence has shown.
+// What products see of the running block's memory: loads, and stores that a fence has shown in front of a barrier.
 const char *shown_memory();
+void barrier_passed(unsigned rank);
 void clear_products();
 // What goes on beside the threads and has not ended in a block that returns: throws ShimError.
 void check_loads(unsigned rank);

@@ -81,24 +81,36 @@ struct Load {
 std::vector<Load> loads;
 unsigned delivered = 0;
 
-// What the asynchronous proxy sees of each block's memory: what loads bring, and the ordinary stores that were shown.
+// What the asynchronous proxy sees of each block's memory: what loads bring, and the ordinary stores that were shown in
+// front of a barrier; `next`: with those that were shown since.
 struct View {
-  std::vector<char> bytes;
+  std::vector<char> bytes, next;
   bool begun = false;
 };
 std::vector<View> views;
 
-char *view_of(unsigned rank) {
+View *view_of(unsigned rank) {
   View &view = views[rank];
   if (!view.begun) view.bytes.assign((*block.shared)[rank].bytes(), '\xff');
+  if (!view.begun) view.next = view.bytes;
   view.begun = true;
-  return view.bytes.data();
+  return &view;
 }
-// Where a place in the block's memory is in what the proxy sees.
-char *seen_at(char *at, unsigned rank) { return view_of(rank) + (at - (*block.shared)[rank].start()); }
+// A place in a block's memory, and in what the proxy sees of it.
+struct Places {
+  char *all[3];
+
+  Places(char *at, unsigned rank) {
+    View *view = view_of(rank);
+    const auto offset = static_cast<size_t>(at - (*block.shared)[rank].start());
+    all[0] = at;
+    all[1] = view->bytes.data() + offset;
+    all[2] = view->next.data() + offset;
+  }
+};
 
 void deliver(const Load &load) {
-  char *seen = seen_at(load.to, load.rank);
+  const Places places(load.to, load.rank);
   for (uint32_t r = 0; r < load.map.box_rows; ++r) {
     for (uint32_t c = 0; c < load.map.box_columns; c += 8) {
       uint16_t piece[8] = {};
@@ -110,9 +122,9 @@ void deliver(const Load &load) {
         std::memcpy(&piece[i], load.map.base + static_cast<uint64_t>(y) * load.map.pitch + 2 * x, 2);
       }
       const uint32_t address = swizzled(load.address + r * kRowBytes + 2 * c);
-      const int64_t at = static_cast<int64_t>(address) - load.address;
-      std::memcpy(load.to + at, piece, sizeof piece);
-      std::memcpy(seen + at, piece, sizeof piece);
+      for (char *place : places.all) {
+        std::memcpy(place + (static_cast<int64_t>(address) - load.address), piece, sizeof piece);
+      }
     }
   }
   if (unpack(*load.barrier).phase != load.phase) {
@@ -154,7 +166,11 @@ void check_loads(unsigned rank) {
   }
 }
 
-const char *shown_memory() { return view_of(current.cluster_rank); }
+const char *shown_memory() { return view_of(current.cluster_rank)->bytes.data(); }
+
+void barrier_passed(unsigned rank) {
+  if (rank < views.size() && views[rank].begun) views[rank].bytes = views[rank].next;
+}
 
 bool passed(const Fiber &fiber) { return unpack(*fiber.mbarrier).phase != fiber.parity; }
 
@@ -185,7 +201,7 @@ void mbarriers_shown() {
 
 void stores_shown() {
   const DynamicShared &memory = own_memory();
-  std::memcpy(view_of(current.cluster_rank), memory.start(), memory.bytes());
+  std::memcpy(view_of(current.cluster_rank)->next.data(), memory.start(), memory.bytes());
 }
 
 void mbarrier_arrive(uint64_t *barrier) {
@@ -232,8 +248,7 @@ void load_tile(void *to, const CUtensorMap *map, int x, int y, uint64_t *barrier
     if (ends_at.stage == kMade) fault("a load to an mbarrier that no fence has shown");
     load.phase = ends_at.phase;
     // From now on the memory may be written.
-    std::memset(load.to, 0xff, bytes);
-    std::memset(seen_at(load.to, rank), 0xff, bytes);
+    for (char *place : Places(load.to, rank).all) std::memset(place, 0xff, bytes);
     loads.push_back(load);
   }
 }

@@ -8,9 +8,9 @@
 // that is left with bytes to wait for; a load that ends in another phase than it began in, as where too few bytes were
 // expected; loads and products on their way when their block returns; addresses off their alignment or outside of
 // shared memory; operands of a product, in memory or in registers, that change before it was waited for; products
-// without a fence in front of them, or of ordinary stores that none has shown to them; registers that part of a
-// warpgroup asks for. Accumulators are NaN until they were waited for, as is memory from a load's beginning to its end.
-// What it does not find: a fence that comes behind the barrier that it should be in front of.
+// without a fence in front of them, or of ordinary stores that none has shown to them in front of a barrier; registers
+// that part of a warpgroup asks for. Accumulators are NaN until they were waited for, as is memory from a load's
+// beginning to its end.
 #pragma once
 
 #include "cuda_host.h"
@@ -45,7 +45,7 @@ uint32_t shared_address(const void *at);
 void mbarrier_init(uint64_t *barrier, unsigned arrivals);
 // Loads and other blocks see the barriers that the thread has made.
 void mbarriers_shown();
-// Products see what has been stored to the block's memory.
+// Products behind the block's next barrier see what has been stored to its memory.
 void stores_shown();
 void mbarrier_arrive(uint64_t *barrier);
 // Arrives, and the phase has so many more bytes to wait for.

@@ -296,13 +296,15 @@ enum Wrong {
   kUnmet,
   kDifferent,
   kUnshown,
+  kShownLate,
   kOffPattern
 };
 void wrong_product_kernel(int wrong) {
   const Memory m;
   std::memset(m.tiles + threadIdx.x * 640, 0, 640);
-  if (wrong != kUnshown || threadIdx.x == 0) show_stores();
+  if (wrong != kShownLate && (wrong != kUnshown || threadIdx.x == 0)) show_stores();
   __syncthreads();
+  if (wrong == kShownLate) show_stores();
   GroupTile<256> c = {};
   uint32_t a[4] = {}, address = shared_address(m.tiles);
   if (wrong == kOutside) address += 70 << 10;
@@ -367,6 +369,7 @@ void faults() {
   caught("an operand of another warp", "when a warp had come", wrong_product_kernel, int{kUnmet});
   caught("different operands", "different products", wrong_product_kernel, int{kDifferent});
   caught("stores that are not shown", "no fence has shown it", wrong_product_kernel, int{kUnshown});
+  caught("stores that are shown too late", "no fence has shown it", wrong_product_kernel, int{kShownLate});
   caught("a pattern off its boundary", "off the boundary", wrong_product_kernel, int{kOffPattern});
   caught("registers for three warps", "waits for its warpgroup", registers_kernel);
   Matrix matrix(8, 64, 4);
