@@ -143,7 +143,9 @@ namespace lethe::cuda::shim {
 
 void computes(cudaStream_t stream) {
   Stream *s = stream_of(stream);
-  if (s != nullptr) s->computes = true;
+  if (s == nullptr || s->computes) return;
+  catch_up(stream);  // what came before the kernel
+  s->computes = true;
 }
 
 void set_error(cudaError_t error, const char *what) {
