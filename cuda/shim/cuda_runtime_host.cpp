@@ -1,8 +1,6 @@
 #include "cuda_runtime_host.h"
 
-#include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -12,26 +10,11 @@
 #include <mutex>
 #include <string>
 
-#include "tensor_host.h"
+#include "runtime_state.h"
+
+using lethe::cuda::shim::state;
 
 namespace {
-
-struct State {
-  size_t total = size_t{4} << 30;
-  size_t used = 0;
-  size_t pooled = 0;  // of that: freed in a stream's order, and the pool's until a wait
-  std::map<void *, size_t> allocations;
-  std::map<uintptr_t, size_t> pinned;  // of the host
-  int launches_left = -1;
-  int launch_error = 0;
-  int device_error = 0;
-  int major = 8, minor = 0;
-  bool tensor_maps = true;
-  size_t shared = size_t{99} << 10;
-  cudaError_t lost = cudaSuccess;
-  std::string message;
-};
-State state;
 
 // The stream that this thread captures from, and whether a call has made the capture void.
 thread_local cudaStream_t capturing = nullptr;
@@ -64,17 +47,6 @@ struct Stream {
   size_t done = 0;  // of all that were ever late
   bool computes = false;
 };
-// What kernels were allowed of dynamic shared memory.
-std::mutex limits_mutex;
-std::map<const void *, size_t> dynamic_limits;
-// What a kernel has without asking, its static memory among it.
-constexpr size_t kUnasked = size_t{48} << 10, kStaticTaken = size_t{4} << 10;
-
-size_t most_shared() {
-  namespace shim = lethe::cuda::shim;
-  return std::max(state.shared, state.major == 9 ? shim::kMostSharedBytes90 : shim::kMostSharedBytes);
-}
-
 std::mutex streams_mutex;
 std::map<cudaStream_t, Stream> streams;
 
@@ -141,6 +113,8 @@ cudaError_t waited(cudaError_t error) {
 
 namespace lethe::cuda::shim {
 
+State state;
+
 void computes(cudaStream_t stream) {
   Stream *s = stream_of(stream);
   if (s == nullptr || s->computes) return;
@@ -160,20 +134,6 @@ cudaError_t lost() {
   return state.lost;
 }
 
-int major_capability() { return state.major; }
-
-size_t dynamic_limit(const void *kernel) {
-  const std::lock_guard<std::mutex> lock(limits_mutex);
-  const auto at = dynamic_limits.find(kernel);
-  return at == dynamic_limits.end() ? kUnasked - kStaticTaken : at->second;
-}
-cudaError_t set_dynamic_limit(const void *kernel, int bytes) {
-  if (bytes < 0 || static_cast<size_t>(bytes) > most_shared()) return cudaErrorInvalidValue;
-  const std::lock_guard<std::mutex> lock(limits_mutex);
-  dynamic_limits[kernel] = static_cast<size_t>(bytes);
-  return cudaSuccess;
-}
-
 }  // namespace lethe::cuda::shim
 
 extern "C" {
@@ -184,13 +144,6 @@ void lethe_shim_fail_launch(int launches, int error) {
   state.launch_error = error;
   if (error == cudaSuccess) state.lost = cudaSuccess;
 }
-void lethe_shim_set_device(int error, int major, int minor) {
-  state.device_error = error;
-  state.major = major;
-  state.minor = minor;
-}
-void lethe_shim_set_tensor_maps(int there) { state.tensor_maps = there != 0; }
-void lethe_shim_set_shared(int64_t bytes) { state.shared = static_cast<size_t>(bytes); }
 const char *lethe_shim_message(void) { return state.message.c_str(); }
 
 }  // extern "C"
@@ -221,46 +174,6 @@ const char *cudaGetErrorString(cudaError_t error) {
 }
 // Every call has given its own error; of what other libraries' runtimes met, this one knows nothing.
 cudaError_t cudaGetLastError() { return cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int *count) {
-  *count = state.device_error == 0 ? 1 : 0;
-  return state.device_error;
-}
-cudaError_t cudaGetDevice(int *ordinal) {
-  *ordinal = 0;
-  return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int) {
-  *value = static_cast<int>(most_shared());
-  return cudaSuccess;
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal) {
-  if (ordinal != 0) return cudaErrorInvalidDevice;
-  *properties = {};
-  std::snprintf(properties->name, sizeof properties->name, "host shim");
-  properties->major = state.major;
-  properties->minor = state.minor;
-  properties->multiProcessorCount = 4;
-  properties->totalGlobalMem = state.total;
-  properties->sharedMemPerBlockOptin = state.shared;
-  properties->l2CacheSize = size_t{1} << 20;
-  return cudaSuccess;
-}
-cudaError_t cudaDriverGetVersion(int *version) {
-  *version = 13000;
-  return cudaSuccess;
-}
-cudaError_t cudaRuntimeGetVersion(int *version) {
-  *version = 13000;
-  return cudaSuccess;
-}
-cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned, unsigned long long,
-                                             cudaDriverEntryPointQueryResult *result) {
-  const bool there = state.tensor_maps && std::strcmp(name, "cuTensorMapEncodeTiled") == 0;
-  *function = there ? reinterpret_cast<void *>(&cuTensorMapEncodeTiled) : nullptr;
-  *result = there ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
-  return cudaSuccess;
-}
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
   *free_bytes = state.total - state.used;
   *total_bytes = state.total;
