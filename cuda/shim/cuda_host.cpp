@@ -53,13 +53,17 @@ bool asleep(unsigned begin, unsigned end) {
   return false;
 }
 
+// Warps and lanes come first to last in one block, last to first in the next: no order is relied upon.
+bool backwards() { return current.block.x % 2 == 1; }
+
 // Runs a warp until no lane can go on; whether any could.
 bool run_warp(unsigned begin) {
   const unsigned end = begin + kLanes;
   bool went = false;
   for (bool more = true; more;) {
     more = false;
-    for (unsigned t = begin; t < end; ++t) {
+    for (unsigned lane = 0; lane < kLanes; ++lane) {
+      const unsigned t = backwards() ? end - 1 - lane : begin + lane;
       if (!ready(&block.fibers[t])) continue;
       resume(t);
       more = true;
@@ -80,7 +84,7 @@ bool run_block(unsigned first, unsigned threads) {
   bool went = false;
   for (bool more = true; more;) {
     more = false;
-    for (unsigned begin = first; begin < end; begin += kLanes) more |= run_warp(begin);
+    for (unsigned at = 0; at < threads; at += kLanes) more |= run_warp(backwards() ? end - kLanes - at : first + at);
     for (unsigned begin = first; begin + kGroupLanes <= end; begin += kGroupLanes) {
       if (!all(begin, begin + kGroupLanes, State::kGroupMeeting)) continue;
       meet_group(begin);
