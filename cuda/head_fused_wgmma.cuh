@@ -16,7 +16,9 @@ constexpr int kGroupRows = kRows / kGroups;
 constexpr int kRingThreads = (1 + kGroups) * kWarpgroup;
 constexpr int kRingLaunched = wgmma_threads(kRingThreads);
 // Registers of a thread, of the 168 that each has at first.
-constexpr int kLoading = 40, kMultiplying = 232;
+constexpr int kFirst = 168, kLoading = 40, kMultiplying = 232;
+static_assert(kFirst * kRingThreads <= (1 << 16) && kLoading + kGroups * kMultiplying <= (1 + kGroups) * kFirst,
+              "the block takes no more registers than it was launched with");
 
 constexpr int kLeftBytes = kRows * kBoxRow, kRightBytes = kColumns * kBoxRow, kStageBytes = kLeftBytes + kRightBytes;
 constexpr size_t kRingBytes = kSwizzleTile + size_t{kRing} * kStageBytes + 2 * kRing * sizeof(uint64_t);

@@ -27,16 +27,37 @@ struct Shape {
   bool sm_90a = false;   // for compute capability 9.0 alone, with the shared memory that it has
 };
 
+// Lets a kernel be launched with so much dynamic shared memory. Unless a kernel asks for more, its static and its
+// dynamic memory have 48 KiB together. It asks once, for all that the device has: the limit is the kernel's, and holds
+// for launches of any size, those of other threads and of captured graphs among them.
+template <class... Parameters>
+Status allow_shared(void (*kernel)(Parameters...), size_t bytes) {
+  if (bytes == 0) return cudaSuccess;
+  cudaFuncAttributes compiled = {};
+  Status status = cudaFuncGetAttributes(&compiled, kernel);
+  if (status != cudaSuccess || static_cast<size_t>(compiled.maxDynamicSharedSizeBytes) >= bytes) return status;
+  int device = 0, most = 0;
+  status = cudaGetDevice(&device);
+  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (status != cudaSuccess) return status;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              most - static_cast<int>(compiled.sharedSizeBytes));
+}
+
 #if defined(LETHE_CUDA_SHIM)
 
 template <class... Parameters, class... Arguments>
 Status launch_on(Stream stream, const Shape &shape, void (*kernel)(Parameters...), Arguments... arguments) {
+  shim::computes(stream);
   if (shim::captures(stream)) {
     return shim::put(stream, [=] { return launch_on(nullptr, shape, kernel, arguments...); });
   }
   const Status lost = shim::lost();
   if (lost != cudaSuccess) return lost;
   if (shape.sm_90a && shim::major_capability() != 9) return cudaErrorNoKernelImageForDevice;
+  const Status allowed = allow_shared(kernel, shape.shared);
+  if (allowed != cudaSuccess) return allowed;
+  if (shape.shared > shim::dynamic_limit(reinterpret_cast<const void *>(kernel))) return cudaErrorInvalidValue;
   try {
     shim::launch({shape.grid.x, shape.grid.y, shape.grid.z}, shape.threads, shape.shared,
                  shape.sm_90a ? shim::kMostSharedBytes90 : shim::kMostSharedBytes, shape.cluster,
@@ -65,12 +86,8 @@ struct LaunchConfig {
 
   template <class... Parameters>
   Status prepare(Stream stream, const Shape &shape, void (*kernel)(Parameters...)) {
-    constexpr size_t kWithoutAsking = size_t{48} << 10;
-    if (shape.shared > kWithoutAsking) {
-      const Status status =
-          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared));
-      if (status != cudaSuccess) return status;
-    }
+    const Status allowed = allow_shared(kernel, shape.shared);
+    if (allowed != cudaSuccess) return allowed;
     config.gridDim = dim3(shape.grid.x, shape.grid.y, shape.grid.z);
     config.blockDim = dim3(shape.threads);
     config.dynamicSmemBytes = shape.shared;

@@ -1,4 +1,5 @@
-// Memory of the device, copies to and from it, and the waits.
+// Memory of the device, copies to and from it, and the waits. A buffer may be pinned memory of the host (aside.cu), so
+// every copy leaves it to its addresses which way it goes: to name another direction is undefined.
 #include <algorithm>
 #include <cstring>
 
@@ -97,6 +98,16 @@ int wait(Device *device, const char *why) {
   return answer_fault(device);
 }
 
+// What was freed in the stream's order is the pool's until the stream has come so far and somebody waits for it: an
+// allocation that finds no memory waits, and tries again.
+template <class Allocate>
+cudaError_t once_more(Device *device, Allocate &&allocate) {
+  const cudaError_t error = allocate();
+  if (error != cudaErrorMemoryAllocation) return error;
+  const cudaError_t waited = cudaStreamSynchronize(device->stream);
+  return waited == cudaSuccess ? allocate() : waited;
+}
+
 template <class From, class To>
 __global__ void convert_kernel(int64_t n, const From *src, To *dst) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -127,12 +138,8 @@ int scratch(Device *device, int64_t bytes, char **memory) {
       free_old_scratch(device);
     }
     if (device->recording) record(device, R"({"alloc":)" + std::to_string(bytes) + "}");
-    cudaError_t error = cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream);
-    if (error == cudaErrorMemoryAllocation) {
-      // What was just freed is the device's again only when the stream has come so far.
-      LETHE_CUDA_CALL(device, cudaStreamSynchronize(device->stream));
-      error = cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream);
-    }
+    const cudaError_t error = once_more(
+        device, [&] { return cudaMallocAsync(&device->scratch, static_cast<size_t>(bytes), device->stream); });
     if (error == cudaErrorMemoryAllocation) {
       device->scratch = nullptr;
       return out_of_memory(device, bytes, device->fault.op, __FILE__, __LINE__);
@@ -176,9 +183,8 @@ int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t
     error = width == pitch ? cudaMemsetAsync(to, 0, bytes * count, device->stream)
                            : cudaMemset2DAsync(to, step, 0, bytes, count, device->stream);
   } else {
-    error = width == pitch
-                ? cudaMemcpyAsync(to, from, bytes * count, cudaMemcpyDeviceToDevice, device->stream)
-                : cudaMemcpy2DAsync(to, step, from, step, bytes, count, cudaMemcpyDeviceToDevice, device->stream);
+    error = width == pitch ? cudaMemcpyAsync(to, from, bytes * count, cudaMemcpyDefault, device->stream)
+                           : cudaMemcpy2DAsync(to, step, from, step, bytes, count, cudaMemcpyDefault, device->stream);
   }
   LETHE_CUDA_CALL(device, error);
   return LETHE_OK;
@@ -187,7 +193,7 @@ int fill_rows(Device *device, void *to, const void *from, int64_t pitch, int64_t
 int alloc(Device *device, int64_t bytes, void **address) {
   return run(device, __func__, [&] {
     if (device->recording) record(device, R"({"alloc":)" + std::to_string(bytes) + "}");
-    const cudaError_t error = cudaMalloc(address, static_cast<size_t>(bytes));
+    const cudaError_t error = once_more(device, [&] { return cudaMalloc(address, static_cast<size_t>(bytes)); });
     if (error == cudaErrorMemoryAllocation) return out_of_memory(device, bytes, "a buffer", __FILE__, __LINE__);
     LETHE_CUDA_CALL(device, error);
     device->buffers[*address] = bytes;
@@ -220,7 +226,7 @@ int write(Device *device, void *dst, const void *src, int64_t bytes) {
       LETHE_CUDA_TRY(staging->room(device, piece, &room));
       std::memcpy(room, static_cast<const char *>(src) + done, static_cast<size_t>(piece));
       LETHE_CUDA_CALL(device, cudaMemcpyAsync(static_cast<char *>(dst) + done, room, static_cast<size_t>(piece),
-                                              cudaMemcpyHostToDevice, device->stream));
+                                              cudaMemcpyDefault, device->stream));
       done += piece;
     }
     return static_cast<int>(LETHE_OK);
@@ -238,7 +244,7 @@ int read(Device *device, const void *src, void *dst, int64_t bytes) {
       char *room = nullptr;
       LETHE_CUDA_TRY(staging->room(device, piece, &room));
       LETHE_CUDA_CALL(device, cudaMemcpyAsync(room, static_cast<const char *>(src) + done, static_cast<size_t>(piece),
-                                              cudaMemcpyDeviceToHost, device->stream));
+                                              cudaMemcpyDefault, device->stream));
       status = wait(device, "read");
       std::memcpy(static_cast<char *>(dst) + done, room, static_cast<size_t>(piece));
       done += piece;
@@ -250,8 +256,7 @@ int read(Device *device, const void *src, void *dst, int64_t bytes) {
 int copy(Device *device, void *dst, const void *src, int64_t bytes) {
   return run(device, __func__, [&] {
     record_copy(device, "on_device", bytes);
-    LETHE_CUDA_CALL(device,
-                    cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, device->stream));
+    LETHE_CUDA_CALL(device, cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDefault, device->stream));
     return static_cast<int>(LETHE_OK);
   });
 }

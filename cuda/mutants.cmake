@@ -25,6 +25,7 @@ add_mutant(onchip_end_unmet head_rows_onchip.cu "/it may end/s/cluster_sync();/s
 add_mutant(onchip_rank_wrong head_rows_onchip.cu "s/cluster_shared(meeting, threadIdx.x)/cluster_shared(meeting, 0)/" 4)
 add_mutant(onchip_part_short head_rows_onchip.cu "s/: c.begin + each;/: c.begin + each - 1;/" 2)
 add_mutant(onchip_tail_short head_rows_onchip.cu "s/begin + i < c.V) to/begin + i < c.V - 1) to/" 1)
+add_mutant(onchip_memory_unasked launch.cuh "s/if (bytes == 0) return/if (bytes <= size_t{48} << 10) return/" 1)
 add_mutant(onchip_copy_unwaited head_rows_onchip.cu "s/copies_wait<0>();/copies_wait<1>();/" 1)
 
 # ---- ops ----
@@ -57,6 +58,10 @@ add_op_mutant(head_fused_tail_short head_fused head_fused_tile.cuh "s/if (at >= 
   head_fused_logits.cu head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_labels_barrier_dropped head_fused head_fused_wgmma_labels.cu "/the rows are there/s/__syncthreads();//"
   head_fused_wgmma_labels.cu)
+add_op_mutant(head_fused_wgmma_labels_unshown head_fused head_fused_wgmma_labels.cu "s/show_stores();//"
+  head_fused_wgmma_labels.cu)
+add_op_mutant(head_fused_wgmma_barriers_unshown head_fused head_fused_wgmma.cuh "s/mbarriers_made();//"
+  head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_power_of_the_tile_before head_fused head_fused_wgmma_gradient.cu "s/power = next;//"
   head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_released_early head_fused head_fused_wgmma_logits.cu "s/wgmma_wait<1>();/wgmma_wait<2>();/"
@@ -70,6 +75,8 @@ add_op_mutant(linear_sums_barrier_dropped linear linear_bias.cu "/sums are writt
 add_op_mutant(linear_split_last_unseen linear linear_ranks.cu "s/split < splits; ++split/split < splits - 1; ++split/"
   linear_ranks.cu)
 add_op_mutant(masked_tiles_barrier_dropped linear dropout.cu "/tiles are written/s/__syncthreads();//" dropout.cu)
+add_op_mutant(memory_direction_named aside memory.cu "/(src) + done/,+1s/cudaMemcpyDefault/cudaMemcpyDeviceToHost/"
+  memory.cu)
 add_op_mutant(nf4_largest_barrier_dropped quantize nf4.cu "/largest are written/s/__syncthreads();//" nf4.cu)
 add_op_mutant(norm_tail_long norm norm.cuh "s/: k) < left/: k) <= left/" norm.cu)
 add_op_mutant(norm_teams_barrier_dropped norm norm.cu "/the teams' sums are written/s/__syncthreads();//" norm.cu)
@@ -105,6 +112,8 @@ add_op_mutant(attention_plain_barrier_dropped attention attention_plain.cu
   "/slices are there/s/__syncthreads();//" attention_plain.cu)
 add_op_mutant(attention_stage_barrier_dropped attention attention_mma.cuh
   "/the stage is there/s/meet<kThreads>();//" attention_backward.cu attention_decode.cu)
+add_op_mutant(attention_stage_overwritten attention attention_mma.cuh
+  "/the stage may be overwritten/s/meet<kThreads>();//" attention_backward.cu attention_decode.cu)
 add_op_mutant(head_bias_gradient_tail head head_sums.cu "s/row < rows; ++row/row < rows - 1; ++row/" head_sums.cu)
 add_op_mutant(head_delta_sign head head.cu "s/other.at(k) - x.at(k)/x.at(k) - other.at(k)/" head.cu)
 add_op_mutant(head_equal_weights head_sample head_sample.cu "s/v <= last/v < last/" head_sample.cu)
@@ -123,10 +132,17 @@ add_op_mutant(head_fused_wgmma_box_stride head_fused head_fused_wgmma_gradient.c
   head_fused_wgmma_gradient.cu)
 add_op_mutant(head_fused_wgmma_empty_unwaited head_fused head_fused_wgmma.cuh "s/mbarrier_wait(ring.empty + turn->stage, turn->parity . 1u);//"
   head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_end_unmet head_fused head_fused_wgmma_logits.cu "s/ring.meet();//" head_fused_wgmma_logits.cu)
+add_op_mutant(head_fused_wgmma_fewer_bytes_expected head_fused head_fused_wgmma.cuh "s/turn->stage, kStageBytes);/turn->stage, kRightBytes);/"
+  head_fused_wgmma_gradient.cu head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_full_unwaited head_fused head_fused_wgmma_logits.cu "s/mbarrier_wait(ring.full + turn->stage, turn->parity);//"
   head_fused_wgmma_logits.cu)
 add_op_mutant(head_fused_wgmma_gradient_released_early head_fused head_fused_wgmma_gradient.cu "s/wgmma_wait<1>();/wgmma_wait<2>();/"
   head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_gradient_released_unread head_fused head_fused_wgmma_gradient.cu "s/ring.release(1);//;s/if (tile > 0) ring.release(3);/ring.release(1);&/"
+  head_fused_wgmma_gradient.cu)
+add_op_mutant(head_fused_wgmma_labels_shown_late head_fused head_fused_wgmma_labels.cu "s/show_stores();//;/the rows are there/s/__syncthreads();/__syncthreads();show_stores();/"
+  head_fused_wgmma_labels.cu)
 add_op_mutant(head_fused_wgmma_labels_tail head_fused head_fused_wgmma_labels.cu "s/from < d ?/from < d - 8 ?/"
   head_fused_wgmma_labels.cu)
 add_op_mutant(head_fused_wgmma_pair_unasked head_fused head_fused_wgmma.cuh "s/kWarp . cluster_size());/kWarp);/;s/rank < cluster_size(); ++rank) mbarrier_arrive_at(empty + stage, rank)/rank < 1; ++rank) mbarrier_arrive(empty + stage)/"

@@ -40,7 +40,7 @@ int wgmma_image(Device *device, void (*kernel)(Parameters...), int threads, bool
 
 inline uint32_t shared_address(const void *at) { return shim::shared_address(at); }
 inline void mbarrier_init(uint64_t *barrier, unsigned arrivals) { shim::mbarrier_init(barrier, arrivals); }
-inline void mbarriers_made() {}
+inline void mbarriers_made() { shim::mbarriers_shown(); }
 inline void mbarrier_arrive(uint64_t *barrier) { shim::mbarrier_arrive(barrier); }
 inline void mbarrier_arrive_at(uint64_t *barrier, unsigned rank) {
   shim::mbarrier_arrive(rank == cluster_rank() ? barrier : cluster_shared(barrier, rank));
@@ -54,7 +54,7 @@ inline void load_box_to(unsigned blocks, void *to, const CUtensorMap &map, int64
                         uint64_t *barrier) {
   shim::load_tile(to, &map, static_cast<int>(column), static_cast<int>(row), barrier, blocks);
 }
-inline void show_stores() {}
+inline void show_stores() { shim::stores_shown(); }
 
 #else
 

@@ -69,9 +69,14 @@ void wgmma_finish(float (&)[kBlocks][4]) {
   wgmma_wait<0>();
 }
 template <int kRegisters>
-void take_registers() {}
+void take_registers() {
+  static_assert(kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256, "what an instruction can say");
+  shim::registers_changed();
+}
 template <int kRegisters>
-void give_registers() {}
+void give_registers() {
+  take_registers<kRegisters>();
+}
 
 #else
 
@@ -142,7 +147,7 @@ __device__ void wgmma_finish(float (&c)[kBlocks][4]) {
     for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(c[t][i])::"memory");
   }
 }
-// How many registers each thread of the warpgroup may have from here on, a multiple of 8.
+// How many registers each thread of the warpgroup may have from here on, a multiple of 8; by all of its threads.
 template <int kRegisters>
 __device__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kRegisters));

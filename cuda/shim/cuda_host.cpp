@@ -53,13 +53,17 @@ bool asleep(unsigned begin, unsigned end) {
   return false;
 }
 
+// Warps and lanes come first to last in one block, last to first in the next: no order is relied upon.
+bool backwards() { return current.block.x % 2 == 1; }
+
 // Runs a warp until no lane can go on; whether any could.
 bool run_warp(unsigned begin) {
   const unsigned end = begin + kLanes;
   bool went = false;
   for (bool more = true; more;) {
     more = false;
-    for (unsigned t = begin; t < end; ++t) {
+    for (unsigned lane = 0; lane < kLanes; ++lane) {
+      const unsigned t = backwards() ? end - 1 - lane : begin + lane;
       if (!ready(&block.fibers[t])) continue;
       resume(t);
       more = true;
@@ -80,7 +84,7 @@ bool run_block(unsigned first, unsigned threads) {
   bool went = false;
   for (bool more = true; more;) {
     more = false;
-    for (unsigned begin = first; begin < end; begin += kLanes) more |= run_warp(begin);
+    for (unsigned at = 0; at < threads; at += kLanes) more |= run_warp(backwards() ? end - kLanes - at : first + at);
     for (unsigned begin = first; begin + kGroupLanes <= end; begin += kGroupLanes) {
       if (!all(begin, begin + kGroupLanes, State::kGroupMeeting)) continue;
       meet_group(begin);
@@ -91,6 +95,7 @@ bool run_block(unsigned first, unsigned threads) {
       block.barrier_or = false;
       for (unsigned t = first; t < end; ++t) block.barrier_or |= block.fibers[t].barrier_value;
       for (unsigned t = first; t < end; ++t) block.fibers[t].state = State::kReady;
+      barrier_passed(current.cluster_rank);
       more = true;
     }
     went |= more;
@@ -154,6 +159,7 @@ void run_cluster(unsigned base, unsigned threads, unsigned size) {
     fiber.copies.clear();
     fiber.copy_groups = fiber.product_groups = 0;
     fiber.fenced = false;
+    fiber.made.clear();
   }
   clear_loads();
   clear_products();
@@ -166,6 +172,7 @@ void run_cluster(unsigned base, unsigned threads, unsigned size) {
     if (all(0, size * threads, State::kDone)) return;
     if (all(0, size * threads, State::kCluster)) {
       for (unsigned t = 0; t < size * threads; ++t) block.fibers[t].state = State::kReady;
+      for (unsigned rank = 0; rank < size; ++rank) barrier_passed(rank);
       ++block.phase;
       block.maps.assign(size, false);
     } else if (!went && !(loads_first ? end_load() || end_products() : end_products() || end_load())) {
@@ -241,6 +248,9 @@ void shuffle(void *(&brought)[kLanes]) {
 void copy_async(void *to, const void *from, int bytes) {
   Fiber &fiber = block.fibers[block.running];
   fiber.copies.push_back({to, from, bytes, fiber.copy_groups});
+  // From now on it may be written.
+  constexpr uint64_t kNaNs[2] = {~uint64_t{0}, ~uint64_t{0}};
+  std::memcpy(to, kNaNs, sizeof kNaNs);
 }
 
 void copy_commit() { ++block.fibers[block.running].copy_groups; }

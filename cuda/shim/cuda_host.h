@@ -89,7 +89,7 @@ void group_meet(void *mine, GroupMeeting meet);
 // Registers were written that a product of a warpgroup may read: it needs a fence (tensor_host.h).
 void registers_written();
 
-// Copies 16 bytes (zeros where `from` is null) when the group it belongs to is waited for.
+// Copies 16 bytes (zeros where `from` is null) when the group it belongs to is waited for; until then they are NaN.
 void copy_async(void *to, const void *from, int bytes);
 void copy_commit();
 void copy_wait(int groups_left);

@@ -1,34 +1,20 @@
 #include "cuda_runtime_host.h"
 
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
 
-#include "tensor_host.h"
+#include "runtime_state.h"
+
+using lethe::cuda::shim::state;
 
 namespace {
-
-struct State {
-  size_t total = size_t{4} << 30;
-  size_t used = 0;
-  std::map<void *, size_t> allocations;
-  int launches_left = -1;
-  int launch_error = 0;
-  int device_error = 0;
-  int major = 8, minor = 0;
-  bool tensor_maps = true;
-  double passed = 0;
-  size_t shared = size_t{99} << 10;
-  cudaError_t lost = cudaSuccess;
-  std::string message;
-};
-State state;
 
 // The stream that this thread captures from, and whether a call has made the capture void.
 thread_local cudaStream_t capturing = nullptr;
@@ -59,6 +45,7 @@ cudaError_t allocate(void **address, size_t bytes) {
 struct Stream {
   std::deque<std::function<cudaError_t()>> late;
   size_t done = 0;  // of all that were ever late
+  bool computes = false;
 };
 std::mutex streams_mutex;
 std::map<cudaStream_t, Stream> streams;
@@ -86,6 +73,23 @@ cudaError_t catch_up(cudaStream_t stream, size_t count) {
 }
 cudaError_t catch_up(cudaStream_t stream) { return catch_up(stream, all_late(stream)); }
 
+bool is_pinned(const void *address) {
+  const auto at = reinterpret_cast<uintptr_t>(address);
+  const auto next = state.pinned.upper_bound(at);
+  if (next == state.pinned.begin()) return false;
+  const auto &[from, bytes] = *std::prev(next);
+  return at < from + bytes;
+}
+
+// A direction that the addresses do not have is undefined. Of memory that was not pinned here it may be the device's.
+cudaError_t check_direction(const void *to, const void *from, cudaMemcpyKind kind) {
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if ((!to_device || !is_pinned(to)) && (!from_device || !is_pinned(from))) return cudaSuccess;
+  state.message = "a copy whose direction its addresses do not have";
+  return cudaErrorInvalidValue;
+}
+
 cudaError_t release(void *address) {
   const cudaError_t refused = unless_capturing();
   if (address == nullptr || refused != cudaSuccess) return refused;
@@ -97,9 +101,26 @@ cudaError_t release(void *address) {
   return cudaSuccess;
 }
 
+// A wait gives back what was freed before it.
+cudaError_t waited(cudaError_t error) {
+  if (error != cudaSuccess) return error;
+  state.used -= state.pooled;
+  state.pooled = 0;
+  return cudaSuccess;
+}
+
 }  // namespace
 
 namespace lethe::cuda::shim {
+
+State state;
+
+void computes(cudaStream_t stream) {
+  Stream *s = stream_of(stream);
+  if (s == nullptr || s->computes) return;
+  catch_up(stream);  // what came before the kernel
+  s->computes = true;
+}
 
 void set_error(cudaError_t error, const char *what) {
   state.lost = error;
@@ -113,8 +134,6 @@ cudaError_t lost() {
   return state.lost;
 }
 
-int major_capability() { return state.major; }
-
 }  // namespace lethe::cuda::shim
 
 extern "C" {
@@ -125,13 +144,6 @@ void lethe_shim_fail_launch(int launches, int error) {
   state.launch_error = error;
   if (error == cudaSuccess) state.lost = cudaSuccess;
 }
-void lethe_shim_set_device(int error, int major, int minor) {
-  state.device_error = error;
-  state.major = major;
-  state.minor = minor;
-}
-void lethe_shim_set_tensor_maps(int there) { state.tensor_maps = there != 0; }
-void lethe_shim_set_shared(int64_t bytes) { state.shared = static_cast<size_t>(bytes); }
 void lethe_shim_pass_time(double milliseconds) { state.passed += milliseconds; }
 const char *lethe_shim_message(void) { return state.message.c_str(); }
 
@@ -163,38 +175,6 @@ const char *cudaGetErrorString(cudaError_t error) {
 }
 // Every call has given its own error; of what other libraries' runtimes met, this one knows nothing.
 cudaError_t cudaGetLastError() { return cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int *count) {
-  *count = state.device_error == 0 ? 1 : 0;
-  return state.device_error;
-}
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal) {
-  if (ordinal != 0) return cudaErrorInvalidDevice;
-  *properties = {};
-  std::snprintf(properties->name, sizeof properties->name, "host shim");
-  properties->major = state.major;
-  properties->minor = state.minor;
-  properties->multiProcessorCount = 4;
-  properties->totalGlobalMem = state.total;
-  properties->sharedMemPerBlockOptin = state.shared;
-  properties->l2CacheSize = size_t{1} << 20;
-  return cudaSuccess;
-}
-cudaError_t cudaDriverGetVersion(int *version) {
-  *version = 13000;
-  return cudaSuccess;
-}
-cudaError_t cudaRuntimeGetVersion(int *version) {
-  *version = 13000;
-  return cudaSuccess;
-}
-cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned, unsigned long long,
-                                             cudaDriverEntryPointQueryResult *result) {
-  const bool there = state.tensor_maps && std::strcmp(name, "cuTensorMapEncodeTiled") == 0;
-  *function = there ? reinterpret_cast<void *>(&cuTensorMapEncodeTiled) : nullptr;
-  *result = there ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
-  return cudaSuccess;
-}
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
   *free_bytes = state.total - state.used;
   *total_bytes = state.total;
@@ -220,7 +200,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const cudaError_t refused = unless_capturing();
-  return refused == cudaSuccess ? catch_up(stream) : refused;
+  return refused == cudaSuccess ? waited(catch_up(stream)) : refused;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
   return catch_up(event->stream, event->behind);
@@ -246,34 +226,45 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEve
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const cudaError_t refused = unless_capturing();
-  return refused == cudaSuccess ? catch_up(event->stream, event->behind) : refused;
+  return refused == cudaSuccess ? waited(catch_up(event->stream, event->behind)) : refused;
 }
 
 cudaError_t cudaMalloc(void **address, size_t bytes) { return allocate(address, bytes); }
 cudaError_t cudaFree(void *address) { return release(address); }
 cudaError_t cudaMallocAsync(void **address, size_t bytes, cudaStream_t) { return allocate(address, bytes); }
-cudaError_t cudaFreeAsync(void *address, cudaStream_t) { return release(address); }
+cudaError_t cudaFreeAsync(void *address, cudaStream_t) {
+  const size_t before = state.used;
+  const cudaError_t error = release(address);
+  state.pooled += before - state.used;
+  state.used = before;
+  return error;
+}
 cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned) {
   const cudaError_t refused = unless_capturing();
   if (refused != cudaSuccess) return refused;
   *address = std::calloc(bytes, 1);
-  return *address == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  if (*address == nullptr) return cudaErrorMemoryAllocation;
+  state.pinned[reinterpret_cast<uintptr_t>(*address)] = bytes;
+  return cudaSuccess;
 }
 cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned) {
   *device = host;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *address) {
+  state.pinned.erase(reinterpret_cast<uintptr_t>(address));
   std::free(address);
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const cudaError_t undefined = check_direction(to, from, kind);
+  if (undefined != cudaSuccess) return undefined;
   const auto work = [=] {
     if (state.lost == cudaSuccess) std::memcpy(to, from, bytes);
     return state.lost;
   };
-  Stream *beside = kind == cudaMemcpyDefault && !lethe::cuda::shim::captures(stream) ? stream_of(stream) : nullptr;
-  if (beside == nullptr) return lethe::cuda::shim::put(stream, work);
+  Stream *beside = lethe::cuda::shim::captures(stream) ? nullptr : stream_of(stream);
+  if (beside == nullptr || beside->computes) return lethe::cuda::shim::put(stream, work);
   beside->late.emplace_back(work);
   return state.lost;
 }
@@ -284,8 +275,10 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
   });
 }
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
-                              cudaMemcpyKind, cudaStream_t stream) {
+                              cudaMemcpyKind kind, cudaStream_t stream) {
   if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+  const cudaError_t undefined = check_direction(to, from, kind);
+  if (undefined != cudaSuccess) return undefined;
   return lethe::cuda::shim::put(stream, [=] {
     for (size_t r = 0; state.lost == cudaSuccess && r < rows; ++r) {
       std::memcpy(static_cast<char *>(to) + r * to_pitch, static_cast<const char *>(from) + r * from_pitch, width);

@@ -33,9 +33,9 @@ struct CUgraph_st {
 using cudaGraph_t = CUgraph_st *;
 using cudaGraphExec_t = CUgraph_st *;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
-// A stream begins with where its work is written down, null where it is done; a caller's own has that, too. Copies of
-// the default kind, which go beside the kernels on a stream made here, are done as late as CUDA allows: when an event
-// behind them is waited for. What does not wait then works with what stood there before.
+// A stream begins with where its work is written down, null where it is done; a caller's own has that, too. Copies on a
+// stream that was made here and has no kernels are done as late as CUDA allows: when an event behind them is waited
+// for. What does not wait then works with what stood there before.
 struct CUstream_st {
   cudaGraph_t captured = nullptr;
 };
@@ -60,8 +60,11 @@ enum cudaMemcpyKind {
 enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
 enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
 struct cudaFuncAttributes {
-  int maxThreadsPerBlock;
+  size_t sharedSizeBytes;
+  int maxThreadsPerBlock, maxDynamicSharedSizeBytes;
 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 struct cudaPointerAttributes {
   cudaMemoryType type;
   int device;
@@ -72,18 +75,14 @@ constexpr unsigned cudaEnableDefault = 0, cudaStreamNonBlocking = 1, cudaEventDi
 const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaGetDevice(int *ordinal);
 cudaError_t cudaSetDevice(int ordinal);
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int ordinal);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int ordinal);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
                                              unsigned long long flags, cudaDriverEntryPointQueryResult *result);
-// Kernels are the host's, and for any device.
-template <class Kernel>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, Kernel *) {
-  attributes->maxThreadsPerBlock = 1024;
-  return cudaSuccess;
-}
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *address);
 
@@ -120,6 +119,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 namespace lethe::cuda::shim {
 
+// A kernel is launched on the stream.
+void computes(cudaStream_t stream);
 // Whether a stream's work is written down and not done.
 inline bool captures(cudaStream_t stream) { return stream != nullptr && stream->captured != nullptr; }
 // Does the work, or writes it down.
@@ -136,8 +137,25 @@ void set_error(cudaError_t error, const char *what);
 cudaError_t lost();
 // The device's.
 int major_capability();
+// How much dynamic shared memory a kernel's launches may have. What it has of static memory the shim cannot see, and
+// takes a little for granted, as any kernel may have that.
+size_t dynamic_limit(const void *kernel);
+// Sets it; more than the device has is an error.
+cudaError_t set_dynamic_limit(const void *kernel, int bytes);
 
 }  // namespace lethe::cuda::shim
+
+// Kernels are the host's, and for any device.
+template <class Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, Kernel *kernel) {
+  const size_t limit = lethe::cuda::shim::dynamic_limit(reinterpret_cast<const void *>(kernel));
+  *attributes = {0, 1024, static_cast<int>(limit)};
+  return cudaSuccess;
+}
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel *kernel, cudaFuncAttribute, int value) {
+  return lethe::cuda::shim::set_dynamic_limit(reinterpret_cast<const void *>(kernel), value);
+}
 
 // Knobs of tests; the plug-in exports them.
 extern "C" {

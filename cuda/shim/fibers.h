@@ -41,8 +41,9 @@ struct Fiber {
   int copy_groups = 0;
   const uint64_t *mbarrier = nullptr;  // that it waits for, until a phase of this parity is over
   unsigned parity = 0;
-  int product_groups = 0;  // committed since the kernel's start
-  bool fenced = false;     // registers, against the products that come
+  int product_groups = 0;        // committed since the kernel's start
+  bool fenced = false;           // registers, against the products that come
+  std::vector<uint64_t *> made;  // mbarriers that no fence has shown
 #if defined(__SANITIZE_ADDRESS__)
   void *fake_stack = nullptr;
 #endif
@@ -82,6 +83,9 @@ inline const DynamicShared &own_memory() { return (*block.shared)[current.cluste
 
 // Forgets what a launch has left behind.
 void clear_loads();
+// What products see of the running block's memory: loads, and stores that a fence has shown in front of a barrier.
+const char *shown_memory();
+void barrier_passed(unsigned rank);
 void clear_products();
 // What goes on beside the threads and has not ended in a block that returns: throws ShimError.
 void check_loads(unsigned rank);

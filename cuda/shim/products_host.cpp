@@ -38,7 +38,7 @@ struct GroupWork {
 std::vector<GroupWork> works;
 
 // Pieces of 16 bytes of an operand [lines,16] from shared memory, as [lines][16].
-std::vector<uint16_t> gather(uint64_t descriptor, int lines, bool by_rows) {
+std::vector<uint16_t> gather(uint64_t descriptor, int lines, bool by_rows, const char *from) {
   constexpr uint64_t kReserved = uint64_t{3} << 14 | uint64_t{3} << 30 | uint64_t{7} << 46 | uint64_t{0x3ff} << 52;
   if ((descriptor & kReserved) != 0) throw ShimError("a matrix descriptor with reserved bits");
   if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0) {
@@ -46,6 +46,7 @@ std::vector<uint16_t> gather(uint64_t descriptor, int lines, bool by_rows) {
   }
   const auto field = [&](int bit) { return static_cast<uint32_t>(descriptor >> bit & 0x3fff) << 4; };
   const uint32_t start = field(0), leading = field(16), stride = field(32);
+  if ((start & 0x380) != 0) throw ShimError("a matrix descriptor off the boundary of its swizzle's pattern");
   const DynamicShared &memory = own_memory();
   std::vector<uint16_t> numbers(static_cast<size_t>(lines) * 16);
   const auto piece = [&](uint32_t offset, uint16_t *to) {
@@ -53,7 +54,7 @@ std::vector<uint16_t> gather(uint64_t descriptor, int lines, bool by_rows) {
     if (address < kSharedStart || address + 16 > kSharedStart + memory.bytes()) {
       throw ShimError("a product reads outside of shared memory");
     }
-    std::memcpy(to, memory.start() + (address - kSharedStart), 16);
+    std::memcpy(to, from + (address - kSharedStart), 16);
   };
   if (!by_rows) {
     // Tiles of 8 lines, 128 bytes each, `stride` apart; 16 numbers are two pieces of a line.
@@ -78,10 +79,12 @@ std::vector<uint16_t> gather(uint64_t descriptor, int lines, bool by_rows) {
   return numbers;
 }
 
-Operands operands_of(const Product &p) {
+// As they stand in the block's memory, or in what is shown of it.
+Operands operands_of(const Product &p, const char *from = nullptr) {
   Operands o;
-  if (p.a == nullptr) o.a = gather(p.a_at, 64, false);
-  o.b = gather(p.b_at, p.columns, p.b_by_rows);
+  const char *memory = from == nullptr ? own_memory().start() : from;
+  if (p.a == nullptr) o.a = gather(p.a_at, 64, false, memory);
+  o.b = gather(p.b_at, p.columns, p.b_by_rows, memory);
   return o;
 }
 
@@ -176,6 +179,9 @@ void begin_product(void *(&brought)[kGroupLanes]) {
     if (!(seen == reading.memory))
       throw ShimError("a product's operand was written when a warp had come to the product");
   }
+  if (!(operands_of(first, shown_memory()) == reading.memory)) {
+    throw ShimError("a product's operand was stored to, and no fence has shown it");
+  }
   Sums *sums = sums_of(&work, brought);
   sums->last_group = reading.group;
   sums->unread = kGroupLanes;
@@ -217,6 +223,7 @@ void read_sums(GroupWork *work, int done) {
 }
 
 void nothing(void *(&)[kLanes]) {}
+void nothing_together(void *(&)[kGroupLanes]) {}
 
 }  // namespace
 
@@ -288,6 +295,8 @@ void products_wait(int groups_left) {
   const auto seen = [](const Reading &r) { return r.unseen == 0; };
   work.readings.erase(std::remove_if(work.readings.begin(), work.readings.end(), seen), work.readings.end());
 }
+
+void registers_changed() { group_meet(nullptr, nothing_together); }
 
 void registers_written() { block.fibers[block.running].fenced = false; }
 

@@ -1,7 +1,7 @@
 # The backend on the host shim: the same sources, compiled as C++, with the shim's runtime and its twin of cuBLASLt.
 
 set(shim_options -Wno-unknown-pragmas -Wno-unused-parameter)
-set(shim_runtime cuda_host.cpp cuda_runtime_host.cpp fibers.cpp products_host.cpp
+set(shim_runtime cuda_host.cpp cuda_runtime_host.cpp device_host.cpp fibers.cpp products_host.cpp
   tensor_host.cpp)
 list(TRANSFORM shim_runtime PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/shim/)
 set(cuda_headers)

@@ -4,11 +4,13 @@
 //
 // What is asked for goes on beside the threads and ends as late as it may: when no thread can go on. Loads outlast
 // products in every other block, products loads in the rest. What it finds: an mbarrier that was not made, gets more
-// arrivals than it has places for, or whose phase nobody ends; loads and products on their way when their block
-// returns; addresses off their alignment or outside of shared memory; operands of a product, in memory or in registers,
-// that change before it was waited for; products without a fence in front of them. Accumulators are NaN until they were
-// waited for, as is memory until its load has ended. What it does not find: ordinary stores that no fence shows to the
-// asynchronous proxy.
+// arrivals than it has places for, or whose phase nobody ends, that no fence has shown to loads or to other blocks, or
+// that is left with bytes to wait for; a load that ends in another phase than it began in, as where too few bytes were
+// expected; loads and products on their way when their block returns; addresses off their alignment or outside of
+// shared memory; operands of a product, in memory or in registers, that change before it was waited for; products
+// without a fence in front of them, or of ordinary stores that none has shown to them in front of a barrier; registers
+// that part of a warpgroup asks for. Accumulators are NaN until they were waited for, as is memory from a load's
+// beginning to its end.
 #pragma once
 
 #include "cuda_host.h"
@@ -41,6 +43,10 @@ constexpr uint32_t kSharedStart = 0x450;
 uint32_t shared_address(const void *at);
 
 void mbarrier_init(uint64_t *barrier, unsigned arrivals);
+// Loads and other blocks see the barriers that the thread has made.
+void mbarriers_shown();
+// Products behind the block's next barrier see what has been stored to its memory.
+void stores_shown();
 void mbarrier_arrive(uint64_t *barrier);
 // Arrives, and the phase has so many more bytes to wait for.
 void mbarrier_expect(uint64_t *barrier, unsigned bytes);
@@ -63,5 +69,7 @@ void product(const Product &mine);
 void products_fence();
 void products_commit();
 void products_wait(int groups_left);
+// The warpgroup's threads have another number of registers.
+void registers_changed();
 
 }  // namespace lethe::cuda::shim

@@ -103,6 +103,22 @@ void memory_that_runs_out(const char *plugins, const Knobs &knobs) {
   expect(lethe_engine_close(engine) == LETHE_OK, "close");
 }
 
+// What an engine has freed in its stream's order is there for a buffer: a wait gives it back.
+void memory_that_was_freed(const char *plugins, const Knobs &knobs) {
+  lethe_engine *engine = opened(plugins);
+  lethe_ref buffer = 0;
+  int64_t left = 0, all = 0;
+  expect(lethe_reserve_scratch(engine, 1000000) == LETHE_OK && lethe_reserve_scratch(engine, 2000000) == LETHE_OK,
+         "scratch");
+  expect(lethe_memory(engine, &left, &all) == LETHE_OK, "memory");
+  knobs.set_memory(all - left + 600000);
+  expect(lethe_buffer_alloc(engine, 1500000, &buffer) == LETHE_OK, "a buffer where scratch was");
+  expect(lethe_buffer_alloc(engine, 200000, &buffer) == LETHE_OUT_OF_MEMORY && says("free are 100000 bytes"),
+         "the rest");
+  knobs.set_memory(all);
+  expect(lethe_engine_close(engine) == LETHE_OK, "close");
+}
+
 // Of what a launch can end in, the errors that leave no way back, and no others.
 void errors_that_end_a_context(const char *plugins, const Knobs &knobs) {
   const auto ends = [&](int error) {
@@ -190,6 +206,7 @@ int main(int argc, char **argv) {
   if (knobs.set_device != nullptr) {
     devices_that_do_not_serve(line.plugins, knobs);
     memory_that_runs_out(line.plugins, knobs);
+    memory_that_was_freed(line.plugins, knobs);
     a_fault_in_content(line.plugins);
     operands_across_a_boundary(line.plugins);
     errors_that_end_a_context(line.plugins, knobs);

@@ -186,6 +186,9 @@ inline std::vector<HeadCase> head_cases(bool full) {
   // Enough tiles of the smallest block that a gradient in place could overtake the reads.
   add(kKinds, 1025, 1, 2, Logits::kRandom);
   add(kKinds, 1026, 0, 0, Logits::kRandom);
+  // On chip a row takes what static and dynamic shared memory have together before a kernel asks for more.
+  add(2, 11999, 3, 1, Logits::kRandom, LETHE_ROW_NLL);
+  add(2, 12001, 0, 0, Logits::kRandom, LETHE_ROW_UNIFORM_KL);
   if (!full) return cases;
   for (const int64_t V : {1001, 1026, 2047, 4096, 8193, 32003}) {
     for (const Logits logits : sound) add(V > 10000 ? kKinds : 40, V, turn % 4, (turn / 3) % 4, logits), ++turn;

@@ -1,85 +1,16 @@
 // The shim's loads by the tensor memory accelerator, mbarriers and products of a warpgroup, by themselves: boxes held
 // to the swizzle index by index, products of small whole numbers to a plain product, and what must be caught in kernels
 // that are wrong.
+#include "tensor_shim.h"
+
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <vector>
 
-#include "launch.cuh"
-#include "tma.cuh"
-
 namespace {
 
-using namespace lethe::cuda;
-
-int checks = 0, failures = 0;
-
-void expect(bool condition, const char *what) {
-  ++checks;
-  if (!condition && ++failures > 0) std::fprintf(stderr, "FAILED %s: %s\n", what, lethe_shim_message());
-}
-
-constexpr size_t kShared = size_t{100} << 10;
-
-template <class... Parameters, class... Arguments>
-cudaError_t run(unsigned blocks, void (*kernel)(Parameters...), Arguments... arguments) {
-  const Shape shape = {"kernel", {blocks}, kWarpgroup, kShared, 0, blocks, true};
-  return launch_on(nullptr, shape, kernel, arguments...);
-}
-template <class... Parameters, class... Arguments>
-void caught(const char *what, const char *message, void (*kernel)(Parameters...), Arguments... arguments) {
-  // Loads last longer in one of two launches, products in the other.
-  for (int i = 0; i < 2; ++i) {
-    expect(run(1, kernel, arguments...) == cudaErrorLaunchFailure, what);
-    expect(std::strstr(lethe_shim_message(), message) != nullptr, what);
-    lethe_shim_fail_launch(-1, cudaSuccess);
-  }
-}
-
-// A matrix of small whole numbers, exact in bf16, no two near ones alike.
-struct Matrix {
-  int64_t rows, columns;
-  std::vector<uint16_t> bits;
-
-  Matrix(int64_t r, int64_t c, unsigned seed) : rows(r), columns(c) {
-    for (int64_t i = 0; i < r * c; ++i) {
-      seed = seed * 1664525u + 1013904223u;
-      bits.push_back(bf16_bits(static_cast<float>(static_cast<int>(seed >> 24) % 17 - 8)));
-    }
-  }
-  float at(int64_t r, int64_t c) const {
-    if (r < 0 || c < 0 || r >= rows || c >= columns) return 0.0f;
-    return __uint_as_float(uint32_t{bits[static_cast<size_t>(r * columns + c)]} << 16);
-  }
-  CUtensorMap map(uint32_t box_rows) {
-    CUtensorMap m;
-    const uint64_t sizes[] = {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)}, pitch[] = {sizes[0] * 2};
-    const uint32_t box[] = {64, box_rows}, steps[] = {1, 1};
-    expect(
-        cuTensorMapEncodeTiled(&m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, bits.data(), sizes, pitch, box, steps,
-                               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS,
-        "a map");
-    return m;
-  }
-};
-
-// Shared memory from a pattern's start on, and a barrier in front of it.
-struct Memory {
-  char *tiles;
-  uint64_t *barrier;
-
-  Memory() {
-    char *memory = dynamic_shared<char>();
-    barrier = reinterpret_cast<uint64_t *>(memory);
-    tiles = memory + 8 + (kSwizzleTile - shared_address(memory + 8) % kSwizzleTile) % kSwizzleTile;
-  }
-  void make(unsigned arrivals) const {
-    if (threadIdx.x == 0) mbarrier_init(barrier, arrivals);
-    __syncthreads();
-  }
-};
+using namespace lethe::test;
 
 // ---- loads ----
 
@@ -99,6 +30,20 @@ void load_kernel(Copied c) {
   if (c.waits) mbarrier_wait(m.barrier, 0);
   if (threadIdx.x == 0) std::memcpy(c.seen, m.tiles, static_cast<size_t>(c.rows) * 128);
   mbarrier_wait(m.barrier, 0);
+}
+
+// What stood where a load goes is not read once it has begun.
+void loaded_over_kernel(CUtensorMap map, float *before) {
+  const Memory m;
+  m.make(1);
+  for (unsigned round = 0; round < 2; ++round) {
+    if (threadIdx.x == 0) {
+      mbarrier_expect(m.barrier, 8 * 128);
+      load_box(m.tiles, map, 0, 0, m.barrier);
+      if (round == 1) std::memcpy(before, m.tiles, 4);
+    }
+    mbarrier_wait(m.barrier, round);
+  }
 }
 
 void boxes() {
@@ -123,6 +68,9 @@ void boxes() {
   expect(run(1, load_kernel, Copied{matrix.map(24), 0, 0, 24, seen.data(), false}) == cudaSuccess,
          "a load unwaited for");
   expect(std::isnan(__uint_as_float(uint32_t{seen[0]} << 16)), "is not there");
+  float before = 0;
+  expect(run(1, loaded_over_kernel, matrix.map(8), &before) == cudaSuccess && std::isnan(before),
+         "a load over another");
 }
 
 // Each block of a pair loads its own part into both.
@@ -274,15 +222,21 @@ enum Wrong {
   kUnswizzled,
   kWarpAlone,
   kUnmet,
-  kDifferent
+  kDifferent,
+  kUnshown,
+  kShownLate,
+  kOffPattern
 };
 void wrong_product_kernel(int wrong) {
   const Memory m;
   std::memset(m.tiles + threadIdx.x * 640, 0, 640);
+  if (wrong != kShownLate && (wrong != kUnshown || threadIdx.x == 0)) show_stores();
   __syncthreads();
+  if (wrong == kShownLate) show_stores();
   GroupTile<256> c = {};
   uint32_t a[4] = {}, address = shared_address(m.tiles);
   if (wrong == kOutside) address += 70 << 10;
+  if (wrong == kOffPattern) address += 256;
   if (wrong == kDifferent && threadIdx.x == 7) address += 16;
   if (wrong == kUnmet && threadIdx.x == 97) m.tiles[3] = 1;  // which the first warp does not wait for
   if (wrong != kUnfenced) wgmma_fence();
@@ -299,17 +253,36 @@ void wrong_product_kernel(int wrong) {
   if (wrong == kSumsOverwritten) c[3][1] = 1;
   if (wrong != kUnwaited) wgmma_wait<0>();
 }
-enum WrongBarrier { kUnmade, kNobody, kTooMany, kNone, kOff, kLeft, kBeyond, kUnencoded };
+void registers_kernel() {
+  if (threadIdx.x < 96) take_registers<232>();
+}
+enum WrongBarrier {
+  kUnmade,
+  kNobody,
+  kTooMany,
+  kNone,
+  kOff,
+  kLeft,
+  kBeyond,
+  kUnencoded,
+  kUnshownBarrier,
+  kTooFewBytes,
+  kBytesLeft
+};
 void wrong_barrier_kernel(CUtensorMap map, int wrong) {
   const Memory m;
-  if (wrong != kUnmade) m.make(wrong == kNone ? 0 : 1);
+  if (wrong != kUnmade && wrong != kUnshownBarrier) m.make(wrong == kNone ? 0 : 1);
   if (threadIdx.x != 0) return;
+  if (wrong == kUnshownBarrier) mbarrier_init(m.barrier, 1);
   if (wrong == kUnmade || wrong == kNobody) mbarrier_wait(m.barrier, 0);
   mbarrier_expect(m.barrier, 8 * 128);
   if (wrong == kTooMany) mbarrier_arrive(m.barrier);
+  if (wrong == kBytesLeft) return;
   if (wrong == kUnencoded) map = {};
+  if (wrong == kTooFewBytes) load_box(m.tiles + kSwizzleTile, map, 0, 0, m.barrier);
   load_box(m.tiles + (wrong == kOff ? 64 : wrong == kBeyond ? 99 << 10 : 0), map, 0, 0, m.barrier);
   if (wrong != kLeft) mbarrier_wait(m.barrier, 0);
+  if (wrong == kTooFewBytes) mbarrier_wait(m.barrier, 1);
 }
 
 void faults() {
@@ -323,6 +296,10 @@ void faults() {
   caught("a warp of four", "waits for its warpgroup", wrong_product_kernel, int{kWarpAlone});
   caught("an operand of another warp", "when a warp had come", wrong_product_kernel, int{kUnmet});
   caught("different operands", "different products", wrong_product_kernel, int{kDifferent});
+  caught("stores that are not shown", "no fence has shown it", wrong_product_kernel, int{kUnshown});
+  caught("stores that are shown too late", "no fence has shown it", wrong_product_kernel, int{kShownLate});
+  caught("a pattern off its boundary", "off the boundary", wrong_product_kernel, int{kOffPattern});
+  caught("registers for three warps", "waits for its warpgroup", registers_kernel);
   Matrix matrix(8, 64, 4);
   const CUtensorMap map = matrix.map(8);
   caught("a barrier that was not made", "not initialised", wrong_barrier_kernel, map, int{kUnmade});
@@ -333,6 +310,9 @@ void faults() {
   caught("a load left behind", "a load on its way", wrong_barrier_kernel, map, int{kLeft});
   caught("a load beyond the end", "beyond the end", wrong_barrier_kernel, map, int{kBeyond});
   caught("a map that is none", "not encoded", wrong_barrier_kernel, map, int{kUnencoded});
+  caught("a barrier that is not shown", "that no fence has shown", wrong_barrier_kernel, map, int{kUnshownBarrier});
+  caught("fewer bytes than come", "another phase", wrong_barrier_kernel, map, int{kTooFewBytes});
+  caught("bytes that never come", "1024 bytes to wait for", wrong_barrier_kernel, map, int{kBytesLeft});
   lethe_shim_set_device(0, 8, 0);
   expect(run(1, wrong_product_kernel, int{kUnwaited}) == cudaErrorNoKernelImageForDevice, "another device");
   lethe_shim_set_device(0, 9, 0);
