@@ -30,6 +30,20 @@ class ScalingTest {
     return JsonMapper.builder().build().readTree(directory.resolve("tiny.json").toFile());
   }
 
+  /** A question about the script builds, measures and draws nothing. */
+  @Test
+  void helpIsNotARun() throws IOException, InterruptedException {
+    Path script = Path.of(System.getProperty("lethe.root"), "bench/scaling/run");
+    Process asked =
+        new ProcessBuilder("bash", script.toString(), "--no-build", "--help")
+            .redirectErrorStream(true)
+            .start();
+    String said = new String(asked.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertEquals(0, asked.waitFor(), said);
+    assertTrue(said.contains("--curves") && said.contains("Exit status"), said);
+    assertFalse(said.contains("set -euo"), said);
+  }
+
   @Test
   void everyCurveIsCheckedMeasuredAndDrawn() throws IOException {
     JsonNode document = run();
