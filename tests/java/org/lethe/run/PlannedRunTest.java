@@ -202,7 +202,8 @@ class PlannedRunTest {
     String views = "views=[{name: forget, %s}, {name: new, %s}]";
     String[] keys = {
       "train.head_chunk=-1",
-      "train.tokens_per_micro_batch=40",
+      // Half of what that takes is more than weights pass through.
+      "train.tokens_per_micro_batch=8192",
       views.formatted(adapter("three"), adapter("two")),
       "seed=0"
     };
@@ -218,7 +219,7 @@ class PlannedRunTest {
     assertTrue(seen < measuring(free), seen + " as without a budget");
     assertTrue(seen + plan.parts().get("libraries") <= budget, seen + " of " + plan);
     // Whatever is chosen: the step's own workspace bounds it.
-    whatIsPlannedIsTaken(List.of(keys[0], keys[1]));
+    whatIsPlannedIsTaken(List.of(keys[0], "train.tokens_per_micro_batch=40"));
   }
 
   private static long measuring(MemoryForecast plan) {
@@ -318,9 +319,8 @@ class PlannedRunTest {
             "what helps: memory.budget=")) {
       assertTrue(e.getMessage().contains(part), part + " in: " + e.getMessage());
     }
-    // On a device the workspace of the head makes scoring need more.
-    boolean helps = e.getMessage().contains("evaluate.max_new_tokens=1 frees");
-    assertEquals(TestDevice.isCpu(), helps, e.getMessage());
+    // An answer is longer than a row, and its u is wide.
+    assertTrue(e.getMessage().contains("evaluate.max_new_tokens=1 frees"), e.getMessage());
     assertFalse(Files.exists(config.output().resolve("adapter")));
   }
 }

@@ -34,6 +34,13 @@ class EvaluateVerbTest {
     never = runs.resolve("never/evaluation.json");
   }
 
+  /** Nothing that is to be kept was asked for. */
+  @Test
+  void utilityOfTheForgetSetAloneIsNotANumber() {
+    String out = run(judged("alone", "data.retain=[]", "data.general=[]"));
+    assertTrue(out.contains("model utility not known") && !out.contains("NaN"), out);
+  }
+
   private String[] judged(String output, String... more) {
     List<String> all = new ArrayList<>(List.of(runs.evaluate(output, more)));
     all.add("data.holdout=[" + runs.data("holdout") + "]");

@@ -36,7 +36,9 @@ public record Evaluation(
     Map<String, Double> membership,
     List<Double> forgetTruthRatios,
     Map<String, List<Double>> answerNll) {
-  private static final List<String> KEPT = List.of("retain", "general");
+  /** The sets that a model is to keep: its utility is their mean. */
+  public static final List<String> KEPT = List.of("retain", "general");
+
   private static final List<String> UTILITY =
       List.of("probability", "rouge_l_recall", "truth_ratio");
   private static final List<String> ATTACKED =

@@ -48,9 +48,17 @@ final class EvaluateVerb implements Callable<Integer> {
     return ExitCode.OK;
   }
 
+  private static String utility(Evaluation evaluation) {
+    boolean keeps = evaluation.sets().keySet().stream().anyMatch(Evaluation.KEPT::contains);
+    return keeps
+        ? String.format(Locale.ROOT, "%.4f", evaluation.utility())
+        : "not known: it is the mean of sets that are to be kept, and none is given (data.retain,"
+            + " data.general)";
+  }
+
   private void print(RunConfig config, Evaluation evaluation, Optional<Evaluation> neverSaw) {
     console.out().print(Evaluate.table("Scores", evaluation).plain());
-    console.out().printf(Locale.ROOT, "model utility %.4f%n", evaluation.utility());
+    console.out().println("model utility " + utility(evaluation));
     Map<String, Double> more = new LinkedHashMap<>();
     evaluation.membership().forEach((attack, area) -> more.put("membership." + attack, area));
     neverSaw.ifPresent(other -> more.putAll(against(config, evaluation, other)));
