@@ -40,7 +40,7 @@ public final class DeviceSuite {
           "org.lethe.train.PublishedMethodsTest",
           "org.lethe.train.DropoutTest",
           "org.lethe.train.StepGraphsTest",
-          "org.lethe.run.HeadChunkTest",
+          "org.lethe.run.HeadTuningTest",
           "org.lethe.train.Bf16Test",
           "org.lethe.train.NonFiniteTest",
           "org.lethe.train.QuantizedBaseStepTest",

@@ -230,7 +230,7 @@ class PlannedRunTest {
   private static long measured(RunConfig config) {
     try (LoadedModel loaded = LoadedModel.openToTrain(config)) {
       loaded.backend().mostAllocatedBytes();
-      HeadChunk.settle(config, loaded.model());
+      HeadTuning.settle(config, loaded.model());
       return loaded.backend().mostAllocatedBytes();
     }
   }

@@ -683,7 +683,7 @@ public final class Ops {
    * one. LETHE_UNSUPPORTED on the CPU.
    */
   public void headSetTiles(long d, long vocabulary, HeadTiles tiles) {
-    Backend.check(
+    NativeStatus.check(
         Abi.lethe_head_set_tiles(
             backend.handle(), dtype.code(), d, vocabulary, tiles.logits(), tiles.gradient()));
   }
@@ -692,7 +692,7 @@ public final class Ops {
   public HeadTiles headTiles(long d, long vocabulary) {
     try (LongPointer logits = new LongPointer(1);
         LongPointer gradient = new LongPointer(1)) {
-      Backend.check(
+      NativeStatus.check(
           Abi.lethe_head_tiles(backend.handle(), dtype.code(), d, vocabulary, logits, gradient));
       return new HeadTiles(logits.get(), gradient.get());
     }

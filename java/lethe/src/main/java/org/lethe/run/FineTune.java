@@ -95,7 +95,7 @@ public final class FineTune {
   private static List<StepReport> trainGiven(Job job) {
     try (LoadedModel loaded = LoadedModel.openToTrain(job.config())) {
       job.listener().opened(loaded.backend());
-      Job settled = job.with(HeadChunk.settle(job.config(), loaded.model()));
+      Job settled = job.with(HeadTuning.settle(job.config(), loaded.model()));
       try (RunFolder folder = settled.open(loaded.backend())) {
         return trainAndSave(settled, loaded, LoadedModel.modelDirectory(job.config()), folder);
       }
@@ -103,7 +103,7 @@ public final class FineTune {
   }
 
   private static List<StepReport> trainNew(Job job, ScratchSection scratch) {
-    HeadChunk.requireModel(job.config());
+    HeadTuning.requireModel(job.config());
     // The backend is closed with the loaded model, or here when making one fails; closing twice is
     // nothing.
     try (Backend backend = LoadedModel.openBackend(job.config());
@@ -111,7 +111,7 @@ public final class FineTune {
       Path tokenizer = tokenizerOf(scratch, job.examples(), folder.resolve("tokenizer"));
       try (LoadedModel loaded = create(job.config(), scratch, backend, tokenizer)) {
         job.listener().opened(loaded.backend());
-        HeadChunk.settle(job.config(), loaded.model());
+        HeadTuning.settle(job.config(), loaded.model());
         return trainAndSave(job, loaded, tokenizer, folder);
       }
     }

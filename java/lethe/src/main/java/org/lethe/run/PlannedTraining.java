@@ -260,7 +260,7 @@ record PlannedTraining(
     phases.add(new Phase("loading", Map.of(), loading()));
     if (measured > 0) {
       long before = heldWhileMeasuring() + scratch(fit.piece());
-      long head = measured(HeadChunk.rows(measured, this::measured, available - before));
+      long head = measured(HeadTuning.rows(measured, this::measured, available - before));
       phases.add(new Phase("measuring", Map.of("head that is measured", head), before + head));
     }
     phases.add(new Phase("training", steps, taken + most(beside)));

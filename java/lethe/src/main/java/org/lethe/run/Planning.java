@@ -129,7 +129,7 @@ public final class Planning {
         method,
         config.method().reference() == MethodSection.Reference.CACHED
             && !config.train().fullParameters(),
-        device.costs().host() ? 0 : HeadChunk.most(config.train()),
+        device.costs().host() ? 0 : HeadTuning.most(config.train()),
         settings,
         sequences(method, model, config, task, rowTokens),
         Judging.planned(config, task, rowTokens),

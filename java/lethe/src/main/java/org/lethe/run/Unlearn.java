@@ -85,7 +85,7 @@ public final class Unlearn {
     Optional<Resumption> resumption = Resumption.of(given, resumed, listener);
     try (LoadedModel loaded = LoadedModel.openToTrain(given)) {
       listener.opened(loaded.backend());
-      RunConfig config = HeadChunk.settle(given, loaded.model());
+      RunConfig config = HeadTuning.settle(given, loaded.model());
       // Before the output directory is touched: it refuses empty sets.
       BatchSource batches = batches(config, method, rows, loaded);
       TrainSettings settings =

@@ -14,7 +14,7 @@ import org.lethe.model.Model;
  * measured becomes part of the run's configuration, so that a resumed run has the same, and with it
  * the same bits.
  */
-final class HeadChunk {
+final class HeadTuning {
   private static final int MEASURED = -1;
 
   // Several chunks of any size that is tried.
@@ -26,7 +26,7 @@ final class HeadChunk {
     long of(int rows);
   }
 
-  private HeadChunk() {}
+  private HeadTuning() {}
 
   /**
    * Sets what is configured for the model's device, or measures it.

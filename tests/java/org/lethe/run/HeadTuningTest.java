@@ -20,7 +20,7 @@ import org.lethe.model.ModelConfig;
 import org.lethe.model.RandomWeights;
 
 /** The rows of logits that exist at a time: set as configured, or measured and then configured. */
-class HeadChunkTest {
+class HeadTuningTest {
   private static final int HIDDEN = 16;
   private static final int VOCABULARY = 41;
   private static final ModelConfig TINY =
@@ -57,23 +57,23 @@ class HeadChunkTest {
   @Test
   void whatIsConfiguredIsSet() {
     RunConfig own = config(0);
-    assertEquals(own, HeadChunk.settle(own, model));
+    assertEquals(own, HeadTuning.settle(own, model));
     if (TestDevice.isCpu()) {
       for (int chunk : new int[] {-1, 3}) {
         UserException e =
-            assertThrows(UserException.class, () -> HeadChunk.settle(config(chunk), model));
+            assertThrows(UserException.class, () -> HeadTuning.settle(config(chunk), model));
         assertTrue(e.getMessage().contains("train.head_chunk is " + chunk), e.getMessage());
       }
       UserException e =
-          assertThrows(UserException.class, () -> HeadChunk.settle(tiled(0, 1), model));
+          assertThrows(UserException.class, () -> HeadTuning.settle(tiled(0, 1), model));
       assertTrue(e.getMessage().contains("train.head_tiles is [0, 1]"), e.getMessage());
       return;
     }
     assertEquals(0, model.ops().headChunk(HIDDEN, VOCABULARY));
-    assertEquals(config(3), HeadChunk.settle(config(3), model));
+    assertEquals(config(3), HeadTuning.settle(config(3), model));
     assertEquals(3, model.ops().headChunk(HIDDEN, VOCABULARY));
     assertEquals(new Ops.HeadTiles(0, 0), model.ops().headTiles(HIDDEN, VOCABULARY));
-    assertEquals(tiled(1, 2), HeadChunk.settle(tiled(1, 2), model));
+    assertEquals(tiled(1, 2), HeadTuning.settle(tiled(1, 2), model));
     assertEquals(new Ops.HeadTiles(1, 2), model.ops().headTiles(HIDDEN, VOCABULARY));
     assertEquals(0, model.ops().headChunk(HIDDEN, VOCABULARY));
   }
@@ -83,7 +83,7 @@ class HeadChunkTest {
     if (TestDevice.isCpu()) {
       return;
     }
-    RunConfig settled = HeadChunk.settle(config(-1), model);
+    RunConfig settled = HeadTuning.settle(config(-1), model);
     int chunk = settled.train().headChunk();
     assertTrue(chunk >= 0 && chunk < 40, "a chunk of " + chunk);
     assertEquals(chunk, model.ops().headChunk(HIDDEN, VOCABULARY));
@@ -99,7 +99,7 @@ class HeadChunkTest {
         Config.with(
             settled, RunConfig.class, List.of("train.head_chunk=5", "train.head_tiles=[2, 1]"));
     model.ops().headSetChunk(HIDDEN, VOCABULARY, 6);
-    assertEquals(kept, HeadChunk.settle(kept, model));
+    assertEquals(kept, HeadTuning.settle(kept, model));
     assertEquals(5, model.ops().headChunk(HIDDEN, VOCABULARY));
     assertEquals(new Ops.HeadTiles(2, 1), model.ops().headTiles(HIDDEN, VOCABULARY));
   }
@@ -125,7 +125,7 @@ class HeadChunkTest {
 
   @Test
   void aModelThatIsMadeCannotBeMeasured() {
-    UserException e = assertThrows(UserException.class, () -> HeadChunk.requireModel(config(-1)));
+    UserException e = assertThrows(UserException.class, () -> HeadTuning.requireModel(config(-1)));
     assertTrue(e.getMessage().contains("train.head_chunk=0"), e.getMessage());
   }
 }
