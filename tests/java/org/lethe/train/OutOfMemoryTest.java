@@ -131,7 +131,8 @@ class OutOfMemoryTest {
         setMemory(used);
         assertOutOfMemory(() -> model.lora().values());
         assertEquals(held, backend.allocatedBytes());
-        assertEquals(staged, Staging.allBytes());
+        // Less where the collector has meanwhile found what other tests left.
+        assertTrue(Staging.allBytes() <= staged, Staging.allBytes() + " bytes of " + staged);
       } finally {
         setMemory(memory.total());
       }
