@@ -65,11 +65,13 @@ class OutOfMemoryTest {
       double before = score(other);
       long held = backend.allocatedBytes();
       int tokens = tooMany(backend, model);
+      long staged = Staging.allBytes();
       EnvironmentException e =
           assertThrows(
               EnvironmentException.class,
               () -> new Step(model, Methods.fineTuning(), SETTINGS, null, tokens));
       assertTrue(e.isOutOfMemory());
+      assertNothingStaged(staged);
       for (String part :
           List.of(
               "out of memory: activations asked for",
@@ -131,8 +133,7 @@ class OutOfMemoryTest {
         setMemory(used);
         assertOutOfMemory(() -> model.lora().values());
         assertEquals(held, backend.allocatedBytes());
-        // Less where the collector has meanwhile found what other tests left.
-        assertTrue(Staging.allBytes() <= staged, Staging.allBytes() + " bytes of " + staged);
+        assertNothingStaged(staged);
       } finally {
         setMemory(memory.total());
       }
@@ -142,6 +143,12 @@ class OutOfMemoryTest {
       model.addFrozen("frozen", lora, new float[0]);
       assertEquals(before, score(model));
     }
+  }
+
+  // Less where the collector has meanwhile found what other tests left.
+  private static void assertNothingStaged(long before) {
+    long staged = Staging.allBytes();
+    assertTrue(staged <= before, staged + " bytes of staging, before them " + before);
   }
 
   private static void assertOutOfMemory(Executable work) {

@@ -48,7 +48,7 @@ public final class Step implements AutoCloseable {
   private final StepGraphs graphs;
   private final Decoder decoder;
   private final Head head;
-  private final Staging staging = new Staging(Ops.UPDATE_STATE * Float.BYTES);
+  private final Staging staging;
 
   /**
    * Takes the memory of the largest piece.
@@ -176,7 +176,6 @@ public final class Step implements AutoCloseable {
               + sharding.size()
               + "; set train.shards=1, or parity.micro_batch_rows=0");
     }
-    this.gradientSum = sharding.new Sum(trainable);
     this.budget = Math.max(largestPiece, 1);
     this.planner = new StepPlan.Planner(model, method, settings, layout, sharding, budget);
     StepGraphs.require(model, method, settings);
@@ -192,6 +191,9 @@ public final class Step implements AutoCloseable {
       throw e;
     }
     this.graphs = new StepGraphs(model, settings, decoder, head);
+    // Last, as nothing that fails before gives them back.
+    this.gradientSum = sharding.new Sum(trainable);
+    this.staging = new Staging(Ops.UPDATE_STATE * Float.BYTES);
   }
 
   private MemoryPlan plan() {
