@@ -25,6 +25,8 @@ inline constexpr int kProjectRows = 1, kOuterVectors = 1, kRanks = 4;
 #endif
 // Rows of x that stay in the cache while their columns are gone through.
 inline constexpr int64_t kOuterRows = 256;
+// Rows that are on their way from memory meanwhile.
+inline constexpr int64_t kOuterAhead = 8;
 
 // fn(first, std::integral_constant<int, n>) for blocks of kRanks ranks, and of powers of two for the rest.
 template <int N = kRanks, class Fn>
@@ -129,6 +131,10 @@ void outer_tile(const T *x, int64_t stride, int64_t rows, int64_t left, const fl
   }
   for (int64_t t = 0; t < rows; ++t) {
     f32x16 in[Vectors];
+    // A strip of every row: processors do not foresee such steps. Reading ahead of what is there harms nothing.
+    const T *ahead = x + (t + kOuterAhead) * stride;
+    __builtin_prefetch(ahead);
+    __builtin_prefetch(ahead + Vectors * kLanes - 1);
     for (int v = 0; v < Vectors; ++v) {
       const T *at = x + t * stride + v * kLanes;
       in[v] = Vectors > 1 || left >= kLanes ? load(at) : load_tail(at, left);
