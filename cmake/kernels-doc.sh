@@ -45,7 +45,7 @@ cpu_of() {
 # "date, commit" of the newest result in which a test passed on a device.
 passed_on_device() {
   local file line
-  for file in $(ls -r bench/results/*-check-*.json 2>/dev/null); do
+  for file in $(ls -rv bench/results/*-check-*.json 2>/dev/null); do
     line=$(tr '{' '\n' <"$file" | grep "\"name\":\"$1\"" | grep '"tool":"none"' | head -n 1 || true)
     if grep -q '"status":"passed"' <<<"$line"; then
       echo "$(basename "$file" | cut -c 1-10), $(grep -oE '"commit":"[^"]*"' "$file" | head -n 1 | cut -d'"' -f4)"

@@ -74,8 +74,8 @@ std::string row(const Measured &m) {
 }  // namespace
 
 bool write_report(const std::string &prefix, const Heading &h, const std::vector<Measured> &all) {
-  std::FILE *json = std::fopen((prefix + ".json").c_str(), "w");
-  std::FILE *table = std::fopen((prefix + ".md").c_str(), "w");
+  std::FILE *json = std::fopen((prefix + ".json.part").c_str(), "w");
+  std::FILE *table = std::fopen((prefix + ".md.part").c_str(), "w");
   if (json == nullptr || table == nullptr) {
     if (json != nullptr) std::fclose(json);
     if (table != nullptr) std::fclose(table);
@@ -113,7 +113,10 @@ bool write_report(const std::string &prefix, const Heading &h, const std::vector
   }
   std::fputs("\n]}\n", json);
   const bool written = std::ferror(json) == 0 && std::ferror(table) == 0;
-  return (std::fclose(json) == 0) & (std::fclose(table) == 0) & written;
+  const bool closed = (std::fclose(json) == 0) & (std::fclose(table) == 0) & written;
+  // In one step: whoever is killed while it writes leaves the files that were there before.
+  return closed && std::rename((prefix + ".json.part").c_str(), (prefix + ".json").c_str()) == 0 &&
+         std::rename((prefix + ".md.part").c_str(), (prefix + ".md").c_str()) == 0;
 }
 
 }  // namespace lethe::bench

@@ -80,13 +80,26 @@ def faults(work):
         require(status == 1 and any(e["status"] == "WRONG" for e in document["results"]), f"the fault '{name}' was not found", output)
 
 
+def survives(work):
+    """A case that cannot be run at all is told, and those behind it run."""
+    fault = "import optimizer\ndef broken(*a): raise OSError('broken')\noptimizer.OptimizerBench.run = broken"
+    words = ["--dtype", "fp32", "--rounds", "3", "--cases", "optimizer,linear", "--providers", "torch-eager", "--java", java()]
+    status, document, output = run(work / "survives", *words, fault=fault)
+    require(document is not None, "a case that failed left no results", output)
+    failed = [e for e in document["results"] if e["status"] == "FAILED"]
+    require(status == 1 and [e["why"] for e in failed] == ["OSError: broken"], f"a case that failed is not told: {failed}", output)
+    require(any(e["family"] == "linear" and "ms_median" in e for e in document["results"]), "the cases behind one that failed were left out", output)
+
+
 def judged():
     import report
 
     base = dict(family="head", shape="S1", data="peaky", n=10, d=10, error_of="npo", error=1e-3, status="timed")
+    workspace = dict(workspace_bytes=598_000_000)
     entry = lambda case, loss, provider, ms, peak, **more: {**base, "case": case, "loss": loss, "provider": provider, "ms_median": ms, "peak_bytes": peak, **more}
     results = [
-        entry("a", "NPO", "lethe", 10, 3e8),
+        # What a first call loads of kernels is in the peak, and no part of the workspace.
+        entry("a", "NPO", "lethe", 10, 7e8, **workspace),
         entry("a", "NPO", "fast but large", 5, 9e9),
         entry("a", "NPO", "fast but inexact", 4, 1e9, status="INEXACT"),
         entry("a", "NPO", "bounded", 15, 1e9),
@@ -98,6 +111,7 @@ def judged():
     require(ratios[0]["ratio_any"] == 0.5 and "ratio_bounded" not in ratios[1], f"the wrong yardstick: {ratios}")
     verdicts = [t["verdict"] for t in report.judge(results, ratios, True)]
     require(verdicts[:4] == ["met", "unmet", "met", "unmeasured"], f"judged {verdicts}")
+    require([t["verdict"] for t in report.judge(results, ratios, True) if "workspace" in t["target"]] == ["met"], "the workspace is misjudged")
     require(verdicts[-1] == "unmeasured", "a step that was not made is judged")
 
 
@@ -109,7 +123,8 @@ def main():
         whole(work, "bf16")
         hasty(work)
         faults(work)
-    print("the peers: two whole runs, one without time, three faults found")
+        survives(work)
+    print("the peers: two whole runs, one without time, three faults found, a failure survived")
 
 
 if __name__ == "__main__":

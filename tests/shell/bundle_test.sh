@@ -52,6 +52,35 @@ expect "a verb" 0 "-cp $work/tree/lib/natives:$work/tree/lib/* org.lethe.interna
   "$work/tree/lethe" doctor --json
 expect "lethe test in a bundle" 2 "bench/gpu/run check" "$work/tree/lethe" test
 
+# On a device that hangs: each command is ended in time for its results, which later runs do not write over; the GPU's
+# libraries are found in the Python that has them.
+fake=$work/tree/tests/native
+mkdir -p "$work/python/nvidia/cu13/lib"
+touch "$work/python/nvidia/cu13/lib/libcublasLt.so.13"
+cat >"$fake/kernel_bench" <<'END'
+#!/bin/bash
+[[ $LETHE_CUBLASLT == */python/nvidia/cu13/lib/libcublasLt.so.13 ]] || { echo "cuBLASLt was not found" >&2; exit 4; }
+[[ $1 == run ]] || { echo '{"device":"NVIDIA Fake","lora_form":"plain"}'; exit 0; }
+while [[ $1 != --prefix ]]; do shift; done
+echo '{}' >"$2.json"
+exec sleep 100
+END
+printf '#!/bin/bash\nexec sleep 100\n' >"$fake/norm_test"
+rm "$fake"/head_bench "$fake"/*_small_test
+find "$fake" -name '*_test' ! -name norm_test ! -name kernel_bench -delete
+chmod +x "$fake"/*
+cp "$repo/bench/gpu/run" "$work/tree/bench/gpu/run"
+run_fake() { LETHE_GPU_SECONDS=17 LETHE_RESULTS=$work/results PYTHONPATH=$work/python bash "$work/tree/bench/gpu/run" "$1"; }
+expect "ops that hang" 1 "the ops were cut off" run_fake bench
+expect "the same again" 1 "bench-nvidia-fake-2.json" run_fake bench
+expect "a test that hangs" 1 "timeout norm" run_fake check
+grep -q '"name":"norm".*"status":"timeout"' "$work"/results/*-check-nvidia-fake.json ||
+  { echo "FAILED: a test that hangs is not in the results"; failures=$((failures + 1)); }
+expect "steps that fail" 1 "e2e-nvidia-fake-demo.json" run_fake e2e
+grep -q '"status":"did not end"' "$work"/results/*-e2e-nvidia-fake-demo.json ||
+  { echo "FAILED: a demo without a verdict is not told"; failures=$((failures + 1)); }
+[[ $(find "$work/results" -name '*-bench-*.json' | wc -l) == 2 ]] || { echo "FAILED: results were written over"; failures=$((failures + 1)); }
+
 # What is not built is said; nothing is built behind one's back.
 mkdir -p "$work/bare/bench/gpu"
 cp "$bundle" "$repo/bench/gpu/run" "$work/bare/bench/gpu/"

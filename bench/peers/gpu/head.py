@@ -105,11 +105,12 @@ class HeadBench:
             gradient, entry["peak_bytes"] = self.meter.peak(first)
             if provider.kind == "lethe":
                 provider.engine.synchronize()
+                entry["workspace_bytes"] = state["call"].workspace.numel()
             found, part = exact.error(truth, inputs.parts(case.loss), gradient)
         except Unsupported as e:
             entry.update(status="UNSUPPORTED", why=str(e))
             return None
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             entry.update(status="OUT OF MEMORY", why="does not fit the device")
             return None
         except Exception as e:  # noqa: BLE001 - a peer that fails is told, not the end of the run

@@ -91,7 +91,11 @@ class Run:
                 self.document["not_run"][name] = f"some {seconds} s, {max(0, self.left()):.0f} s were left"
                 continue
             begin = time.monotonic()
-            entries = work()
+            try:
+                entries = work()
+            except Exception as e:  # noqa: BLE001 - the cases behind one that fails are wanted all the same
+                family = name.split(" ")[0]
+                entries = [dict(family=family, case=name, provider="lethe", loss=None, status="FAILED", why=f"{type(e).__name__}: {e}")]
             self.document["results"] += entries
             # A run that is cut off leaves what it had.
             report.write(self.options.prefix, self.document)

@@ -63,7 +63,8 @@ def judge(results, ratios, cuda):
         e["error"] for e in results
         if e["family"] == "head" and e.get("error_of") == "kl" and e["provider"] in ("torch-eager", "liger", "liger-chunked") and e["data"] == "peaky"
     ]  # fmt: skip
-    memory = [e["peak_bytes"] / 1e6 - 2 * (e["n"] * e["d"] * 2) / 1e6 for e in own if e.get("peak_bytes") is not None]
+    # Not the peak, in which what a first call loads of kernels is counted, too.
+    memory = [e["workspace_bytes"] / 1e6 for e in own if e.get("workspace_bytes") is not None]
     step = lambda case, peer: [
         p["ms_median"] / o["ms_median"]
         for o in ran(results, "lethe") for p in ran(results, peer)
@@ -75,7 +76,7 @@ def judge(results, ratios, cuda):
         target("ME and NLL: share of the memory of peers beyond 2 GB", shares, lambda v: v <= 0.1, "≤ 0.1"),
         target("KL: Lethe's gradient error", kl, lambda v: v <= 0.015, "≤ 1.5 %"),
         target("KL: the gradient error of eager and Liger in bf16, for comparison", others, lambda v: v >= 0.1, "≥ 10 %"),
-        target("memory of the head beside its outputs, MB", memory, lambda v: v <= 600, "≤ 600 MB"),
+        target("the head's workspace, MB", memory, lambda v: v <= 600, "≤ 600 MB"),
         target("Llama-2-7B step: speed over HF + PEFT padded to 500", step("7B", "hf-peft-pad500"), lambda v: v >= 6, "≥ 6×"),
         target("Llama-2-7B step: speed over HF + PEFT padding-free", step("7B", "hf-peft-packed"), lambda v: v >= 1.5, "≥ 1.5×"),
     ]
@@ -135,5 +136,8 @@ def write(prefix, document):
     prefix = Path(prefix)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, ensure_ascii=False).replace("}, {", "},\n{").replace("[{", "[\n{")
-    Path(f"{prefix}.json").write_text(text + "\n", encoding="utf-8")
-    Path(f"{prefix}.md").write_text(page(document), encoding="utf-8")
+    for ending, content in ((".json", text + "\n"), (".md", page(document))):
+        # In one step: whoever is killed while it writes leaves the file that was there before.
+        part = Path(f"{prefix}{ending}.part")
+        part.write_text(content, encoding="utf-8")
+        part.replace(f"{prefix}{ending}")

@@ -154,7 +154,7 @@ class Peft:
 class StepBench:
     def __init__(self, options, meter, engine):
         self.options, self.meter, self.engine = options, meter, engine
-        self.server, self.absent, self.liger = None, {}, None
+        self.server, self.absent, self.liger, self.clean = None, {}, None, None
         if not options.java:
             self.absent["steps"] = "--java names no Java; bench/gpu/run peers does"
         try:
@@ -184,11 +184,12 @@ class StepBench:
         from transformers import LlamaConfig, LlamaForCausalLM
         from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+        # Older versions know rope_theta alone, and would take their default without it.
         theta = 500000.0 if model in TIED else 10000.0
         dtype = torch.float32 if self.options.dtype == "fp32" else torch.bfloat16
         config = LlamaConfig(
             **MODELS[model], tie_word_embeddings=model in TIED, rms_norm_eps=1e-5, max_position_embeddings=2048,
-            rope_parameters=dict(rope_type="default", rope_theta=theta), attn_implementation="sdpa", use_cache=False,
+            rope_theta=theta, rope_parameters=dict(rope_type="default", rope_theta=theta), attn_implementation="sdpa", use_cache=False,
         )  # fmt: skip
         with torch.device("meta"):
             made = LlamaForCausalLM(config).to(dtype)
@@ -260,6 +261,7 @@ class StepBench:
                 return self.compare(model, document, pad, seconds)
             finally:
                 self.close()
+                self.clean = None
 
     def entry(self, model, document, name):
         tokens = sum(len(s["ids"]) for s in document["batches"][0])
@@ -268,7 +270,9 @@ class StepBench:
     def compare(self, model, document, pad, seconds):
         expected = self.server.ready["loss"]
         own = self.entry(model, document, "lethe")
-        own.update(status="timed", loss_before=expected, peak_bytes=None, device_bytes=None, error=0.0)
+        own.update(status="timed", loss_before=expected, peak_bytes=None, error=0.0)
+        # Before there are peers: the device says what all processes take together.
+        own["device_bytes"] = self.server.ask("step")["device_bytes"]
         entries, calls = [own], {"lethe": lambda: self.server.ask("step")}
         for name, make in self.variants(model, self.server.ready["matrices"], document, pad):
             entry = self.entry(model, document, name)
@@ -283,7 +287,7 @@ class StepBench:
                 _, entry["peak_bytes"] = self.meter.peak(peer.step)
                 entry["status"] = "timed"
                 calls[name] = peer.step
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 entry.update(status="OUT OF MEMORY", why="does not fit beside the others")
             except Exception as e:  # noqa: BLE001 - a peer that fails is told
                 entry.update(status="FAILED", why=f"{type(e).__name__}: {e}")
@@ -300,7 +304,6 @@ class StepBench:
         return entries
 
     def tell_own(self, own):
-        own["device_bytes"] = self.server.ask("step")["device_bytes"]
         if self.meter.cuda:
             counted = self.server.ask("launches")["launches"]
             own["launches"] = counted["kernel"] + counted["gemm"]

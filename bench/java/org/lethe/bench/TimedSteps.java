@@ -17,7 +17,9 @@ import org.lethe.model.WeightPlacement;
 import org.lethe.run.Bench;
 import org.lethe.run.GemmFloor;
 import org.lethe.train.Graphs;
+import org.lethe.train.MemorySettings;
 import org.lethe.train.Schedule;
+import org.lethe.train.Sharding;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.StepSequence;
@@ -28,7 +30,7 @@ import org.lethe.train.TrainSettings;
  *
  * @param before the adapters' values, and {@code after} the steps
  * @param flops of one step's frozen products
- * @param used the most that this process took of the device
+ * @param used the most that was taken of the device, by other processes and the driver, too
  * @param launches of the last step, by kind
  */
 record TimedSteps(
@@ -46,9 +48,30 @@ record TimedSteps(
   private static final double LEARNING_RATE = 1e-3;
   private static final long SEED = 1;
 
-  /** What each step does: a method on pairs of rows of a length. */
+  /**
+   * What each step does: a method on pairs of rows.
+   *
+   * @param length of all rows; 0: as long as TOFU's are
+   * @param budget bytes that the run keeps to; 0: all activations are kept
+   */
   record Work(
-      ModelConfig config, BaseStorage base, Method method, int pairs, int length, Graphs graphs) {}
+      ModelConfig config,
+      BaseStorage base,
+      Method method,
+      int pairs,
+      int length,
+      long budget,
+      Graphs graphs) {
+    Work captured() {
+      return new Work(config, base, method, pairs, length, budget, Graphs.AUTO);
+    }
+
+    List<StepSequence> sequences() {
+      return length == 0
+          ? Rows.likeTofu(method, config.vocabularySize(), pairs)
+          : Bench.sequences(method, config.vocabularySize(), pairs, length);
+    }
+  }
 
   /**
    * Makes them.
@@ -58,7 +81,6 @@ record TimedSteps(
   static TimedSteps on(String device, Work work, double seconds) {
     int threads = Runtime.getRuntime().availableProcessors();
     try (Backend backend = Backend.open(device, threads)) {
-      long free = backend.memory().free();
       Ops ops = new Ops(backend, Dtype.BF16);
       LoraConfig lora = LoraConfig.all(8, 16);
       ModelConfig config = work.config();
@@ -67,9 +89,8 @@ record TimedSteps(
           Model.load(ops, config, weights, WeightPlacement.of(work.base()), List.of(lora))) {
         model.addLora(lora, SEED);
         float[] before = model.lora().values();
-        List<StepSequence> sequences =
-            Bench.sequences(work.method(), config.vocabularySize(), work.pairs(), work.length());
-        Clock clock = new Clock(backend, free);
+        List<StepSequence> sequences = work.sequences();
+        Clock clock = new Clock(backend);
         clock.run(model, work, sequences, seconds);
         return new TimedSteps(
             backend.description(),
@@ -80,7 +101,7 @@ record TimedSteps(
             clock.tokens,
             GemmFloor.flops(config, work.method(), sequences, clock.shared),
             backend.allocatedBytes(),
-            free - clock.least,
+            backend.memory().total() - clock.least,
             clock.launches);
       }
     }
@@ -97,16 +118,15 @@ record TimedSteps(
     private int shared;
     private Map<String, Long> launches = Map.of();
 
-    Clock(Backend backend, long free) {
+    Clock(Backend backend) {
       this.backend = backend;
-      this.least = free;
+      this.least = backend.memory().free();
     }
 
     void run(Model model, Work work, List<StepSequence> sequences, double seconds) {
       TrainSettings settings =
           TrainSettings.of(STEPS, LEARNING_RATE, Schedule.CONSTANT, 0).with(work.graphs());
-      int largest = Step.largestPiece(work.method(), settings, null, List.of(sequences));
-      try (Step step = new Step(model, work.method(), settings, null, largest)) {
+      try (Step step = step(model, work, settings, List.of(sequences))) {
         double spent = 0;
         boolean more = true;
         while (done < STEPS && more) {
@@ -116,6 +136,16 @@ record TimedSteps(
           more = seconds < 0 ? done < -seconds : done < 2 || spent < seconds;
         }
       }
+    }
+
+    private static Step step(
+        Model model, Work work, TrainSettings settings, List<List<StepSequence>> steps) {
+      if (work.budget() == 0) {
+        int largest = Step.largestPiece(work.method(), settings, null, steps);
+        return new Step(model, work.method(), settings, null, largest);
+      }
+      MemorySettings bounds = new MemorySettings(work.budget(), MemorySettings.Activations.AUTO);
+      return Step.fitted(model, work.method(), settings.with(bounds), null, steps, Sharding.none());
     }
 
     private void one(Step step, List<StepSequence> sequences) {

@@ -47,13 +47,20 @@ final class Measurement {
     }
   }
 
-  List<Measured> run(List<Curve> curves) {
+  /**
+   * Measures them in their order.
+   *
+   * @param done is given what there is after each: a curve that fails, or a device that hangs,
+   *     takes none of those before it along
+   */
+  List<Measured> run(List<Curve> curves, Consumer<List<Measured>> done) {
     List<Measured> all = new ArrayList<>();
     for (int i = 0; i < curves.size(); i++) {
       double left = secondsLeft(deadline);
       int waiting = curves.size() - i;
       double share = waiting == 1 ? left : Math.min(left, SHARE * left / waiting);
       all.add(new Measured(curves.get(i), points(curves.get(i), share)));
+      done.accept(List.copyOf(all));
     }
     return all;
   }

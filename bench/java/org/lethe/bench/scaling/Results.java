@@ -4,7 +4,6 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -12,6 +11,7 @@ import java.util.Locale;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
+import org.lethe.bench.Whole;
 
 /** A run's curves as JSON, and the same as a page to read. */
 final class Results {
@@ -73,8 +73,8 @@ final class Results {
   static void write(Path prefix, ObjectNode document) throws IOException {
     Path directory = prefix.toAbsolutePath().getParent();
     Files.createDirectories(directory);
-    Files.writeString(with(prefix, ".json"), lines(document), StandardCharsets.UTF_8);
-    Files.writeString(with(prefix, ".md"), page(document), StandardCharsets.UTF_8);
+    Whole.write(with(prefix, ".json"), lines(document));
+    Whole.write(with(prefix, ".md"), page(document));
   }
 
   private static Path with(Path prefix, String ending) {

@@ -3,6 +3,7 @@ package org.lethe.bench.scaling;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.Callable;
@@ -65,6 +66,8 @@ public final class Scaling implements Callable<Integer> {
   /** Exits 0, 1 when a result is wrong, 2 for bad input, 3 when the machine lacks the device. */
   public static void main(String[] args) {
     CommandLine line = new CommandLine(new Scaling());
+    // bench/gpu/run gives its own, and those of who calls it behind them.
+    line.setOverwrittenOptionsAllowed(true);
     line.setExecutionExceptionHandler(
         (e, parsed, result) -> {
           if (!(e instanceof LetheException)) {
@@ -88,20 +91,31 @@ public final class Scaling implements Callable<Integer> {
       Machine before = Machine.now();
       Measurement measurement =
           new Measurement(new Ops(backend, dtype), memory, seconds, System.out::println);
-      List<Measurement.Measured> all = measurement.run(chosen(backend.isHost()));
       ObjectNode document = json.createObjectNode();
       document.put("what", "scaling").set("device", json.readTree(backend.description()));
       document.put("processor", Machine.processor());
       document.put("threads", threads).put("storage", StepSubject.storage(dtype));
       document.put("commit", commit).put("date", date).put("command", command);
       document.put("seconds", seconds).put("memory_bytes", memory).put("tiny", tiny);
-      document.put("others", Math.rint(1e3 * Machine.now().othersSince(before)) / 1e3);
-      Results.put(document, all);
-      Results.write(prefix, document);
+      measurement.run(
+          chosen(backend.isHost()),
+          all -> {
+            document.put("others", Math.rint(1e3 * Machine.now().othersSince(before)) / 1e3);
+            Results.put(document, all);
+            write(document);
+          });
       System.out.printf(
           "wrote %s.json and .md: %d points NOT RUN%n",
           prefix.getFileName(), document.path("not_run").asInt());
       return 0;
+    }
+  }
+
+  private void write(ObjectNode document) {
+    try {
+      Results.write(prefix, document);
+    } catch (IOException e) {
+      throw new UncheckedIOException(prefix + ".json and .md cannot be written", e);
     }
   }
 

@@ -2,6 +2,7 @@ package org.lethe.bench.scaling;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
@@ -10,10 +11,16 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.lethe.InternalFaultException;
 import org.lethe.bench.plots.Plots;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Ops;
 import picocli.CommandLine;
 
 class ScalingTest {
@@ -55,6 +62,48 @@ class ScalingTest {
       }
     }
     assertTrue(Plots.of(directory.resolve("tiny.json")).containsKey("tiny-tokens.svg"));
+  }
+
+  /** A curve that fails takes none of those before it along. */
+  @Test
+  void whatWasMeasuredBeforeAFaultIsWritten() {
+    List<Integer> written = new ArrayList<>();
+    List<Curve> curves = new ArrayList<>(Curves.tiny().subList(0, 1));
+    curves.add(new Curve(new Broken(), Sizes.Axis.TOKENS, curves.get(0).sizes()));
+    try (Backend backend = Backend.open("cpu", 2)) {
+      Measurement measurement =
+          new Measurement(new Ops(backend, Dtype.F32), Long.MAX_VALUE, 60, line -> {});
+      assertThrows(
+          InternalFaultException.class, () -> measurement.run(curves, all -> written.add(all.size())));
+    }
+    assertEquals(List.of(1), written);
+  }
+
+  private static final class Broken implements Subject {
+    @Override
+    public String name() {
+      return "broken";
+    }
+
+    @Override
+    public String shape(Sizes s) {
+      return "broken";
+    }
+
+    @Override
+    public double flops(Sizes s) {
+      return 1;
+    }
+
+    @Override
+    public long bytes(Ops ops, Sizes s) {
+      return 1;
+    }
+
+    @Override
+    public Prepared prepare(Ops ops, Sizes s) {
+      throw new InternalFaultException("a wrong result");
+    }
   }
 
   @Test
