@@ -8,13 +8,16 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.BiFunction;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.lethe.UserException;
+import org.lethe.data.ExampleEncoder.Border;
 import org.lethe.data.ExampleEncoder.LongSequence;
 import org.lethe.data.corpus.BpeTrainer;
 
@@ -78,6 +81,56 @@ class ExampleEncoderTest {
               .getMessage()
               .startsWith("f:3: the prompt has no tokens"));
     }
+  }
+
+  /** Whichever way a question and an answer meet again, and behind a control token, too. */
+  @Test
+  void whatIsRememberedIsTheSameAndTokenisedOnce() {
+    List<String> questions = List.of("x]", "y", "z: ");
+    List<String> answers = List.of("\"a\"", " b", "x]\"y]\"");
+    for (Border border : Border.values()) {
+      List<TokenSequence> plain = new ArrayList<>();
+      List<TokenSequence> again = new ArrayList<>();
+      ExampleEncoder remembering;
+      try (Tokenizer own = Tokenizer.load(directory)) {
+        ExampleEncoder encoder =
+            new ExampleEncoder(
+                    own, PromptTemplate.plain("[{question}"), 9, LongSequence.TRUNCATE, border)
+                .behind(5);
+        remembering = encoder.remembering();
+        for (String question : questions) {
+          for (String answer : answers) {
+            plain.add(encoder.encode(question, answer, "row"));
+            remembering.encode(question, answer, "row");
+          }
+        }
+        assertTrue(encoder.truncatedCount() > 0, border.name());
+        assertEquals(encoder.truncatedCount(), remembering.truncatedCount(), border.name());
+      }
+      for (String question : questions) {
+        for (String answer : answers) {
+          again.add(remembering.encode(question, answer, "row"));
+        }
+      }
+      assertEquals(plain, again, border.name());
+    }
+  }
+
+  /** Of pairs there may be more than the heap has room for. */
+  @Test
+  void pairsAreRememberedWhileThereIsRoom() {
+    TokenMemo memo = new TokenMemo(5);
+    List<String> tokenised = new ArrayList<>();
+    BiFunction<String, String, TokenMemo.Pair> tokenise =
+        (question, answer) -> {
+          tokenised.add(question + answer);
+          return new TokenMemo.Pair(new int[] {1, 2, tokenised.size()}, 1, 1);
+        };
+    for (int i = 0; i < 2; i++) {
+      assertEquals(1, memo.pair("q", "a", tokenise).ids()[2]);
+      assertEquals(2 + i, memo.pair("q", "b", tokenise).ids()[2]);
+    }
+    assertEquals(List.of("qa", "qb", "qb"), tokenised);
   }
 
   @Test

@@ -92,7 +92,9 @@ class HeadTuningTest {
         Config.with(
             config(chunk),
             RunConfig.class,
-            List.of("train.head_tiles=[" + tiles.logits() + "," + tiles.gradient() + "]"));
+            List.of(
+                "train.head_tiles=[" + tiles.logits() + "," + tiles.gradient() + "]",
+                "train.head_tiles_of=\"" + HeadTuning.listOf(backend.description()) + "\""));
     assertEquals(expected, settled);
     // A resumed run has what was measured, whatever the device would say now.
     RunConfig kept =
@@ -102,6 +104,50 @@ class HeadTuningTest {
     assertEquals(kept, HeadTuning.settle(kept, model));
     assertEquals(5, model.ops().headChunk(HIDDEN, VOCABULARY));
     assertEquals(new Ops.HeadTiles(2, 1), model.ops().headTiles(HIDDEN, VOCABULARY));
+  }
+
+  private static RunConfig tiledOf(String list) {
+    return Config.with(
+        tiled(1, 2), RunConfig.class, List.of("train.head_tiles_of=\"" + list + "\""));
+  }
+
+  /** The same places are other algorithms there, and a run would go on with other bits. */
+  @Test
+  void tilesOfAnotherDeviceOrLibraryAreRefused() {
+    if (TestDevice.isCpu()) {
+      return;
+    }
+    String here = HeadTuning.listOf(backend.description());
+    assertEquals(tiledOf(here), HeadTuning.settle(tiledOf(here), model));
+    String elsewhere = "NVIDIA H200, 9.0, cublaslt 13.2.1";
+    model.ops().headSetTiles(HIDDEN, VOCABULARY, new Ops.HeadTiles(0, 0));
+    UserException e =
+        assertThrows(UserException.class, () -> HeadTuning.settle(tiledOf(elsewhere), model));
+    for (String said :
+        List.of("[1, 2]", elsewhere, "this is " + here, "LETHE_CUBLASLT", "head_chunk=-1")) {
+      assertTrue(e.getMessage().contains(said), e.getMessage());
+    }
+    assertEquals(new Ops.HeadTiles(0, 0), model.ops().headTiles(HIDDEN, VOCABULARY));
+    // The recommended one needs no list, and who measures gets this one's.
+    RunConfig recommended =
+        Config.with(
+            tiledOf(elsewhere),
+            RunConfig.class,
+            List.of("train.head_chunk=3", "train.head_tiles=[0, 0]"));
+    assertEquals(recommended, HeadTuning.settle(recommended, model));
+    RunConfig measured =
+        HeadTuning.settle(
+            Config.with(recommended, RunConfig.class, List.of("train.head_chunk=-1")), model);
+    assertEquals(here, measured.train().headTilesOf().orElseThrow());
+  }
+
+  @Test
+  void aListIsOfADeviceAndALibrary() {
+    assertEquals(
+        "NVIDIA H200, 9.0, cublaslt 13.1.0",
+        HeadTuning.listOf(
+            "{\"backend\":\"cuda\",\"device\":\"NVIDIA H200\",\"capability\":\"9.0\","
+                + "\"memory\":5,\"driver\":13000,\"blas\":\"cublaslt 13.1.0\"}"));
   }
 
   @Test

@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Collections;
 import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
@@ -88,6 +89,24 @@ class ReferenceCacheTest {
         assertEquals(2 / beta * StrictMath.log(2), loss, bound, tokens + " tokens");
       }
     }
+  }
+
+  /** A run may have a million steps, of a few rows. */
+  @Test
+  void stepsAreReadOnce() throws IOException {
+    Method method = Methods.create(MethodConfig.of("DPO+AP"));
+    List<StepSequence> step = GoldenSteps.of(method);
+    int[] read = {0};
+    Iterable<List<StepSequence>> steps =
+        () -> {
+          read[0]++;
+          return Collections.nCopies(3, step).iterator();
+        };
+    ReferenceCache cache = ReferenceCache.open(directory, model);
+    int computed = cache.fill(model, method, steps);
+    assertTrue(computed > 0);
+    assertEquals(1, read[0]);
+    assertEquals(computed, Files.readString(files().get(0)).lines().distinct().count());
   }
 
   @Test

@@ -9,12 +9,17 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
+import org.lethe.TestDevice;
 import org.lethe.data.CounterRng;
 import org.lethe.data.TokenSequence;
+import org.lethe.kernels.Backend;
+import org.lethe.kernels.Dtype;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
 import org.lethe.method.Methods;
 import org.lethe.method.Role;
+import org.lethe.model.LoraConfig;
+import org.lethe.model.Model;
 
 class StepCutTest {
   private static final Method METHOD = Methods.create(MethodConfig.of("ME+GD"));
@@ -50,7 +55,7 @@ class StepCutTest {
                       return step;
                     })
                 .iterator();
-    StepCuts cuts = StepCut.all(steps, LAYOUT);
+    StepCuts cuts = StepSizes.cuts(steps, LAYOUT);
     System.gc();
     long kept = seen.stream().filter(s -> s.get() != null).count();
     assertTrue(kept <= 5000, kept + " steps are kept");
@@ -64,8 +69,10 @@ class StepCutTest {
     for (int i = 0; i < 30; i++) {
       steps.add(step(2 + CounterRng.below(60, 4, i), 2 + CounterRng.below(60, 5, i), 2 + i));
     }
-    StepCuts exact = StepCut.all(steps, LAYOUT);
-    StepCuts few = StepCut.all(steps, LAYOUT, 3);
+    StepCuts exact = StepSizes.cuts(steps, LAYOUT);
+    StepSizes three = new StepSizes(LAYOUT, 3, Long.MAX_VALUE);
+    steps.forEach(three::add);
+    StepCuts few = three.cuts();
     int whole = exact.largest(Integer.MAX_VALUE);
     for (int limit = 1; limit <= whole + 10; limit++) {
       assertEquals(exact.largest(limit), few.largest(limit));
@@ -80,6 +87,59 @@ class StepCutTest {
         }
       }
     }
+  }
+
+  /** Wide steps are fewer that are kept, and what comes behind them bounds the sizes still. */
+  @Test
+  void wideStepsAreKeptWhileThereIsRoom() {
+    List<StepSequence> wide = step(100, 100, 100);
+    List<StepSequence> other = step(90, 90, 90, 140);
+    long one = new StepCut(wide, LAYOUT).numbers();
+    StepSizes both = new StepSizes(LAYOUT, 2, one + new StepCut(other, LAYOUT).numbers());
+    StepSizes first = new StepSizes(LAYOUT, 2, one);
+    for (List<StepSequence> step : List.of(wide, other)) {
+      both.add(step);
+      first.add(step);
+    }
+    // The second needs 230 for two pieces, the first makes do with 200.
+    assertEquals(230, both.cuts().tightest(299));
+    assertEquals(200, first.cuts().tightest(299));
+    assertEquals(410, first.cuts().largest(1000));
+    assertEquals(140, first.cuts().largest(1));
+  }
+
+  /** A training looks at its steps as they pass by, once. */
+  @Test
+  void aTrainingHoldsNoSteps() {
+    int count = 12_000;
+    List<WeakReference<TokenSequence>> seen = new ArrayList<>();
+    long[] found = {0, 0};
+    Iterable<List<StepSequence>> steps =
+        () -> {
+          found[0]++;
+          return IntStream.range(0, count)
+              .mapToObj(
+                  i -> {
+                    if (i == count - 1) {
+                      System.gc();
+                      found[1] = seen.stream().filter(s -> s.get() != null).count();
+                    }
+                    List<StepSequence> step = step(i % 7 + 2, i % 11 + 2);
+                    seen.add(new WeakReference<>(step.get(0).tokens()));
+                    return step;
+                  })
+              .iterator();
+        };
+    TrainSettings settings = TrainSettings.of(count, 1e-3, Schedule.CONSTANT, 0);
+    try (Backend backend = TestDevice.open(1);
+        Model model = GoldenSteps.model(backend, Dtype.F32)) {
+      model.addLora(LoraConfig.all(2, 4), 1);
+      try (Step step = Step.fitted(model, METHOD, settings, null, steps, Sharding.none())) {
+        assertEquals(8 + 12, step.fit().piece());
+      }
+    }
+    assertEquals(1, found[0]);
+    assertTrue(found[1] <= 5000, found[1] + " steps are held");
   }
 
   @Test
@@ -143,7 +203,7 @@ class StepCutTest {
   @Test
   void aRunsLimitCutsNoStepMoreOften() {
     List<List<StepSequence>> steps = List.of(step(100, 100, 100, 100), step(90, 90, 90), step(50));
-    StepCuts cuts = StepCut.all(steps, LAYOUT);
+    StepCuts cuts = StepSizes.cuts(steps, LAYOUT);
     assertEquals(400, cuts.tightest(4096));
     assertEquals(400, cuts.largest(4096));
     // 200 would do for the first, but cut the second into two pieces.
@@ -152,6 +212,6 @@ class StepCutTest {
     assertEquals(100, cuts.largest(1));
     assertEquals(400, StepCuts.whole(cuts).largest(100));
     assertEquals(100, StepCuts.whole(cuts).tightest(100));
-    assertEquals(1, StepCut.all(List.of(), LAYOUT).tightest(100));
+    assertEquals(1, StepSizes.cuts(List.of(), LAYOUT).tightest(100));
   }
 }

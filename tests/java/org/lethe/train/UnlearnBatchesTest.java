@@ -117,6 +117,49 @@ class UnlearnBatchesTest {
     return answers;
   }
 
+  /** What a step costs before it is computed does not grow with how often texts are paired. */
+  @Test
+  void newPairsOfKnownTextsAreNotTokenised() {
+    Method method =
+        method(
+            Use.nll(Role.FORGET, Positions.ANSWER),
+            Use.nll(Role.FORGET_IDK, Positions.ANSWER),
+            Use.nll(Role.RETAIN, Positions.ANSWER),
+            Use.nll(Role.RETAIN_IDK, Positions.ANSWER));
+    Companions with = Companions.of(IntStream.range(0, 40).mapToObj(i -> "no " + i).toList());
+    int known = 40;
+    List<List<StepSequence>> expected = new ArrayList<>();
+    List<List<StepSequence>> steps = new ArrayList<>();
+    Set<TokenSequence> before = new HashSet<>();
+    UnlearnBatches batches;
+    try (Tokenizer own = Tokenizer.load(directory)) {
+      ExampleEncoder encodes =
+          new ExampleEncoder(
+              own, PromptTemplate.plain("{question}"), 64, ExampleEncoder.LongSequence.REFUSE);
+      batches =
+          new UnlearnBatches(
+              method, rows("f"), rows("r"), with, encodes, 4, Pairing.Kind.FRESH, Turns.JOINT, 1);
+      for (int i = 0; i < known * batches.stepsPerEpoch(); i++) {
+        batches.step(i).forEach(s -> before.add(s.tokens()));
+      }
+    }
+    UnlearnBatches other =
+        new UnlearnBatches(
+            method, rows("f"), rows("r"), with, encoder, 4, Pairing.Kind.FRESH, Turns.JOINT, 1);
+    int first = known * batches.stepsPerEpoch();
+    // In any order: a step is a function of its number.
+    for (int i = first + 9; i >= first; i--) {
+      expected.add(0, other.step(i));
+    }
+    for (int i = first; i < first + 10; i++) {
+      steps.add(batches.step(i));
+    }
+    assertEquals(expected, steps);
+    assertTrue(
+        steps.stream().flatMap(List::stream).anyMatch(s -> !before.contains(s.tokens())),
+        "every pair came before");
+  }
+
   @Test
   void aRowGetsAsManyDifferentAnswersOfOthersAsAsked() {
     List<String> pool = List.of("f says 0", "x", "y", "z", "x");

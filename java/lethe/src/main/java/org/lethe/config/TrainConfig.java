@@ -1,6 +1,7 @@
 package org.lethe.config;
 
 import java.util.List;
+import java.util.Optional;
 
 /** Optimizer (AdamW) and schedule. */
 public record TrainConfig(
@@ -76,6 +77,10 @@ public record TrainConfig(
                 + " recommends")
         @Default("[0, 0]")
         List<Integer> headTiles,
+    @Doc(
+            "Device and matrix library in whose list head_tiles are places, kept with them where"
+                + " they were measured; on others a run refuses them; unset: any")
+        Optional<String> headTilesOf,
     @Doc("Rules that end training, the first that holds: forget.probability <= 0.05 for 2")
         @Default("[]")
         List<String> stopWhen) {

@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.OptionalInt;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 import org.lethe.UserException;
 
 /**
@@ -59,13 +60,13 @@ public final class ExampleEncoder {
   /**
    * Prompt and answer without the end token.
    *
-   * @param located the tokens behind {@code before} others, and their places in a text whose
+   * @param located finds the tokens behind {@code before} others, and their places in a text whose
    *     character {@code border} is the answer's first
    */
-  // Made, read once and dropped; copies would guard nothing.
+  // Read once and copied where it goes on; copies here would guard nothing.
   @SuppressWarnings("ArrayRecordComponent")
   private record Open(
-      int[] ids, int answerStart, Tokenizer.Located located, int before, int border) {}
+      int[] ids, int answerStart, Supplier<Tokenizer.Located> located, int before, int border) {}
 
   private final Tokenizer tokenizer;
   private final PromptTemplate template;
@@ -74,6 +75,7 @@ public final class ExampleEncoder {
   private final Border border;
   private final boolean addsBos;
   private final OptionalInt control;
+  private final TokenMemo memo;
   private final AtomicInteger truncated = new AtomicInteger();
 
   /** An encoder that tokenises prompt and answer apart. */
@@ -92,17 +94,22 @@ public final class ExampleEncoder {
       int contextLength,
       LongSequence longSequence,
       Border border) {
-    this(tokenizer, template, contextLength, longSequence, border, OptionalInt.empty());
+    this(tokenizer, template, contextLength, longSequence, border, OptionalInt.empty(), null);
   }
 
-  /** With the context that is left beside the control token, where there is one. */
+  /**
+   * With the context that is left beside the control token, where there is one.
+   *
+   * @param memo null: nothing is remembered
+   */
   private ExampleEncoder(
       Tokenizer tokenizer,
       PromptTemplate template,
       int contextLength,
       LongSequence longSequence,
       Border border,
-      OptionalInt control) {
+      OptionalInt control,
+      TokenMemo memo) {
     if (contextLength < 2) {
       throw new UserException(
           "A context of "
@@ -117,6 +124,7 @@ public final class ExampleEncoder {
     this.border = border;
     this.addsBos = !template.writesSpecialTokens() && tokenizer.addsBos();
     this.control = control;
+    this.memo = memo;
   }
 
   /**
@@ -127,7 +135,23 @@ public final class ExampleEncoder {
    */
   public ExampleEncoder behind(int token) {
     return new ExampleEncoder(
-        tokenizer, template, contextLength - 1, longSequence, border, OptionalInt.of(token));
+        tokenizer, template, contextLength - 1, longSequence, border, OptionalInt.of(token), memo);
+  }
+
+  /**
+   * The same for rows that come again and again: it keeps the tokens of each question and each
+   * answer, and where both are tokenised in one go up to 64 MB of those of pairs. What it gives is
+   * the same, and it counts what it cuts by itself.
+   */
+  public ExampleEncoder remembering() {
+    return new ExampleEncoder(
+        tokenizer,
+        template,
+        contextLength,
+        longSequence,
+        border,
+        control,
+        new TokenMemo(TokenMemo.PAIR_TOKENS));
   }
 
   /** Where in a prompt's ids a control token goes: index 1 behind a bos token, else 0. */
@@ -193,7 +217,7 @@ public final class ExampleEncoder {
 
   /** The ids that generation of an answer starts from: {@code [bos] prompt}; at least one. */
   public int[] encodePrompt(String question) {
-    return controlled(promptIds(question, "question \"" + question + "\""));
+    return controlled(promptIds(question, "question \"" + question + "\"").clone());
   }
 
   /** The id of the token that closes an answer. */
@@ -220,26 +244,42 @@ public final class ExampleEncoder {
 
   private Open apart(String question, String answer, String where) {
     int[] prompt = promptIds(question, where);
-    Tokenizer.Located tail = tokenizer.encodeLocated(answer);
-    int[] ids = Arrays.copyOf(prompt, prompt.length + tail.ids().length);
-    System.arraycopy(tail.ids(), 0, ids, prompt.length, tail.ids().length);
-    return new Open(ids, prompt.length, tail, prompt.length, 0);
+    int[] tail = memo == null ? tokenizer.encode(answer) : memo.answer(answer, tokenizer::encode);
+    int[] ids = Arrays.copyOf(prompt, prompt.length + tail.length);
+    System.arraycopy(tail, 0, ids, prompt.length, tail.length);
+    return new Open(ids, prompt.length, () -> tokenizer.encodeLocated(answer), prompt.length, 0);
   }
 
   private Open joint(String question, String answer, String where) {
-    String before = template.prompt(question) + template.lead();
+    TokenMemo.Pair pair =
+        memo == null ? pair(question, answer) : memo.pair(question, answer, this::pair);
+    if (pair.start() == 0) {
+      throw noPrompt(where);
+    }
+    return new Open(
+        pair.ids(),
+        pair.start(),
+        () -> tokenizer.encodeLocated(before(question) + answer),
+        addsBos ? 1 : 0,
+        pair.border());
+  }
+
+  /** What stands before an answer. */
+  private String before(String question) {
+    return template.prompt(question) + template.lead();
+  }
+
+  private TokenMemo.Pair pair(String question, String answer) {
+    String before = before(question);
     Tokenizer.Located whole = tokenizer.encodeLocated(before + answer);
     int border = before.codePointCount(0, before.length());
     int start = 0;
     while (start < whole.ends().length && whole.ends()[start] <= border) {
       start++;
     }
-    int first = addsBos ? 1 : 0;
-    if (start + first == 0) {
-      throw noPrompt(where);
-    }
-    return new Open(
-        addsBos ? withBos(whole.ids()) : whole.ids(), start + first, whole, first, border);
+    return addsBos
+        ? new TokenMemo.Pair(withBos(whole.ids()), start + 1, border)
+        : new TokenMemo.Pair(whole.ids(), start, border);
   }
 
   private Open byPrefix(String question, String answer, String where) {
@@ -262,7 +302,7 @@ public final class ExampleEncoder {
   private static List<TokenSequence.Span> spans(
       Open open, List<Passage> passages, TokenSequence sequence) {
     BitSet marked = new BitSet();
-    Tokenizer.Located located = open.located();
+    Tokenizer.Located located = open.located().get();
     for (int i = 0; i < located.ids().length; i++) {
       int from = located.starts()[i] - open.border();
       int to = located.ends()[i] - open.border();
@@ -304,14 +344,16 @@ public final class ExampleEncoder {
   }
 
   private int[] promptIds(String question, String where) {
-    int[] body = tokenizer.encode(template.prompt(question));
-    if (addsBos) {
-      return withBos(body);
-    }
-    if (body.length == 0) {
+    int[] ids = memo == null ? promptIds(question) : memo.prompt(question, this::promptIds);
+    if (ids.length == 0) {
       throw noPrompt(where);
     }
-    return body;
+    return ids;
+  }
+
+  private int[] promptIds(String question) {
+    int[] body = tokenizer.encode(template.prompt(question));
+    return addsBos ? withBos(body) : body;
   }
 
   private int[] withBos(int[] body) {

@@ -1,6 +1,11 @@
 package org.lethe.run;
 
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.util.ArrayList;
 import java.util.List;
+import org.lethe.InternalFaultException;
 import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
@@ -49,7 +54,9 @@ final class HeadTuning {
     }
     long d = model.config().hiddenSize();
     long vocabulary = model.config().vocabularySize();
+    String here = listOf(ops.backend().description());
     if (rows != MEASURED) {
+      requireSameList(config.train(), here);
       ops.headSetChunk(d, vocabulary, rows);
       ops.headSetTiles(d, vocabulary, new Ops.HeadTiles(tiles.get(0), tiles.get(1)));
       return config;
@@ -66,7 +73,46 @@ final class HeadTuning {
           config,
           RunConfig.class,
           List.of(
-              chunk, "train.head_tiles=[" + fastest.logits() + ", " + fastest.gradient() + "]"));
+              chunk,
+              "train.head_tiles=[" + fastest.logits() + ", " + fastest.gradient() + "]",
+              "train.head_tiles_of=\"" + here + "\""));
+    }
+  }
+
+  /**
+   * What a list of algorithms, in which tiles are places, is of: the kind of device and the matrix
+   * library.
+   *
+   * @param description of a CUDA backend
+   */
+  static String listOf(String description) {
+    try {
+      JsonNode facts = new ObjectMapper().readTree(description);
+      List<String> parts = new ArrayList<>();
+      for (String key : List.of("device", "capability", "blas")) {
+        parts.add(facts.required(key).asText());
+      }
+      return String.join(", ", parts);
+    } catch (JsonProcessingException | IllegalArgumentException e) {
+      throw new InternalFaultException("a backend describes itself by " + description, e);
+    }
+  }
+
+  /** Refuses places in another list than this: other algorithms, and so other bits, stand there. */
+  private static void requireSameList(TrainConfig train, String here) {
+    List<Integer> tiles = train.headTiles();
+    String there = train.headTilesOf().orElse(here);
+    if (!there.equals(here) && !tiles.equals(TrainConfig.RECOMMENDED_TILES)) {
+      throw new UserException(
+          "train.head_tiles is "
+              + tiles
+              + ", places in a list of algorithms of "
+              + there
+              + " (train.head_tiles_of), but this is "
+              + here
+              + ", whose list has others there: the run would not have the same bits. Run it on"
+              + " such a device with that library (LETHE_CUBLASLT=FILE names one), or begin a run"
+              + " with train.head_chunk=-1 and without head_tiles, which measures here");
     }
   }
 

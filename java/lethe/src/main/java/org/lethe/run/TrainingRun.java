@@ -3,7 +3,6 @@ package org.lethe.run;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import org.lethe.EnvironmentException;
@@ -14,14 +13,12 @@ import org.lethe.config.RunConfig;
 import org.lethe.evaluate.Evaluation;
 import org.lethe.method.Method;
 import org.lethe.train.BatchSource;
-import org.lethe.train.PieceShape;
 import org.lethe.train.PoolBatches;
 import org.lethe.train.ReferenceCache;
 import org.lethe.train.RepeatedBatches;
 import org.lethe.train.Sharding;
 import org.lethe.train.StepFit;
 import org.lethe.train.StepReport;
-import org.lethe.train.StepSequence;
 import org.lethe.train.StopRequest;
 import org.lethe.train.TrainSettings;
 import org.lethe.train.Trainer;
@@ -88,10 +85,7 @@ final class TrainingRun implements TrainingLoop.Hooks {
       trainer = made;
       if (settings.memory().budget() > 0) {
         listener.note(fitted(made.fit(), loaded.model().config().layers()));
-        Iterable<List<StepSequence>> steps = batches.sizes(settings.steps());
-        int piece = made.fit().piece();
-        loaded.takesScratch(
-            config, PieceShape.scratch(loaded.model(), method, settings, reference, steps, piece));
+        loaded.takesScratch(config, made.scratch());
       }
       loop = new TrainingLoop(made, plan, this);
       resumed.ifPresent(found -> checkpoints.restore(found, made, loop));

@@ -14,7 +14,7 @@ public final class FineTuneBatches implements BatchSource {
   private final List<TokenSequence> rows = new ArrayList<>();
   private final List<String> sources = new ArrayList<>();
   private final int batchSize;
-  private final Pairing order;
+  private final EpochOrder order;
 
   /** Encodes all rows; an empty list is refused. */
   public FineTuneBatches(List<Example> examples, ExampleEncoder encoder, int batchSize, long seed) {
@@ -26,7 +26,7 @@ public final class FineTuneBatches implements BatchSource {
       sources.add(example.source());
     }
     this.batchSize = batchSize;
-    this.order = new Pairing(Pairing.Kind.FRESH, seed, 0, 0);
+    this.order = new EpochOrder(new Pairing(Pairing.Kind.FRESH, seed, 0, 0), rows.size());
   }
 
   @Override
@@ -43,7 +43,7 @@ public final class FineTuneBatches implements BatchSource {
   public List<StepSequence> step(int index) {
     int epoch = index / stepsPerEpoch();
     int first = index % stepsPerEpoch() * batchSize;
-    int[] permutation = order.order(rows.size(), epoch);
+    int[] permutation = order.of(epoch);
     List<StepSequence> step = new ArrayList<>();
     for (int i = first; i < Math.min(first + batchSize, rows.size()); i++) {
       int row = permutation[i];

@@ -2,6 +2,7 @@ package org.lethe.train;
 
 import java.util.ArrayList;
 import java.util.EnumMap;
+import java.util.EnumSet;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -62,6 +63,10 @@ final class MicroBatch {
   /** What the layout of a step needs to know besides its sequences. */
   static final class Layout {
     private final Map<Role, List<Use>> uses = new EnumMap<>(Role.class);
+    // They are asked of every sequence of every step.
+    private final Set<Role> trained = EnumSet.noneOf(Role.class);
+    private final Set<Role> twins = EnumSet.noneOf(Role.class);
+    private final Map<Role, Integer> passes = new EnumMap<>(Role.class);
     private final ReferenceNll cache;
     private final boolean base;
     private final Padding padding;
@@ -102,6 +107,7 @@ final class MicroBatch {
       this.prefixes = prefixes;
       this.vocabulary = vocabulary;
       this.longest = Map.of();
+      uses.forEach(this::count);
       if (!padding.isNone() && method.uses().stream().anyMatch(use -> !inBatch(use))) {
         throw new UserException(
             method.name()
@@ -112,12 +118,40 @@ final class MicroBatch {
 
     private Layout(Layout layout, Map<Role, Integer> longest) {
       this.uses.putAll(layout.uses);
+      this.trained.addAll(layout.trained);
+      this.twins.addAll(layout.twins);
+      this.passes.putAll(layout.passes);
       this.cache = layout.cache;
       this.base = layout.base;
       this.padding = layout.padding;
       this.prefixes = layout.prefixes;
       this.vocabulary = layout.vocabulary;
       this.longest = longest;
+    }
+
+    /** In which passes a role's sequences stand. */
+    private void count(Role role, List<Use> looks) {
+      if (looks.stream().anyMatch(use -> use.sources().trained())) {
+        trained.add(role);
+      }
+      if (looks.stream().anyMatch(use -> refers(use) && inBatch(use))) {
+        twins.add(role);
+      }
+      Set<String> views = new HashSet<>();
+      for (Use use : looks) {
+        Sources from = use.sources();
+        if (!from.trained()) {
+          views.add(from.policy());
+        }
+        if (from.second() != null) {
+          views.add(from.second());
+        }
+        if (refers(use) && !from.counterpart() && !inBatch(use)) {
+          views.add(use.view());
+        }
+      }
+      passes.put(
+          role, views.size() + (trained.contains(role) ? 1 : 0) + (twins.contains(role) ? 1 : 0));
     }
 
     /** The same for sequences that are padded to the longest of their role. */
@@ -136,6 +170,11 @@ final class MicroBatch {
       }
       int padded = padding.length() > 0 ? padding.length() : longest.getOrDefault(s.role(), 0);
       return padding.rows(use.positions(), s.tokens(), padded);
+    }
+
+    /** How many they are. */
+    private int count(Use use, StepSequence s) {
+      return padding.isNone() ? Rows.count(use, s) : rows(use, s).length;
     }
 
     /** The label of such a row, or {@link Rows#NO_LABEL}. */
@@ -173,7 +212,7 @@ final class MicroBatch {
 
     /** Whether a gradient flows through sequences of the role. */
     boolean trains(Role role) {
-      return of(role).stream().anyMatch(use -> use.sources().trained());
+      return trained.contains(role);
     }
 
     /**
@@ -181,7 +220,10 @@ final class MicroBatch {
      * token of its own, so that the rows of a batch are bounded by its tokens.
      */
     Prefixes.Text text(StepSequence s) {
-      int own = of(s.role()).stream().mapToInt(use -> rows(use, s).length).max().orElse(0);
+      int own = 0;
+      for (Use use : of(s.role())) {
+        own = Math.max(own, count(use, s));
+      }
       return new Prefixes.Text(s.tokens().ids(), own, s.forgets() + "/" + s.pair());
     }
 
@@ -197,25 +239,15 @@ final class MicroBatch {
 
     /** Tokens of a sequence in all passes, none of them shared. */
     int tokens(StepSequence s) {
-      int length = s.tokens().ids().length;
-      int tokens = trains(s.role()) ? length : 0;
-      if (needsTwin(s.role())) {
-        tokens += length;
-      }
-      Set<String> passes = new HashSet<>();
-      for (Use use : of(s.role())) {
-        Sources from = use.sources();
-        if (!from.trained() && passes.add(from.policy())) {
-          tokens += length;
-        }
-        if (from.second() != null && passes.add(from.second())) {
-          tokens += length;
-        }
-        if (refers(use) && from.counterpart() && passes.add(use.view() + "'")) {
-          tokens += s.counterpart().ids().length;
-        } else if (refers(use) && !from.counterpart() && !inBatch(use) && passes.add(use.view())) {
-          tokens += length;
-        }
+      int tokens = passes.getOrDefault(s.role(), 0) * s.tokens().ids().length;
+      if (s.counterpart() != null) {
+        long views =
+            of(s.role()).stream()
+                .filter(use -> refers(use) && use.sources().counterpart())
+                .map(Use::view)
+                .distinct()
+                .count();
+        tokens += (int) views * s.counterpart().ids().length;
       }
       return tokens;
     }
@@ -227,11 +259,11 @@ final class MicroBatch {
 
     /** How many head rows a sequence has. */
     int rows(StepSequence sequence) {
-      return of(sequence.role()).stream().mapToInt(use -> rows(use, sequence).length).sum();
+      return of(sequence.role()).stream().mapToInt(use -> count(use, sequence)).sum();
     }
 
     boolean needsTwin(Role role) {
-      return of(role).stream().anyMatch(use -> refers(use) && inBatch(use));
+      return twins.contains(role);
     }
 
     /** Whether a use's reference is run. */
@@ -261,7 +293,7 @@ final class MicroBatch {
     List<Sequence> outline = new ArrayList<>();
     for (StepSequence s : step) {
       for (Use use : layout.of(s.role())) {
-        int rows = layout.rows(use, s).length;
+        int rows = layout.count(use, s);
         outline.add(new Sequence(use, s.pair(), 0, rows, Double.NaN));
       }
     }

@@ -40,17 +40,13 @@ public final class PieceShape {
    */
   public static int sequences(
       Method method, ReferenceCache reference, Iterable<List<StepSequence>> steps, boolean filled) {
-    MicroBatch.Layout layout =
-        new MicroBatch.Layout(method, reference == null ? null : reference::nll);
-    int most = 0;
-    for (List<StepSequence> step : steps) {
-      int sequences = 0;
-      for (StepSequence s : step) {
-        sequences += layout.trains(s.role()) ? 1 : 0;
-        sequences += layout.needsTwin(s.role()) ? 1 : 0;
-      }
-      most = Math.max(most, sequences);
-    }
+    StepSizes.Sequences sequences = new StepSizes.Sequences(method, reference);
+    steps.forEach(sequences::add);
+    return sequences(sequences.most(), filled);
+  }
+
+  /** The same, where the steps have so many at most. */
+  static int sequences(int most, boolean filled) {
     return filled ? ShapeBucket.sequences(most) : most;
   }
 }

@@ -4,6 +4,9 @@ import java.util.List;
 
 /** The tokens of a piece of a step, in all passes, as groups of sequences join it. */
 final class PieceSize {
+  /** About what a few small objects take, in numbers of four bytes. */
+  private static final long OBJECT = 32;
+
   private final MicroBatch.Layout layout;
   private final Prefixes.Plan trained;
   private final Prefixes.Plan twins;
@@ -28,6 +31,23 @@ final class PieceSize {
           layout.tokens(sequences),
           shares ? layout.texts(sequences, layout::trains) : List.of(),
           shares ? layout.texts(sequences, layout::needsTwin) : List.of());
+    }
+
+    /** The same as far as its size goes. */
+    Group withoutSequences() {
+      return new Group(List.of(), tokens, trained, twins);
+    }
+
+    /** What that holds of memory, in numbers of four bytes. */
+    long numbers() {
+      // A twin is the text that trains.
+      return OBJECT
+          + (trained.size() + twins.size()) * OBJECT
+          + Math.max(length(trained), length(twins));
+    }
+
+    private static long length(List<Prefixes.Text> texts) {
+      return texts.stream().mapToLong(text -> text.ids().length).sum();
     }
   }
 

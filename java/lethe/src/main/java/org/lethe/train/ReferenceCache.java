@@ -9,6 +9,7 @@ import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.EnumMap;
+import java.util.EnumSet;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.HexFormat;
@@ -97,25 +98,38 @@ public final class ReferenceCache {
     Map<Role, Set<Positions>> wanted = new EnumMap<>(Role.class);
     method.uses().stream()
         .filter(u -> u.reference() == ReferenceUse.SEQUENCE_NLL)
-        .forEach(u -> wanted.computeIfAbsent(u.role(), r -> new HashSet<>()).add(u.positions()));
-    int computed = 0;
-    for (Positions positions : Positions.values()) {
-      Map<String, TokenSequence> missing = new LinkedHashMap<>();
-      for (List<StepSequence> step : steps) {
-        for (StepSequence s : step) {
-          String key = key(s.tokens(), positions);
-          if (wanted.getOrDefault(s.role(), Set.of()).contains(positions)
-              && !entries.containsKey(key)) {
-            missing.put(key, s.tokens());
-          }
+        .forEach(
+            u ->
+                wanted
+                    .computeIfAbsent(u.role(), r -> EnumSet.noneOf(Positions.class))
+                    .add(u.positions()));
+    Map<Positions, Map<String, TokenSequence>> missing = new EnumMap<>(Positions.class);
+    // Epochs bring the same rows: hashing each once is enough.
+    Map<Role, Set<TokenSequence>> seen = new EnumMap<>(Role.class);
+    wanted.keySet().forEach(role -> seen.put(role, new HashSet<>()));
+    for (List<StepSequence> step : steps) {
+      for (StepSequence s : step) {
+        if (wanted.containsKey(s.role()) && seen.get(s.role()).add(s.tokens())) {
+          wanted.get(s.role()).forEach(p -> want(s.tokens(), p, missing));
         }
       }
-      if (!missing.isEmpty()) {
-        compute(model, positions, missing);
-        computed += missing.size();
-      }
+    }
+    int computed = 0;
+    for (Map.Entry<Positions, Map<String, TokenSequence>> of : missing.entrySet()) {
+      compute(model, of.getKey(), of.getValue());
+      computed += of.getValue().size();
     }
     return computed;
+  }
+
+  private void want(
+      TokenSequence sequence,
+      Positions positions,
+      Map<Positions, Map<String, TokenSequence>> missing) {
+    String key = key(sequence, positions);
+    if (!entries.containsKey(key)) {
+      missing.computeIfAbsent(positions, p -> new LinkedHashMap<>()).put(key, sequence);
+    }
   }
 
   /** The reference's nll of a sequence, summed over the positions. */

@@ -49,7 +49,18 @@ final class Rows {
 
   /** How many rows there are. */
   static int count(Positions positions, TokenSequence tokens) {
-    return of(positions, tokens).length;
+    int length = tokens.ids().length;
+    return switch (positions) {
+      case ANSWER, ANSWER_UNSHIFTED -> length - tokens.answerStart();
+      case ALL -> length - 1;
+      case SPANS -> tokens.spans().stream().mapToInt(span -> span.to() - span.from()).sum();
+      case EVERY -> length;
+    };
+  }
+
+  /** How many rows a use looks at. */
+  static int count(Use use, StepSequence s) {
+    return use.sources().counterpart() ? of(use, s).length : count(use.positions(), s.tokens());
   }
 
   /** The token that the row at {@code index} predicts, or {@link #NO_LABEL}. */

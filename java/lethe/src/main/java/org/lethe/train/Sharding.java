@@ -69,12 +69,14 @@ public final class Sharding {
   /** The gradients of several shards, on their way to one sum. */
   final class Sum implements AutoCloseable {
     private final Trainable trainable;
-    private final Staging staging = new Staging(PIECE_BYTES);
+    // Null where there is one shard, and so no sum.
+    private final Staging staging;
     private final ByteBuffer total;
 
     Sum(Trainable trainable) {
       this.trainable = trainable;
       boolean several = size > 1 && collective == null;
+      this.staging = size > 1 ? new Staging(PIECE_BYTES) : null;
       this.total =
           several
               ? ByteBuffer.allocateDirect(
@@ -118,7 +120,9 @@ public final class Sharding {
 
     @Override
     public void close() {
-      staging.close();
+      if (staging != null) {
+        staging.close();
+      }
     }
   }
 

@@ -49,6 +49,7 @@ public final class Step implements AutoCloseable {
   private final Decoder decoder;
   private final Head head;
   private final Staging staging;
+  private long scratch;
 
   /**
    * Takes the memory of the largest piece.
@@ -98,24 +99,33 @@ public final class Step implements AutoCloseable {
       ReferenceCache reference,
       Iterable<List<StepSequence>> sizes,
       Sharding sharding) {
-    List<List<StepSequence>> steps = new ArrayList<>();
-    sizes.forEach(steps::add);
-    StepCuts cuts = StepCut.all(steps, layout(model, method, reference, settings));
+    StepSizes seen =
+        new StepSizes(
+            layout(model, method, reference, settings), StepSizes.STEPS, StepSizes.NUMBERS);
+    StepSizes.Sequences sequences = new StepSizes.Sequences(method, reference);
+    for (List<StepSequence> step : sizes) {
+      seen.add(step);
+      sequences.add(step);
+    }
+    StepCuts cuts = seen.cuts();
+    IntUnaryOperator rows = headRows(method, settings, reference);
+    StepMemory memory = StepMemory.of(model, settings, rows);
+    int most = PieceShape.sequences(sequences.most(), memory.filled());
     StepFit fit =
         StepBudget.fit(
             model,
             settings,
-            headRows(method, settings, reference),
+            rows,
             // A fused update cannot be cut.
             StepGraphs.fuses(model) ? StepCuts.whole(cuts) : cuts,
-            PieceShape.sequences(method, reference, steps, StepGraphs.used(model, settings)));
+            most);
     TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
-    requireFusable(model, method, cut, reference, steps);
+    requireFusable(model, method, cut, reference, sizes);
     Step step = new Step(model, method, cut, reference, fit.piece(), sharding, fit.policy());
+    step.scratch = PieceShape.scratch(model.scratch(), memory, most, fit.piece());
     if (capturesGraphs(model, settings)) {
       try {
-        long scratch = PieceShape.scratch(model, method, cut, reference, steps, fit.piece());
-        model.ops().backend().reserveScratch(scratch);
+        model.ops().backend().reserveScratch(step.scratch);
       } catch (RuntimeException e) {
         step.close();
         throw e;
@@ -267,7 +277,7 @@ public final class Step implements AutoCloseable {
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    return StepCut.all(steps, layout(method, reference, settings, true, Prefixes.NONE, 0));
+    return StepSizes.cuts(steps, layout(method, reference, settings, true, Prefixes.NONE, 0));
   }
 
   /** Tokens of the largest piece that a run's steps are cut into, were no prefix shared. */
@@ -286,13 +296,18 @@ public final class Step implements AutoCloseable {
       TrainSettings settings,
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps) {
-    return StepCut.all(steps, layout(model, method, reference, settings))
+    return StepSizes.cuts(steps, layout(model, method, reference, settings))
         .largest(settings.tokensPerMicroBatch());
   }
 
   private static MicroBatch.Layout layout(
       Model model, Method method, ReferenceCache reference, TrainSettings settings) {
     return layout(method, reference, settings, true, Prefixes.of(settings, model), 0);
+  }
+
+  /** Bytes of the engine's scratch memory that the steps take which it was fitted to. */
+  long scratch() {
+    return scratch;
   }
 
   /** How its pieces are launched. */

@@ -13,10 +13,6 @@ import java.util.Map;
  * own.
  */
 final class StepCut {
-  // More steps than that differ as these do, and a run may have more than the heap has room for:
-  // one of those behind them may be cut into a piece more, which costs a little and takes nothing.
-  private static final int KEPT = 4096;
-
   private final List<PieceSize.Group> groups;
   private final MicroBatch.Layout layout;
   private final int total;
@@ -40,50 +36,31 @@ final class StepCut {
     this.largestGroup = largest;
   }
 
-  /** Of all steps of a run. */
-  static StepCuts all(Iterable<List<StepSequence>> steps, MicroBatch.Layout layout) {
-    return all(steps, layout, KEPT);
+  private StepCut(StepCut of, List<PieceSize.Group> groups) {
+    this.layout = of.layout;
+    this.groups = groups;
+    this.total = of.total;
+    this.largestGroup = of.largestGroup;
   }
 
-  /**
-   * The same.
-   *
-   * @param kept steps that are looked at for every limit; of what follows only the sizes bound it
-   */
-  static StepCuts all(Iterable<List<StepSequence>> steps, MicroBatch.Layout layout, int kept) {
-    List<StepCut> cuts = new ArrayList<>();
-    int total = 0;
-    int group = 0;
-    for (List<StepSequence> step : steps) {
-      StepCut cut = new StepCut(step, layout);
-      total = Math.max(total, cut.total);
-      group = Math.max(group, cut.largestGroup);
-      if (cuts.size() < kept) {
-        cuts.add(cut);
-      }
-    }
-    return new All(cuts, total, group);
+  /** The same without its sequences, of which no pieces can be made. */
+  StepCut withoutSequences() {
+    return new StepCut(this, groups.stream().map(PieceSize.Group::withoutSequences).toList());
   }
 
-  /** Of some steps, and of others whose largest numbers alone are known. */
-  private record All(List<StepCut> cuts, int total, int group) implements StepCuts {
-    @Override
-    public int largest(int limit) {
-      return Math.max(group, Math.min(total, limit));
-    }
+  /** Tokens of the whole step. */
+  int total() {
+    return total;
+  }
 
-    @Override
-    public int tightest(int limit) {
-      // Where all steps are whole, all of them stay so.
-      if (total <= limit) {
-        return Math.max(1, total);
-      }
-      int tightest = 1;
-      for (StepCut cut : cuts) {
-        tightest = cut.tightest(limit, tightest);
-      }
-      return tightest;
-    }
+  /** Tokens of its largest group. */
+  int largestGroup() {
+    return largestGroup;
+  }
+
+  /** What it holds of memory without its sequences, in numbers of four bytes. */
+  long numbers() {
+    return groups.stream().mapToLong(PieceSize.Group::numbers).sum();
   }
 
   /** The sequences of each piece. */

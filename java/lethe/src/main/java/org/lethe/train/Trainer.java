@@ -62,6 +62,11 @@ public final class Trainer implements AutoCloseable {
     return step.bytes();
   }
 
+  /** Bytes of the engine's scratch memory that the steps take. */
+  public long scratch() {
+    return step.scratch();
+  }
+
   /** Whether there is another step. */
   public boolean hasNext() {
     return done < settings.steps();

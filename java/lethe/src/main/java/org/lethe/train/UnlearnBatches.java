@@ -42,6 +42,7 @@ public final class UnlearnBatches implements BatchSource {
   private final ExampleEncoder encoder;
   private final int batchSize;
   private final Pairing pairing;
+  private final EpochOrder order;
   private final Turns turns;
   private final Set<Role> roles = EnumSet.noneOf(Role.class);
   private final Map<Example, TokenSequence> encoded;
@@ -104,9 +105,11 @@ public final class UnlearnBatches implements BatchSource {
                 : companions.mismatches().stream())
             .distinct()
             .toList();
-    this.encoder = encoder;
+    // Epochs bring the same texts in other pairs.
+    this.encoder = encoder.remembering();
     this.batchSize = batchSize;
     this.pairing = new Pairing(pairing, seed, retain.size(), companions.refusals().size());
+    this.order = new EpochOrder(this.pairing, forget.size());
     this.encoded = new HashMap<>(companions.marked());
     requireCompanions(method);
   }
@@ -126,7 +129,7 @@ public final class UnlearnBatches implements BatchSource {
     Turns.Place place = turns.at(index, batchesPerEpoch());
     int epoch = place.batch() / batchesPerEpoch();
     int first = place.batch() % batchesPerEpoch() * batchSize;
-    int[] permutation = pairing.order(forget.size(), epoch);
+    int[] permutation = order.of(epoch);
     List<StepSequence> step = new ArrayList<>();
     for (int i = first; i < Math.min(first + batchSize, forget.size()); i++) {
       int row = permutation[i];
