@@ -241,7 +241,8 @@ class GlooCollectiveTest {
       assertFalse(Files.exists(file));
       bytes = i == 1 ? Pointer.totalBytes() : bytes;
     }
-    assertEquals(bytes, Pointer.totalBytes());
+    // Less where the collector has meanwhile found what other tests left.
+    assertTrue(Pointer.totalBytes() <= bytes, "grew from " + bytes);
   }
 
   @Test

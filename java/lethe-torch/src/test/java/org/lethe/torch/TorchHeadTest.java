@@ -284,8 +284,9 @@ class TorchHeadTest {
       for (int i = 0; i < 200; i++) {
         assertArrayEquals(first, pass(head, c, rows));
       }
-      assertEquals(bytes, Pointer.totalBytes());
-      assertEquals(count, Pointer.totalCount());
+      // Less where the collector has meanwhile found what other tests left.
+      assertTrue(Pointer.totalBytes() <= bytes, "grew from " + bytes);
+      assertTrue(Pointer.totalCount() <= count, "grew from " + count);
     } finally {
       head.close();
     }

@@ -280,8 +280,9 @@ class TorchLlamaTest {
         for (int i = 0; i < 5; i++) {
           step.run(sequences);
         }
-        assertEquals(bytes, Pointer.totalBytes());
-        assertEquals(count, Pointer.totalCount());
+        // Less where the collector has meanwhile found what other tests left.
+        assertTrue(Pointer.totalBytes() <= bytes, "grew from " + bytes);
+        assertTrue(Pointer.totalCount() <= count, "grew from " + count);
       }
     }
   }
