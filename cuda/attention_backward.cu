@@ -24,6 +24,9 @@ struct DkvSizes {
   static constexpr int kRows = D <= 64 ? 64 : D <= 128 ? 32 : 16;
   static constexpr int kStages = D <= 128 ? 2 : 1;
   static constexpr int kThreads = kMmaThreads * kParts;
+  // For sm_120 ptxas keeps registers free for more blocks than shared memory has room for, and spills at 64; told of
+  // one block, it spills at 128. 0 leaves it the choice.
+  static constexpr int kBlocks = D <= 64 ? 1 : 0;
   static constexpr int kStage = 2 * kRows * kPitch<D>;  // queries, then dout
   static constexpr size_t kBytes = (2 * kKeys * kPitch<D> + kStages * kStage) * sizeof(bf16);
 };
@@ -182,7 +185,7 @@ struct KeyBlock {
 };
 
 template <int D>
-__global__ void __launch_bounds__(DkvSizes<D>::kThreads) dkv_kernel(Call c) {
+__global__ void __launch_bounds__(DkvSizes<D>::kThreads, DkvSizes<D>::kBlocks) dkv_kernel(Call c) {
   using Sizes = DkvSizes<D>;
   __shared__ Seers<Sizes::kRows> seers[Sizes::kStages];
   if (*c.closed != 0) return;

@@ -309,8 +309,9 @@ struct KeyBlock {
   }
 };
 
+// One block: for sm_120 ptxas would keep registers free for a second one, and spill.
 template <class T, int kMyColumns>
-__global__ void __launch_bounds__(kThreads) plain_dkv_kernel(Call c) {
+__global__ void __launch_bounds__(kThreads, 1) plain_dkv_kernel(Call c) {
   __shared__ Slices slices;
   __shared__ float by_row[kTile][kPitch];
   __shared__ Rows<T> rows;

@@ -179,10 +179,13 @@ __global__ void __launch_bounds__(kNormThreads) head_norm_kernel(SourceRows s, l
   const auto column = [&team](int i) { return Share<T, kPieces<T>, kWhole>::column(team, i); };
   NormSums<T, kPieces<T>> sums;
   for (int64_t source = blockIdx.x; source < a.T && s.gate.open(); source += gridDim.x) {
+    const T *row = static_cast<const T *>(a.x) + source * a.x_stride;
     Share<T, kPieces<T>, kWhole> x;
-    x.load(static_cast<const T *>(a.x) + source * a.x_stride, d, team);
+    // Early, so that both are on their way; beside the parameters' sums there are no registers for it.
+    if (!kSums) x.load(row, d, team);
     WideShare<T, kPieces<T>> dy;
     sum_rows<kWhole>(s, source, column, &dy);
+    if (kSums) x.load(row, d, team);
     const float mean = layer ? a.mean[source] : 0.0f, rstd = a.rstd[source];
     const T *w = static_cast<const T *>(a.w);
     const NormSlope slope = norm_slope(dy, x, w, a.weight_shift, mean, rstd, d, static_cast<float>(a.d), layer, team);

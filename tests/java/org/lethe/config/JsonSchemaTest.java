@@ -16,6 +16,7 @@ import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class JsonSchemaTest {
   private static final Set<String> KNOWN =
@@ -177,6 +178,7 @@ class JsonSchemaTest {
         "{output: o, data: {forget: a.jsonl}}    | data.forget is no array",
         "{output: o, data: {forget: [1]}}        | data.forget[0] is no string",
         "{output: o, lora: {rnk: 1}}             | lora.rnk is unknown",
+        "{output: o, memory: {budget: 1.5}}      | memory.budget is no string and memory.budget is",
         "{output: o, phases: [{name: a}]}        | phases[0].task is missing",
         "{output: o, phases: [{repeat: 2, phases: [{task: evil}]}]} | phases[0].phases[0].task is"
       })
@@ -184,6 +186,13 @@ class JsonSchemaTest {
     List<String> faults = faults(schema, schema, yaml(text), "");
     assertEquals(1, faults.size(), faults.toString());
     assertTrue(faults.get(0).startsWith(fault), faults.toString());
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"8GB", "'8000000000'", "8000000000"})
+  void amountsOfMemoryAreTextsOrNumbersOfBytes(String amount) {
+    JsonNode value = yaml("{output: o, memory: {budget: " + amount + "}}");
+    assertEquals(List.of(), faults(schema, schema, value, ""));
   }
 
   @Test
@@ -230,6 +239,9 @@ class JsonSchemaTest {
       }
       int branch = value.has("repeat") ? 1 : value.has("chunks") ? 2 : 0;
       return faults(root, schema.path("anyOf").path(branch), value, path);
+    }
+    if (schema.path("type").isArray()) {
+      return alternatives(schema, value, path);
     }
     boolean typed =
         switch (schema.path("type").asText()) {
@@ -280,5 +292,18 @@ class JsonSchemaTest {
       faults.addAll(faults(root, schema.path("items"), value.get(i), path + "[" + i + "]"));
     }
     return faults;
+  }
+
+  private static List<String> alternatives(JsonNode schema, JsonNode value, String path) {
+    List<String> all = new ArrayList<>();
+    for (JsonNode type : schema.path("type")) {
+      List<String> faults =
+          faults(schema, new ObjectMapper().createObjectNode().set("type", type), value, path);
+      if (faults.isEmpty()) {
+        return faults;
+      }
+      all.addAll(faults);
+    }
+    return List.of(String.join(" and ", all));
   }
 }

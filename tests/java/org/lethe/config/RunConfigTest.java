@@ -4,16 +4,23 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
 import java.util.TreeSet;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.lethe.UserException;
 
 class RunConfigTest {
+  @TempDir Path directory;
+
   private static RunConfig of(String... overrides) {
     List<String> all =
         Stream.concat(Stream.of("model=m", "output=o"), Stream.of(overrides)).toList();
@@ -56,6 +63,67 @@ class RunConfigTest {
   })
   void amountsOfMemoryHaveUnits(String amount, long bytes) {
     assertEquals(bytes, of("memory.budget=" + amount).memory().budgetBytes());
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "8000000000,8000000000",
+    "8_000_000_000,8000000000",
+    "1125899906842624,1125899906842624"
+  })
+  void aBareNumberIsBytesAsOneInQuotesIs(String number, long bytes) throws IOException {
+    assertEquals(bytes, of("memory.budget=" + number).memory().budgetBytes());
+    assertEquals(bytes, of("memory.budget='" + number + "'").memory().budgetBytes());
+    RunConfig read = file("memory:\n  budget: " + number);
+    assertEquals(bytes, read.memory().budgetBytes());
+    // Written for a run's directory and read again it is the same.
+    assertEquals(read, file("memory:\n  " + Config.toYaml(read.memory()).replace("\n", "\n  ")));
+    List<String> export = List.of("model=m", "output=o", "max_shard_size=" + number);
+    assertEquals(bytes, Config.of(ExportConfig.class, export).maxShardBytes());
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "-8000000000,which is no amount of memory",
+    "8e9,which is no amount of memory",
+    "0x1000,which is no amount of memory",
+    "8GX,which is no amount of memory",
+    "1.5,which ends inside a byte",
+    "1.5B,which ends inside a byte",
+    "0,must be at least 1 byte and at most 2^50",
+    "0.5,must be at least 1 byte and at most 2^50",
+    "1125899906842625,must be at least 1 byte and at most 2^50",
+    "99999999999999999999999,must be at least 1 byte and at most 2^50"
+  })
+  void whatIsNoAmountOfMemoryIsSaidInOneLine(String amount, String why) {
+    String message =
+        "memory.budget is '"
+            + amount
+            + "', "
+            + why
+            + "; write 8GB, 7.5GiB, 600MB, or a whole number of bytes";
+    String written = "memory.budget=" + amount;
+    assertEquals("override '" + written + "': " + message, refusal(() -> of(written)));
+    String quoted = "memory.budget='" + amount + "'";
+    assertEquals("override '" + quoted + "': " + message, refusal(() -> of(quoted)));
+    assertEquals("run.yaml:3: " + message, refusal(() -> file("memory:\n  budget: " + amount)));
+  }
+
+  @Test
+  void anAmountOfMemoryIsNoFlagAndNoList() {
+    assertTrue(refusal(() -> of("memory.budget=true")).contains("found true or false (true)"));
+    assertTrue(refusal(() -> of("memory.budget=[8GB]")).contains("found a list"));
+    assertEquals(0, of("memory.budget=").memory().budgetBytes());
+  }
+
+  private String refusal(Executable reading) {
+    UserException e = assertThrows(UserException.class, reading);
+    return e.getMessage().replace(directory + "/", "");
+  }
+
+  private RunConfig file(String yaml) throws IOException {
+    Path file = Files.writeString(directory.resolve("run.yaml"), "output: o\n" + yaml);
+    return Config.load(RunConfig.class, file, List.of());
   }
 
   @Test

@@ -201,8 +201,10 @@ class VerbsTest {
         "export | output=O                             | give either model",
         "export | model=M from=R output=O              | give either model",
         "export | from=M output=O                      | holds no adapter",
-        "export | model=M output=O max_shard_size=5    | max_shard_size",
-        "export | model=M output=O max_shard_size=5GX  | write a number and a unit",
+        "export | model=M output=O max_shard_size=-5   | max_shard_size is '-5', which is no"
+            + " amount",
+        "export | model=M output=O max_shard_size=5GX  | max_shard_size is '5GX', which is no"
+            + " amount",
         "export | model=M output=M                     | is not empty",
         "export | model=M output=O quantize=nf5        | none, nf4, nf4_double",
         "export | from=R output=O quantize=nf4         | quantize is for a model",

@@ -138,7 +138,7 @@ final class Binder {
       given = Inheritance.of(list, section, Schema.keys(entry));
     }
     if (given != null) {
-      return value(component.getGenericType(), given, full);
+      return value(component.getGenericType(), written(component, given, full), full);
     }
     Default fallback = component.getAnnotation(Default.class);
     if (fallback != null) {
@@ -166,6 +166,26 @@ final class Binder {
             + "; set it in the file or as "
             + full
             + "=...");
+  }
+
+  /**
+   * What a component is given, as its type takes it: an {@link Amount} that stands there as a
+   * number is the text of that number.
+   */
+  private static Yaml written(RecordComponent component, Yaml given, String path) {
+    boolean amount = component.isAnnotationPresent(Amount.class);
+    if (!amount || !(given instanceof Yaml.Scalar scalar)) {
+      return given;
+    }
+    if (scalar.type() == Yaml.ScalarType.NULL || scalar.type() == Yaml.ScalarType.BOOLEAN) {
+      return given;
+    }
+    try {
+      Bytes.parse(path, scalar.text());
+    } catch (IllegalArgumentException e) {
+      throw new UserException(given.where() + ": " + e.getMessage(), e);
+    }
+    return new Yaml.Scalar(Yaml.ScalarType.TEXT, scalar.text(), scalar.where());
   }
 
   private static Object construct(

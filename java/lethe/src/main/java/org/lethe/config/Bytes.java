@@ -8,7 +8,10 @@ import java.util.regex.Pattern;
 
 /** Amounts of memory as people write them. */
 public final class Bytes {
-  private static final Pattern AMOUNT = Pattern.compile("(\\d+(?:\\.\\d+)?)\\s*([a-zA-Z]*)");
+  // Digits may be grouped as in YAML's numbers.
+  private static final Pattern AMOUNT = Pattern.compile("(\\d[\\d_]*(?:\\.\\d+)?)\\s*([a-zA-Z]*)");
+  private static final String EXAMPLES = "8GB, 7.5GiB, 600MB, or a whole number of bytes";
+  private static final BigDecimal MOST = BigDecimal.valueOf(1L << 50);
   private static final Map<String, Long> UNITS =
       Map.ofEntries(
           Map.entry("", 1L),
@@ -25,7 +28,7 @@ public final class Bytes {
   private Bytes() {}
 
   /**
-   * Bytes of a text such as "8GB" (10⁹) or "7.5 GiB" (2³⁰).
+   * Bytes of a text such as "8GB" (10⁹), "7.5 GiB" (2³⁰) or "8000000000".
    *
    * @param key what it is the value of, for the message
    * @throws IllegalArgumentException when it is none
@@ -35,13 +38,17 @@ public final class Bytes {
     Long unit = matcher.matches() ? UNITS.get(matcher.group(2).toLowerCase(Locale.ROOT)) : null;
     if (unit == null) {
       throw new IllegalArgumentException(
-          key + " is '" + text + "', must be an amount of memory such as 8GB, 7.5GiB or 600MB");
+          key + " is '" + text + "', which is no amount of memory; write " + EXAMPLES);
     }
-    BigDecimal bytes = new BigDecimal(matcher.group(1)).multiply(BigDecimal.valueOf(unit));
-    boolean none = bytes.compareTo(BigDecimal.ONE) < 0;
-    if (none || bytes.compareTo(BigDecimal.valueOf(1L << 50)) > 0) {
+    BigDecimal number = new BigDecimal(matcher.group(1).replace("_", ""));
+    BigDecimal bytes = number.multiply(BigDecimal.valueOf(unit));
+    if (bytes.compareTo(BigDecimal.ONE) < 0 || bytes.compareTo(MOST) > 0) {
       throw new IllegalArgumentException(
-          key + " is '" + text + "', must be at least 1 byte and at most 2^50");
+          key + " is '" + text + "', must be at least 1 byte and at most 2^50; write " + EXAMPLES);
+    }
+    if (unit == 1 && number.stripTrailingZeros().scale() > 0) {
+      throw new IllegalArgumentException(
+          key + " is '" + text + "', which ends inside a byte; write " + EXAMPLES);
     }
     return bytes.longValue();
   }

@@ -2,11 +2,7 @@ package org.lethe.config;
 
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Locale;
-import java.util.Map;
 import java.util.Optional;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 
 /** What {@code merge} and {@code export} write anew, and where. */
 public record ExportConfig(
@@ -18,8 +14,11 @@ public record ExportConfig(
     @Doc("Replace what the output directory holds") @Default("false") boolean overwrite,
     @Doc("Storage of the tensors: stored (each as it is), fp32, bf16 or fp16") @Default("stored")
         Storage dtype,
-    @Doc("Largest file of weights, such as 500MB or 2GiB; a model that is larger gets several")
+    @Doc(
+            "Largest file of weights, such as 500MB, 2GiB or a number of bytes; a model that is"
+                + " larger gets several")
         @Default("5GB")
+        @Amount
         String maxShardSize,
     @Doc(
             "How bitsandbytes stores the linears of a model: none (plain numbers, also where the"
@@ -32,12 +31,6 @@ public record ExportConfig(
                 + " begin (model.layers.0) or end (down_proj)")
         @Default("[]")
         List<String> quantizeSkip) {
-  private static final Pattern SIZE =
-      Pattern.compile("(\\d+(?:\\.\\d+)?) *(b|kb|mb|gb|kib|mib|gib)", Pattern.CASE_INSENSITIVE);
-  private static final Map<String, Double> UNITS =
-      Map.of(
-          "b", 1.0, "kb", 1e3, "mb", 1e6, "gb", 1e9, "kib", 0x1p10, "mib", 0x1p20, "gib", 0x1p30);
-
   /** Storage type of what is written. */
   public enum Storage {
     STORED,
@@ -73,25 +66,11 @@ public record ExportConfig(
     if (quantize == Quantize.NONE && !quantizeSkip.isEmpty()) {
       throw new IllegalArgumentException("quantize_skip needs quantize; set it or leave both out");
     }
-    bytes(maxShardSize);
+    Bytes.parse("max_shard_size", maxShardSize);
   }
 
   /** {@link #maxShardSize} in bytes, at least 1. */
   public long maxShardBytes() {
-    return bytes(maxShardSize);
-  }
-
-  private static long bytes(String size) {
-    Matcher matcher = SIZE.matcher(size.strip());
-    if (!matcher.matches()) {
-      throw new IllegalArgumentException(
-          "max_shard_size is " + size + "; write a number and a unit, such as 500MB or 2GiB");
-    }
-    double bytes =
-        Double.parseDouble(matcher.group(1)) * UNITS.get(matcher.group(2).toLowerCase(Locale.ROOT));
-    if (bytes < 1 || bytes > Long.MAX_VALUE) {
-      throw new IllegalArgumentException("max_shard_size is " + size + "; give at least 1B");
-    }
-    return (long) bytes;
+    return Bytes.parse("max_shard_size", maxShardSize);
   }
 }

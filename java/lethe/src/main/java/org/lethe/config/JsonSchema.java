@@ -96,6 +96,9 @@ public final class JsonSchema {
             || component.getType() == Map.class
             || component.getType().isRecord();
     ObjectNode plain = type(Schema.unwrap(type));
+    if (component.isAnnotationPresent(Amount.class)) {
+      plain.putArray("type").add("string").add("integer");
+    }
     if (component.isAnnotationPresent(Inherits.class)) {
       Class<?> entry = Schema.raw(Schema.argument(type));
       plain.set("items", entryOrGroup(entry));

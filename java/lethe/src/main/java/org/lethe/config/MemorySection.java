@@ -5,8 +5,9 @@ import java.util.Optional;
 /** How much memory training may take, and what is where in it. */
 public record MemorySection(
     @Doc(
-            "What a run may use of its device, such as 8GB or 7.5GiB; steps are cut and layers"
-                + " computed again to keep to it. Unset: no bound")
+            "What a run may use of its device, such as 8GB, 7.5GiB or a number of bytes; steps are"
+                + " cut and layers computed again to keep to it. Unset: no bound")
+        @Amount
         Optional<String> budget,
     @Doc(
             "Activations between forward and backward pass: keep, recompute (all layers), offload"
