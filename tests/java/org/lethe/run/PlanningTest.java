@@ -137,7 +137,7 @@ class PlanningTest {
                   sizes,
                   dtype,
                   WeightPlacement.PLAIN,
-                  new PlannedAdapters(full ? null : lora, List.of()),
+                  new PlannedAdapters(full ? null : lora, true, List.of()),
                   OptimizerConfig.DEFAULT,
                   trained,
                   false,
@@ -195,6 +195,26 @@ class PlanningTest {
     assertEquals("memory.activations=auto", kept.remedies().get(0));
     MemoryForecast again = plan("llama-3.2-1b", "dtype=bf16", keep[2]);
     assertTrue(again.fits() && again.recomputed() > 1, again.toString());
+  }
+
+  /** Where nothing that learns the same fits: the largest that does, and no larger one does. */
+  @Test
+  void aSmallerRankIsARemedyWhereNoOtherSettingIsOne() {
+    String[] given = {"dtype=bf16", "quantize_base=nf4_double", "lora.rank=256", "", ""};
+    given[3] = "train.optimizer_state=8bit";
+    given[4] = "memory.budget=5.5GB";
+    MemoryForecast plan = plan("llama-2-7b", given);
+    assertFalse(plan.fits());
+    assertEquals(List.of("lora.rank=32"), plan.remedies());
+    given[2] = "lora.rank=32";
+    assertTrue(plan("llama-2-7b", given).fits());
+    given[2] = "lora.rank=64";
+    assertEquals(List.of("lora.rank=32"), plan("llama-2-7b", given).remedies());
+    // On top of all others, as each alone is too little.
+    List<String> together = plan("llama-2-7b", "memory.budget=4.6GB", "lora.rank=256").remedies();
+    assertEquals(1, together.size(), together.toString());
+    assertTrue(together.get(0).matches("dtype=bf16 quantize_base=nf4_double .*lora.rank=\\d+"));
+    assertTrue(plan("llama-2-7b", ("memory.budget=4.6GB " + together.get(0)).split(" ")).fits());
   }
 
   @Test

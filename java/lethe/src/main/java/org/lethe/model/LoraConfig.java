@@ -72,6 +72,12 @@ public record LoraConfig(
     return new LoraConfig(rank, alpha, rankStabilized, dropout, other, rankPattern, alphaPattern);
   }
 
+  /** The same adapters of another size, where no pattern names one. */
+  public LoraConfig withRank(int other) {
+    return new LoraConfig(
+        other, alpha, rankStabilized, dropout, targets, rankPattern, alphaPattern);
+  }
+
   /** The factor of the output of every adapter that no pattern names. */
   public double scale() {
     return scale(rank, alpha);

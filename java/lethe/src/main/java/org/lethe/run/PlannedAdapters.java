@@ -27,9 +27,11 @@ import org.lethe.model.Trainable;
  * their files.
  *
  * @param trained null: all weights train
+ * @param sized whether the configuration says how large they are, and not a file that they come
+ *     from
  * @param frozen those that the run starts from, then those of its views
  */
-record PlannedAdapters(LoraConfig trained, List<LoraConfig> frozen) {
+record PlannedAdapters(LoraConfig trained, boolean sized, List<LoraConfig> frozen) {
   PlannedAdapters {
     frozen = List.copyOf(frozen);
   }
@@ -54,14 +56,14 @@ record PlannedAdapters(LoraConfig trained, List<LoraConfig> frozen) {
             "all weights train, and adapters lie on them; merge the adapters into the model first,"
                 + " or train adapters (train.full_parameters=false)");
       }
-      return new PlannedAdapters(null, frozen);
+      return new PlannedAdapters(null, false, frozen);
     }
     LoraConfig trained =
         config
             .adapter()
             .map(directory -> read(directory, model))
             .orElseGet(() -> FineTune.loraConfig(config, model));
-    return new PlannedAdapters(trained, frozen);
+    return new PlannedAdapters(trained, config.adapter().isEmpty(), frozen);
   }
 
   private static LoraConfig read(Path directory, ModelConfig model) {
@@ -103,7 +105,7 @@ record PlannedAdapters(LoraConfig trained, List<LoraConfig> frozen) {
 
   /** The same with other adapters that train. */
   PlannedAdapters with(LoraConfig other) {
-    return new PlannedAdapters(other, frozen);
+    return new PlannedAdapters(other, true, frozen);
   }
 
   /** All that may lie on the model at one time. */

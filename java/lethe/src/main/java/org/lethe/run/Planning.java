@@ -231,7 +231,10 @@ public final class Planning {
         + (training.weights().embeddingOnHost() ? ", the embedding on the host" : "");
   }
 
-  /** Settings that make it fit: one by one, and when none does, one on top of the other. */
+  /**
+   * Settings that make it fit: one by one; when none does, a smaller rank, which learns something
+   * else; then one on top of the other, with the rank last.
+   */
   private static List<String> remedies(PlannedTraining training, long available) {
     List<String> found = new ArrayList<>();
     if (training.fit(available).isPresent()) {
@@ -244,6 +247,9 @@ public final class Planning {
         found.add(change.setting());
       }
     }
+    if (found.isEmpty()) {
+      smallerRank(training, available).ifPresent(found::add);
+    }
     List<String> together = new ArrayList<>();
     PlannedTraining reduced = training;
     for (int i = 0; i < changes.size() && found.isEmpty(); i++) {
@@ -254,11 +260,32 @@ public final class Planning {
       }
     }
     if (found.isEmpty()) {
+      String before = String.join(" ", together) + " ";
+      smallerRank(reduced, available).ifPresent(rank -> found.add((before + rank).strip()));
+    }
+    if (found.isEmpty()) {
       long least = most(reduced.phases(reduced.cut(true), 0));
       together.add("memory.budget=" + (least / 1_000_000 + 1) + "MB");
       found.add(String.join(" ", together) + ", where there is so much, or a smaller model");
     }
     return found;
+  }
+
+  /** The largest smaller rank with which it fits, of the powers of two. */
+  private static Optional<String> smallerRank(PlannedTraining training, long available) {
+    if (!training.trainsAdapters() || !training.adapters().sized()) {
+      return Optional.empty();
+    }
+    LoraConfig lora = training.adapters().trained();
+    int rank = Integer.highestOneBit(Math.max(1, lora.rank() - 1));
+    // Whether any does is asked first: a plan of a thousand layers takes a while.
+    if (lora.rank() == 1 || training.with(lora.withRank(1)).fit(available).isEmpty()) {
+      return Optional.empty();
+    }
+    while (training.with(lora.withRank(rank)).fit(available).isEmpty()) {
+      rank /= 2;
+    }
+    return Optional.of("lora.rank=" + rank);
   }
 
   /** A setting that takes less. */
