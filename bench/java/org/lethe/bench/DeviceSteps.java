@@ -187,7 +187,7 @@ public final class DeviceSteps implements Callable<Integer> {
     return own;
   }
 
-  /** Sizes by name: those of Llama 3.2 1B and Llama 2 7B, and two tiny ones. */
+  /** Sizes by name: those of Llama 3.2 1B, Llama 2 7B and Llama 3 8B, and two tiny ones. */
   static ModelConfig model(String name) {
     return switch (name) {
       case "1B" -> llama(128256, 2048, 16, 32, 8, 64, 8192, true);
