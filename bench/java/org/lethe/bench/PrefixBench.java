@@ -38,6 +38,7 @@ import org.lethe.train.BatchSource;
 import org.lethe.train.Schedule;
 import org.lethe.train.Step;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 import org.lethe.train.Trainer;
 import org.lethe.train.Turns;
@@ -161,10 +162,15 @@ public final class PrefixBench implements Callable<Integer> {
     double flops = 0;
     double fewer = 0;
     try (Step whole =
-            new Step(model, method, off, null, Step.largestPiece(model, method, off, null, all));
+            new Step(
+                model, method, off, null, StepSizing.largestPiece(model, method, off, null, all));
         Step behind =
             new Step(
-                model, method, auto, null, Step.largestPiece(model, method, auto, null, all))) {
+                model,
+                method,
+                auto,
+                null,
+                StepSizing.largestPiece(model, method, auto, null, all))) {
       for (int i = 0; i < warmup + steps; i++) {
         List<StepSequence> step = batches.step(i);
         Step.Gradients[] found = new Step.Gradients[2];

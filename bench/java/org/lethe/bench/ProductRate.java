@@ -23,17 +23,17 @@ final class ProductRate {
       // A device that multiplies zeros takes less power, and runs faster than with numbers.
       ops.randomNormal(out * in, 1, 0, 0.02f, w.at(0));
       ops.randomNormal(rows * in, 2, 0, 1, x.at(0));
-      long linear = ops.linearCreate(out, in, w.at(0), 0, 0, 0);
+      long linear = ops.linear().create(out, in, w.at(0), 0, 0, 0);
       double[] seconds = new double[SAMPLES];
       for (int sample = -1; sample < SAMPLES; sample++) {
         long start = System.nanoTime();
         for (int call = 0; call < CALLS; call++) {
-          ops.linearForward(linear, rows, 0, x.at(0), 0, y.at(0), 0, 0);
+          ops.linear().forward(linear, rows, 0, x.at(0), 0, y.at(0), 0, 0);
         }
         backend.synchronize();
         seconds[Math.max(0, sample)] = (System.nanoTime() - start) / 1e9 / CALLS;
       }
-      ops.linearClose(linear);
+      ops.linear().close(linear);
       Arrays.sort(seconds);
       return 2.0 * rows * out * in / seconds[SAMPLES / 2];
     }

@@ -38,6 +38,7 @@ import org.lethe.train.Sharding;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -146,7 +147,8 @@ public final class StepBench implements Callable<Integer> {
         Model loaded = load(new Ops(backend, storage), context)) {
       ReferenceCache cache = referenceCache(loaded, objective, batches);
       loaded.addLora(LoraConfig.all(rank, alpha), 0);
-      try (Step step = Step.fitted(loaded, objective, settings, cache, batches, Sharding.none())) {
+      try (Step step =
+          StepSizing.fitted(loaded, objective, settings, cache, batches, Sharding.none())) {
         return time(loaded, objective, batches, step, storage);
       }
     }

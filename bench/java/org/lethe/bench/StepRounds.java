@@ -24,6 +24,7 @@ import org.lethe.model.Parameter;
 import org.lethe.model.WeightPlacement;
 import org.lethe.train.Step;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -82,7 +83,7 @@ public final class StepRounds implements Callable<Integer> {
       DeviceWeights weights = new DeviceWeights(config, SEED);
       try (Model loaded = Model.load(ops, config, weights, WeightPlacement.PLAIN, List.of(lora))) {
         loaded.addLora(lora, SEED);
-        int largest = Step.largestPiece(objective, settings, null, List.of(sequences));
+        int largest = StepSizing.largestPiece(objective, settings, null, List.of(sequences));
         try (Step step = new Step(loaded, objective, settings, null, largest)) {
           Map<String, Object> ready = new LinkedHashMap<>();
           ready.put("loss", step.gradients(sequences).loss());

@@ -23,6 +23,7 @@ import org.lethe.train.Sharding;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 
 /**
@@ -141,11 +142,12 @@ record TimedSteps(
     private static Step step(
         Model model, Work work, TrainSettings settings, List<List<StepSequence>> steps) {
       if (work.budget() == 0) {
-        int largest = Step.largestPiece(work.method(), settings, null, steps);
+        int largest = StepSizing.largestPiece(work.method(), settings, null, steps);
         return new Step(model, work.method(), settings, null, largest);
       }
       MemorySettings bounds = new MemorySettings(work.budget(), MemorySettings.Activations.AUTO);
-      return Step.fitted(model, work.method(), settings.with(bounds), null, steps, Sharding.none());
+      return StepSizing.fitted(
+          model, work.method(), settings.with(bounds), null, steps, Sharding.none());
     }
 
     private void one(Step step, List<StepSequence> sequences) {

@@ -26,6 +26,7 @@ import org.lethe.TestDevice;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.method.RowKind;
 import org.lethe.method.RowStatistics;
@@ -63,7 +64,7 @@ class QuantizedModelTest {
         float[] statistics = head.forward(x, built, false);
         float[] logits = new float[batch.tokens() * vocabulary];
         for (int i = 0; i < logits.length; i++) {
-          logits[i] = statistics[i * Ops.STATISTICS + RowStatistics.LABEL];
+          logits[i] = statistics[i * HeadOps.STATISTICS + RowStatistics.LABEL];
         }
         return logits;
       }

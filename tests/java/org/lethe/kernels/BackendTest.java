@@ -32,7 +32,7 @@ class BackendTest {
       staging.upload(new float[] {3, 4, 1, 1}, 4, arena, 0);
       new Ops(backend, Dtype.F32)
           .normForward(
-              Ops.NormShape.rms(1, 2, 0f),
+              NormShape.rms(1, 2, 0f),
               arena.at(0),
               arena.at(8),
               0,

@@ -7,10 +7,14 @@ import java.util.List;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.lethe.TestDevice;
+import org.lethe.kernels.AttentionShape;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
+import org.lethe.kernels.LinearOps;
 import org.lethe.kernels.NormKind;
+import org.lethe.kernels.NormShape;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.PartOps;
 
@@ -70,29 +74,30 @@ class CudaScratchTest {
           taken(
               Dtype.F32,
               (ops, o) ->
-                  ops.headMean(40, vocabulary, o.take(vocabulary * 40 * 4), o.take(40 * 4)));
+                  ops.head().mean(40, vocabulary, o.take(vocabulary * 40 * 4), o.take(40 * 4)));
       assertEquals(CudaScratch.headMean(40, vocabulary), seen, vocabulary + " columns");
     }
   }
 
   /** Two adapters on parts of a linear, in every form that a step has. */
   private static void linear(Dtype storage, long in, long out, long tokens, boolean drops) {
-    Ops.Spare[] spare = new Ops.Spare[1];
+    LinearOps.Spare[] spare = new LinearOps.Spare[1];
     long rank = 3;
     long half = out / 2;
     Call forward =
         (ops, o) -> {
-          spare[0] = ops.linearSpare(out, in, 2 * rank);
+          spare[0] = ops.linear().spare(out, in, 2 * rank);
           long u = o.take(tokens * 2 * rank * 4);
-          ops.linearForward(
-              made(ops, o, spare[0], in, out, rank, drops, true),
-              tokens,
-              tokens,
-              o.take(tokens * in * 4),
-              0,
-              o.take(tokens * out * 4),
-              drops ? o.take(tokens * 8) : 0,
-              u);
+          ops.linear()
+              .forward(
+                  made(ops, o, spare[0], in, out, rank, drops, true),
+                  tokens,
+                  tokens,
+                  o.take(tokens * in * 4),
+                  0,
+                  o.take(tokens * out * 4),
+                  drops ? o.take(tokens * 8) : 0,
+                  u);
         };
     String what = storage + " " + in + " to " + out + ", " + tokens + " tokens, drops " + drops;
     long seen = taken(storage, forward);
@@ -102,15 +107,16 @@ class CudaScratchTest {
     for (boolean stacked : new boolean[] {false, true}) {
       Call backward =
           (ops, o) ->
-              ops.linearBackward(
-                  made(ops, o, spare[0], in, out, rank, drops, stacked),
-                  tokens,
-                  o.take(tokens * in * 4),
-                  o.take(tokens * 2 * rank * 4),
-                  o.take(tokens * out * 4),
-                  drops ? o.take(tokens * 8) : 0,
-                  o.take(tokens * 2 * rank * 4),
-                  o.take(tokens * in * 4));
+              ops.linear()
+                  .backward(
+                      made(ops, o, spare[0], in, out, rank, drops, stacked),
+                      tokens,
+                      o.take(tokens * in * 4),
+                      o.take(tokens * 2 * rank * 4),
+                      o.take(tokens * out * 4),
+                      drops ? o.take(tokens * 8) : 0,
+                      o.take(tokens * 2 * rank * 4),
+                      o.take(tokens * in * 4));
       assertEquals(
           CudaScratch.linearBackward(storage, l, tokens, drops, stacked, false),
           taken(storage, backward),
@@ -121,7 +127,7 @@ class CudaScratchTest {
   private static long made(
       Ops ops,
       Operands o,
-      Ops.Spare spare,
+      LinearOps.Spare spare,
       long in,
       long out,
       long rank,
@@ -130,24 +136,25 @@ class CudaScratchTest {
     long w = o.take((out + spare.rows()) * spare.stride() * ops.dtype().bytes());
     long linear =
         spare.any(in)
-            ? ops.linearCreateStrided(out, in, spare, w, 0)
-            : ops.linearCreate(out, in, w, 0, 0, 0);
+            ? ops.linear().createStrided(out, in, spare, w, 0)
+            : ops.linear().create(out, in, w, 0, 0, 0);
     long half = out / 2;
     long own = rank * in * ops.dtype().bytes();
     long a = o.take(3 * own);
     for (long part = 0; part < 2; part++) {
-      ops.linearAdapter(
-          linear,
-          part * half,
-          half,
-          rank,
-          1f,
-          drops ? 0.5f : 0f,
-          7,
-          a + part * (stacked ? own : 2 * own),
-          o.take(half * rank * ops.dtype().bytes()),
-          o.take(rank * in * 4),
-          o.take(half * rank * 4));
+      ops.linear()
+          .adapter(
+              linear,
+              part * half,
+              half,
+              rank,
+              1f,
+              drops ? 0.5f : 0f,
+              7,
+              a + part * (stacked ? own : 2 * own),
+              o.take(half * rank * ops.dtype().bytes()),
+              o.take(rank * in * 4),
+              o.take(half * rank * 4));
     }
     return linear;
   }
@@ -172,22 +179,24 @@ class CudaScratchTest {
             Dtype.F32,
             (ops, o) -> {
               long linear =
-                  ops.linearCreate(
-                      24,
-                      40,
-                      o.take(24 * 40 * 4),
-                      o.take(24 * 40 * 4),
-                      o.take(24 * 4),
-                      o.take(24 * 4));
-              ops.linearBackward(
-                  linear,
-                  130,
-                  o.take(130 * 40 * 4),
-                  0,
-                  o.take(130 * 24 * 4),
-                  0,
-                  0,
-                  o.take(130 * 40 * 4));
+                  ops.linear()
+                      .create(
+                          24,
+                          40,
+                          o.take(24 * 40 * 4),
+                          o.take(24 * 40 * 4),
+                          o.take(24 * 4),
+                          o.take(24 * 4));
+              ops.linear()
+                  .backward(
+                      linear,
+                      130,
+                      o.take(130 * 40 * 4),
+                      0,
+                      o.take(130 * 24 * 4),
+                      0,
+                      0,
+                      o.take(130 * 40 * 4));
             });
     CudaScratch.Linear l = new CudaScratch.Linear(40, 24, 40, 0, 0, 0, true);
     assertEquals(CudaScratch.linearBackward(Dtype.F32, l, 130, false, true, true), seen);
@@ -227,15 +236,15 @@ class CudaScratchTest {
     assertEquals(CudaScratch.attention(storage, c, queries, keys, of, true), backward, what);
   }
 
-  private static Ops.AttentionShape shape(
+  private static AttentionShape shape(
       ModelConfig c, Operands o, long queries, long keys, long segments) {
-    return new Ops.AttentionShape(
+    return new AttentionShape(
         c.heads(),
         c.kvHeads(),
         c.headDim(),
         1f,
         segments,
-        o.take(segments * Ops.SEGMENT_FIELDS * Integer.BYTES),
+        o.take(segments * AttentionShape.SEGMENT_FIELDS * Integer.BYTES),
         queries,
         c.queryWidth(),
         keys,
@@ -272,18 +281,19 @@ class CudaScratchTest {
           taken(
               Dtype.F32,
               (ops, o) -> {
-                Ops.WorkspaceBytes needed = ops.headWorkspace(n, 16, 100);
+                HeadOps.WorkspaceBytes needed = ops.head().workspace(n, 16, 100);
                 long bytes = needed.most();
-                ops.headForward(
-                    new Ops.HeadShape(n, n, 16, 100, o.take(bytes), bytes),
-                    new Ops.HeadCounts(references ? 1 : 0, 0),
-                    o.take(n * 16 * 4),
-                    o.take(100 * 16 * 4),
-                    o.take(16 * 4),
-                    o.take(n * Ops.ROW_FIELDS * 4),
-                    0,
-                    o.take(n * Ops.STATISTICS * 4),
-                    o.take(n * 16 * 4));
+                ops.head()
+                    .forward(
+                        new HeadOps.Shape(n, n, 16, 100, o.take(bytes), bytes),
+                        new HeadOps.Counts(references ? 1 : 0, 0),
+                        o.take(n * 16 * 4),
+                        o.take(100 * 16 * 4),
+                        o.take(16 * 4),
+                        o.take(n * HeadOps.ROW_FIELDS * 4),
+                        0,
+                        o.take(n * HeadOps.STATISTICS * 4),
+                        o.take(n * 16 * 4));
               });
       assertEquals(CudaScratch.head(n, references, 0, true, false), seen);
     }
@@ -299,8 +309,8 @@ class CudaScratchTest {
             taken(
                 Dtype.F32,
                 (ops, o) -> {
-                  Ops.NormShape shape =
-                      new Ops.NormShape(
+                  NormShape shape =
+                      new NormShape(
                           vectors == 2 ? NormKind.LAYER : NormKind.RMS,
                           sources,
                           1,
@@ -309,19 +319,20 @@ class CudaScratchTest {
                           0,
                           8,
                           8);
-                  ops.headNormBackward(
-                      shape,
-                      n,
-                      o.take(n * Ops.ROW_FIELDS * 4),
-                      o.take(n * 4),
-                      o.take(n * 8 * 4),
-                      o.take(sources * 8 * 4),
-                      o.take(8 * 4),
-                      vectors == 2 ? o.take(sources * 4) : 0,
-                      o.take(sources * 4),
-                      o.take(sources * 8 * 4),
-                      vectors > 0 ? o.take(8 * 4) : 0,
-                      vectors > 1 ? o.take(8 * 4) : 0);
+                  ops.head()
+                      .normBackward(
+                          shape,
+                          n,
+                          o.take(n * HeadOps.ROW_FIELDS * 4),
+                          o.take(n * 4),
+                          o.take(n * 8 * 4),
+                          o.take(sources * 8 * 4),
+                          o.take(8 * 4),
+                          vectors == 2 ? o.take(sources * 4) : 0,
+                          o.take(sources * 4),
+                          o.take(sources * 8 * 4),
+                          vectors > 0 ? o.take(8 * 4) : 0,
+                          vectors > 1 ? o.take(8 * 4) : 0);
                 });
         assertEquals(CudaScratch.headNorm(n, sources, 8, vectors), seen, n + " rows, " + trained);
       }
@@ -337,7 +348,7 @@ class CudaScratchTest {
                 storage,
                 (ops, o) ->
                     ops.normBackward(
-                        Ops.NormShape.rms(100, d, 1e-5f),
+                        NormShape.rms(100, d, 1e-5f),
                         o.take(100 * d * 4),
                         o.take(100 * d * 4),
                         o.take(d * 4),
@@ -391,12 +402,13 @@ class CudaScratchTest {
         taken(
             Dtype.F32,
             (ops, o) ->
-                ops.headSample(
-                    new Ops.HeadShape(5, 5, 16, 100, o.take(1 << 16), 1 << 16),
-                    o.take(5 * 16 * 4),
-                    o.take(100 * 16 * 4),
-                    new Ops.Sampling(1f, 0, 1f, 1),
-                    o.take(5 * 8),
-                    o.take(5 * 4))));
+                ops.head()
+                    .sample(
+                        new HeadOps.Shape(5, 5, 16, 100, o.take(1 << 16), 1 << 16),
+                        o.take(5 * 16 * 4),
+                        o.take(100 * 16 * 4),
+                        new HeadOps.Sampling(1f, 0, 1f, 1),
+                        o.take(5 * 8),
+                        o.take(5 * 4))));
   }
 }

@@ -24,6 +24,7 @@ import org.lethe.checkpoint.SafetensorsFile;
 import org.lethe.data.TokenSequence;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Methods;
 import org.lethe.method.Role;
@@ -109,7 +110,7 @@ public class FamilyGoldenTest {
       long x = decoder.forward(View.BASE, batch, built.sourceTokens());
       float[] statistics = head.forward(x, built, false);
       for (int i = 0; i < n; i++) {
-        logits[i] = statistics[i * Ops.STATISTICS + 1];
+        logits[i] = statistics[i * HeadOps.STATISTICS + 1];
       }
     }
     return logits;

@@ -17,6 +17,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 import org.lethe.InternalFaultException;
 import org.lethe.TestDevice;
 import org.lethe.checkpoint.ModelDirectory;
+import org.lethe.kernels.AdamWSettings;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -157,7 +158,7 @@ class FusedUpdateTest {
       assertThrows(InternalFaultException.class, fused::endDone, "it was not begun");
       fused.begin(
           FusedUpdate.Phase.BOTH,
-          new FusedUpdate.Settings(0, new Ops.AdamWSettings(0.9f, 0.999f, 1e-8f, 0), 1e-2f, 0));
+          new FusedUpdate.Settings(0, new AdamWSettings(0.9f, 0.999f, 1e-8f, 0), 1e-2f, 0));
       fill(trainable, ParameterNames.HEAD, 1);
       fused.endDone();
       fill(trainable, upper, 1);

@@ -19,6 +19,7 @@ import org.lethe.UserException;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 
 class GeneratorTest {
@@ -29,7 +30,7 @@ class GeneratorTest {
           new int[] {1, 70, 71, 72, 73, 74, 75, 76, 77, 78},
           new int[] {1, 5},
           new int[] {1, 100, 3});
-  private static final Ops.Sampling HOT = new Ops.Sampling(1.5f, 0, 1f, 11);
+  private static final HeadOps.Sampling HOT = new HeadOps.Sampling(1.5f, 0, 1f, 11);
 
   private Backend backend;
   private Model model;
@@ -46,7 +47,7 @@ class GeneratorTest {
     backend.close();
   }
 
-  private List<int[]> sample(int slots, List<int[]> prompts, Ops.Sampling sampling) {
+  private List<int[]> sample(int slots, List<int[]> prompts, HeadOps.Sampling sampling) {
     try (Generator generator = new Generator(model, slots, 32, false)) {
       return generator.sample(prompts, 8, Set.of(), sampling);
     }
@@ -71,7 +72,7 @@ class GeneratorTest {
     assertSame(all, sample(5, PROMPTS, HOT));
     assertSame(all, sample(2, PROMPTS, HOT));
     assertSame(all, sample(1, PROMPTS, HOT));
-    List<int[]> other = sample(5, PROMPTS, new Ops.Sampling(1.5f, 0, 1f, 12));
+    List<int[]> other = sample(5, PROMPTS, new HeadOps.Sampling(1.5f, 0, 1f, 12));
     assertFalse(Arrays.deepEquals(all.toArray(), other.toArray()));
   }
 
@@ -93,9 +94,9 @@ class GeneratorTest {
   @Test
   void theLikeliestAloneIsTheGreedyChoice() {
     List<int[]> greedy = greedy(5, PROMPTS, 8);
-    assertSame(greedy, sample(5, PROMPTS, new Ops.Sampling(1.7f, 1, 1f, 3)));
-    assertSame(greedy, sample(2, PROMPTS, new Ops.Sampling(0.9f, 0, 1e-6f, 3)));
-    assertSame(greedy, sample(2, PROMPTS, new Ops.Sampling(1e-4f, 0, 1f, 3)));
+    assertSame(greedy, sample(5, PROMPTS, new HeadOps.Sampling(1.7f, 1, 1f, 3)));
+    assertSame(greedy, sample(2, PROMPTS, new HeadOps.Sampling(0.9f, 0, 1e-6f, 3)));
+    assertSame(greedy, sample(2, PROMPTS, new HeadOps.Sampling(1e-4f, 0, 1f, 3)));
   }
 
   @Test

@@ -1,7 +1,7 @@
 package org.lethe.model;
 
 import java.util.List;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 import org.lethe.method.RowKind;
 
 /** log p of every token of the vocabulary at every position of a sequence: [T * V]. */
@@ -27,7 +27,7 @@ public final class Logits {
       float[] log = new float[ids.length * vocabulary];
       for (int i = 0; i < log.length; i++) {
         // The label's logit less the logsumexp.
-        log[i] = statistics[i * Ops.STATISTICS + 1] - statistics[i * Ops.STATISTICS];
+        log[i] = statistics[i * HeadOps.STATISTICS + 1] - statistics[i * HeadOps.STATISTICS];
       }
       return log;
     }

@@ -18,6 +18,7 @@ import org.lethe.data.CounterRng;
 import org.lethe.data.TokenSequence;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Methods;
 import org.lethe.method.Role;
@@ -216,7 +217,7 @@ class ViewTest {
         for (int v = t * vocabulary; v < (t + 1) * vocabulary; v++) {
           kl += Math.exp(q[v]) * (q[v] - p[v]);
         }
-        float found = statistics[t * Ops.STATISTICS + KL];
+        float found = statistics[t * HeadOps.STATISTICS + KL];
         // Sums of 101 terms of fp32 logits.
         assertEquals(kl, found, 1e-5 * Math.max(1, kl), "position " + t);
         assertTrue(kl > 1e-3);

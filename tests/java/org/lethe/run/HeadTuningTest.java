@@ -14,6 +14,7 @@ import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.model.Model;
 import org.lethe.model.ModelConfig;
@@ -69,13 +70,13 @@ class HeadTuningTest {
       assertTrue(e.getMessage().contains("train.head_tiles is [0, 1]"), e.getMessage());
       return;
     }
-    assertEquals(0, model.ops().headChunk(HIDDEN, VOCABULARY));
+    assertEquals(0, model.ops().head().chunk(HIDDEN, VOCABULARY));
     assertEquals(config(3), HeadTuning.settle(config(3), model));
-    assertEquals(3, model.ops().headChunk(HIDDEN, VOCABULARY));
-    assertEquals(new Ops.HeadTiles(0, 0), model.ops().headTiles(HIDDEN, VOCABULARY));
+    assertEquals(3, model.ops().head().chunk(HIDDEN, VOCABULARY));
+    assertEquals(new HeadOps.Tiles(0, 0), model.ops().head().tiles(HIDDEN, VOCABULARY));
     assertEquals(tiled(1, 2), HeadTuning.settle(tiled(1, 2), model));
-    assertEquals(new Ops.HeadTiles(1, 2), model.ops().headTiles(HIDDEN, VOCABULARY));
-    assertEquals(0, model.ops().headChunk(HIDDEN, VOCABULARY));
+    assertEquals(new HeadOps.Tiles(1, 2), model.ops().head().tiles(HIDDEN, VOCABULARY));
+    assertEquals(0, model.ops().head().chunk(HIDDEN, VOCABULARY));
   }
 
   @Test
@@ -86,8 +87,8 @@ class HeadTuningTest {
     RunConfig settled = HeadTuning.settle(config(-1), model);
     int chunk = settled.train().headChunk();
     assertTrue(chunk >= 0 && chunk < 40, "a chunk of " + chunk);
-    assertEquals(chunk, model.ops().headChunk(HIDDEN, VOCABULARY));
-    Ops.HeadTiles tiles = model.ops().headTiles(HIDDEN, VOCABULARY);
+    assertEquals(chunk, model.ops().head().chunk(HIDDEN, VOCABULARY));
+    HeadOps.Tiles tiles = model.ops().head().tiles(HIDDEN, VOCABULARY);
     RunConfig expected =
         Config.with(
             config(chunk),
@@ -100,10 +101,10 @@ class HeadTuningTest {
     RunConfig kept =
         Config.with(
             settled, RunConfig.class, List.of("train.head_chunk=5", "train.head_tiles=[2, 1]"));
-    model.ops().headSetChunk(HIDDEN, VOCABULARY, 6);
+    model.ops().head().setChunk(HIDDEN, VOCABULARY, 6);
     assertEquals(kept, HeadTuning.settle(kept, model));
-    assertEquals(5, model.ops().headChunk(HIDDEN, VOCABULARY));
-    assertEquals(new Ops.HeadTiles(2, 1), model.ops().headTiles(HIDDEN, VOCABULARY));
+    assertEquals(5, model.ops().head().chunk(HIDDEN, VOCABULARY));
+    assertEquals(new HeadOps.Tiles(2, 1), model.ops().head().tiles(HIDDEN, VOCABULARY));
   }
 
   private static RunConfig tiledOf(String list) {
@@ -120,14 +121,14 @@ class HeadTuningTest {
     String here = HeadTuning.listOf(backend.description());
     assertEquals(tiledOf(here), HeadTuning.settle(tiledOf(here), model));
     String elsewhere = "NVIDIA H200, 9.0, cublaslt 13.2.1";
-    model.ops().headSetTiles(HIDDEN, VOCABULARY, new Ops.HeadTiles(0, 0));
+    model.ops().head().setTiles(HIDDEN, VOCABULARY, new HeadOps.Tiles(0, 0));
     UserException e =
         assertThrows(UserException.class, () -> HeadTuning.settle(tiledOf(elsewhere), model));
     for (String said :
         List.of("[1, 2]", elsewhere, "this is " + here, "LETHE_CUBLASLT", "head_chunk=-1")) {
       assertTrue(e.getMessage().contains(said), e.getMessage());
     }
-    assertEquals(new Ops.HeadTiles(0, 0), model.ops().headTiles(HIDDEN, VOCABULARY));
+    assertEquals(new HeadOps.Tiles(0, 0), model.ops().head().tiles(HIDDEN, VOCABULARY));
     // The recommended one needs no list, and who measures gets this one's.
     RunConfig recommended =
         Config.with(

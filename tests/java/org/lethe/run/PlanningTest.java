@@ -43,6 +43,7 @@ import org.lethe.train.MemorySettings;
 import org.lethe.train.Schedule;
 import org.lethe.train.Step;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 
 /** What is planned before anything is loaded. */
@@ -151,7 +152,7 @@ class PlanningTest {
                       new DeviceCosts(true, 0, 64)));
           long fixed = planned.fixed().values().stream().mapToLong(v -> v).sum();
           assertWithin(backend.allocatedBytes(), fixed);
-          int largest = Step.largestPiece(trained, settings, null, List.of(step));
+          int largest = StepSizing.largestPiece(trained, settings, null, List.of(step));
           assertEquals(largest, planned.cut(false).piece());
           try (Step taken = new Step(model, trained, settings, null, largest)) {
             assertEquals(taken.bytes(), planned.cut(false).bytes());

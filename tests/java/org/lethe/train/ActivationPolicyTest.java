@@ -51,7 +51,7 @@ class ActivationPolicyTest {
   private static Found run(
       Model model, Method method, TrainSettings settings, ActivationPolicy policy) {
     List<StepSequence> sequences = GoldenSteps.of(method);
-    int largest = Step.largestPiece(method, settings, null, List.of(sequences));
+    int largest = StepSizing.largestPiece(method, settings, null, List.of(sequences));
     try (Step step = new Step(model, method, settings, null, largest, Sharding.none(), policy)) {
       Step.Gradients g = step.gradients(sequences);
       return new Found(g, GradientReader.gradients(model.trainable()), step.bytes());
@@ -186,7 +186,8 @@ class ActivationPolicyTest {
     try (Backend backend = TestDevice.open(2);
         Model model = GoldenSteps.model(backend, Dtype.F32)) {
       model.addLora(LoraConfig.all(4, 8), 1);
-      StepMemory memory = StepMemory.of(model, settings, Step.headRows(method, settings, null));
+      StepMemory memory =
+          StepMemory.of(model, settings, StepSizing.headRows(method, settings, null));
       for (int recomputed = 0; recomputed <= LAYERS; recomputed++) {
         ActivationPolicy policy = new ActivationPolicy(recomputed, LAYERS - recomputed);
         long before = backend.allocatedBytes();

@@ -121,7 +121,8 @@ class DropoutTest {
                 SafetensorsFile.open(Goldens.path("dropout/gradients.safetensors"))) {
           AdapterDirectory.load(model, adapter, true);
           TrainSettings settings = settings(tokens);
-          int largest = Step.largestPiece(method, settings, null, List.of(GoldenSteps.of(method)));
+          int largest =
+              StepSizing.largestPiece(method, settings, null, List.of(GoldenSteps.of(method)));
           try (Step step = new Step(model, method, settings, null, largest)) {
             Step.Gradients found = gradients(step, method, index);
             double loss = c.get("loss").asDouble();
@@ -196,12 +197,13 @@ class DropoutTest {
       staging.upload(rowKeys, rowKeys.length, keys, 0);
       Ops ops = new Ops(backend, Dtype.F32);
       long m = matrix.at(0);
-      long linear = ops.linearCreate(columns, columns, m, 0, 0, 0);
-      ops.linearAdapter(linear, 0, columns, columns, 1f, p, key, m, m, 0, 0);
+      long linear = ops.linear().create(columns, columns, m, 0, 0, 0);
+      ops.linear().adapter(linear, 0, columns, columns, 1f, p, key, m, m, 0, 0);
       int rows = rowKeys.length;
-      ops.linearForward(linear, rows, rows, inputs.at(0), 0, outputs.at(0), keys.at(0), kept.at(0));
+      ops.linear()
+          .forward(linear, rows, rows, inputs.at(0), 0, outputs.at(0), keys.at(0), kept.at(0));
       staging.download(kept, 0, u, u.length);
-      ops.linearClose(linear);
+      ops.linear().close(linear);
     }
     return u;
   }

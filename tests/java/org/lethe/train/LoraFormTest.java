@@ -27,6 +27,7 @@ import org.lethe.checkpoint.AdapterDirectory;
 import org.lethe.checkpoint.ModelDirectory;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.LinearOps;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 import org.lethe.method.Method;
@@ -132,7 +133,7 @@ class LoraFormTest {
     for (Dtype dtype : List.of(Dtype.F32, Dtype.BF16)) {
       SpareRule asked = SpareRule.of(new Ops(backend, Dtype.F32));
       for (long[] shape : new long[][] {{64, 32, 12}, {32, 56, 4}, {32, 32, 4}, {112, 32, 33}}) {
-        Ops.Spare expected = asked.of(dtype, shape[0], shape[1], shape[2]);
+        LinearOps.Spare expected = asked.of(dtype, shape[0], shape[1], shape[2]);
         assertEquals(expected, planned.of(dtype, shape[0], shape[1], shape[2]));
         assertEquals(AUGMENTED && shape[0] != shape[1], expected.any(shape[1]));
       }

@@ -141,7 +141,7 @@ class LoraStepGoldenTest {
             s.maxGradientNorm(),
             1,
             s.onNonFinite());
-    return Step.largestPiece(method, smallest, null, List.of(sequencesOf(method)));
+    return StepSizing.largestPiece(method, smallest, null, List.of(sequencesOf(method)));
   }
 
   @ParameterizedTest

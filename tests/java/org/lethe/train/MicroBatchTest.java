@@ -14,7 +14,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.lethe.data.TokenSequence;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 import org.lethe.method.Accumulator;
 import org.lethe.method.Loss;
 import org.lethe.method.Method;
@@ -114,7 +114,7 @@ class MicroBatchTest {
     assertEquals(8, rows.sources());
     assertEquals(
         List.of(plain, warm, near), sequencesOf(piece).stream().map(Sequence::use).toList());
-    int[] last = Arrays.copyOfRange(rows.records(), 8 * Ops.ROW_FIELDS, 9 * Ops.ROW_FIELDS);
+    int[] last = Arrays.copyOfRange(rows.records(), 8 * HeadOps.ROW_FIELDS, 9 * HeadOps.ROW_FIELDS);
     assertEquals(3, rows.sourceTokens()[last[0]]);
     assertEquals(-1, last[1]);
     assertEquals(7, rows.sourceTokens()[last[3]]);

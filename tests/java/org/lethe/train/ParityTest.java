@@ -122,7 +122,8 @@ class ParityTest {
     assertEquals(padding.length(), golden.get("length").asInt());
     TrainSettings settings = settings(golden.get("rows").asInt(), padding);
     int pair =
-        Step.largestPiece(method, settings.withTokensPerMicroBatch(1), null, List.of(of(method)));
+        StepSizing.largestPiece(
+            method, settings.withTokensPerMicroBatch(1), null, List.of(of(method)));
     // Whole micro-batches, and cut into pieces of a pair, which may not show.
     for (int piece : new int[] {4096, pair}) {
       try (Step step = new Step(model, method, settings, null, piece)) {

@@ -148,7 +148,7 @@ class PublishedMethodsTest {
     // Whole, and in the smallest pieces there are: the numbers may not show the cut.
     for (int tokens : new int[] {4096, 1}) {
       TrainSettings settings = settings(tokens);
-      int piece = Step.largestPiece(method, settings, null, List.of(sequences(method)));
+      int piece = StepSizing.largestPiece(method, settings, null, List.of(sequences(method)));
       try (Model model = model();
           Step step = new Step(model, method, settings, null, piece)) {
         Step.Gradients result = step.gradients(sequences(method));

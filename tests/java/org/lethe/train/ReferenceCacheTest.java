@@ -83,7 +83,7 @@ class ReferenceCacheTest {
     int longest = step.stream().mapToInt(s -> s.tokens().ids().length).max().orElseThrow();
     double bound = 2 * 2 * longest * NLL_TOLERANCE;
     for (int tokens : new int[] {4096, 20}) {
-      int piece = Step.largestPiece(method, settings(tokens), cache, List.of(step));
+      int piece = StepSizing.largestPiece(method, settings(tokens), cache, List.of(step));
       try (Step training = new Step(model, method, settings(tokens), cache, piece)) {
         double loss = training.gradients(step).loss();
         assertEquals(2 / beta * StrictMath.log(2), loss, bound, tokens + " tokens");

@@ -107,7 +107,7 @@ class ScratchPlanTest {
           model.addLora(lora, 1);
         }
         assertTight(model.scratch().loading(), loaded, false);
-        int piece = Step.largestPiece(model, method, settings, null, List.of(step()));
+        int piece = StepSizing.largestPiece(model, method, settings, null, List.of(step()));
         try (Step step = new Step(model, method, settings, null, piece)) {
           step.run(0, step(), 1e-3);
           long planned = PieceShape.scratch(model, method, settings, null, List.of(step()), piece);
@@ -133,7 +133,7 @@ class ScratchPlanTest {
       try (Model model = loaded(backend, dtype, sizes, List.of(lora))) {
         model.addLora(lora, 1);
         List<List<StepSequence>> steps = List.of(shortStep(), shortStep(), step());
-        try (Step step = Step.fitted(model, method, settings, null, steps, Sharding.none())) {
+        try (Step step = StepSizing.fitted(model, method, settings, null, steps, Sharding.none())) {
           for (int i = 0; i < steps.size(); i++) {
             step.run(i, steps.get(i), 1e-3);
           }

@@ -22,7 +22,7 @@ class ShardingTest {
   private static long held(Model model, Sharding sharding) {
     Method method = Methods.create(MethodConfig.of("GA+GD"));
     TrainSettings settings = GoldenSteps.settings(1, 1e-3, 64, TrainSettings.OnNonFinite.STOP);
-    int largest = Step.largestPiece(method, settings, null, List.of(GoldenSteps.of(method)));
+    int largest = StepSizing.largestPiece(method, settings, null, List.of(GoldenSteps.of(method)));
     long before = Staging.allBytes();
     try (Step step = new Step(model, method, settings, null, largest, sharding)) {
       step.run(0, GoldenSteps.of(method), 1e-3);

@@ -100,7 +100,7 @@ class SharedPrefixesTest {
   private record Found(Step.Gradients of, Map<String, float[]> gradients) {}
 
   private Found found(Method method, TrainSettings settings) {
-    int largest = Step.largestPiece(model, method, settings, null, List.of(step(method)));
+    int largest = StepSizing.largestPiece(model, method, settings, null, List.of(step(method)));
     try (Step step = new Step(model, method, settings, null, largest)) {
       Step.Gradients of = step.gradients(step(method));
       return new Found(of, GradientReader.gradients(model.trainable()));
@@ -251,7 +251,7 @@ class SharedPrefixesTest {
               all.rankPattern(),
               all.alphaPattern()),
           7);
-      int largest = Step.largestPiece(drops, method, on, null, List.of(step(method)));
+      int largest = StepSizing.largestPiece(drops, method, on, null, List.of(step(method)));
       try (Step step = new Step(drops, method, on, null, largest)) {
         assertEquals(0, step.gradients(step(method)).sharedTokens());
       }
@@ -262,8 +262,8 @@ class SharedPrefixesTest {
   void aStepOfSharedPrefixesTakesTheSameMemoryThatWasPlanned() {
     Method method = Methods.create(MethodConfig.of("IDK+AP"));
     TrainSettings on = settings(TrainSettings.SharedPrefixes.ON);
-    int shared = Step.largestPiece(model, method, on, null, List.of(step(method)));
-    int whole = Step.largestPiece(method, on, null, List.of(step(method)));
+    int shared = StepSizing.largestPiece(model, method, on, null, List.of(step(method)));
+    int whole = StepSizing.largestPiece(method, on, null, List.of(step(method)));
     Step.Gradients of = found(method, on).of();
     assertEquals(whole, of.tokens() + of.sharedTokens());
     assertEquals(shared, of.tokens());

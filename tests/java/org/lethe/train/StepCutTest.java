@@ -134,7 +134,7 @@ class StepCutTest {
     try (Backend backend = TestDevice.open(1);
         Model model = GoldenSteps.model(backend, Dtype.F32)) {
       model.addLora(LoraConfig.all(2, 4), 1);
-      try (Step step = Step.fitted(model, METHOD, settings, null, steps, Sharding.none())) {
+      try (Step step = StepSizing.fitted(model, METHOD, settings, null, steps, Sharding.none())) {
         assertEquals(8 + 12, step.fit().piece());
       }
     }

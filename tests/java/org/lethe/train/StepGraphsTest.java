@@ -174,7 +174,7 @@ class StepGraphsTest {
   void aStepInPiecesIsCapturedPieceByPiece() {
     Method method = Methods.create(MethodConfig.of("NPO+GD"));
     int piece =
-        Step.largestPiece(method, settings(Graphs.AUTO), null, List.of(batch(method, 0))) / 2;
+        StepSizing.largestPiece(method, settings(Graphs.AUTO), null, List.of(batch(method, 0))) / 2;
     try (Model one = model("adapters");
         Model two = model("adapters");
         Step captured = new Step(one, method, settings(Graphs.AUTO), null, piece);

@@ -26,6 +26,7 @@ import org.lethe.data.Counterpart;
 import org.lethe.data.TokenSequence;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.method.Method;
 import org.lethe.method.MethodConfig;
@@ -122,7 +123,7 @@ class ViewMethodsGoldenTest {
     }
     // Whole, and in pieces: the numbers may not show the cut.
     TrainSettings tiny = GoldenSteps.settings(1, 1e-3, 1, TrainSettings.OnNonFinite.STOP);
-    int pair = Step.largestPiece(method, tiny, null, List.of(step));
+    int pair = StepSizing.largestPiece(method, tiny, null, List.of(step));
     for (int piece : new int[] {4096, pair}) {
       try (Step training = new Step(model, method, settings(), null, piece)) {
         Step.Gradients found = training.gradients(step);
@@ -156,7 +157,7 @@ class ViewMethodsGoldenTest {
         assertArrayEquals(expected, found.get(0), d.toString());
         assertThrows(
             UserException.class,
-            () -> generator.sample(prompts, 2, Set.of(), new Ops.Sampling(1, 0, 1, 0)));
+            () -> generator.sample(prompts, 2, Set.of(), new HeadOps.Sampling(1, 0, 1, 0)));
       }
     }
     assertThrows(UserException.class, () -> new Mixture(View.BASE, other, -1));

@@ -1,5 +1,6 @@
 package org.lethe.bench.scaling;
 
+import org.lethe.kernels.AttentionShape;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Ops;
 
@@ -62,7 +63,7 @@ final class AttentionSubject implements Subject {
     private final Buffer dq;
     private final Buffer dk;
     private final Buffer dv;
-    private final Ops.AttentionShape shape;
+    private final AttentionShape shape;
 
     Attention(Ops ops, Sizes s, int headDim) {
       this.ops = ops;
@@ -81,14 +82,14 @@ final class AttentionSubject implements Subject {
       dv = memory.storage(n);
       lse = memory.bytes((long) s.tokens() * heads * Float.BYTES);
       int sequences = s.tokens() / s.length();
-      int[] segments = new int[sequences * Ops.SEGMENT_FIELDS];
+      int[] segments = new int[sequences * AttentionShape.SEGMENT_FIELDS];
       for (int i = 0; i < sequences; i++) {
-        int at = i * Ops.SEGMENT_FIELDS;
+        int at = i * AttentionShape.SEGMENT_FIELDS;
         segments[at] = segments[at + 2] = i * s.length();
         segments[at + 1] = segments[at + 3] = s.length();
       }
       shape =
-          new Ops.AttentionShape(
+          new AttentionShape(
               heads,
               heads,
               headDim,

@@ -1,6 +1,7 @@
 package org.lethe.bench.scaling;
 
 import org.lethe.kernels.Buffer;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 
 /** The frozen head: statistics and gradient of the negative log-likelihood of each row. */
@@ -26,7 +27,7 @@ final class HeadSubject implements Subject {
   @Override
   public long bytes(Ops ops, Sizes s) {
     long matrices = (2L * s.tokens() + s.vocabulary()) * s.width() * ops.dtype().bytes();
-    long rows = (long) s.tokens() * (Ops.STATISTICS + Ops.ROW_FIELDS) * Float.BYTES;
+    long rows = (long) s.tokens() * (HeadOps.STATISTICS + HeadOps.ROW_FIELDS) * Float.BYTES;
     return matrices + rows + workspace(ops, s);
   }
 
@@ -49,7 +50,7 @@ final class HeadSubject implements Subject {
     private final Buffer rows;
     private final Buffer statistics;
     private final Buffer gradient;
-    private final Ops.HeadShape shape;
+    private final HeadOps.Shape shape;
 
     Head(Ops ops, Sizes s) {
       this.ops = ops;
@@ -58,9 +59,9 @@ final class HeadSubject implements Subject {
       this.h = memory.normal((long) s.tokens() * s.width(), 1, 1);
       this.w = memory.normal((long) s.vocabulary() * s.width(), WEIGHT_DEVIATION, 2);
       this.mean = memory.bytes((long) s.width() * Float.BYTES);
-      int[] records = new int[s.tokens() * Ops.ROW_FIELDS];
+      int[] records = new int[s.tokens() * HeadOps.ROW_FIELDS];
       for (int row = 0; row < s.tokens(); row++) {
-        int at = row * Ops.ROW_FIELDS;
+        int at = row * HeadOps.ROW_FIELDS;
         records[at] = row;
         records[at + 1] = label(row);
         records[at + 2] = NLL;
@@ -68,13 +69,13 @@ final class HeadSubject implements Subject {
         records[at + 4] = -1;
       }
       this.rows = memory.ints(records);
-      this.statistics = memory.bytes((long) s.tokens() * Ops.STATISTICS * Float.BYTES);
+      this.statistics = memory.bytes((long) s.tokens() * HeadOps.STATISTICS * Float.BYTES);
       this.gradient = memory.storage((long) s.tokens() * s.width());
       long bytes = workspace(ops, s);
       this.shape =
-          new Ops.HeadShape(
+          new HeadOps.Shape(
               s.tokens(), s.tokens(), s.width(), s.vocabulary(), memory.bytes(bytes).at(0), bytes);
-      ops.headMean(s.width(), s.vocabulary(), w.at(0), mean.at(0));
+      ops.head().mean(s.width(), s.vocabulary(), w.at(0), mean.at(0));
     }
 
     private int label(int row) {
@@ -83,16 +84,17 @@ final class HeadSubject implements Subject {
 
     @Override
     public void call() {
-      ops.headForward(
-          shape,
-          new Ops.HeadCounts(0, 0),
-          h.at(0),
-          w.at(0),
-          mean.at(0),
-          rows.at(0),
-          0,
-          statistics.at(0),
-          gradient.at(0));
+      ops.head()
+          .forward(
+              shape,
+              new HeadOps.Counts(0, 0),
+              h.at(0),
+              w.at(0),
+              mean.at(0),
+              rows.at(0),
+              0,
+              statistics.at(0),
+              gradient.at(0));
     }
 
     /** The last row's gradient: p - e_y times the weight. */

@@ -68,14 +68,15 @@ final class LinearSubject implements Subject {
       du = memory.storage((long) s.tokens() * s.rank());
       Buffer da = memory.bytes(s.rank() * d * Float.BYTES);
       Buffer db = memory.bytes(s.rank() * d * Float.BYTES);
-      linear = ops.linearCreate(d, d, w.at(0), 0, 0, 0);
-      ops.linearAdapter(linear, 0, d, s.rank(), SCALE, 0, 0, a.at(0), b.at(0), da.at(0), db.at(0));
+      linear = ops.linear().create(d, d, w.at(0), 0, 0, 0);
+      ops.linear()
+          .adapter(linear, 0, d, s.rank(), SCALE, 0, 0, a.at(0), b.at(0), da.at(0), db.at(0));
     }
 
     @Override
     public void call() {
-      ops.linearForward(linear, s.tokens(), s.tokens(), x.at(0), 0, y.at(0), 0, u.at(0));
-      ops.linearBackward(linear, s.tokens(), x.at(0), u.at(0), dy.at(0), 0, du.at(0), dx.at(0));
+      ops.linear().forward(linear, s.tokens(), s.tokens(), x.at(0), 0, y.at(0), 0, u.at(0));
+      ops.linear().backward(linear, s.tokens(), x.at(0), u.at(0), dy.at(0), 0, du.at(0), dx.at(0));
     }
 
     /** The last row of both results. */
@@ -130,7 +131,7 @@ final class LinearSubject implements Subject {
 
     @Override
     public void close() {
-      ops.linearClose(linear);
+      ops.linear().close(linear);
       memory.close();
     }
   }

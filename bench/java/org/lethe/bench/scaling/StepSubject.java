@@ -22,6 +22,7 @@ import org.lethe.run.GemmFloor;
 import org.lethe.train.Schedule;
 import org.lethe.train.Step;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 
 /** A whole ME+GD step of adapters on all linears of a Llama with random weights. */
@@ -92,7 +93,7 @@ final class StepSubject implements Subject {
       Step made = null;
       try {
         model.addLora(lora, SEED);
-        int largest = Step.largestPiece(method(), settings, null, List.of(sequences));
+        int largest = StepSizing.largestPiece(method(), settings, null, List.of(sequences));
         long needed = Decoder.bytes(model, largest, true) + Head.bytes(model, largest, largest);
         if (needed > ops.backend().memory().free()) {
           throw new EnvironmentException(

@@ -16,6 +16,7 @@ import org.lethe.internal.abi.Abi;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.Nf4Scales;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 import org.lethe.model.quant.DynamicMap;
@@ -67,7 +68,7 @@ class Nf4OpsTest {
       codes.get(gotCodes);
       assertArrayEquals(packed, gotCodes);
       assertBits(scales, read(staging, scale, blocks));
-      Ops.Nf4Scales plain = Ops.Nf4Scales.plain(scale.at(0));
+      Nf4Scales plain = Nf4Scales.plain(scale.at(0));
       ops.nf4Dequantize(count, blockSize, wrapped.at(0), plain, result.at(0));
       assertBits(back, read(staging, result, count));
     }
@@ -103,8 +104,8 @@ class Nf4OpsTest {
         Buffer result = backend.allocate((long) count * Float.BYTES)) {
       staging.upload(map, map.length, values256, 0);
       staging.upload(nested.scales(), nested.scales().length, largest, 0);
-      Ops.Nf4Scales given =
-          new Ops.Nf4Scales(0, nestedCodes.at(0), values256.at(0), largest.at(0), nested.offset());
+      Nf4Scales given =
+          new Nf4Scales(0, nestedCodes.at(0), values256.at(0), largest.at(0), nested.offset());
       new Ops(backend, Dtype.F32)
           .nf4Dequantize(count, blockSize, packedCodes.at(0), given, result.at(0));
       assertBits(expected, read(staging, result, count));

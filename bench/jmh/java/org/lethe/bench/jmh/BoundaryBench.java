@@ -4,9 +4,11 @@ import java.util.Arrays;
 import java.util.concurrent.TimeUnit;
 import org.bytedeco.javacpp.FloatPointer;
 import org.lethe.internal.abi.Abi;
+import org.lethe.kernels.AttentionShape;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.NormShape;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -48,7 +50,7 @@ public class BoundaryBench {
   private Buffer ones;
   private Buffer statistics;
   private Buffer segments;
-  private Ops.AttentionShape shape;
+  private AttentionShape shape;
   private FloatPointer memory;
   private byte[] host;
 
@@ -62,9 +64,9 @@ public class BoundaryBench {
     b = backend.allocate(BYTES);
     ones = backend.allocate(BYTES);
     statistics = backend.allocate(BYTES);
-    segments = backend.allocate(Ops.SEGMENT_FIELDS * Integer.BYTES);
-    staging.upload(new int[] {0, 1, 0, 1, 0, 0}, Ops.SEGMENT_FIELDS, segments, 0);
-    shape = new Ops.AttentionShape(1, 1, N, 0.25f, 1, segments.at(0), 1, N, 1, N);
+    segments = backend.allocate(AttentionShape.SEGMENT_FIELDS * Integer.BYTES);
+    staging.upload(new int[] {0, 1, 0, 1, 0, 0}, AttentionShape.SEGMENT_FIELDS, segments, 0);
+    shape = new AttentionShape(1, 1, N, 0.25f, 1, segments.at(0), 1, N, 1, N);
     memory = new FloatPointer((long) N);
     host = new byte[BYTES];
     check();
@@ -139,7 +141,7 @@ public class BoundaryBench {
   @Shape("Ops.rmsnormForward, one row of 16")
   public void rmsnormRow() {
     ops.normForward(
-        Ops.NormShape.rms(1, N, 1e-5f), a.at(0), ones.at(0), 0, 0, b.at(0), 0, statistics.at(0));
+        NormShape.rms(1, N, 1e-5f), a.at(0), ones.at(0), 0, 0, b.at(0), 0, statistics.at(0));
   }
 
   @Benchmark

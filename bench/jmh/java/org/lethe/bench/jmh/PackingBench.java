@@ -13,8 +13,8 @@ import org.lethe.method.Positions;
 import org.lethe.method.ReferenceUse;
 import org.lethe.method.Use;
 import org.lethe.train.Pieces;
-import org.lethe.train.Step;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.Turns;
 import org.lethe.train.UnlearnBatches;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -159,8 +159,8 @@ public class PackingBench {
   }
 
   @Benchmark
-  @Shape("Step.largestPiece over the 100 steps of a run that is already tokenised")
+  @Shape("StepSizing.largestPiece over the 100 steps of a run that is already tokenised")
   public int largestPiece() {
-    return Step.largestPiece(objective, TrainedStep.settings(), null, run);
+    return StepSizing.largestPiece(objective, TrainedStep.settings(), null, run);
   }
 }

@@ -16,6 +16,7 @@ import org.lethe.train.Schedule;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 
 /**
@@ -62,7 +63,7 @@ public final class TrainedStep implements AutoCloseable {
   /** A step for other sequences on the same model; the caller closes it. */
   private Step step(List<StepSequence> of) {
     TrainSettings settings = settings();
-    int largest = Step.largestPiece(method, settings, null, List.of(of));
+    int largest = StepSizing.largestPiece(method, settings, null, List.of(of));
     return new Step(model, method, settings, null, largest);
   }
 

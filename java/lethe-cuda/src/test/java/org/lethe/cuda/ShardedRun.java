@@ -22,6 +22,7 @@ import org.lethe.train.Sharding;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 
 /** A short training run of a small Llama that one process or several share out. */
@@ -59,7 +60,7 @@ final class ShardedRun {
         Model model =
             Model.load(new Ops(backend, Dtype.F32), config, new RandomWeights(config, 7))) {
       adapt(model);
-      int largest = Step.largestPiece(method, SETTINGS, null, steps);
+      int largest = StepSizing.largestPiece(method, SETTINGS, null, steps);
       float[] adapters = model.lora().values();
       ByteBuffer out = ByteBuffer.allocate(STEPS * 16 + adapters.length * Float.BYTES);
       try (Step step = new Step(model, method, SETTINGS, null, largest, sharding)) {

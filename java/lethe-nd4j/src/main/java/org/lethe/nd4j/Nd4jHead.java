@@ -7,6 +7,7 @@ import org.lethe.kernels.Arena;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 import org.lethe.method.RowKind;
@@ -67,14 +68,14 @@ public final class Nd4jHead implements AutoCloseable {
     this.vocabulary = Math.toIntExact(weight.size(0));
     this.capacity = capacity;
     this.arena = new Arena(backend);
-    this.records = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
+    this.records = arena.reserve((long) capacity * HeadOps.ROW_FIELDS, Dtype.I32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
-    this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
+    this.stats = arena.reserve((long) capacity * HeadOps.STATISTICS, Dtype.F32);
     this.dhRows = arena.reserve(capacity * d, ops.dtype());
-    this.workspaceBytes = ops.headWorkspace(capacity, d, vocabulary).most();
+    this.workspaceBytes = ops.head().workspace(capacity, d, vocabulary).most();
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
-    this.staging = new Staging(Math.multiplyExact(capacity, Ops.STATISTICS * Float.BYTES));
+    this.staging = new Staging(Math.multiplyExact(capacity, HeadOps.STATISTICS * Float.BYTES));
   }
 
   /** Bytes taken on the device. */
@@ -149,16 +150,17 @@ public final class Nd4jHead implements AutoCloseable {
     try (Buffer h = Nd4jArrays.buffer(backend, hidden);
         Buffer w = Nd4jArrays.buffer(backend, weight);
         Buffer dw = Nd4jArrays.buffer(backend, dWeight)) {
-      ops.headBackward(
-          shape(),
-          h.at(0),
-          w.at(0),
-          arena.at(records),
-          0,
-          arena.at(coefficients),
-          arena.at(dhRows),
-          dw.at(0),
-          0);
+      ops.head()
+          .backward(
+              shape(),
+              h.at(0),
+              w.at(0),
+              arena.at(records),
+              0,
+              arena.at(coefficients),
+              arena.at(dhRows),
+              dw.at(0),
+              0);
     }
     // The coefficients are in the row gradients already.
     double[] ones = new double[rows];
@@ -178,34 +180,42 @@ public final class Nd4jHead implements AutoCloseable {
     hasGradients = false;
     staging.upload(packed, packed.length, arena.buffer(), records);
     int n = headRows.size();
-    Ops.HeadShape shape = shape(n, hidden.size(0));
+    HeadOps.Shape shape = shape(n, hidden.size(0));
     try (Buffer h = Nd4jArrays.buffer(backend, hidden);
         Buffer w = Nd4jArrays.buffer(backend, weight)) {
       // No mean row is kept: the weight belongs to others, who may change it.
-      ops.headForward(
-          shape,
-          Ops.HeadCounts.of(packed, new float[0]),
-          h.at(0),
-          w.at(0),
-          0,
-          arena.at(records),
-          0,
-          arena.at(stats),
-          gradients ? arena.at(dhRows) : 0);
+      ops.head()
+          .forward(
+              shape,
+              HeadOps.Counts.of(packed, new float[0]),
+              h.at(0),
+              w.at(0),
+              0,
+              arena.at(records),
+              0,
+              arena.at(stats),
+              gradients ? arena.at(dhRows) : 0);
     }
     rows = n;
     sources = hidden.size(0);
     hasGradients = gradients;
     hasReferences = headRows.stream().anyMatch(row -> compares(row.kind()));
-    float[] statistics = new float[n * Ops.STATISTICS];
+    float[] statistics = new float[n * HeadOps.STATISTICS];
     staging.download(arena.buffer(), stats, statistics, statistics.length);
     return new RowStatistics(statistics, vocabulary);
   }
 
   private void combine(INDArray dHidden) {
     try (Buffer dh = Nd4jArrays.buffer(backend, dHidden)) {
-      ops.headCombine(
-          rows, sources, d, arena.at(records), arena.at(coefficients), arena.at(dhRows), dh.at(0));
+      ops.head()
+          .combine(
+              rows,
+              sources,
+              d,
+              arena.at(records),
+              arena.at(coefficients),
+              arena.at(dhRows),
+              dh.at(0));
     }
   }
 
@@ -218,7 +228,7 @@ public final class Nd4jHead implements AutoCloseable {
   }
 
   private int[] pack(List<HeadRow> headRows, long hiddenRows) {
-    int[] packed = new int[headRows.size() * Ops.ROW_FIELDS];
+    int[] packed = new int[headRows.size() * HeadOps.ROW_FIELDS];
     int at = 0;
     for (HeadRow row : headRows) {
       boolean compares = compares(row.kind());
@@ -296,12 +306,12 @@ public final class Nd4jHead implements AutoCloseable {
     return dtype;
   }
 
-  private Ops.HeadShape shape() {
+  private HeadOps.Shape shape() {
     return shape(rows, sources);
   }
 
-  private Ops.HeadShape shape(long n, long hiddenRows) {
-    return new Ops.HeadShape(n, hiddenRows, d, vocabulary, arena.at(workspace), workspaceBytes);
+  private HeadOps.Shape shape(long n, long hiddenRows) {
+    return new HeadOps.Shape(n, hiddenRows, d, vocabulary, arena.at(workspace), workspaceBytes);
   }
 
   @Override

@@ -18,6 +18,7 @@ import org.bytedeco.pytorch.global.torch;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.NormShape;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
 import org.nd4j.linalg.api.buffer.DataType;
@@ -113,8 +114,8 @@ final class Coexistence {
       Ops ops = new Ops(backend, Dtype.F32);
       staging.upload(a, M * K, x, 0);
       staging.upload(transposed, K * N, w, 0);
-      long linear = ops.linearCreate(N, K, w.at(0), 0, 0, 0);
-      ops.linearForward(linear, M, 0, x.at(0), 0, y.at(0), 0, 0);
+      long linear = ops.linear().create(N, K, w.at(0), 0, 0, 0);
+      ops.linear().forward(linear, M, 0, x.at(0), 0, y.at(0), 0, 0);
       staging.download(y, 0, product, M * N);
       description = backend.description();
     }
@@ -182,14 +183,7 @@ final class Coexistence {
         Buffer buffer = backend.allocate(64)) {
       new Ops(backend, Dtype.F32)
           .normForward(
-              Ops.NormShape.rms(1, 4, 1e-6f),
-              buffer.at(0),
-              buffer.at(16),
-              0,
-              0,
-              buffer.at(32),
-              0,
-              0);
+              NormShape.rms(1, 4, 1e-6f), buffer.at(0), buffer.at(16), 0, 0, buffer.at(32), 0, 0);
     }
     assertEquals(before, torch.get_num_threads());
   }

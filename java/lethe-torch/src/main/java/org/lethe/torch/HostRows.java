@@ -6,7 +6,7 @@ import org.bytedeco.javacpp.BytePointer;
 import org.lethe.UserException;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Buffer;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 
 /**
  * The rows' records, coefficients and statistics, in host memory that ops read and write where it
@@ -20,15 +20,15 @@ final class HostRows implements AutoCloseable {
   private final int statisticsAt;
 
   HostRows(Backend backend, int capacity) {
-    this.coefficientsAt = Math.multiplyExact(capacity, Ops.ROW_FIELDS * Integer.BYTES);
+    this.coefficientsAt = Math.multiplyExact(capacity, HeadOps.ROW_FIELDS * Integer.BYTES);
     this.statisticsAt = Math.addExact(coefficientsAt, capacity * Float.BYTES);
-    int size = Math.addExact(statisticsAt, Math.multiplyExact(capacity, Ops.STATISTICS * 4));
+    int size = Math.addExact(statisticsAt, Math.multiplyExact(capacity, HeadOps.STATISTICS * 4));
     this.memory = Ownership.own(() -> new BytePointer((long) size));
     this.bytes = memory.asBuffer().order(ByteOrder.nativeOrder());
     this.buffer = backend.wrap(memory, size);
   }
 
-  /** The ref of the records, int32 [rows, {@link Ops#ROW_FIELDS}]. */
+  /** The ref of the records, int32 [rows, {@link HeadOps#ROW_FIELDS}]. */
   long records() {
     return buffer.at(0);
   }
@@ -38,7 +38,7 @@ final class HostRows implements AutoCloseable {
     return buffer.at(coefficientsAt);
   }
 
-  /** The ref of the statistics, fp32 [rows, {@link Ops#STATISTICS}]. */
+  /** The ref of the statistics, fp32 [rows, {@link HeadOps#STATISTICS}]. */
   long statistics() {
     return buffer.at(statisticsAt);
   }
@@ -65,7 +65,7 @@ final class HostRows implements AutoCloseable {
   }
 
   float[] statistics(int rows) {
-    float[] values = new float[rows * Ops.STATISTICS];
+    float[] values = new float[rows * HeadOps.STATISTICS];
     bytes.clear().position(statisticsAt).asFloatBuffer().get(values);
     return values;
   }

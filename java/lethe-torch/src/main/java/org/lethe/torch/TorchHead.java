@@ -10,6 +10,7 @@ import org.lethe.UserException;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.method.RowStatistics;
 
@@ -73,7 +74,7 @@ public final class TorchHead implements AutoCloseable {
     this.arena = new Arena(backend);
     this.mean = arena.reserve(d, Dtype.F32);
     this.dhRows = arena.reserve((long) capacity * d, storage);
-    this.workspaceBytes = ops.headWorkspace(capacity, d, vocabulary).most();
+    this.workspaceBytes = ops.head().workspace(capacity, d, vocabulary).most();
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
     this.host = new HostRows(backend, capacity);
@@ -111,7 +112,7 @@ public final class TorchHead implements AutoCloseable {
   /** Recomputes what a frozen head derives from its weight; to be called when it has changed. */
   public void refresh() {
     if (!trains) {
-      ops.headMean(d, vocabulary, weight.ref(), arena.at(mean));
+      ops.head().mean(d, vocabulary, weight.ref(), arena.at(mean));
     }
   }
 
@@ -197,16 +198,17 @@ public final class TorchHead implements AutoCloseable {
     }
     host.coefficients(coefficients, p.rows());
     try (SharedTensor dw = TorchTensors.share(backend, dWeight)) {
-      ops.headBackward(
-          shape(p.rows(), p.sources()),
-          p.hidden().ref(),
-          weight.ref(),
-          host.records(),
-          0,
-          host.coefficients(),
-          arena.at(dhRows),
-          dw.ref(),
-          0);
+      ops.head()
+          .backward(
+              shape(p.rows(), p.sources()),
+              p.hidden().ref(),
+              weight.ref(),
+              host.records(),
+              0,
+              host.coefficients(),
+              arena.at(dhRows),
+              dw.ref(),
+              0);
     }
     // The coefficients are in the rows' gradients already.
     host.ones(p.rows());
@@ -220,8 +222,15 @@ public final class TorchHead implements AutoCloseable {
     try (TensorOptions options = new TensorOptions(type)) {
       Tensor gradient = torch.empty(p.shape(), options, null);
       try (SharedTensor dh = TorchTensors.share(backend, gradient)) {
-        ops.headCombine(
-            p.rows(), sources, d, host.records(), host.coefficients(), arena.at(dhRows), dh.ref());
+        ops.head()
+            .combine(
+                p.rows(),
+                sources,
+                d,
+                host.records(),
+                host.coefficients(),
+                arena.at(dhRows),
+                dh.ref());
       }
       return gradient;
     }
@@ -255,17 +264,19 @@ public final class TorchHead implements AutoCloseable {
     SharedTensor h = TorchTensors.share(backend, table);
     try {
       long tableRows = table.numel() / d;
-      ops.headForward(
-          shape(n, tableRows),
-          Ops.HeadCounts.of(records, new float[0]),
-          h.ref(),
-          weight.ref(),
-          // A weight that trains changes between passes: then the mean is summed from the logits.
-          trains ? 0 : arena.at(mean),
-          host.records(),
-          0,
-          host.statistics(),
-          trains ? 0 : arena.at(dhRows));
+      ops.head()
+          .forward(
+              shape(n, tableRows),
+              HeadOps.Counts.of(records, new float[0]),
+              h.ref(),
+              weight.ref(),
+              // A weight that trains changes between passes: then the mean is summed from the
+              // logits.
+              trains ? 0 : arena.at(mean),
+              host.records(),
+              0,
+              host.statistics(),
+              trains ? 0 : arena.at(dhRows));
       pass = new Pass(n, tableRows, shape, trains ? h : null);
       return new RowStatistics(host.statistics(n), vocabulary);
     } finally {
@@ -321,8 +332,8 @@ public final class TorchHead implements AutoCloseable {
     pass = null;
   }
 
-  private Ops.HeadShape shape(int n, long sources) {
-    return new Ops.HeadShape(n, sources, d, vocabulary, arena.at(workspace), workspaceBytes);
+  private HeadOps.Shape shape(int n, long sources) {
+    return new HeadOps.Shape(n, sources, d, vocabulary, arena.at(workspace), workspaceBytes);
   }
 
   @Override

@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import org.lethe.UserException;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 import org.lethe.method.RowKind;
 
 /**
@@ -19,7 +19,7 @@ public final class TorchRows {
   private static final int NONE = -1;
 
   private final List<RowKind> kinds = new ArrayList<>();
-  private int[] records = new int[16 * Ops.ROW_FIELDS];
+  private int[] records = new int[16 * HeadOps.ROW_FIELDS];
 
   /** The rows 0, 1, 2, ... of the hidden states, all of one kind. */
   public static TorchRows of(RowKind kind, int... labels) {
@@ -64,7 +64,7 @@ public final class TorchRows {
     if (kind == RowKind.NLL && label < 0) {
       throw new UserException("row " + row + " is NLL without a label; give it one");
     }
-    int at = row * Ops.ROW_FIELDS;
+    int at = row * HeadOps.ROW_FIELDS;
     if (at == records.length) {
       records = Arrays.copyOf(records, 2 * at);
     }
@@ -100,9 +100,9 @@ public final class TorchRows {
    * @param firstReference where those begin in the table that the head sees
    */
   int[] records(int sources, int references, int firstReference, int vocabulary) {
-    int[] checked = Arrays.copyOf(records, size() * Ops.ROW_FIELDS);
+    int[] checked = Arrays.copyOf(records, size() * HeadOps.ROW_FIELDS);
     for (int row = 0; row < size(); row++) {
-      int at = row * Ops.ROW_FIELDS;
+      int at = row * HeadOps.ROW_FIELDS;
       below(row, "source", checked[at], sources);
       below(row, "label", checked[at + 1], vocabulary);
       below(row, "reference", checked[at + 3], references);

@@ -20,6 +20,7 @@ import org.lethe.train.Sharding;
 import org.lethe.train.Step;
 import org.lethe.train.StepReport;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 
 /** A short training run that one process or several share out. */
@@ -61,7 +62,7 @@ final class ShardedRun {
     try (Backend backend = Backend.open("cpu", 2);
         Model model = TinyLlama.model(backend, false, Dtype.F32)) {
       TinyLlama.adapt(model, LoraTargets.ALL, 3);
-      int largest = Step.largestPiece(method, SETTINGS, null, steps);
+      int largest = StepSizing.largestPiece(method, SETTINGS, null, steps);
       float[] adapters = model.lora().values();
       ByteBuffer out = ByteBuffer.allocate(STEPS * 16 + adapters.length * Float.BYTES);
       try (Step step = new Step(model, method, SETTINGS, null, largest, sharding)) {

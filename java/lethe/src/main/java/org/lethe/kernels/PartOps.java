@@ -42,8 +42,7 @@ public final class PartOps {
    * @param weightDecay in the place of the settings' own: a part decays or does not
    * @param seed of stochastic rounding
    */
-  public record Update(
-      Ops.AdamWSettings settings, float learningRate, float weightDecay, long seed) {}
+  public record Update(AdamWSettings settings, float learningRate, float weightDecay, long seed) {}
 
   /**
    * Norm, clip coefficient and finite flag into {@code state}, of {@code g[n]} and all that came
@@ -60,7 +59,7 @@ public final class PartOps {
    * @param last whether it is the step's last part, which counts the step
    */
   public void adamw(Part part, Update update, boolean last, long state) {
-    Ops.AdamWSettings s = update.settings();
+    AdamWSettings s = update.settings();
     Moments moments = part.moments();
     NativeStatus.check(
         Abi.lethe_adamw_part(

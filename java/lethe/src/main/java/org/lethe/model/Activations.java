@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import org.lethe.kernels.Arena;
+import org.lethe.kernels.AttentionShape;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.NormKind;
 import org.lethe.kernels.Ops;
@@ -138,7 +139,7 @@ final class Activations implements AutoCloseable {
     this.ids = arena.reserve(tokens, Dtype.I32);
     this.positions = arena.reserve(tokens, Dtype.I32);
     // A sequence has at least one token, so there are at most as many segments.
-    this.segments = arena.reserve((long) tokens * Ops.SEGMENT_FIELDS, Dtype.I32);
+    this.segments = arena.reserve((long) tokens * AttentionShape.SEGMENT_FIELDS, Dtype.I32);
     this.rowKeys = keepsLayers ? arena.reserveBytes((long) tokens * Long.BYTES) : ABSENT;
     this.sources = arena.reserve(tokens, Dtype.I32);
     this.sourceKeys = keepsLayers ? arena.reserveBytes((long) tokens * Long.BYTES) : ABSENT;

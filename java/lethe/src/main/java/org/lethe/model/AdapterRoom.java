@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.Map;
 import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.LinearOps;
 
 /**
  * Room beside and below the weights of a frozen model's linears, in which a device that wants it
@@ -48,10 +48,10 @@ public final class AdapterRoom {
   }
 
   /** How the weight of a group lies. */
-  Ops.Spare of(Dtype storage, int layer, Projection.Group group) {
+  LinearOps.Spare of(Dtype storage, int layer, Projection.Group group) {
     long rank = rank(ranks, layer, group);
     return rank == 0
-        ? new Ops.Spare(group.in(), 0)
+        ? new LinearOps.Spare(group.in(), 0)
         : rule.of(storage, group.out(), group.in(), rank);
   }
 
@@ -73,7 +73,7 @@ public final class AdapterRoom {
     Map<String, Integer> wanted = ranks(model, carried);
     for (int layer = 0; layer < model.layers(); layer++) {
       for (Projection.Group group : ModelLayout.groups(model)) {
-        Ops.Spare spare = of(storage, layer, group);
+        LinearOps.Spare spare = of(storage, layer, group);
         long rank = rank(wanted, layer, group);
         long columns = spare.stride() - group.in();
         long room = Math.min(unlessNone(columns), unlessNone(spare.rows()));

@@ -1,5 +1,6 @@
 package org.lethe.model;
 
+import org.lethe.kernels.AttentionShape;
 import org.lethe.kernels.Ops;
 
 /**
@@ -68,8 +69,9 @@ final class AttentionBlock {
     long projection = layer.qkv().linear();
     // Without a backward pass the heads' norms may write over what they read.
     long projected = cached == null ? projected(s) : qkv;
-    ops.linearForward(
-        projection, tokens, adapted, a.normed(), 0, projected, a.rowKeys(), a.at(s.uQkv()));
+    ops.linear()
+        .forward(
+            projection, tokens, adapted, a.normed(), 0, projected, a.rowKeys(), a.at(s.uQkv()));
     if (c.attention().queryKeyNorm()) {
       normHeads(l, s, tokens, projected);
     }
@@ -110,15 +112,16 @@ final class AttentionBlock {
     }
     boolean after = c.norms().after();
     long out = after ? a.at(s.attentionOut()) : middle;
-    ops.linearForward(
-        layer.o().linear(),
-        span.rows(),
-        span.adapted(),
-        attention,
-        after ? 0 : x,
-        out,
-        a.rowKeys(span),
-        a.at(s.uO()));
+    ops.linear()
+        .forward(
+            layer.o().linear(),
+            span.rows(),
+            span.adapted(),
+            attention,
+            after ? 0 : x,
+            out,
+            a.rowKeys(span),
+            a.at(s.uO()));
     if (after) {
       norms.forward(afterNorm(l), span.rows(), out, x, middle, a.kept(s.attentionNorm()));
     }
@@ -157,15 +160,16 @@ final class AttentionBlock {
     }
     scoresBackward(l, s, batch);
     norms.forward(inputNorm(l), tokens, x, 0, a.normed(), NormRunner.Kept.NOTHING);
-    ops.linearBackward(
-        layer.qkv().linear(),
-        tokens,
-        a.normed(),
-        a.at(s.uQkv()),
-        a.dQkv(),
-        a.rowKeys(),
-        a.du(),
-        wanted ? a.dNormed() : 0);
+    ops.linear()
+        .backward(
+            layer.qkv().linear(),
+            tokens,
+            a.normed(),
+            a.at(s.uQkv()),
+            a.dQkv(),
+            a.rowKeys(),
+            a.du(),
+            wanted ? a.dNormed() : 0);
     if (wanted) {
       norms.backward(inputNorm(l), tokens, a.dNormed(), x, kept, a.dResidual(), true);
     }
@@ -183,15 +187,16 @@ final class AttentionBlock {
     }
     // q|k|v's gradient is not there yet, and never narrower.
     long dRows = span.gathered() ? a.dQkv() : a.dAttention();
-    ops.linearBackward(
-        layer.o().linear(),
-        rows,
-        attended(s, tokens, span),
-        a.at(s.uO()),
-        dOut,
-        a.rowKeys(span),
-        a.du(),
-        dRows);
+    ops.linear()
+        .backward(
+            layer.o().linear(),
+            rows,
+            attended(s, tokens, span),
+            a.at(s.uO()),
+            dOut,
+            a.rowKeys(span),
+            a.du(),
+            dRows);
     if (span.gathered()) {
       sources.spread(span, c.queryWidth(), tokens, dRows, a.dAttention());
       sources.spreadInPlace(span, c.hiddenSize(), tokens, a.dResidual(), a.act());
@@ -278,8 +283,8 @@ final class AttentionBlock {
         inverse);
   }
 
-  private Ops.AttentionShape shape(int l, int segments, long qRows, long kRows, long kvStride) {
-    return new Ops.AttentionShape(
+  private AttentionShape shape(int l, int segments, long qRows, long kRows, long kvStride) {
+    return new AttentionShape(
         c.heads(),
         c.kvHeads(),
         c.headDim(),

@@ -8,6 +8,8 @@ import org.lethe.kernels.Arena;
 import org.lethe.kernels.Backend;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.LinearOps;
+import org.lethe.kernels.Nf4Scales;
 import org.lethe.kernels.Ops;
 import org.lethe.model.quant.DynamicMap;
 import org.lethe.model.quant.NestedScales;
@@ -67,7 +69,7 @@ final class BaseWeights implements AutoCloseable {
     long largest = 0;
     for (int layer = 0; layer < config.layers(); layer++) {
       for (Projection.Group group : ModelLayout.groups(config)) {
-        Ops.Spare spare = room.of(dtype, layer, group);
+        LinearOps.Spare spare = room.of(dtype, layer, group);
         largest = Math.max(largest, (group.out() + spare.rows()) * spare.stride());
       }
     }
@@ -189,36 +191,38 @@ final class BaseWeights implements AutoCloseable {
     String module = group.parts().get(0).module();
     String bias = ParameterNames.bias(layer, module);
     long b = group.bias() ? at(bias) : 0;
-    Ops.Spare spare = room.of(ops.dtype(), layer, group);
+    LinearOps.Spare spare = room.of(ops.dtype(), layer, group);
     if (storage.quantized()) {
       return quantized(ops, layer, group, spare, b);
     }
     String first = ParameterNames.weight(layer, module);
     if (spare.any(group.in())) {
-      return ops.linearCreateStrided(group.out(), group.in(), spare, at(first), b);
+      return ops.linear().createStrided(group.out(), group.in(), spare, at(first), b);
     }
     long db = group.bias() ? gradient.applyAsLong(bias) : 0;
-    return ops.linearCreate(group.out(), group.in(), at(first), gradient.applyAsLong(first), b, db);
+    return ops.linear()
+        .create(group.out(), group.in(), at(first), gradient.applyAsLong(first), b, db);
   }
 
-  private long quantized(Ops ops, int layer, Projection.Group group, Ops.Spare spare, long bias) {
+  private long quantized(
+      Ops ops, int layer, Projection.Group group, LinearOps.Spare spare, long bias) {
     int block = Nf4Codes.BLOCK_SIZE;
     long linear =
-        ops.linearCreateNf4(group.out(), group.in(), spare, block, arena.at(scratch), bias);
+        ops.linear().createNf4(group.out(), group.in(), spare, block, arena.at(scratch), bias);
     int firstOut = 0;
     for (Projection.Part part : group.parts()) {
       Codes c = codes(ParameterNames.weight(layer, part.module()));
-      ops.linearNf4Part(linear, firstOut, part.out(), arena.at(c.packed()), scales(c));
+      ops.linear().nf4Part(linear, firstOut, part.out(), arena.at(c.packed()), scales(c));
       firstOut += part.out();
     }
     return linear;
   }
 
-  private Ops.Nf4Scales scales(Codes c) {
+  private Nf4Scales scales(Codes c) {
     if (!storage.nested()) {
-      return Ops.Nf4Scales.plain(arena.at(c.scales()));
+      return Nf4Scales.plain(arena.at(c.scales()));
     }
-    return new Ops.Nf4Scales(
+    return new Nf4Scales(
         0,
         arena.at(c.scales()),
         arena.at(map),

@@ -3,6 +3,7 @@ package org.lethe.model;
 import java.util.List;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
+import org.lethe.kernels.AttentionShape;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -57,7 +58,7 @@ public final class Decoder implements AutoCloseable {
     this.attention = new AttentionBlock(model, a, norms, sources);
     this.feedForward = new FeedForwardBlock(model, a, norms, sources);
     this.embeddingScale = rounded(c.ends().embeddingScale(), ops.dtype());
-    this.staging = new Staging(tokens * Ops.SEGMENT_FIELDS * Integer.BYTES);
+    this.staging = new Staging(tokens * AttentionShape.SEGMENT_FIELDS * Integer.BYTES);
   }
 
   /** Tokens of the largest batch. */

@@ -47,15 +47,16 @@ final class FeedForwardBlock {
     activate(rows, a.at(s.inner()));
     boolean after = c.norms().after();
     long out = after ? a.at(s.feedForwardOut()) : next;
-    ops.linearForward(
-        layer.down().linear(),
-        rows,
-        span.adapted(),
-        a.act(),
-        after ? 0 : middle,
-        out,
-        a.rowKeys(span),
-        a.at(s.uDown()));
+    ops.linear()
+        .forward(
+            layer.down().linear(),
+            rows,
+            span.adapted(),
+            a.act(),
+            after ? 0 : middle,
+            out,
+            a.rowKeys(span),
+            a.at(s.uDown()));
     if (after) {
       norms.forward(afterNorm(l), rows, out, middle, next, a.kept(s.feedForwardNorm()));
     }
@@ -90,15 +91,16 @@ final class FeedForwardBlock {
       normed = a.normed();
       norms.forward(norm(l), span.rows(), a.at(s.middle()), 0, normed, a.kept(s.middleNorm()));
     }
-    ops.linearForward(
-        layer.gateUp().linear(),
-        span.rows(),
-        span.adapted(),
-        normed,
-        0,
-        a.at(s.inner()),
-        a.rowKeys(span),
-        a.at(s.uGateUp()));
+    ops.linear()
+        .forward(
+            layer.gateUp().linear(),
+            span.rows(),
+            span.adapted(),
+            normed,
+            0,
+            a.at(s.inner()),
+            a.rowKeys(span),
+            a.at(s.uGateUp()));
   }
 
   /** The rows of what the attention's norm left for all tokens. */
@@ -136,15 +138,16 @@ final class FeedForwardBlock {
       norms.backward(afterNorm(l), rows, dOut, out, kept, a.dNormed(), false);
       dOut = a.dNormed();
     }
-    ops.linearBackward(
-        layer.down().linear(),
-        rows,
-        a.act(),
-        a.at(s.uDown()),
-        dOut,
-        a.rowKeys(span),
-        a.du(),
-        a.dAct());
+    ops.linear()
+        .backward(
+            layer.down().linear(),
+            rows,
+            a.act(),
+            a.at(s.uDown()),
+            dOut,
+            a.rowKeys(span),
+            a.du(),
+            a.dAct());
     activateBackward(rows, inner);
     boolean parallel = c.feedForward().parallel();
     long normed = a.normed();
@@ -155,15 +158,16 @@ final class FeedForwardBlock {
     } else {
       norms.forward(norm(l), rows, middle, 0, normed, NormRunner.Kept.NOTHING);
     }
-    ops.linearBackward(
-        layer.gateUp().linear(),
-        rows,
-        normed,
-        a.at(s.uGateUp()),
-        inner,
-        a.rowKeys(span),
-        a.du(),
-        wanted || !parallel ? a.dNormed() : 0);
+    ops.linear()
+        .backward(
+            layer.gateUp().linear(),
+            rows,
+            normed,
+            a.at(s.uGateUp()),
+            inner,
+            a.rowKeys(span),
+            a.du(),
+            wanted || !parallel ? a.dNormed() : 0);
     if (!parallel) {
       NormRunner.Kept kept = a.kept(s.middleNorm());
       norms.backward(norm(l), rows, a.dNormed(), middle, kept, a.dResidual(), true);

@@ -1,7 +1,7 @@
 package org.lethe.model;
 
 import org.lethe.InternalFaultException;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.AdamWSettings;
 import org.lethe.kernels.PartOps;
 
 /**
@@ -30,7 +30,7 @@ public final class FusedUpdate {
    * @param maxNorm the global norm is clipped to it; 0: not, which {@link Phase#BOTH} asks for
    * @param seed of stochastic rounding
    */
-  public record Settings(float maxNorm, Ops.AdamWSettings adamW, float learningRate, long seed) {}
+  public record Settings(float maxNorm, AdamWSettings adamW, float learningRate, long seed) {}
 
   private final Trainable owner;
   private final UpdateGroups groups;

@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.function.Supplier;
 import org.lethe.UserException;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 
 /**
  * Continues prompts token by token from cached keys and values, several prompts at a time. Greedy
@@ -113,7 +113,7 @@ public final class Generator implements AutoCloseable {
 
   /** Continuations drawn as {@code sampling} says. */
   public List<int[]> sample(
-      List<int[]> prompts, int maxNewTokens, Set<Integer> stop, Ops.Sampling sampling) {
+      List<int[]> prompts, int maxNewTokens, Set<Integer> stop, HeadOps.Sampling sampling) {
     if (mixture != null) {
       throw new UserException(
           "a mixture of two models is decoded greedily; leave the temperature at 0");
@@ -122,7 +122,7 @@ public final class Generator implements AutoCloseable {
   }
 
   private List<int[]> generate(
-      List<int[]> prompts, int maxNewTokens, Set<Integer> stop, Ops.Sampling sampling) {
+      List<int[]> prompts, int maxNewTokens, Set<Integer> stop, HeadOps.Sampling sampling) {
     if (maxNewTokens < 0) {
       throw new UserException(maxNewTokens + " new tokens are none; give 0 or more");
     }
@@ -138,7 +138,11 @@ public final class Generator implements AutoCloseable {
   }
 
   private List<int[]> generateGroup(
-      List<int[]> prompts, int first, int maxNewTokens, Set<Integer> stop, Ops.Sampling sampling) {
+      List<int[]> prompts,
+      int first,
+      int maxNewTokens,
+      Set<Integer> stop,
+      HeadOps.Sampling sampling) {
     int n = prompts.size();
     List<Continuation> all = new ArrayList<>();
     for (int i = 0; i < n; i++) {
@@ -168,7 +172,7 @@ public final class Generator implements AutoCloseable {
   }
 
   /** Feeds what is pending of every active sequence and chooses the next token of each. */
-  private int[] step(List<Continuation> active, Ops.Sampling sampling) {
+  private int[] step(List<Continuation> active, HeadOps.Sampling sampling) {
     int n = active.size();
     PackedBatch batch = PackedBatch.of(active.stream().map(k -> k.pending).toList(), 0);
     if (mixture != null) {
@@ -212,7 +216,7 @@ public final class Generator implements AutoCloseable {
     for (int i = 0; i < n; i++) {
       int token = batch.starts()[i + 1] - 1;
       int own = builder.source(token);
-      int row = builder.row(own, -1, Ops.ROW_REFERENCE_KL, own);
+      int row = builder.row(own, -1, HeadOps.ROW_REFERENCE_KL, own);
       builder.second(row, builder.source(0, token));
       builder.parameters(row, 1, 0, (float) mixture.alpha(), 0);
     }
@@ -224,7 +228,7 @@ public final class Generator implements AutoCloseable {
     float[] statistics = head.forward(u, rows, false);
     int[] chosen = new int[n];
     for (int i = 0; i < n; i++) {
-      chosen[i] = (int) statistics[i * Ops.STATISTICS + Ops.REFERENCE_ARGMAX];
+      chosen[i] = (int) statistics[i * HeadOps.STATISTICS + HeadOps.REFERENCE_ARGMAX];
     }
     return chosen;
   }

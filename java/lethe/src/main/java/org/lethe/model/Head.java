@@ -4,6 +4,7 @@ import java.util.Arrays;
 import org.lethe.UserException;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.NormKind;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -86,11 +87,11 @@ public final class Head implements AutoCloseable {
     this.capacity = capacity;
     this.arena = arena;
     long d = c.hiddenSize();
-    this.rows = arena.reserve((long) capacity * Ops.ROW_FIELDS, Dtype.I32);
+    this.rows = arena.reserve((long) capacity * HeadOps.ROW_FIELDS, Dtype.I32);
     this.parameters = arena.reserve((long) capacity * HeadRows.PARAMETERS, Dtype.F32);
     this.coefficients = arena.reserve(capacity, Dtype.F32);
     this.ones = arena.reserve(capacity, Dtype.F32);
-    this.stats = arena.reserve((long) capacity * Ops.STATISTICS, Dtype.F32);
+    this.stats = arena.reserve((long) capacity * HeadOps.STATISTICS, Dtype.F32);
     this.mean = arena.reserve(sourceCapacity, Dtype.F32);
     this.rstd = arena.reserve(sourceCapacity, Dtype.F32);
     this.normed = arena.reserve(sourceCapacity * d, storage);
@@ -100,7 +101,7 @@ public final class Head implements AutoCloseable {
     this.workspaceBytes = workspaceOf.bytes(capacity, d, c.vocabularySize());
     this.workspace = arena.reserveBytes(workspaceBytes);
     arena.allocate();
-    this.staging = arena.counts() ? null : new Staging(capacity * Ops.STATISTICS * Float.BYTES);
+    this.staging = arena.counts() ? null : new Staging(capacity * HeadOps.STATISTICS * Float.BYTES);
     if (staging != null && model.trainsWeights()) {
       // The second pass of a head that trains has applied the coefficients already.
       float[] one = new float[capacity];
@@ -152,7 +153,7 @@ public final class Head implements AutoCloseable {
 
   /** What a device takes. */
   public static Workspace workspace(Ops ops) {
-    return (rows, d, vocabulary) -> ops.headWorkspace(rows, d, vocabulary).most();
+    return (rows, d, vocabulary) -> ops.head().workspace(rows, d, vocabulary).most();
   }
 
   /** The most rows of a pass. */
@@ -181,8 +182,8 @@ public final class Head implements AutoCloseable {
   }
 
   /**
-   * Statistics of every row, [rows, {@link Ops#STATISTICS}]; with {@code gradients} also, when the
-   * head is frozen, the rows' unscaled gradients for {@link #backward}.
+   * Statistics of every row, [rows, {@link HeadOps#STATISTICS}]; with {@code gradients} also, when
+   * the head is frozen, the rows' unscaled gradients for {@link #backward}.
    *
    * @param x the residual stream after the last layer at the batch's own sources, [sources, d]
    */
@@ -214,21 +215,22 @@ public final class Head implements AutoCloseable {
     int s = headRows.sources();
     int own = headRows.sourceTokens().length;
     norms.forward(c.modules().finalNorm(), own, x, 0, normedAt(0), kept());
-    ops.headForward(
-        shape(n, s),
-        headRows.counts(),
-        arena.at(normed),
-        model.headWeight(),
-        model.headMean(),
-        arena.at(rows),
-        parameters(headRows),
-        arena.at(stats),
-        gradients && !model.trainsWeights() ? arena.at(dhRows) : 0);
+    ops.head()
+        .forward(
+            shape(n, s),
+            headRows.counts(),
+            arena.at(normed),
+            model.headWeight(),
+            model.headMean(),
+            arena.at(rows),
+            parameters(headRows),
+            arena.at(stats),
+            gradients && !model.trainsWeights() ? arena.at(dhRows) : 0);
   }
 
   /** The statistics of the rows that were run last. */
   public float[] statistics() {
-    float[] statistics = new float[current.rows() * Ops.STATISTICS];
+    float[] statistics = new float[current.rows() * HeadOps.STATISTICS];
     staging.download(arena.buffer(), stats, statistics, statistics.length);
     return statistics;
   }
@@ -242,23 +244,24 @@ public final class Head implements AutoCloseable {
   public long tune() {
     int n = capacity;
     int s = Math.min(sourceCapacity, n);
-    int[] records = new int[n * Ops.ROW_FIELDS];
+    int[] records = new int[n * HeadOps.ROW_FIELDS];
     Arrays.fill(records, -1);
     for (int row = 0; row < n; row++) {
-      records[row * Ops.ROW_FIELDS] = row % s;
-      records[row * Ops.ROW_FIELDS + 1] = 0;
-      records[row * Ops.ROW_FIELDS + 2] = Ops.ROW_NLL;
+      records[row * HeadOps.ROW_FIELDS] = row % s;
+      records[row * HeadOps.ROW_FIELDS + 1] = 0;
+      records[row * HeadOps.ROW_FIELDS + 2] = HeadOps.ROW_NLL;
     }
     staging.upload(records, records.length, arena.buffer(), rows);
     ops.randomNormal((long) s * c.hiddenSize(), 0, 0, 1, arena.at(normed));
-    return ops.headTune(
-        shape(n, s),
-        arena.at(normed),
-        model.headWeight(),
-        model.headMean(),
-        arena.at(rows),
-        arena.at(stats),
-        arena.at(dhRows));
+    return ops.head()
+        .tune(
+            shape(n, s),
+            arena.at(normed),
+            model.headWeight(),
+            model.headMean(),
+            arena.at(rows),
+            arena.at(stats),
+            arena.at(dhRows));
   }
 
   /**
@@ -282,16 +285,17 @@ public final class Head implements AutoCloseable {
     int n = current.trainedRows();
     int s = current.trainedSources();
     if (model.trainsWeights()) {
-      ops.headBackward(
-          shape(n, s),
-          arena.at(normed),
-          model.headWeight(),
-          arena.at(rows),
-          parameters(current),
-          arena.at(coefficients),
-          arena.at(dhRows),
-          model.headGradient(),
-          c.ends().headBias() ? model.gradient(ParameterNames.HEAD_BIAS) : 0);
+      ops.head()
+          .backward(
+              shape(n, s),
+              arena.at(normed),
+              model.headWeight(),
+              arena.at(rows),
+              parameters(current),
+              arena.at(coefficients),
+              arena.at(dhRows),
+              model.headGradient(),
+              c.ends().headBias() ? model.gradient(ParameterNames.HEAD_BIAS) : 0);
     }
     norms.headBackward(
         c.modules().finalNorm(),
@@ -320,19 +324,20 @@ public final class Head implements AutoCloseable {
 
   /** Greedy choice per row of the last {@link #forward}: the argmax column of its statistics. */
   static int argmax(float[] statistics, int row) {
-    return (int) statistics[row * Ops.STATISTICS + Ops.ARGMAX];
+    return (int) statistics[row * HeadOps.STATISTICS + HeadOps.ARGMAX];
   }
 
   /** One drawn token for each of the first {@code n} sources of the last {@link #forward}. */
-  int[] sample(int n, Ops.Sampling sampling, long[] counters) {
+  int[] sample(int n, HeadOps.Sampling sampling, long[] counters) {
     staging.upload(counters, n, arena.buffer(), draws);
-    ops.headSample(
-        shape(n, n),
-        arena.at(normed),
-        model.headWeight(),
-        sampling,
-        arena.at(draws),
-        arena.at(sampled));
+    ops.head()
+        .sample(
+            shape(n, n),
+            arena.at(normed),
+            model.headWeight(),
+            sampling,
+            arena.at(draws),
+            arena.at(sampled));
     int[] ids = new int[n];
     staging.download(arena.buffer(), sampled, ids, n);
     return ids;
@@ -357,8 +362,8 @@ public final class Head implements AutoCloseable {
     }
   }
 
-  private Ops.HeadShape shape(int n, int s) {
-    return new Ops.HeadShape(
+  private HeadOps.Shape shape(int n, int s) {
+    return new HeadOps.Shape(
         n,
         s,
         c.hiddenSize(),

@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import org.lethe.InternalFaultException;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 
 /**
  * The rows a batch sends to the head. Rows and sources that take part in the backward pass come
@@ -32,7 +32,7 @@ public record HeadRows(
     List<int[]> passTokens) {
 
   /** Numbers in {@link #parameters} per row. */
-  public static final int PARAMETERS = Ops.ROW_PARAMS;
+  public static final int PARAMETERS = HeadOps.ROW_PARAMS;
 
   /** Rows with the default parameters, which look at one pass alone. */
   public HeadRows(
@@ -43,7 +43,7 @@ public record HeadRows(
 
   /** Number of rows. */
   public int rows() {
-    return records.length / Ops.ROW_FIELDS;
+    return records.length / HeadOps.ROW_FIELDS;
   }
 
   /** Number of different positions that the rows look at. */
@@ -52,8 +52,8 @@ public record HeadRows(
   }
 
   /** How many rows have a reference, and how many a second one. */
-  Ops.HeadCounts counts() {
-    return Ops.HeadCounts.of(records, parameters);
+  HeadOps.Counts counts() {
+    return HeadOps.Counts.of(records, parameters);
   }
 
   /** The first source of another pass. */
@@ -76,7 +76,7 @@ public record HeadRows(
 
     private final List<IntList> passes = new ArrayList<>();
     private int[] sourceTokens = new int[64];
-    private int[] records = new int[64 * Ops.ROW_FIELDS];
+    private int[] records = new int[64 * HeadOps.ROW_FIELDS];
     private float[] parameters = new float[64 * PARAMETERS];
     private int sources;
     private int rows;
@@ -114,7 +114,7 @@ public record HeadRows(
 
     /** Adds a row and returns its index. */
     public int row(int source, int label, int kind, int referenceSource) {
-      int at = rows * Ops.ROW_FIELDS;
+      int at = rows * HeadOps.ROW_FIELDS;
       if (at == records.length) {
         records = Arrays.copyOf(records, 2 * at);
       }
@@ -142,12 +142,12 @@ public record HeadRows(
 
     /** Sets the reference source of a row once it is known. */
     public void reference(int row, int referenceSource) {
-      records[row * Ops.ROW_FIELDS + 3] = referenceSource;
+      records[row * HeadOps.ROW_FIELDS + 3] = referenceSource;
     }
 
     /** Sets the second reference source of a row. */
     public void second(int row, int referenceSource) {
-      records[row * Ops.ROW_FIELDS + 4] = referenceSource;
+      records[row * HeadOps.ROW_FIELDS + 4] = referenceSource;
     }
 
     /** Everything added so far takes part in the backward pass, what follows does not. */
@@ -164,14 +164,14 @@ public record HeadRows(
       HeadRows built =
           new HeadRows(
               Arrays.copyOf(sourceTokens, sources),
-              Arrays.copyOf(records, rows * Ops.ROW_FIELDS),
+              Arrays.copyOf(records, rows * HeadOps.ROW_FIELDS),
               plain ? new float[0] : Arrays.copyOf(parameters, rows * PARAMETERS),
               trainedSources,
               trainedRows,
               trainedTokens,
               passes.stream().map(IntList::toArray).toList());
       for (int i = 0; i < built.records.length; i++) {
-        int field = i % Ops.ROW_FIELDS;
+        int field = i % HeadOps.ROW_FIELDS;
         int source = built.records[i];
         if (field != LABEL && field != KIND && source >= OF_PASSES) {
           built.records[i] = built.firstSource(source / OF_PASSES - 1) + source % OF_PASSES;

@@ -1,6 +1,7 @@
 package org.lethe.model;
 
 import org.lethe.kernels.Arena;
+import org.lethe.kernels.AttentionShape;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -73,10 +74,10 @@ final class KvCache implements AutoCloseable {
     }
     int[] positions = new int[tokens];
     int[] target = new int[tokens];
-    int[] segments = new int[slotOf.length * Ops.SEGMENT_FIELDS];
+    int[] segments = new int[slotOf.length * AttentionShape.SEGMENT_FIELDS];
     int next = 0;
     for (int i = 0; i < slotOf.length; i++) {
-      int at = i * Ops.SEGMENT_FIELDS;
+      int at = i * AttentionShape.SEGMENT_FIELDS;
       int first = slotOf[i] * length;
       int table = c.rotary().table(filled[i] + counts[i]);
       segments[at] = next;

@@ -170,19 +170,20 @@ public final class Lora implements AutoCloseable {
     }
     String a = nameA(layer, projection);
     String b = nameB(layer, projection);
-    ops.linearAdapter(
-        linear,
-        firstOut,
-        out,
-        adapter.rank(),
-        (float) (coefficient * adapter.scale()),
-        // A frozen adapter acts whole, whatever it was trained with.
-        trainable == null ? 0f : (float) config.dropout(),
-        dropoutKey(ParameterNames.module(layer, projection)),
-        ref(a),
-        ref(b),
-        trainable == null ? 0 : trainable.gradient(a),
-        trainable == null ? 0 : trainable.gradient(b));
+    ops.linear()
+        .adapter(
+            linear,
+            firstOut,
+            out,
+            adapter.rank(),
+            (float) (coefficient * adapter.scale()),
+            // A frozen adapter acts whole, whatever it was trained with.
+            trainable == null ? 0f : (float) config.dropout(),
+            dropoutKey(ParameterNames.module(layer, projection)),
+            ref(a),
+            ref(b),
+            trainable == null ? 0 : trainable.gradient(a),
+            trainable == null ? 0 : trainable.gradient(b));
     return adapter.rank();
   }
 

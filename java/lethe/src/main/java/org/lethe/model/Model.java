@@ -290,7 +290,7 @@ public final class Model implements AutoCloseable {
 
   /** Recomputes what is derived from the weights; called after they were updated. */
   public void refreshHeadMean() {
-    ops.headMean(config.hiddenSize(), config.vocabularySize(), headWeight(), headMean());
+    ops.head().mean(config.hiddenSize(), config.vocabularySize(), headWeight(), headMean());
   }
 
   /** The ref of a weight in storage; one that is kept in codes has none. */

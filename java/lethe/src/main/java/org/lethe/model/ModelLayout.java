@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.function.BiFunction;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.LinearOps;
 import org.lethe.kernels.NormKind;
-import org.lethe.kernels.Ops;
 
 /** Which parameters a model has, and where they stand: what flags and names of its config say. */
 final class ModelLayout {
@@ -18,7 +18,7 @@ final class ModelLayout {
    * projections that one GEMM computes stand side by side, as its weights do.
    */
   static Layout of(ModelConfig c) {
-    return of(c, WeightPlacement.PLAIN, (layer, group) -> new Ops.Spare(group.in(), 0));
+    return of(c, WeightPlacement.PLAIN, (layer, group) -> new LinearOps.Spare(group.in(), 0));
   }
 
   /**
@@ -32,7 +32,7 @@ final class ModelLayout {
   private static Layout of(
       ModelConfig c,
       WeightPlacement placement,
-      BiFunction<Integer, Projection.Group, Ops.Spare> spares) {
+      BiFunction<Integer, Projection.Group, LinearOps.Spare> spares) {
     boolean linears = !placement.linears().quantized();
     Layout.Builder builder = new Layout.Builder();
     if (!placement.embeddingOnHost()) {
@@ -41,7 +41,7 @@ final class ModelLayout {
     for (int layer = 0; linears && layer < c.layers(); layer++) {
       for (Projection.Group group : groups(c)) {
         builder.align();
-        Ops.Spare spare = spares.apply(layer, group);
+        LinearOps.Spare spare = spares.apply(layer, group);
         for (Projection.Part part : group.parts()) {
           String name = ParameterNames.weight(layer, part.module());
           builder.matrix(name, part.out(), group.in(), spare.stride());

@@ -1,6 +1,7 @@
 package org.lethe.model;
 
 import org.lethe.kernels.NormKind;
+import org.lethe.kernels.NormShape;
 import org.lethe.kernels.Ops;
 
 /** The norms of a model: one kind, with or without a bias, by the names of their modules. */
@@ -69,19 +70,20 @@ final class NormRunner {
       long x,
       Kept kept,
       long dx) {
-    ops.headNormBackward(
-        hidden(sources),
-        n,
-        rows,
-        coefficients,
-        dhRows,
-        x,
-        weight(module),
-        kept.mean(),
-        kept.rstd(),
-        dx,
-        model.gradient(module + ".weight"),
-        hasBias() ? model.gradient(module + ".bias") : 0);
+    ops.head()
+        .normBackward(
+            hidden(sources),
+            n,
+            rows,
+            coefficients,
+            dhRows,
+            x,
+            weight(module),
+            kept.mean(),
+            kept.rstd(),
+            dx,
+            model.gradient(module + ".weight"),
+            hasBias() ? model.gradient(module + ".bias") : 0);
   }
 
   /** Norms each head of q or k: from {@code x} to {@code y}, both in rows of q, k and v. */
@@ -106,16 +108,16 @@ final class NormRunner {
         hasBias() ? model.gradient(module + ".bias") : 0);
   }
 
-  private Ops.NormShape hidden(int rows) {
+  private NormShape hidden(int rows) {
     long d = c.hiddenSize();
     ModelConfig.Norms n = c.norms();
-    return new Ops.NormShape(n.kind(), rows, 1, d, n.eps(), n.weightShift(), d, d);
+    return new NormShape(n.kind(), rows, 1, d, n.eps(), n.weightShift(), d, d);
   }
 
-  private Ops.NormShape heads(int rows, int heads) {
+  private NormShape heads(int rows, int heads) {
     long stride = c.qkvWidth();
     ModelConfig.Norms n = c.norms();
-    return new Ops.NormShape(
+    return new NormShape(
         n.kind(), rows, heads, c.headDim(), n.eps(), n.weightShift(), stride, stride);
   }
 

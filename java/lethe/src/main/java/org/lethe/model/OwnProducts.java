@@ -42,7 +42,8 @@ public final class OwnProducts implements AutoCloseable {
         linears.add(model.linear(layer, group));
       }
     }
-    this.head = ops.linearCreate(c.vocabularySize(), c.hiddenSize(), model.headWeight(), 0, 0, 0);
+    this.head =
+        ops.linear().create(c.vocabularySize(), c.hiddenSize(), model.headWeight(), 0, 0, 0);
     this.arena = new Arena(ops.backend(), "products");
     long rows = Math.max((long) tokens * widest, (long) chunk * c.vocabularySize());
     long n = arena.reserve((long) Math.max(tokens, chunk) * widest, ops.dtype());
@@ -58,12 +59,12 @@ public final class OwnProducts implements AutoCloseable {
   public void layers() {
     for (int i = 0; i < linears.size(); i++) {
       int rows = rows(i);
-      ops.linearForward(linears.get(i), rows, rows, narrow, 0, wide, 0, 0);
+      ops.linear().forward(linears.get(i), rows, rows, narrow, 0, wide, 0, 0);
     }
     for (int i = linears.size() - 1; i >= 0; i--) {
       // Nothing below the first product wants a gradient.
       if (i > 0) {
-        ops.linearBackward(linears.get(i), rows(i), narrow, 0, wide, 0, 0, gradient);
+        ops.linear().backward(linears.get(i), rows(i), narrow, 0, wide, 0, 0, gradient);
       }
     }
   }
@@ -75,14 +76,14 @@ public final class OwnProducts implements AutoCloseable {
 
   /** The head's two products over some rows. */
   public void head(int rows) {
-    ops.linearForward(head, rows, rows, narrow, 0, wide, 0, 0);
-    ops.linearBackward(head, rows, narrow, 0, wide, 0, 0, gradient);
+    ops.linear().forward(head, rows, rows, narrow, 0, wide, 0, 0);
+    ops.linear().backward(head, rows, narrow, 0, wide, 0, 0, gradient);
   }
 
   @Override
   public void close() {
-    linears.forEach(ops::linearClose);
-    ops.linearClose(head);
+    linears.forEach(ops.linear()::close);
+    ops.linear().close(head);
     arena.close();
   }
 }

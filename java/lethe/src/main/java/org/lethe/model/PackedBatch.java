@@ -3,7 +3,7 @@ package org.lethe.model;
 import java.util.Arrays;
 import java.util.List;
 import org.lethe.InternalFaultException;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.AttentionShape;
 
 /**
  * Sequences laid end to end, without padding. Sequences whose gradient is wanted come first;
@@ -116,7 +116,7 @@ public record PackedBatch(
    * what comes before them as parent keys.
    */
   int[] segments() {
-    int[] segments = new int[attending(sequences()) * Ops.SEGMENT_FIELDS];
+    int[] segments = new int[attending(sequences()) * AttentionShape.SEGMENT_FIELDS];
     int at = 0;
     for (int s = 0; s < sequences(); s++) {
       if (!isSilent(s)) {
@@ -130,7 +130,7 @@ public record PackedBatch(
           segments[at + 4] = parents[2 * s];
           segments[at + 5] = parents[2 * s + 1];
         }
-        at += Ops.SEGMENT_FIELDS;
+        at += AttentionShape.SEGMENT_FIELDS;
       }
     }
     return segments;

@@ -63,7 +63,7 @@ final class Projections implements AutoCloseable {
     for (List<Layer> ofView : made.values()) {
       for (Layer layer : ofView) {
         for (Projection p : List.of(layer.qkv(), layer.o(), layer.gateUp(), layer.down())) {
-          model.ops().linearClose(p.linear());
+          model.ops().linear().close(p.linear());
         }
       }
     }

@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.LinearOps;
 import org.lethe.kernels.NormKind;
-import org.lethe.kernels.Ops;
 
 /**
  * The most that a model's ops take of a CUDA engine's scratch memory, which is one block as large
@@ -62,7 +62,7 @@ public final class ScratchPlan {
     adapters.forEach(lora -> found.add(lora.among(Lora.modules(c))));
     for (int layer = 0; layer < c.layers(); layer++) {
       for (Projection.Group group : ModelLayout.groups(c)) {
-        Ops.Spare spare = room.of(storage, layer, group);
+        LinearOps.Spare spare = room.of(storage, layer, group);
         long ranks = 0;
         long widest = 0;
         for (Projection.Part part : group.parts()) {

@@ -3,7 +3,7 @@ package org.lethe.model;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.Set;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 
 /**
  * A batch and its head rows, filled up so that batches of about the same size have the same shape:
@@ -127,7 +127,7 @@ public final class ShapeBucket {
 
   /** The statistics of the rows that were there before, of those of all rows. */
   public float[] ofReal(float[] statistics) {
-    int width = Ops.STATISTICS;
+    int width = HeadOps.STATISTICS;
     int trained = real.trainedRows() * width;
     float[] kept = Arrays.copyOf(statistics, real.rows() * width);
     System.arraycopy(
@@ -231,7 +231,7 @@ public final class ShapeBucket {
       int others = real.rows() - real.trainedRows();
       int moreOthers = up(others, LEAST_STEP) - others;
       int trained = real.trainedRows() + moreReferences + morePlain;
-      int[] records = new int[(trained + others + moreOthers) * Ops.ROW_FIELDS];
+      int[] records = new int[(trained + others + moreOthers) * HeadOps.ROW_FIELDS];
       for (int row = 0; row < real.rows(); row++) {
         int to = row < real.trainedRows() ? row : row - real.trainedRows() + trained;
         copy(row, records, to);
@@ -257,11 +257,11 @@ public final class ShapeBucket {
     }
 
     private void copy(int row, int[] records, int to) {
-      int from = row * Ops.ROW_FIELDS;
-      int at = to * Ops.ROW_FIELDS;
-      System.arraycopy(real.records(), from, records, at, Ops.ROW_FIELDS);
+      int from = row * HeadOps.ROW_FIELDS;
+      int at = to * HeadOps.ROW_FIELDS;
+      System.arraycopy(real.records(), from, records, at, HeadOps.ROW_FIELDS);
       records[at] = source(records[at]);
-      for (int field = 3; field < Ops.ROW_FIELDS; field++) {
+      for (int field = 3; field < HeadOps.ROW_FIELDS; field++) {
         if (records[at + field] >= 0) {
           records[at + field] = source(records[at + field]);
         }
@@ -270,11 +270,11 @@ public final class ShapeBucket {
 
     /** A row whose coefficient will be 0; one with a reference has itself for it. */
     private void filler(int[] records, int row, boolean reference) {
-      int at = row * Ops.ROW_FIELDS;
+      int at = row * HeadOps.ROW_FIELDS;
       int source = Math.min(real.trainedSources(), trainedSources - 1);
-      Arrays.fill(records, at, at + Ops.ROW_FIELDS, -1);
+      Arrays.fill(records, at, at + HeadOps.ROW_FIELDS, -1);
       records[at] = source;
-      records[at + 2] = reference ? Ops.ROW_REFERENCE_KL : Ops.ROW_STATISTICS;
+      records[at + 2] = reference ? HeadOps.ROW_REFERENCE_KL : HeadOps.ROW_STATISTICS;
       records[at + 3] = reference ? source : -1;
     }
 

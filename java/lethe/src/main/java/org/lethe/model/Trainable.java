@@ -5,6 +5,7 @@ import java.util.Arrays;
 import java.util.List;
 import org.lethe.InternalFaultException;
 import org.lethe.UserException;
+import org.lethe.kernels.AdamWSettings;
 import org.lethe.kernels.Arena;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -201,7 +202,7 @@ public final class Trainable implements AutoCloseable {
   }
 
   /** The same with random numbers of seed 0, which only a missing master has use for. */
-  public void update(Ops.AdamWSettings settings, float learningRate) {
+  public void update(AdamWSettings settings, float learningRate) {
     update(settings, learningRate, 0);
   }
 
@@ -210,7 +211,7 @@ public final class Trainable implements AutoCloseable {
    *
    * @param seed of stochastic rounding
    */
-  public void update(Ops.AdamWSettings settings, float learningRate, long seed) {
+  public void update(AdamWSettings settings, float learningRate, long seed) {
     if (master != 0 && !moments.coded()) {
       ops.adamw(
           layout.elements(),

@@ -5,7 +5,7 @@ import java.util.List;
 import org.lethe.UserException;
 import org.lethe.config.RunConfig;
 import org.lethe.data.Example;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 import org.lethe.model.Generator;
 
 /**
@@ -30,7 +30,8 @@ public final class Alternates {
    * @param maxNewTokens longest alternate, at least 1
    * @param instruction what the model is told after question and answer
    */
-  public record Request(int repeats, int maxNewTokens, String instruction, Ops.Sampling sampling) {}
+  public record Request(
+      int repeats, int maxNewTokens, String instruction, HeadOps.Sampling sampling) {}
 
   /**
    * What was made.

@@ -2,8 +2,10 @@ package org.lethe.run;
 
 import java.util.List;
 import java.util.function.IntToDoubleFunction;
+import org.lethe.kernels.AttentionShape;
 import org.lethe.kernels.Buffer;
 import org.lethe.kernels.Dtype;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.method.RowKind;
 import org.lethe.method.RowStatistics;
@@ -42,8 +44,8 @@ final class BenchKernels {
       Buffer dx = operands.storage(x);
       Buffer dw = operands.storage(w);
       Buffer y = operands.storage((long) n * n);
-      long linear = ops.linearCreate(n, n, dw.at(0), 0, 0, 0);
-      Runnable work = () -> ops.linearForward(linear, n, n, dx.at(0), 0, y.at(0), 0, 0);
+      long linear = ops.linear().create(n, n, dw.at(0), 0, 0, 0);
+      Runnable work = () -> ops.linear().forward(linear, n, n, dx.at(0), 0, y.at(0), 0, 0);
       work.run();
       float[] got = operands.readStorage(y, n * n);
       for (int i = 0; i < CHECKED; i++) {
@@ -57,7 +59,7 @@ final class BenchKernels {
       String shape = n + " x " + n + " x " + n;
       Bench.Timing timing =
           Bench.time(ops.backend(), options, "gemm", shape, 2.0 * n * n * n, 0, work);
-      ops.linearClose(linear);
+      ops.linear().close(linear);
       return timing;
     }
   }
@@ -71,9 +73,9 @@ final class BenchKernels {
     int dim = c.headDim();
     float[] qkv = Operands.exact(tokens * c.qkvWidth(), SEED, 3);
     float[] dout = Operands.exact(tokens * c.queryWidth(), SEED, 4);
-    int[] segments = new int[sequences * Ops.SEGMENT_FIELDS];
+    int[] segments = new int[sequences * AttentionShape.SEGMENT_FIELDS];
     for (int s = 0; s < sequences; s++) {
-      int at = s * Ops.SEGMENT_FIELDS;
+      int at = s * AttentionShape.SEGMENT_FIELDS;
       segments[at] = segments[at + 2] = s * length;
       segments[at + 1] = segments[at + 3] = length;
     }
@@ -86,8 +88,8 @@ final class BenchKernels {
       Buffer lse = operands.floats((long) tokens * heads);
       long k = c.queryWidth() * element;
       long v = (c.queryWidth() + c.kvWidth()) * element;
-      Ops.AttentionShape shape =
-          new Ops.AttentionShape(
+      AttentionShape shape =
+          new AttentionShape(
               heads,
               c.kvHeads(),
               dim,
@@ -182,9 +184,9 @@ final class BenchKernels {
     int vocabulary = c.vocabularySize();
     float[] h = Operands.exact(rows * d, SEED, 5);
     float[] w = Operands.exact(vocabulary * d, SEED, 6);
-    int[] records = new int[rows * Ops.ROW_FIELDS];
+    int[] records = new int[rows * HeadOps.ROW_FIELDS];
     for (int row = 0; row < rows; row++) {
-      int at = row * Ops.ROW_FIELDS;
+      int at = row * HeadOps.ROW_FIELDS;
       records[at] = row;
       records[at + 1] = (int) (row * 2654435761L % vocabulary);
       records[at + 2] = RowKind.NLL.code();
@@ -196,30 +198,31 @@ final class BenchKernels {
       Buffer weight = operands.storage(w);
       Buffer mean = operands.floats(d);
       Buffer record = operands.ints(records);
-      Buffer statistics = operands.floats((long) rows * Ops.STATISTICS);
+      Buffer statistics = operands.floats((long) rows * HeadOps.STATISTICS);
       Buffer gradient = operands.storage((long) rows * d);
-      long bytes = ops.headWorkspace(rows, d, vocabulary).most();
+      long bytes = ops.head().workspace(rows, d, vocabulary).most();
       Buffer workspace = operands.bytes(bytes);
-      Ops.HeadShape shape = new Ops.HeadShape(rows, rows, d, vocabulary, workspace.at(0), bytes);
-      ops.headMean(d, vocabulary, weight.at(0), mean.at(0));
+      HeadOps.Shape shape = new HeadOps.Shape(rows, rows, d, vocabulary, workspace.at(0), bytes);
+      ops.head().mean(d, vocabulary, weight.at(0), mean.at(0));
       Runnable work =
           () ->
-              ops.headForward(
-                  shape,
-                  new Ops.HeadCounts(0, 0),
-                  source.at(0),
-                  weight.at(0),
-                  mean.at(0),
-                  record.at(0),
-                  0,
-                  statistics.at(0),
-                  gradient.at(0));
+              ops.head()
+                  .forward(
+                      shape,
+                      new HeadOps.Counts(0, 0),
+                      source.at(0),
+                      weight.at(0),
+                      mean.at(0),
+                      record.at(0),
+                      0,
+                      statistics.at(0),
+                      gradient.at(0));
       work.run();
       RowStatistics got =
-          new RowStatistics(operands.readFloats(statistics, rows * Ops.STATISTICS), vocabulary);
+          new RowStatistics(operands.readFloats(statistics, rows * HeadOps.STATISTICS), vocabulary);
       float[] dh = operands.readStorage(gradient, rows * d);
       for (int row = 0; row < rows; row += Math.max(1, rows / 2)) {
-        checkRow(row, records[row * Ops.ROW_FIELDS + 1], h, w, got, dh);
+        checkRow(row, records[row * HeadOps.ROW_FIELDS + 1], h, w, got, dh);
       }
       String words = rows + " rows, d " + d + ", V " + vocabulary;
       return Bench.time(

@@ -1,6 +1,7 @@
 package org.lethe.run;
 
 import java.util.List;
+import org.lethe.kernels.AdamWSettings;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
 import org.lethe.kernels.Staging;
@@ -13,6 +14,7 @@ import org.lethe.model.WeightPlacement;
 import org.lethe.train.Schedule;
 import org.lethe.train.Step;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 
 /** A whole training step of adapters on all linears of a model with random weights. */
@@ -39,7 +41,7 @@ final class BenchStep {
           Bench.sequences(
               method, options.model().vocabularySize(), options.pairs(), options.length());
       TrainSettings settings = TrainSettings.of(1, LEARNING_RATE, Schedule.CONSTANT, 0);
-      int largest = Step.largestPiece(model, method, settings, null, List.of(sequences));
+      int largest = StepSizing.largestPiece(model, method, settings, null, List.of(sequences));
       try (Step step = new Step(model, method, settings, null, largest)) {
         checkDescent(model.trainable(), step, sequences);
         int tokens = sequences.stream().mapToInt(s -> s.tokens().ids().length).sum();
@@ -81,7 +83,7 @@ final class BenchStep {
       promised += LEARNING_RATE * g * g / (Math.abs((double) g) + EPS);
     }
     trainable.measure(0);
-    trainable.update(new Ops.AdamWSettings(0.9f, 0.999f, (float) EPS, 0), (float) LEARNING_RATE);
+    trainable.update(new AdamWSettings(0.9f, 0.999f, (float) EPS, 0), (float) LEARNING_RATE);
     double fell = before - step.gradients(sequences).loss();
     boolean fp32 = trainable.ops().dtype() == Dtype.F32;
     double tolerance = promised * (fp32 ? FP32_TOLERANCE : BF16_TOLERANCE);

@@ -58,15 +58,15 @@ public final class GemmFloor {
     try (Buffer w = ops.backend().allocate(bytes);
         Buffer x = ops.backend().allocate(bytes);
         Buffer y = ops.backend().allocate(bytes)) {
-      long linear = ops.linearCreate(SIZE, SIZE, w.at(0), 0, 0, 0);
+      long linear = ops.linear().create(SIZE, SIZE, w.at(0), 0, 0, 0);
       long best = Long.MAX_VALUE;
       for (int i = 0; i < REPEATS; i++) {
         long start = System.nanoTime();
-        ops.linearForward(linear, SIZE, SIZE, x.at(0), 0, y.at(0), 0, 0);
+        ops.linear().forward(linear, SIZE, SIZE, x.at(0), 0, y.at(0), 0, 0);
         ops.backend().synchronize();
         best = Math.min(best, System.nanoTime() - start);
       }
-      ops.linearClose(linear);
+      ops.linear().close(linear);
       return 2.0 * SIZE * SIZE * SIZE / best * 1e9;
     }
   }

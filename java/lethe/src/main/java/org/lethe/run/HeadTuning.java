@@ -10,6 +10,7 @@ import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
 import org.lethe.config.TrainConfig;
+import org.lethe.kernels.HeadOps;
 import org.lethe.kernels.Ops;
 import org.lethe.model.Head;
 import org.lethe.model.Model;
@@ -57,8 +58,8 @@ final class HeadTuning {
     String here = listOf(ops.backend().description());
     if (rows != MEASURED) {
       requireSameList(config.train(), here);
-      ops.headSetChunk(d, vocabulary, rows);
-      ops.headSetTiles(d, vocabulary, new Ops.HeadTiles(tiles.get(0), tiles.get(1)));
+      ops.head().setChunk(d, vocabulary, rows);
+      ops.head().setTiles(d, vocabulary, new HeadOps.Tiles(tiles.get(0), tiles.get(1)));
       return config;
     }
     int measured =
@@ -68,7 +69,7 @@ final class HeadTuning {
             model.ops().backend().room());
     try (Head head = new Head(model, measured)) {
       String chunk = "train.head_chunk=" + head.tune();
-      Ops.HeadTiles fastest = ops.headTiles(d, vocabulary);
+      HeadOps.Tiles fastest = ops.head().tiles(d, vocabulary);
       return Config.with(
           config,
           RunConfig.class,

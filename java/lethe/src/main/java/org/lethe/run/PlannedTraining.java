@@ -24,11 +24,11 @@ import org.lethe.train.Graphs;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.PieceShape;
 import org.lethe.train.ReferenceCache;
-import org.lethe.train.Step;
 import org.lethe.train.StepCuts;
 import org.lethe.train.StepFit;
 import org.lethe.train.StepMemory;
 import org.lethe.train.StepSequence;
+import org.lethe.train.StepSizing;
 import org.lethe.train.TrainSettings;
 
 /**
@@ -181,7 +181,7 @@ record PlannedTraining(
         model,
         dtype,
         adapters.widths(model),
-        Step.headRows(method, settings, reference()),
+        StepSizing.headRows(method, settings, reference()),
         device.workspace(),
         filled());
   }
@@ -238,7 +238,7 @@ record PlannedTraining(
 
   /** A fused update cannot be cut. */
   private StepCuts cuts() {
-    StepCuts cuts = Step.cuts(method, settings, reference(), List.of(step));
+    StepCuts cuts = StepSizing.cuts(method, settings, reference(), List.of(step));
     return optimizer.fused() ? StepCuts.whole(cuts) : cuts;
   }
 

@@ -15,7 +15,7 @@ import org.lethe.data.CounterRng;
 import org.lethe.data.Example;
 import org.lethe.data.ExampleEncoder;
 import org.lethe.data.Tokenizer;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 import org.lethe.method.Targets;
 import org.lethe.metric.Reward;
 import org.lethe.model.Generator;
@@ -188,8 +188,8 @@ final class QuarkRun implements PoolBatches.Rounds {
       longest = Math.max(longest, prompts.get(prompts.size() - 1).length);
     }
     QuarkSection quark = config.quark();
-    Ops.Sampling sampling =
-        new Ops.Sampling(
+    HeadOps.Sampling sampling =
+        new HeadOps.Sampling(
             (float) quark.temperature(),
             0,
             (float) quark.topP(),

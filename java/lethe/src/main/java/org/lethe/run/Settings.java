@@ -42,12 +42,12 @@ import org.lethe.model.LoraTargets;
 import org.lethe.model.OptimizerConfig;
 import org.lethe.model.Trainable;
 import org.lethe.train.Every;
+import org.lethe.train.FusedSteps;
 import org.lethe.train.Graphs;
 import org.lethe.train.MemorySettings;
 import org.lethe.train.Padding;
 import org.lethe.train.Parity;
 import org.lethe.train.Schedule;
-import org.lethe.train.Step;
 import org.lethe.train.StepCount;
 import org.lethe.train.StopRule;
 import org.lethe.train.TrainSettings;
@@ -162,7 +162,7 @@ final class Settings {
           "train.fused_update is for training all weights, but adapters train here; set"
               + " train.full_parameters=true, or train.fused_update=false");
     }
-    Step.requireFused(
+    FusedSteps.requireSettings(
         train.maxGradientNorm(),
         TrainSettings.OnNonFinite.valueOf(train.onNonFinite().name()),
         train.shards(),

@@ -6,7 +6,7 @@ import org.lethe.model.FusedUpdate;
 import org.lethe.model.Model;
 
 /** What a step whose backward pass updates the weights itself cannot be, and how it fails. */
-final class FusedSteps {
+public final class FusedSteps {
   private FusedSteps() {}
 
   private static boolean isFused(Model model) {
@@ -28,7 +28,12 @@ final class FusedSteps {
     }
   }
 
-  static void requireSettings(
+  /**
+   * The same, where there is no model yet.
+   *
+   * @throws UserException when they need the gradients of a whole step at once
+   */
+  public static void requireSettings(
       double maxGradientNorm,
       TrainSettings.OnNonFinite onNonFinite,
       int shards,

@@ -22,7 +22,8 @@ public final class PieceShape {
       ReferenceCache reference,
       Iterable<List<StepSequence>> steps,
       int piece) {
-    StepMemory memory = StepMemory.of(model, settings, Step.headRows(method, settings, reference));
+    StepMemory memory =
+        StepMemory.of(model, settings, StepSizing.headRows(method, settings, reference));
     int sequences = sequences(method, reference, steps, memory.filled());
     return scratch(model.scratch(), memory, sequences, piece);
   }

@@ -4,7 +4,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.IntUnaryOperator;
 import org.lethe.UserException;
 import org.lethe.kernels.Dtype;
 import org.lethe.kernels.Ops;
@@ -56,7 +55,7 @@ public final class Step implements AutoCloseable {
    *
    * @param reference the reference's nll by sequence; null runs the reference model in the same
    *     batch
-   * @param largestPiece tokens of the largest piece, from {@link #largestPiece}
+   * @param largestPiece tokens of the largest piece, from {@link StepSizing#largestPiece}
    */
   public Step(
       Model model,
@@ -86,55 +85,6 @@ public final class Step implements AutoCloseable {
   }
 
   /**
-   * A step that keeps to {@link TrainSettings#memory}: cut and with as many layers computed again
-   * as that asks.
-   *
-   * @param sizes steps at least as large as those that will be run
-   * @throws UserException when there is no way to
-   */
-  public static Step fitted(
-      Model model,
-      Method method,
-      TrainSettings settings,
-      ReferenceCache reference,
-      Iterable<List<StepSequence>> sizes,
-      Sharding sharding) {
-    StepSizes seen =
-        new StepSizes(
-            layout(model, method, reference, settings), StepSizes.STEPS, StepSizes.NUMBERS);
-    StepSizes.Sequences sequences = new StepSizes.Sequences(method, reference);
-    for (List<StepSequence> step : sizes) {
-      seen.add(step);
-      sequences.add(step);
-    }
-    StepCuts cuts = seen.cuts();
-    IntUnaryOperator rows = headRows(method, settings, reference);
-    StepMemory memory = StepMemory.of(model, settings, rows);
-    int most = PieceShape.sequences(sequences.most(), memory.filled());
-    StepFit fit =
-        StepBudget.fit(
-            model,
-            settings,
-            rows,
-            // A fused update cannot be cut.
-            StepGraphs.fuses(model) ? StepCuts.whole(cuts) : cuts,
-            most);
-    TrainSettings cut = settings.withTokensPerMicroBatch(fit.limit());
-    requireFusable(model, method, cut, reference, sizes);
-    Step step = new Step(model, method, cut, reference, fit.piece(), sharding, fit.policy());
-    step.scratch = PieceShape.scratch(model.scratch(), memory, most, fit.piece());
-    if (capturesGraphs(model, settings)) {
-      try {
-        model.ops().backend().reserveScratch(step.scratch);
-      } catch (RuntimeException e) {
-        step.close();
-        throw e;
-      }
-    }
-    return step;
-  }
-
-  /**
    * Whether graphs will be captured of steps. They work in the engine's scratch memory as it is
    * then: whatever ops a run has besides is to have taken its own before.
    */
@@ -161,7 +111,7 @@ public final class Step implements AutoCloseable {
     this.method = method;
     this.settings = settings;
     this.layout =
-        layout(
+        StepSizing.layout(
             method,
             reference,
             settings,
@@ -240,69 +190,9 @@ public final class Step implements AutoCloseable {
     }
   }
 
-  /** The most head rows of a piece of so many tokens. */
-  public static IntUnaryOperator headRows(
-      Method method, TrainSettings settings, ReferenceCache reference) {
-    return layout(method, reference, settings, true, Prefixes.NONE, 0)::rows;
-  }
-
-  /**
-   * Refuses settings that a fused update cannot follow.
-   *
-   * @throws UserException when they need the gradients of a whole step at once
-   */
-  public static void requireFused(
-      double maxGradientNorm,
-      TrainSettings.OnNonFinite onNonFinite,
-      int shards,
-      int microBatchRows) {
-    FusedSteps.requireSettings(maxGradientNorm, onNonFinite, shards, microBatchRows);
-  }
-
-  /** Refuses steps that a fused update would have to cut into pieces. */
-  static void requireFusable(
-      Model model,
-      Method method,
-      TrainSettings settings,
-      ReferenceCache reference,
-      Iterable<List<StepSequence>> steps) {
-    Prefixes prefixes = Prefixes.of(settings, model);
-    MicroBatch.Layout layout = layout(method, reference, settings, true, prefixes, 0);
-    FusedSteps.requireOnePiece(model, layout, settings, steps);
-  }
-
-  /** How a run's steps can be cut, were no prefix shared. */
-  public static StepCuts cuts(
-      Method method,
-      TrainSettings settings,
-      ReferenceCache reference,
-      Iterable<List<StepSequence>> steps) {
-    return StepSizes.cuts(steps, layout(method, reference, settings, true, Prefixes.NONE, 0));
-  }
-
-  /** Tokens of the largest piece that a run's steps are cut into, were no prefix shared. */
-  public static int largestPiece(
-      Method method,
-      TrainSettings settings,
-      ReferenceCache reference,
-      Iterable<List<StepSequence>> steps) {
-    return cuts(method, settings, reference, steps).largest(settings.tokensPerMicroBatch());
-  }
-
-  /** Tokens of the largest piece that the steps of a run with this model are cut into. */
-  public static int largestPiece(
-      Model model,
-      Method method,
-      TrainSettings settings,
-      ReferenceCache reference,
-      Iterable<List<StepSequence>> steps) {
-    return StepSizes.cuts(steps, layout(model, method, reference, settings))
-        .largest(settings.tokensPerMicroBatch());
-  }
-
-  private static MicroBatch.Layout layout(
-      Model model, Method method, ReferenceCache reference, TrainSettings settings) {
-    return layout(method, reference, settings, true, Prefixes.of(settings, model), 0);
+  /** Says what the steps that it was fitted to take of the engine's scratch memory, in bytes. */
+  void takes(long bytes) {
+    scratch = bytes;
   }
 
   /** Bytes of the engine's scratch memory that the steps take which it was fitted to. */
@@ -597,18 +487,6 @@ public final class Step implements AutoCloseable {
               + " steps");
     }
     return report(index, g, norm, learningRate, false);
-  }
-
-  private static MicroBatch.Layout layout(
-      Method method,
-      ReferenceCache reference,
-      TrainSettings settings,
-      boolean base,
-      Prefixes prefixes,
-      int vocabulary) {
-    MicroBatch.ReferenceNll cache = reference == null ? null : reference::nll;
-    return new MicroBatch.Layout(
-        method, cache, base, settings.parity().padding(), prefixes, vocabulary);
   }
 
   /** One token stands for all padding, but each padded place would have a mask of its own. */

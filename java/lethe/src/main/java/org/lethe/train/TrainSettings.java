@@ -1,7 +1,7 @@
 package org.lethe.train;
 
 import org.lethe.UserException;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.AdamWSettings;
 
 /**
  * What a run does apart from its data and its method.
@@ -175,8 +175,8 @@ public record TrainSettings(
         shared);
   }
 
-  Ops.AdamWSettings adamW() {
-    return new Ops.AdamWSettings((float) beta1, (float) beta2, (float) eps, (float) weightDecay);
+  AdamWSettings adamW() {
+    return new AdamWSettings((float) beta1, (float) beta2, (float) eps, (float) weightDecay);
   }
 
   private static void require(boolean holds, String key, Number value, String rule) {

@@ -48,7 +48,8 @@ public final class Trainer implements AutoCloseable {
     this.method = method;
     this.methodState = method.initialState();
     this.step =
-        Step.fitted(model, method, settings, reference, batches.sizes(settings.steps()), sharding);
+        StepSizing.fitted(
+            model, method, settings, reference, batches.sizes(settings.steps()), sharding);
     this.ahead = new PlansAhead(index -> step.plan(index, batches.step(index)));
   }
 

@@ -7,7 +7,7 @@ import java.util.stream.Collectors;
 import org.lethe.UserException;
 import org.lethe.config.Config;
 import org.lethe.config.RunConfig;
-import org.lethe.kernels.Ops;
+import org.lethe.kernels.HeadOps;
 import picocli.CommandLine.Option;
 
 /** The model that answers, how it is asked, and how it draws: what verbs that generate share. */
@@ -84,8 +84,8 @@ final class AnsweringOptions {
   }
 
   /** How tokens are drawn. */
-  Ops.Sampling sampling(float temperature) {
-    return new Ops.Sampling(temperature, topK, topP, seed);
+  HeadOps.Sampling sampling(float temperature) {
+    return new HeadOps.Sampling(temperature, topK, topP, seed);
   }
 
   /** Refuses an option's value. */
