@@ -175,7 +175,14 @@ class RunConfigTest {
     "lora.rank_pattern=3,'lora.rank_pattern: expected names with values'",
     "threads=-1,threads must be from 0",
     "device=' ',device must be cpu, cuda",
-    "train.epochs=0,train: epochs must be at least 1"
+    "train.epochs=0,train: epochs must be at least 1",
+    "evaluate.every=5,'evaluate.every: expected never, N steps or N epochs, found a whole number"
+        + " (5)'",
+    "checkpoint.every=5,'checkpoint.every: expected never, N steps, N epochs or N minutes, found'",
+    "checkpoint.every=false,'checkpoint.every: expected never, N steps, N epochs or N minutes'",
+    "data.forget_chunk=2,'data.forget_chunk: expected chunk/chunks, such as 2/4, found a whole'",
+    "data.forget_chunk=0.5,'data.forget_chunk: expected chunk/chunks, such as 2/4, found a number'",
+    "device=0,'device: expected cpu, cuda or cuda:N, found a whole number (0)'"
   })
   void aValueOutOfRangeIsNamed(String override, String message) {
     UserException e = assertThrows(UserException.class, () -> of(override));

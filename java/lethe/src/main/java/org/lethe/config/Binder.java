@@ -170,14 +170,17 @@ final class Binder {
 
   /**
    * What a component is given, as its type takes it: an {@link Amount} that stands there as a
-   * number is the text of that number.
+   * number is the text of that number, and what is {@link Written} otherwise is refused.
    */
   private static Yaml written(RecordComponent component, Yaml given, String path) {
-    boolean amount = component.isAnnotationPresent(Amount.class);
-    if (!amount || !(given instanceof Yaml.Scalar scalar)) {
+    if (!(given instanceof Yaml.Scalar scalar) || scalar.type() == Yaml.ScalarType.NULL) {
       return given;
     }
-    if (scalar.type() == Yaml.ScalarType.NULL || scalar.type() == Yaml.ScalarType.BOOLEAN) {
+    Written form = component.getAnnotation(Written.class);
+    if (form != null && scalar.type() != Yaml.ScalarType.TEXT) {
+      throw expected(path, form.value(), given);
+    }
+    if (!component.isAnnotationPresent(Amount.class) || scalar.type() == Yaml.ScalarType.BOOLEAN) {
       return given;
     }
     try {

@@ -11,6 +11,7 @@ public record DataConfig(
     @Doc(
             "The part of the forget rows that is forgotten and judged: 2/4 is the second of four"
                 + " consecutive chunks; unset: all")
+        @Written("chunk/chunks, such as 2/4")
         Optional<String> forgetChunk,
     @Doc("Rows to keep, trained on beside the forget rows") @Default("[]") List<Path> retain,
     @Doc("Rows of general knowledge, evaluated as a set of their own") @Default("[]")

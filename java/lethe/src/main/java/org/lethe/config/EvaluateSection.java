@@ -10,6 +10,7 @@ public record EvaluateSection(
     @Doc("Questions answered at a time") @Default("16") int batchSize,
     @Doc("How often the sets are judged during training: never, N steps, N epochs")
         @Default("never")
+        @Written("never, N steps or N epochs")
         String every,
     @Doc(
             "evaluation.json of a model that never saw the forget set, for the forget quality;"

@@ -30,7 +30,9 @@ public record RunConfig(
                 + " nf4_double (4-bit codes, frozen under adapters; docs/quantised.md)")
         @Default("none")
         QuantizeBase quantizeBase,
-    @Doc("What to compute on: cpu, cuda (the first CUDA device) or cuda:N") @Default("cpu")
+    @Doc("What to compute on: cpu, cuda (the first CUDA device) or cuda:N")
+        @Default("cpu")
+        @Written("cpu, cuda or cuda:N")
         String device,
     @Doc("Threads of the backend; 0: one per processor") @Default("0") int threads,
     @Doc("Rows to learn from, forget, keep and judge by") DataConfig data,
