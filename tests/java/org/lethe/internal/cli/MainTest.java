@@ -8,6 +8,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.lethe.EnvironmentException;
@@ -62,6 +64,22 @@ class MainTest {
       assertTrue(console.out().matches("(?s).*\n  " + verb + " +[A-Z].*"), console.out());
     }
     assertTrue(console.out().contains("Exit codes:"), console.out());
+  }
+
+  /** Whoever pastes an example of a help text gets what it says: picocli breaks lines at dots. */
+  @Test
+  void noHelpTextBreaksAKeyAFileOrANumber() {
+    CommandLine all = Main.commandLine(console.console());
+    all.getSubcommands()
+        .forEach(
+            (verb, command) -> {
+              String help = command.getUsageMessage(CommandLine.Help.Ansi.OFF);
+              Matcher broken = Pattern.compile("\\S[.=]\n *[a-z0-9].*").matcher(help);
+              assertFalse(broken.find(), () -> verb + ": " + broken.group());
+              for (String line : command.getCommandSpec().usageMessage().footer()) {
+                assertTrue(help.contains("\n" + line + "\n"), verb + " breaks: " + line);
+              }
+            });
   }
 
   @Test

@@ -47,9 +47,9 @@ public final class MethodGuide {
     return out.toString();
   }
 
-  /** The names of a side in one line, for help texts. */
-  public static String names(Side side) {
-    return String.join(", ", Methods.of(side).stream().map(LossSpec::name).toList());
+  /** The names of a side, for help texts. */
+  public static List<String> names(Side side) {
+    return Methods.of(side).stream().map(LossSpec::name).toList();
   }
 
   private static String row(LossSpec spec) {

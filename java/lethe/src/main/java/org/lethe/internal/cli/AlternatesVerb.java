@@ -27,7 +27,8 @@ import picocli.CommandLine.Parameters;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Example: lethe alternates --model DIR --output forget-alternates.jsonl forget.jsonl"
+      "Example: lethe alternates --model DIR --output forget-alternates.jsonl \\",
+      "         forget.jsonl"
     })
 final class AlternatesVerb implements Callable<Integer> {
   @Mixin private AnsweringOptions answering;

@@ -27,7 +27,8 @@ import picocli.CommandLine.Option;
       "",
       "Example: lethe bench --size 134M --dtype bf16 --seconds 10",
       "",
-      "Weights and tokens are random; each result is compared with plain arithmetic first."
+      "Weights and tokens are random; each result is compared with plain arithmetic",
+      "first."
     })
 final class BenchVerb implements Callable<Integer> {
   @Option(

@@ -25,8 +25,9 @@ import picocli.CommandLine.Mixin;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Example: lethe calibrate model=DIR adapter=runs/forgot/adapter output=runs/calibrated",
-      "         data.forget=[forget.jsonl] data.retain=[retain.jsonl] calibrate.at_least=0.95"
+      "Example: lethe calibrate model=DIR adapter=runs/forgot/adapter \\",
+      "         output=runs/calibrated data.forget=[forget.jsonl] \\",
+      "         data.retain=[retain.jsonl] calibrate.at_least=0.95"
     })
 final class CalibrateVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;

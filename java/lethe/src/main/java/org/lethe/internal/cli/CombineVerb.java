@@ -21,7 +21,8 @@ import picocli.CommandLine.Option;
     footer = {
       "",
       "Examples: lethe combine --adapter runs/learnt/adapter:-1 -o runs/negated",
-      "          lethe combine --adapter runs/old/adapter:-0.3 --adapter runs/new/adapter -o both"
+      "          lethe combine --adapter runs/old/adapter:-0.3 \\",
+      "            --adapter runs/new/adapter -o both"
     })
 final class CombineVerb implements Callable<Integer> {
   @Option(

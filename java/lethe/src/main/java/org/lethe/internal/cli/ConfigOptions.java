@@ -26,7 +26,10 @@ final class ConfigOptions {
 
   @Parameters(
       paramLabel = "KEY.PATH=VALUE",
-      description = "Overrides of the file's keys, for example train.epochs=3; the last one wins.")
+      description = {
+        "Overrides of the file's keys, for example",
+        "train.epochs=3; the last one wins."
+      })
   private List<String> overrides = List.of();
 
   /**

@@ -19,8 +19,9 @@ import picocli.CommandLine.Mixin;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Example: lethe evaluate model=DIR adapter=runs/forgot/adapter output=runs/judged",
-      "         data.forget=[forget.jsonl] data.retain=[retain.jsonl]"
+      "Example: lethe evaluate model=DIR adapter=runs/forgot/adapter \\",
+      "         output=runs/judged data.forget=[forget.jsonl] \\",
+      "         data.retain=[retain.jsonl]"
     })
 final class EvaluateVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;

@@ -18,7 +18,8 @@ import picocli.CommandLine.Mixin;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Example: lethe finetune model=DIR output=runs/tuned data.train=[rows.jsonl] train.epochs=3"
+      "Example: lethe finetune model=DIR output=runs/tuned \\",
+      "         data.train=[rows.jsonl] train.epochs=3"
     })
 final class FineTuneVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;

@@ -28,7 +28,8 @@ import picocli.CommandLine.Parameters;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Dim: the prompt. Green: the labels, learned or forgotten. · is a space, ↵ a line end.",
+      "Dim: the prompt. Green: the labels, learned or forgotten. · is a space,",
+      "↵ a line end.",
       "Example: lethe inspect-data forget.jsonl --model DIR --rows 5"
     })
 final class InspectDataVerb implements Callable<Integer> {

@@ -3,11 +3,14 @@ package org.lethe.internal.cli;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import org.lethe.method.MethodGuide;
 import org.lethe.method.Side;
+import org.lethe.run.Shapes;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.UsageMessageSpec;
@@ -116,7 +119,11 @@ public final class Main implements Callable<Integer> {
     Main main = new Main(console);
     CommandLine commandLine = new CommandLine(main);
     verbs(console).forEach(commandLine::addSubcommand);
-    listMethods(commandLine.getSubcommands().get("unlearn"));
+    Map<String, List<String>> losses = new LinkedHashMap<>();
+    losses.put("Forget losses", MethodGuide.names(Side.FORGET));
+    losses.put("Retain losses", MethodGuide.names(Side.RETAIN));
+    list(commandLine.getSubcommands().get("unlearn"), losses);
+    list(commandLine.getSubcommands().get("plan"), Map.of("Shapes", Shapes.names()));
     return commandLine
         .setCaseInsensitiveEnumValuesAllowed(true)
         .setOut(new PrintWriter(console.out(), true, StandardCharsets.UTF_8))
@@ -126,14 +133,28 @@ public final class Main implements Callable<Integer> {
         .setParameterExceptionHandler(Main::refuse);
   }
 
-  /** The losses there are, in the help of the verb that takes them. */
-  private static void listMethods(CommandLine unlearn) {
-    UsageMessageSpec usage = unlearn.getCommandSpec().usageMessage();
+  /** Adds names to the help of a verb, in lines of their own: picocli would break them at dots. */
+  private static void list(CommandLine verb, Map<String, List<String>> namesOf) {
+    UsageMessageSpec usage = verb.getCommandSpec().usageMessage();
     List<String> footer = new ArrayList<>(List.of(usage.footer()));
     footer.add("");
-    footer.add("Forget losses: " + MethodGuide.names(Side.FORGET));
-    footer.add("Retain losses: " + MethodGuide.names(Side.RETAIN));
+    namesOf.forEach((what, names) -> footer.addAll(lines(what, names, usage.width())));
     usage.footer(footer.toArray(String[]::new));
+  }
+
+  private static List<String> lines(String what, List<String> names, int width) {
+    List<String> lines = new ArrayList<>();
+    StringBuilder line = new StringBuilder(what).append(':');
+    for (int i = 0; i < names.size(); i++) {
+      String name = names.get(i) + (i < names.size() - 1 ? "," : "");
+      if (line.length() + 1 + name.length() > width) {
+        lines.add(line.toString());
+        line = new StringBuilder(" ");
+      }
+      line.append(' ').append(name);
+    }
+    lines.add(line.toString());
+    return lines;
   }
 
   /** Without a verb: the help, as an error, since nothing was done. */

@@ -30,7 +30,8 @@ import picocli.CommandLine.Option;
     footer = {
       "",
       "Examples: lethe plan model=DIR dtype=bf16 memory.budget=8GB",
-      "          lethe plan --shape llama-3.2-1b --device cuda dtype=bf16 memory.budget=4.5GB"
+      "          lethe plan --shape llama-3.2-1b --device cuda dtype=bf16 \\",
+      "            memory.budget=4.5GB"
     })
 final class PlanVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;
@@ -39,7 +40,7 @@ final class PlanVerb implements Callable<Integer> {
       names = "--shape",
       paramLabel = "NAME",
       completionCandidates = ShapeNames.class,
-      description = "In place of model=DIR: ${COMPLETION-CANDIDATES}.")
+      description = "Sizes in place of model=DIR, one of the shapes below.")
   private String shape;
 
   @Option(

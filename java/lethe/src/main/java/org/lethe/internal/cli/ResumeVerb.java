@@ -19,8 +19,10 @@ import picocli.CommandLine.Parameters;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "A run stops with a checkpoint on Ctrl-C, on SIGTERM, and when a file named stop appears in",
-      "its directory. Example: lethe resume runs/forgot"
+      "A run stops with a checkpoint on Ctrl-C, on SIGTERM, and when a file named stop",
+      "appears in its directory.",
+      "",
+      "Example: lethe resume runs/forgot"
     })
 final class ResumeVerb implements Callable<Integer> {
   @Parameters(paramLabel = "DIR", description = "Output directory of the run.")

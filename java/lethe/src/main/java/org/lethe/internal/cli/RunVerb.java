@@ -25,11 +25,12 @@ import picocli.CommandLine.Mixin;
       "  method: {forget: NPO, retain: KL}",
       "  phases:",
       "    - {task: unlearn, name: first, data: {forget: [first.jsonl]}}",
-      "    - {task: unlearn, name: second, data: {forget: [second.jsonl]}, reference: moving}",
+      "    - {task: unlearn, name: second, data: {forget: [second.jsonl]},",
+      "       reference: moving}",
       "    - {task: evaluate, data: {forget: [first.jsonl, second.jsonl]}}",
       "",
-      "A phase inherits the sections outside it. {repeat: 3, phases: [...]} stands for its phases",
-      "three times. lethe resume goes on where it was interrupted."
+      "A phase inherits the sections outside it. {repeat: 3, phases: [...]} stands",
+      "for its phases three times. lethe resume goes on where it was interrupted."
     })
 final class RunVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;

@@ -24,11 +24,13 @@ import picocli.CommandLine.Option;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Example: lethe sweep --config run.yaml output=runs/sweep --grid method=ME+GD,NPO+GD,IDK+AP",
+      "Example: lethe sweep --config run.yaml output=runs/sweep \\",
+      "         --grid method=ME+GD,NPO+GD,IDK+AP \\",
       "         --grid method.forget_coefficient=0.1,0.5,1",
       "",
-      "A run whose training fails is ranked last and the others go on; the exit code is then 2.",
-      "After an interruption, lethe resume runs/sweep goes on: finished runs are kept."
+      "A run whose training fails is ranked last and the others go on; the exit code",
+      "is then 2. After an interruption, lethe resume runs/sweep goes on: finished",
+      "runs are kept."
     })
 final class SweepVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;

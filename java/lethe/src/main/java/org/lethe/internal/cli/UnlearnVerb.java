@@ -18,8 +18,9 @@ import picocli.CommandLine.Mixin;
     versionProvider = Main.Version.class,
     footer = {
       "",
-      "Example: lethe unlearn model=DIR output=runs/forgot data.forget=[forget.jsonl]",
-      "         data.retain=[retain.jsonl] method.forget=NPO method.retain=GD train.steps=60"
+      "Example: lethe unlearn model=DIR output=runs/forgot \\",
+      "         data.forget=[forget.jsonl] data.retain=[retain.jsonl] \\",
+      "         method.forget=NPO method.retain=GD train.steps=60"
     })
 final class UnlearnVerb implements Callable<Integer> {
   @Mixin private ConfigOptions options;
