@@ -218,6 +218,49 @@ class PlanningTest {
     assertTrue(plan("llama-2-7b", ("memory.budget=4.6GB " + together.get(0)).split(" ")).fits());
   }
 
+  /** Adapters learn something else than all weights do, so they are the last thing to be said. */
+  @Test
+  void allWeightsAreMadeToFitBeforeAdaptersTakeTheirPlace() {
+    String[] given = {
+      "dtype=bf16", "train.full_parameters=true", "evaluate.max_new_tokens=16", "memory.budget=8GB"
+    };
+    String all = "train.optimizer_state=8bit train.fused_update=true train.master=none";
+    List<String> found = plan("llama-3.2-1b", given).remedies();
+    assertEquals(List.of(all, "train.full_parameters=false"), found);
+    assertTrue(plan("llama-3.2-1b", with(given, all.split(" "))).fits());
+    // A fused update is none of adapters.
+    String[] fused = with(given, "train.fused_update=true", "memory.budget=4GB");
+    assertEquals(
+        List.of("train.full_parameters=false train.fused_update=false"),
+        plan("llama-3.2-1b", fused).remedies());
+    // What a run would refuse is no remedy.
+    String[] sharded = with(given, "train.shards=2");
+    assertEquals(List.of("train.full_parameters=false"), plan("llama-3.2-1b", sharded).remedies());
+    String[] tiny = with(given, "memory.budget=2GB");
+    assertEquals(
+        List.of("train.full_parameters=false quantize_base=nf4_double"),
+        plan("llama-3.2-1b", tiny).remedies());
+  }
+
+  /** fp32 weights have no master to do without, until they are bf16. */
+  @Test
+  void aMasterIsGivenUpWhereThereIsOne() {
+    String[] given = {
+      "train.full_parameters=true", "evaluate.max_new_tokens=16", "memory.budget=8GB"
+    };
+    List<String> found = plan("llama-3.2-1b", given).remedies();
+    assertEquals(
+        "dtype=bf16 train.optimizer_state=8bit train.fused_update=true train.master=none",
+        found.get(0));
+    List<String> roomy = plan("llama-3.2-1b", with(given, "memory.budget=16GB")).remedies();
+    assertFalse(roomy.isEmpty());
+    assertTrue(roomy.stream().noneMatch(r -> r.startsWith("train.master")), roomy.toString());
+  }
+
+  private static String[] with(String[] given, String... more) {
+    return Stream.concat(Stream.of(given), Stream.of(more)).toArray(String[]::new);
+  }
+
   @Test
   void aDeviceThatIsNotHereIsPlannedForWithoutKnowingItsMemory() {
     MemoryForecast plan = plan("llama-3.2-1b", "device=cuda:63", "dtype=bf16");

@@ -195,7 +195,8 @@ class StepFitTest {
               "what helps: memory.budget=",
               "memory.activations=auto frees",
               "dtype=bf16 frees",
-              "data.context_length")) {
+              "data.context_length",
+              "lethe plan")) {
         assertTrue(e.getMessage().contains(part), part + " in: " + e.getMessage());
       }
       assertEquals(held, backend.allocatedBytes());

@@ -28,4 +28,19 @@ public record OptimizerConfig(Master master, Moments moments, boolean fused) {
   /** An fp32 master, fp32 moments, and one update after the backward pass. */
   public static final OptimizerConfig DEFAULT =
       new OptimizerConfig(Master.FP32, Moments.FP32, false);
+
+  /** The same with moments of a byte each. */
+  public OptimizerConfig eightBit() {
+    return new OptimizerConfig(master, Moments.EIGHT_BIT, fused);
+  }
+
+  /** The same, each layer updated in the backward pass. */
+  public OptimizerConfig fusedUpdate() {
+    return new OptimizerConfig(master, moments, true);
+  }
+
+  /** The same without an fp32 master. */
+  public OptimizerConfig withoutMaster() {
+    return new OptimizerConfig(Master.NONE, moments, fused);
+  }
 }

@@ -68,6 +68,11 @@ record PlannedTraining(
   /** What happens at one time: bytes by part, and in all with what is held throughout. */
   record Phase(String name, Map<String, Long> parts, long bytes) {}
 
+  /** Bytes of the largest of them. */
+  static long most(List<Phase> phases) {
+    return phases.stream().mapToLong(Phase::bytes).max().orElseThrow();
+  }
+
   PlannedTraining with(Dtype other) {
     return with(other, weights, adapters, optimizer, settings, judging);
   }

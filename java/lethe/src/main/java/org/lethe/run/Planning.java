@@ -1,6 +1,5 @@
 package org.lethe.run;
 
-import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -8,7 +7,6 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.Set;
-import java.util.function.UnaryOperator;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.lethe.EnvironmentException;
@@ -26,13 +24,10 @@ import org.lethe.method.Methods;
 import org.lethe.method.Role;
 import org.lethe.model.BaseStorage;
 import org.lethe.model.Head;
-import org.lethe.model.LoraConfig;
 import org.lethe.model.ModelConfig;
-import org.lethe.model.OptimizerConfig;
 import org.lethe.model.SpareRule;
 import org.lethe.model.WeightPlacement;
 import org.lethe.train.DeviceCosts;
-import org.lethe.train.MemorySettings;
 import org.lethe.train.Parity;
 import org.lethe.train.Step;
 import org.lethe.train.StepCount;
@@ -43,8 +38,6 @@ import org.lethe.train.TrainSettings;
 /** Says what a configured training would take of its device, and what would make it fit. */
 public final class Planning {
   private static final String CUDA = "cuda";
-  private static final int SHORT_ANSWER = 16;
-  private static final OptimizerConfig.Moments EIGHT_BIT = OptimizerConfig.Moments.EIGHT_BIT;
 
   private Planning() {}
 
@@ -182,7 +175,7 @@ public final class Planning {
     List<PlannedTraining.Phase> phases = training.phases(fit, budget > 0 ? budget : Long.MAX_VALUE);
     Map<String, Long> together = new LinkedHashMap<>();
     phases.forEach(phase -> together.put(phase.name(), phase.bytes()));
-    boolean fits = available.isEmpty() || most(phases) <= available.getAsLong();
+    boolean fits = available.isEmpty() || PlannedTraining.most(phases) <= available.getAsLong();
     return new MemoryForecast(
         shape.orElseGet(() -> LoadedModel.modelDirectory(config).toString()),
         described(training),
@@ -196,11 +189,7 @@ public final class Planning {
         training.model().layers(),
         available,
         budget > 0 ? "memory.budget" : memory == null ? "" : "the device",
-        fits ? List.of() : remedies(training, available.getAsLong()));
-  }
-
-  private static long most(List<PlannedTraining.Phase> phases) {
-    return phases.stream().mapToLong(PlannedTraining.Phase::bytes).max().orElseThrow();
+        fits ? List.of() : PlanRemedies.of(config, training, available.getAsLong()));
   }
 
   private static Map<String, Long> parts(
@@ -229,124 +218,5 @@ public final class Planning {
         + (training.dtype() == Dtype.BF16 ? "bf16" : "fp32")
         + (linears == BaseStorage.PLAIN ? "" : ", linears in " + linears)
         + (training.weights().embeddingOnHost() ? ", the embedding on the host" : "");
-  }
-
-  /**
-   * Settings that make it fit: one by one; when none does, a smaller rank, which learns something
-   * else; then one on top of the other, with the rank last.
-   */
-  private static List<String> remedies(PlannedTraining training, long available) {
-    List<String> found = new ArrayList<>();
-    if (training.fit(available).isPresent()) {
-      // The budget alone makes pieces smaller and computes layers again.
-      found.add("memory.budget=" + available / 1_000_000 + "MB");
-    }
-    List<Change> changes = changes(training);
-    for (Change change : changes) {
-      if (change.on(training).fit(available).isPresent()) {
-        found.add(change.setting());
-      }
-    }
-    if (found.isEmpty()) {
-      smallerRank(training, available).ifPresent(found::add);
-    }
-    List<String> together = new ArrayList<>();
-    PlannedTraining reduced = training;
-    for (int i = 0; i < changes.size() && found.isEmpty(); i++) {
-      reduced = changes.get(i).on(reduced);
-      together.add(changes.get(i).setting());
-      if (reduced.fit(available).isPresent()) {
-        found.add(String.join(" ", together));
-      }
-    }
-    if (found.isEmpty()) {
-      String before = String.join(" ", together) + " ";
-      smallerRank(reduced, available).ifPresent(rank -> found.add((before + rank).strip()));
-    }
-    if (found.isEmpty()) {
-      long least = most(reduced.phases(reduced.cut(true), 0));
-      together.add("memory.budget=" + (least / 1_000_000 + 1) + "MB");
-      found.add(String.join(" ", together) + ", where there is so much, or a smaller model");
-    }
-    return found;
-  }
-
-  /** The largest smaller rank with which it fits, of the powers of two. */
-  private static Optional<String> smallerRank(PlannedTraining training, long available) {
-    if (!training.trainsAdapters() || !training.adapters().sized()) {
-      return Optional.empty();
-    }
-    LoraConfig lora = training.adapters().trained();
-    int rank = Integer.highestOneBit(Math.max(1, lora.rank() - 1));
-    // Whether any does is asked first: a plan of a thousand layers takes a while.
-    if (lora.rank() == 1 || training.with(lora.withRank(1)).fit(available).isEmpty()) {
-      return Optional.empty();
-    }
-    while (training.with(lora.withRank(rank)).fit(available).isEmpty()) {
-      rank /= 2;
-    }
-    return Optional.of("lora.rank=" + rank);
-  }
-
-  /** A setting that takes less. */
-  private record Change(String setting, UnaryOperator<PlannedTraining> change) {
-    PlannedTraining on(PlannedTraining training) {
-      return change.apply(training);
-    }
-  }
-
-  private static List<Change> changes(PlannedTraining training) {
-    List<Change> changes = new ArrayList<>();
-    if (training.settings().memory().activations() == MemorySettings.Activations.KEEP) {
-      changes.add(
-          new Change("memory.activations=auto", t -> t.with(MemorySettings.Activations.AUTO)));
-    }
-    if (training.dtype() == Dtype.F32) {
-      changes.add(new Change("dtype=bf16", t -> t.with(Dtype.BF16)));
-    }
-    WeightPlacement weights = training.weights();
-    if (weights.linears() == BaseStorage.PLAIN && training.trainsAdapters()) {
-      changes.add(
-          new Change(
-              "quantize_base=nf4_double", t -> t.with(t.weights().with(BaseStorage.NF4_DOUBLE))));
-    }
-    boolean moves =
-        WeightPlacement.embeddingMayMove(training.model(), training.device().costs().host());
-    if (moves && !weights.embeddingOnHost() && training.trainsAdapters()) {
-      changes.add(
-          new Change("memory.embedding=host", t -> t.with(t.weights().withEmbeddingOnHost())));
-    }
-    OptimizerConfig o = training.optimizer();
-    if (o.moments() == OptimizerConfig.Moments.FP32) {
-      changes.add(
-          new Change(
-              "train.optimizer_state=8bit",
-              t ->
-                  t.with(
-                      new OptimizerConfig(
-                          t.optimizer().master(), EIGHT_BIT, t.optimizer().fused()))));
-    }
-    if (!training.trainsAdapters() && !o.fused()) {
-      changes.add(
-          new Change(
-              "train.fused_update=true",
-              t ->
-                  t.with(
-                      new OptimizerConfig(t.optimizer().master(), t.optimizer().moments(), true))));
-    }
-    if (!training.trainsAdapters()) {
-      changes.add(new Change("train.full_parameters=false", t -> t.with(LoraConfig.all(8, 16))));
-    }
-    Judging judging = training.judging();
-    if (judging.beside()) {
-      changes.add(new Change("evaluate.every=never", t -> t.with(t.judging().afterAlone())));
-    }
-    if (judging.sizes().fresh() > SHORT_ANSWER && (judging.beside() || judging.after())) {
-      changes.add(
-          new Change(
-              "evaluate.max_new_tokens=" + SHORT_ANSWER,
-              t -> t.with(t.judging().withFresh(SHORT_ANSWER))));
-    }
-    return changes;
   }
 }

@@ -28,6 +28,24 @@ public final class FusedSteps {
     }
   }
 
+  /** Whether {@link #requireSettings} refuses none of these. */
+  public static boolean possible(
+      double maxGradientNorm,
+      TrainSettings.OnNonFinite onNonFinite,
+      int shards,
+      int microBatchRows) {
+    return !adds(shards, microBatchRows) && !skipsTooLate(maxGradientNorm, onNonFinite);
+  }
+
+  private static boolean adds(int shards, int microBatchRows) {
+    return shards > 1 || microBatchRows > 0;
+  }
+
+  private static boolean skipsTooLate(
+      double maxGradientNorm, TrainSettings.OnNonFinite onNonFinite) {
+    return maxGradientNorm == 0 && onNonFinite == TrainSettings.OnNonFinite.SKIP;
+  }
+
   /**
    * The same, where there is no model yet.
    *
@@ -38,14 +56,14 @@ public final class FusedSteps {
       TrainSettings.OnNonFinite onNonFinite,
       int shards,
       int microBatchRows) {
-    if (shards > 1 || microBatchRows > 0) {
+    if (adds(shards, microBatchRows)) {
       throw new UserException(
           "train.fused_update uses a layer's gradients up as soon as they are there, but "
               + (shards > 1 ? "train.shards" : "parity.micro_batch_rows")
               + " adds up those of several backward passes; set train.fused_update=false, or "
               + (shards > 1 ? "train.shards=1" : "parity.micro_batch_rows=0"));
     }
-    if (maxGradientNorm == 0 && onNonFinite == TrainSettings.OnNonFinite.SKIP) {
+    if (skipsTooLate(maxGradientNorm, onNonFinite)) {
       throw new UserException(
           "train.on_non_finite=skip leaves the weights alone where a gradient is not finite, but a"
               + " fused update without a clip has moved some of them by then; set"

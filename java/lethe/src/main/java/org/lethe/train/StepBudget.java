@@ -94,7 +94,8 @@ final class StepBudget {
             .remedy("dtype=bf16", wide ? narrower : 0)
             .remedy("quantize_base=nf4_double", codes)
             .remedy("memory.embedding=host", embedding)
-            .remedy("shorter rows (data.context_length)");
+            .remedy("shorter rows (data.context_length)")
+            .remedy("what lethe plan with the same keys says");
     return new UserException(
         "memory.budget is " + Backend.amount(bounds.budget()) + ", which is too little" + plan);
   }
