@@ -99,8 +99,8 @@ bool write_report(const std::string &prefix, const Heading &h, const std::vector
       "least 20 samples (least and most beside it) after a write beyond the L2; a sample holds as many calls as\n"
       "make waiting less than a hundredth of it, and nothing is subtracted. GB/s counts what must be read and\n"
       "written at least. A copy moves %.0f GB/s here; 'products' is the rate of plain linears of the same shapes in\n"
-      "the same run, with outputs in bf16. Limits: 80 %% of a copy at 256 MB and more; the head 80 %% of its\n"
-      "products (4 N d V, 6 N d V with a reference) at 8192 x 4096 x 128256.\n"
+      "the same run, with outputs in bf16. Limits: 80 %% of a copy at 256 MB and more; the head 82 to 90 %% of its\n"
+      "products (4 N d V, 6 N d V with a reference), by shape and form.\n"
       "%d timed, %d wrong, %d absent; %d limits missed.\n\n",
       h.copy_bytes_per_second * 1e-9, counts[0], counts[1], counts[2], missed);
   std::fputs("| op | shape | | ms | spread | GB/s | TFLOP/s | share | launches | limit |\n", table);
