@@ -170,7 +170,9 @@ final class Binder {
 
   /**
    * What a component is given, as its type takes it: an {@link Amount} that stands there as a
-   * number is the text of that number, and what is {@link Written} otherwise is refused.
+   * number is the text of that number.
+   *
+   * @throws UserException for a number where the text has a form of its own ({@link Written})
    */
   private static Yaml written(RecordComponent component, Yaml given, String path) {
     if (!(given instanceof Yaml.Scalar scalar) || scalar.type() == Yaml.ScalarType.NULL) {
